@@ -1,0 +1,62 @@
+# make demo     a picture through Weighbridge in about a minute; no key needed
+# make test     the tests, and what they need
+# make check    ruff, mypy, import-linter
+# make bench    processor time beside nginx, into bench/results
+# make lock     pins requirements/*.txt anew
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check format bench lock clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+demo: $(VENV)/.runs
+	@$(BIN)/weighbridge demo $(ARGS)
+
+serve: $(VENV)/.runs
+	@$(BIN)/weighbridge serve $(ARGS)
+
+test: $(VENV)/.tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.checks
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.checks
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.tests
+	@$(BIN)/python -m bench $(ARGS)
+
+lock: $(VENV)/.checks
+	@scripts/lock $(BIN)
+
+clean:
+	rm -rf $(VENV) node_modules tests/sdk/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# The package itself is put on the path by a .pth file: nothing is built, nothing unpinned is fetched.
+$(VENV)/.runs: requirements/main.txt scripts/venv scripts/install
+	@scripts/venv $(PYTHON) $(VENV)
+	@echo "Installing Weighbridge's dependencies into $(VENV) …"
+	@$(PIP) -r requirements/main.txt
+	@scripts/install $(VENV)
+	@touch $@
+
+$(VENV)/.tests: $(VENV)/.runs requirements/test.txt tests/sdk/package-lock.json scripts/test-tools
+	@echo "Installing what the tests need …"
+	@$(PIP) -r requirements/test.txt
+	@scripts/test-tools $(BIN)
+	@touch $@
+
+$(VENV)/.checks: $(VENV)/.runs requirements/test.txt requirements/check.txt
+	@$(PIP) -r requirements/test.txt -r requirements/check.txt
+	@touch $@

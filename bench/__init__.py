@@ -1,0 +1,1 @@
+"""Processor time per call, beside nginx as a plain reverse proxy in the same run."""

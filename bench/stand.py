@@ -1,0 +1,127 @@
+"""Starts what the bench measures, on loopback and free ports, each on its core, and stops it by pid."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Generator
+from pathlib import Path
+
+PROXY_CORE, LOAD_CORE = "0", "1"
+TICK = os.sysconf("SC_CLK_TCK")
+
+NGINX = """
+worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log crit;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  client_max_body_size 100m; client_body_buffer_size 64k; keepalive_requests 1000000000;
+  upstream up {{ server 127.0.0.1:{upstream}; keepalive 2048; keepalive_requests 1000000000; }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_buffering off; proxy_request_buffering off; }}
+  }}
+}}
+"""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def need(program: str) -> str:
+    """The program's path. Ends the bench with a sentence where it isn't there."""
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+    if path is None:
+        sys.exit(f"The bench needs {program}. On Debian and Ubuntu: apt-get install gcc nginx-light wrk")
+    return path
+
+
+@contextlib.contextmanager
+def running(core: str, *command: str, env: dict[str, str] | None = None) -> Generator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        ["taskset", "-c", core, *command], stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextlib.contextmanager
+def upstream(folder: Path, files: list[Path]) -> Generator[int]:
+    program, port = folder / "upstream", free_port()
+    source = Path(__file__).with_name("upstream.c")
+    subprocess.run([need("gcc"), "-O2", "-o", str(program), str(source)], check=True)
+    with running(LOAD_CORE, str(program), str(port), *map(str, files)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield port
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, upstream_port: int) -> Generator[tuple[int, int]]:
+    """Yields nginx's pid and port."""
+    port, config = free_port(), folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, upstream=upstream_port, port=port))
+    with running(PROXY_CORE, need("nginx"), "-c", str(config), "-p", str(folder)) as process:
+        wait_for(port)
+        yield process.pid, port
+
+
+@contextlib.contextmanager
+def weighbridge(folder: Path, upstream_port: int) -> Generator[tuple[int, int, str]]:
+    """Yields Weighbridge's pid, port and a key."""
+    port, config = free_port(), folder / "weighbridge.toml"
+    config.write_text(
+        f'[server]\nport = {port}\nadmin_port = {free_port()}\nlame_duck_seconds = 0\n[storage]\ndata_dir = "{folder}/data"\n'
+        f'[[upstreams]]\nname = "bench"\nbase_url = "http://127.0.0.1:{upstream_port}"\napi_key_env = "BENCH_KEY"\n'
+    )
+    env = {"BENCH_KEY": "bench-upstream-key"}
+    command = [sys.executable, "-m", "proxy"]
+    subprocess.run([*command, "project", "create", "bench", "--config", str(config)], check=True, env={**os.environ, **env}, stdout=subprocess.DEVNULL)
+    made = subprocess.run(
+        [*command, "key", "create", "bench", "--json", "--config", str(config)],
+        check=True, capture_output=True, text=True, env={**os.environ, **env},
+    )
+    with running(PROXY_CORE, *command, "serve", "--config", str(config), env=env) as process:
+        wait_for(port)
+        yield process.pid, port, json.loads(made.stdout)["key"]
+
+
+def wait_for(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    sys.exit(f"Nothing listens on port {port} after 20 s.")
+
+
+def processor_seconds(pid: int) -> float:
+    """User and system time of a process and its children, which are its process group's whole tree here."""
+    total, waiting = 0, [pid]
+    while waiting:
+        one = waiting.pop()
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+        for task in Path(f"/proc/{one}/task").iterdir():
+            waiting += map(int, (task / "children").read_text().split())
+    return total / TICK
+
+
+def fetch(url: str, body: bytes, key: str) -> bytes:
+    request = urllib.request.Request(url, body, {"content-type": "application/json", "x-goog-api-key": key})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        return bytes(response.read())

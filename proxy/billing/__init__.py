@@ -1,0 +1,1 @@
+"""The ledger, the price book, estimates and reports."""

@@ -1,0 +1,74 @@
+"""What a call costs: a record filled by estimate before the call, and by what the response said after it."""
+
+from __future__ import annotations
+
+from proxy.billing.estimates import estimate
+from proxy.billing.prices import PriceBook
+from proxy.billing.records import UsageRecord
+from proxy.gemini import usage as usages
+from proxy.gemini.bodies import BodyFacts
+from proxy.gemini.reading import Reading
+from proxy.gemini.usage import Usage
+
+
+def charge_estimate(record: UsageRecord, facts: BodyFacts, book: PriceBook) -> None:
+    """Makes the record what is billed if nobody learns better."""
+    record.estimated = True
+    _price(record, estimate(facts, record.operation, record.model, book), book)
+
+
+def charge_nothing(record: UsageRecord) -> None:
+    """Google doesn't bill a request that failed with 400 or more (billing FAQ, 2026-09-20)."""
+    record.estimated = False
+    record.cost_usd = 0
+    record.rates = {}
+
+
+def charge_reading(record: UsageRecord, reading: Reading, image_size: str | None, book: PriceBook) -> dict[str, int]:
+    """Fills the record with what the response said, and prices that. Returns the quantities.
+
+    Where the response said nothing of usage the record keeps its estimate, and there are no quantities.
+    """
+    record.model_version = reading.model_version
+    record.response_id = reading.response_id
+    record.finish_reason = reading.finish_reason
+    record.images = reading.images
+    record.searches = reading.searches
+    if reading.usage is None:
+        return {}
+    usage, quantities = weigh(reading, record.model, image_size, book)
+    record.usage = reading.usage.decode()
+    record.service_tier = usage.service_tier or record.service_tier
+    record.prompt_token_count = usage.prompt_token_count
+    record.cached_content_token_count = usage.cached_content_token_count
+    record.tool_use_prompt_token_count = usage.tool_use_prompt_token_count
+    record.thoughts_token_count = usage.thoughts_token_count
+    record.candidates_token_count = usage.candidates_token_count
+    record.total_token_count = usage.total_token_count
+    record.prompt_tokens_details = usages.details(usage.prompt_tokens_details)
+    record.candidates_tokens_details = usages.details(usage.candidates_tokens_details)
+    record.estimated = reading.unseen or not reading.complete
+    _price(record, quantities, book)
+    return quantities
+
+
+def weigh(reading: Reading, model: str, image_size: str | None, book: PriceBook) -> tuple[Usage, dict[str, int]]:
+    """The usage of a reading that has one, and its quantities. `model` is the one asked for, `image_size` likewise."""
+    assert reading.usage is not None
+    usage = usages.parse(reading.usage)
+    served = book.first_known(reading.model_version, model) or model
+    quantities = usages.quantities(
+        usage,
+        images_seen=reading.images,
+        image_model=book.is_image_model(served),
+        image_tokens_each=book.image_tokens(served, image_size),
+    )
+    if reading.searches:
+        quantities["search"] = reading.searches
+    return usage, quantities
+
+
+def _price(record: UsageRecord, quantities: dict[str, int], book: PriceBook) -> None:
+    record.cost_usd, record.rates, record.priced_as, record.price_source = book.price(
+        record.model_version, record.model, record.model_asked, record.service_tier, record.started_at, quantities
+    )

@@ -1,0 +1,173 @@
+"""The ledger as the event loop sees it: leases opened, records written, leases closed; and what is done at start-up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from proxy.billing.ledger_file import MIB, LedgerError, LedgerFile, LedgerLocked, LedgerUnusable, with_all_room
+from proxy.billing.ledger_writer import FULL_MESSAGE, Kind, LedgerBroken, Row, RowRefused, Writer, resolve
+from proxy.billing.records import UsageRecord, to_row
+from proxy.errors import ProxyRefused, Reason
+
+__all__ = ["Ledger", "LedgerBroken", "LedgerError", "LedgerLocked", "LedgerUnusable", "RowRefused"]
+
+log = logging.getLogger(__name__)
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(UsageRecord).decode
+
+
+class Ledger:
+    """A worker's ledger file. Open it before the door opens, use it from the event loop that opened it, close it last.
+
+    The life of a call: `open_lease` before it goes up, `write` before its last byte comes down, then `close_lease`; or
+    `drop_lease`, if nothing went up after all.
+    """
+
+    unsettled = 0
+    """How many calls of a predecessor that died were written down as unsettled at opening."""
+
+    def __init__(
+        self,
+        file: LedgerFile,
+        on_broken: Callable[[LedgerBroken], None],
+        *,
+        available: bool,
+        tick_s: float,
+        patience_s: float,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_broken = on_broken
+        self._broken: LedgerBroken | None = None
+        self._closing = False
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._writer = Writer(file, self._loop, self._end, available=available, tick_s=tick_s, patience_s=patience_s)
+        self._inbox = self._writer.inbox
+        self._wake = self._writer.wake
+
+    @classmethod
+    def open(
+        cls,
+        data_dir: Path,
+        *,
+        now_us: Callable[[], int],
+        on_broken: Callable[[LedgerBroken], None],
+        random: Callable[[int], bytes] = os.urandom,
+        ballast_bytes: int = 64 * MIB,
+        tick_s: float = 1.0,
+        patience_s: float = 10.0,
+    ) -> Ledger:
+        """Opens `data_dir`/ledger/0.db, closes out what a predecessor left open, and starts the writer.
+
+        To be called with the loop running; it blocks for milliseconds. `now_us` is the clock, in Unix microseconds.
+        `on_broken` is called on the loop, once, when the file fails: break off all calls and end the process. `tick_s`:
+        how soon a closed lease goes where no other commit takes it along, and how often a full disk is looked at again.
+        `patience_s`: how long to wait for a file that another process has locked, or a full disk, before the file counts
+        as failed.
+
+        Raises LedgerLocked where another process owns the file, LedgerUnusable where it can't be used.
+        """
+        file = LedgerFile.open(data_dir, busy_timeout_s=patience_s, ballast_bytes=ballast_bytes, random=random)
+        try:
+            unsettled = with_all_room(file.path, lambda: close_out(file, now_us()))
+            if not (available := file.restore_ballast()):
+                log.error("ledger_disk_full: %s: no room for the ballast, calls are refused until there is", file.path)
+            ledger = cls(file, on_broken, available=available, tick_s=tick_s, patience_s=patience_s)
+        except BaseException:
+            file.close()
+            raise
+        ledger.unsettled = unsettled
+        ledger._writer.start()
+        return ledger
+
+    @property
+    def available(self) -> bool:
+        """Whether new calls are let in: the file is open, hasn't failed, and its disk isn't full."""
+        return self._writer.available and not self._closing
+
+    async def open_lease(self, record: UsageRecord) -> None:
+        """Returns when the lease is committed: it survives the process. `record` is what to bill if nobody learns better.
+
+        Raises ProxyRefused(LEDGER_UNAVAILABLE) where no call can be let in, LedgerBroken where the file failed meanwhile.
+        When it raises or is cancelled, the lease may stand all the same: drop it.
+        """
+        if not self._writer.available or self._closing:
+            raise ProxyRefused(Reason.LEDGER_UNAVAILABLE, self._why())
+        await self._post(Kind.LEASE, (record.record_id, record.started_at, _encode(record)))
+
+    async def write(self, record: UsageRecord) -> None:
+        """Returns when the record is on the disk. Writing it again does nothing; when cancelled, it is written all the same.
+
+        Raises LedgerBroken where the file failed, RowRefused where a value of the record can't be written.
+        """
+        if self._broken is not None or self._closing:
+            raise self._broken or LedgerBroken("The ledger is closed: this record came after it.")
+        await self._post(Kind.RECORD, to_row(record))
+
+    def close_lease(self, record_id: str) -> None:
+        """Removes a lease whose record is written, with some later commit."""
+        self._inbox.append((Kind.CLOSE, (record_id,), None))
+
+    def drop_lease(self, record_id: str) -> None:
+        """Removes a lease of which nothing went up, at once: where the process dies before, it is billed as unsettled."""
+        self._inbox.append((Kind.CLOSE, (record_id,), None))
+        self._news()
+
+    async def close(self) -> None:
+        """Commits all that was posted, closes the file and lets go of it. May be called again."""
+        if not self._closing:
+            self._closing = self._writer.stopping = True
+            self._news()
+        await asyncio.shield(self._ended)
+
+    def _post(self, kind: Kind, row: Row) -> asyncio.Future[None]:
+        waiter = self._loop.create_future()
+        self._inbox.append((kind, row, waiter))
+        self._news()
+        return waiter
+
+    def _news(self) -> None:
+        """Wakes the writer; does nothing where it is awake and will look again."""
+        if self._wake.locked():
+            self._wake.release()
+
+    def _why(self) -> str:
+        if self._broken is not None:
+            return "The ledger file failed, so calls can't be written down. This process is ending; try again."
+        return "The server is closing its ledger. Try again." if self._closing else FULL_MESSAGE
+
+    def _end(self, broken: LedgerBroken | None) -> None:
+        """The writer's last word, on the loop."""
+        if broken is not None:
+            self._broken = broken
+            waiters = [waiter for _, _, waiter in self._inbox if waiter is not None]
+            resolve(waiters, lambda: LedgerBroken(str(broken)))
+            self._on_broken(broken)
+        self._ended.set_result(None)
+
+
+def close_out(file: LedgerFile, now_us: int) -> int:
+    """Settles what a predecessor left: a lease with a record goes, one without gets its `unsettled` record and goes.
+
+    Returns how many were unsettled. Raises LedgerUnusable where a lease can't be read.
+    """
+    leases = file.open_leases()
+    unsettled = []
+    for record_id, lease, recorded in leases:
+        if not recorded:
+            try:
+                record = _decode(lease)
+            except msgspec.DecodeError as error:
+                raise LedgerUnusable(f"The lease {record_id} in {file.path} can't be read: {error}.") from error
+            record.finished_at = now_us
+            unsettled.append(to_row(record))
+    if leases:
+        file.commit([], unsettled, [(record_id,) for record_id, _, _ in leases])
+        log.warning("ledger_closed_out: %s: %d leases, %d of them unsettled", file.path, len(leases), len(unsettled))
+    return len(unsettled)

@@ -1,0 +1,141 @@
+"""The tables of a ledger file, made and brought up to date: leases, usage_records, usage_hourly, file."""
+
+from __future__ import annotations
+
+import sqlite3
+from types import NoneType
+from typing import get_args
+
+import msgspec
+
+from proxy.billing.records import COLUMNS, UsageRecord
+
+SCHEMA_VERSION = 1
+"""Goes up with every column or table that is added. A file with a higher one is refused."""
+
+HOURLY_KEYS = ("project", "key_id", "model", "operation", "upstream", "service_tier", "outcome", "estimated")
+
+# `output_token_count` is what is left of the total: candidates, thoughts, and whatever else the model wrote.
+HOURLY_SUMS: dict[str, str] = {
+    "calls": "NEW.kind IN ('call', 'turn', 'collected')",
+    "prompt_token_count": "coalesce(NEW.prompt_token_count, 0)",
+    "cached_content_token_count": "coalesce(NEW.cached_content_token_count, 0)",
+    "tool_use_prompt_token_count": "coalesce(NEW.tool_use_prompt_token_count, 0)",
+    "thoughts_token_count": "coalesce(NEW.thoughts_token_count, 0)",
+    "candidates_token_count": "coalesce(NEW.candidates_token_count, 0)",
+    "output_token_count": (
+        "coalesce(max(NEW.total_token_count - coalesce(NEW.prompt_token_count, 0)"
+        " - coalesce(NEW.tool_use_prompt_token_count, 0), 0),"
+        " coalesce(NEW.candidates_token_count, 0) + coalesce(NEW.thoughts_token_count, 0))"
+    ),
+    "images": "NEW.images",
+    "searches": "NEW.searches",
+    "cost_usd": "coalesce(NEW.cost_usd, 0)",
+    "unpriced_calls": "NEW.cost_usd IS NULL",
+}
+"""What usage_hourly adds up, and what one record adds to it."""
+
+
+def bring_up_to_date(connection: sqlite3.Connection, file_id: str) -> None:
+    """Makes what the file lacks, in one transaction. The file must not be newer: see `version_of`."""
+    connection.execute("BEGIN IMMEDIATE")
+    _create_tables(connection)
+    _add_columns(connection, "usage_records", _record_columns())
+    _add_columns(connection, "usage_hourly", _hourly_columns())
+    _create_triggers(connection)
+    connection.execute(
+        "INSERT INTO file (one, file_id, schema_version) VALUES (1, ?, ?)"
+        " ON CONFLICT (one) DO UPDATE SET schema_version = excluded.schema_version",
+        (file_id, SCHEMA_VERSION),
+    )
+    connection.execute("COMMIT")
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """The schema version that the file bears; 0 for an empty one."""
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'file'").fetchone() is None:
+        return 0
+    row = connection.execute("SELECT schema_version FROM file").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _record_columns() -> dict[str, str]:
+    return {field.name: _declaration(field) for field in msgspec.structs.fields(UsageRecord)}
+
+
+def _hourly_columns() -> dict[str, str]:
+    keys = {key: "INTEGER NOT NULL" if key == "estimated" else "TEXT NOT NULL" for key in HOURLY_KEYS}
+    return {"hour": "INTEGER NOT NULL", **keys, **dict.fromkeys(HOURLY_SUMS, "INTEGER NOT NULL DEFAULT 0")}
+
+
+def _declaration(field: msgspec.structs.FieldInfo) -> str:
+    """A field's column: numbers and truth values as INTEGER, all else as TEXT; NOT NULL unless its type allows None."""
+    sql = "INTEGER" if field.type in (int, bool, int | None) else "TEXT"
+    if NoneType in get_args(field.type):
+        return sql
+    if field.required:
+        return f"{sql} NOT NULL"
+    return f"{sql} NOT NULL DEFAULT {int(field.default) if sql == 'INTEGER' else repr(field.default)}"
+
+
+def _listed(columns: dict[str, str]) -> str:
+    return ", ".join(f"{name} {declaration}" for name, declaration in columns.items())
+
+
+def _create_tables(connection: sqlite3.Connection) -> None:
+    records = _listed(_record_columns() | {"record_id": "TEXT NOT NULL UNIQUE"})
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS file"
+        " (one INTEGER PRIMARY KEY CHECK (one = 1), file_id TEXT NOT NULL, schema_version INTEGER NOT NULL) STRICT"
+    )
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS leases"
+        " (record_id TEXT PRIMARY KEY, opened_at INTEGER NOT NULL, record BLOB NOT NULL) STRICT, WITHOUT ROWID"
+    )
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS usage_records (seq INTEGER PRIMARY KEY AUTOINCREMENT, {records}) STRICT"
+    )
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS usage_hourly ({_listed(_hourly_columns())},"
+        f" PRIMARY KEY (hour, {', '.join(HOURLY_KEYS)})) STRICT, WITHOUT ROWID"
+    )
+
+
+def _add_columns(connection: sqlite3.Connection, table: str, columns: dict[str, str]) -> None:
+    present = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+    for name in columns.keys() - present:
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {columns[name]}")
+
+
+def _create_triggers(connection: sqlite3.Connection) -> None:
+    """Made anew at every open, so that they speak of the columns as they are now."""
+    for verb in ("UPDATE", "DELETE"):
+        name = f"usage_records_no_{verb.lower()}"
+        connection.execute(f"DROP TRIGGER IF EXISTS {name}")
+        connection.execute(
+            f"CREATE TRIGGER {name} BEFORE {verb} ON usage_records BEGIN"
+            " SELECT RAISE(ABORT, 'usage_records is insert-only: a correction is a row of its own'); END"
+        )
+    connection.execute("DROP TRIGGER IF EXISTS usage_records_hourly")
+    connection.execute(_hourly_trigger())
+
+
+def _hourly_trigger() -> str:
+    """Adds a record to its hour in the statement that inserts it, and only if it is inserted."""
+    keys = ", ".join(f"coalesce(NEW.{key}, '')" if key == "service_tier" else f"NEW.{key}" for key in HOURLY_KEYS)
+    return (
+        "CREATE TRIGGER usage_records_hourly AFTER INSERT ON usage_records BEGIN"
+        f" INSERT INTO usage_hourly (hour, {', '.join((*HOURLY_KEYS, *HOURLY_SUMS))})"
+        f" VALUES (NEW.started_at / 3600000000 * 3600, {keys}, {', '.join(HOURLY_SUMS.values())})"
+        f" ON CONFLICT (hour, {', '.join(HOURLY_KEYS)}) DO UPDATE SET"
+        f" {', '.join(f'{name} = {name} + excluded.{name}' for name in HOURLY_SUMS)};"
+        " END"
+    )
+
+
+INSERT_LEASE = "INSERT INTO leases (record_id, opened_at, record) VALUES (?, ?, ?) ON CONFLICT (record_id) DO NOTHING"
+DELETE_LEASE = "DELETE FROM leases WHERE record_id = ?"
+INSERT_RECORD = (
+    f"INSERT INTO usage_records ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+    " ON CONFLICT (record_id) DO NOTHING"
+)

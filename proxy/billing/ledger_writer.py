@@ -1,0 +1,201 @@
+"""The ledger's writer thread: all that waits goes down in one commit; what it does when the disk won't take it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any
+
+from proxy.billing.ledger_file import DISK_FULL, LedgerError, LedgerFile, describe
+from proxy.errors import ProxyRefused, Reason
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_EVERY = 1_000
+"""Rows written between two checkpoints: a WAL of 2 MB where many calls share a commit, of 16 MB where none does."""
+
+ROW_FAULTS = (
+    sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError, OverflowError, UnicodeError
+)  # fmt: skip
+"""What one row's values can raise. Every other error is the file's or the disk's."""
+
+FULL_MESSAGE = (
+    "The ledger's disk is full, so calls can't be written down. Free space on it; calls are let in again by themselves."
+)
+
+
+class LedgerBroken(LedgerError):
+    """The ledger file failed: what waited for it may or may not be in it. The process must end; its successor recovers."""
+
+
+class RowRefused(LedgerError):
+    """One row can't be written, because of a value in it; everything else was."""
+
+
+class Kind(Enum):
+    """What a posted row is."""
+
+    LEASE = 0
+    RECORD = 1
+    CLOSE = 2
+
+
+Row = tuple[Any, ...] | list[Any]
+Waiter = asyncio.Future[None] | None
+Posted = tuple[Kind, Row, Waiter]
+
+
+class Writer(threading.Thread):
+    """Commits what the event loop posts, until it is told to stop or the file fails.
+
+    `inbox`, `wake` and `stopping` are the loop's side: append, then release `wake` if it is locked, unless the row can
+    wait for the next commit. `available` is False while the disk is full and after the file failed.
+    """
+
+    def __init__(
+        self,
+        file: LedgerFile,
+        loop: asyncio.AbstractEventLoop,
+        on_end: Callable[[LedgerBroken | None], None],
+        *,
+        available: bool,
+        tick_s: float,
+        patience_s: float,
+    ) -> None:
+        super().__init__(name="ledger-writer", daemon=True)
+        self.inbox: deque[Posted] = deque()
+        self.wake = threading.Lock()
+        self.wake.acquire()
+        self.stopping = False
+        self.available = available
+        self._file = file
+        self._loop = loop
+        self._on_end = on_end
+        self._tick_s = tick_s
+        self._patience_s = patience_s
+        self._batch: list[Posted] = []
+        self._unchecked = 0
+        self._next_try = 0.0
+
+    def run(self) -> None:
+        """The thread's life. However it ends, `on_end` is called on the loop: with LedgerBroken where the file failed."""
+        try:
+            while self._turn():
+                pass
+            self._file.close()
+        except Exception as error:
+            log.critical("ledger_broken: %s: %s", self._file.path, describe(error))
+            self.available = False
+            self._file.abandon()
+            broken = LedgerBroken(
+                f"The ledger file {self._file.path} can't be written: {describe(error)}. This process ends; look at the"
+                " disk before it is started again."
+            )
+            self.inbox.extendleft(reversed(self._batch))
+            self._call(self._on_end, broken)
+        else:
+            self._call(self._on_end, None)
+
+    def _turn(self) -> bool:
+        """Waits for news or the next tick, then writes all there is. Returns whether to go on."""
+        self.wake.acquire(timeout=self._tick_s)
+        stopping = self.stopping
+        self._batch = batch = [self.inbox.popleft() for _ in range(len(self.inbox))]
+        if batch:
+            self._write(batch)
+            self._batch = []
+            if self._unchecked >= CHECKPOINT_EVERY:
+                self._checkpoint()
+        if not self.available and time.monotonic() >= self._next_try:
+            self._let_in_again()
+        return not stopping
+
+    def _write(self, batch: list[Posted]) -> None:
+        try:
+            self._commit(batch)
+        except ROW_FAULTS as error:
+            if len(batch) == 1:
+                log.error("ledger_row_refused: %s: %s", batch[0][1][0], describe(error))
+                fault = f"A row of the ledger can't be written: {describe(error)}."
+                self._settle(batch, lambda: RowRefused(fault))
+                return
+            for posted in batch:
+                self._write([posted])
+        else:
+            self._unchecked += len(batch)
+            self._settle(batch, None)
+
+    def _commit(self, batch: list[Posted]) -> None:
+        """Commits a batch; on a full disk without its leases, again and again while patience lasts."""
+        give_up = None
+        while True:
+            rows: dict[Kind, list[Row]] = {kind: [] for kind in Kind}
+            for kind, row, _ in batch:
+                rows[kind].append(row)
+            try:
+                return self._file.commit(rows[Kind.LEASE], rows[Kind.RECORD], rows[Kind.CLOSE])
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode not in DISK_FULL:
+                    raise
+                now = time.monotonic()
+                if give_up is None:
+                    give_up = now + self._patience_s
+                elif now > give_up:
+                    raise
+                else:
+                    time.sleep(min(self._tick_s, 0.1))
+                self._disk_full(batch)
+
+    def _disk_full(self, batch: list[Posted]) -> None:
+        """Throws off the ballast for the records of calls in flight, and refuses the leases of new ones."""
+        if self.available:
+            log.error("ledger_disk_full: %s: new calls are refused until there is space again", self._file.path)
+        self.available = False
+        self._next_try = time.monotonic() + self._tick_s
+        self._file.drop_ballast()
+        refused = [posted for posted in batch if posted[0] is Kind.LEASE]
+        batch[:] = [posted for posted in batch if posted[0] is not Kind.LEASE]
+        self._settle(refused, lambda: ProxyRefused(Reason.LEDGER_UNAVAILABLE, FULL_MESSAGE))
+
+    def _let_in_again(self) -> None:
+        self._next_try = time.monotonic() + self._tick_s
+        if self._file.restore_ballast():
+            log.warning("ledger_available: %s: the disk has space, calls are let in", self._file.path)
+            self.available = True
+
+    def _checkpoint(self) -> None:
+        """After the waiters were told, so that none of them waits for it."""
+        try:
+            self._file.checkpoint()
+            self._unchecked = 0
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode not in DISK_FULL:
+                raise
+            self._disk_full([])
+
+    def _settle(self, batch: Iterable[Posted], fault: Callable[[], Exception] | None) -> None:
+        waiters = [waiter for _, _, waiter in batch if waiter is not None]
+        if waiters:
+            self._call(resolve, waiters, fault)
+
+    def _call(self, callback: Callable[..., None], *arguments: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback, *arguments)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            log.warning("ledger_loop_closed: the event loop ended before its ledger was closed")
+
+
+def resolve(waiters: Iterable[asyncio.Future[None]], fault: Callable[[], Exception] | None) -> None:
+    """On the loop: tells all who wait, save those who were cancelled."""
+    for waiter in waiters:
+        if not waiter.done():
+            if fault is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(fault())

@@ -1,0 +1,223 @@
+"""The price book: rates in force at a time for a model and tier, and what a call's quantities cost at them."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from proxy.billing import rate_tables
+from proxy.billing.genai_rates import Matcher, read_genai_prices
+from proxy.billing.price_book import Book, Model, Override, read_book, read_overrides
+from proxy.billing.rate_tables import RateTable
+
+LATEST = 2**63 - 1
+"""A time, in Unix microseconds, after every change of rates."""
+
+_LOOK_UPS_KEPT = 1024
+_LONGEST_NAME = 128
+_PINNED = re.compile(r"(-preview(-\d{2}-\d{2,4})?|-\d{3})$")
+"""A-RETIRED-AS-SUCCESSOR."""
+
+
+class Priced(NamedTuple):
+    """What a call costs, and all that is needed to work it out again."""
+
+    cost: int | None
+    """Nano-dollars; None where the model, or one of the quantities, has no price."""
+    rates: dict[str, tuple[int, int]]
+    """Quantity charged and nano-dollars per million, of each quantity that isn't zero."""
+    priced_as: str | None
+    source: str | None
+
+
+_UNPRICED = Priced(None, {}, None, None)
+
+
+class PriceBook:
+    """Everything that is known of prices. Immutable; look-ups are cached, so that pricing a call costs microseconds."""
+
+    def __init__(
+        self, book: Book, overrides: tuple[Override, ...] = (), others: tuple[tuple[Matcher, Model], ...] = ()
+    ) -> None:
+        self._book = book
+        self._overrides = overrides
+        self._others = others
+        self._changes = sorted(_changes(book, overrides, others))
+        self._table = lru_cache(_LOOK_UPS_KEPT)(self._find_table)
+        self._resolve = lru_cache(_LOOK_UPS_KEPT)(self._find_model)
+
+    @classmethod
+    def load(cls, overrides: Iterable[Any] = ()) -> PriceBook:
+        """The package's book over genai-prices, under the configuration's [[prices]] (see `read_overrides`).
+
+        Takes half a second: once, before the door opens. Raises ValueError where an override isn't a price.
+        """
+        return cls(read_book(), read_overrides(overrides), read_genai_prices())
+
+    def price(
+        self,
+        model_version: str | None,
+        model: str,
+        model_asked: str,
+        tier: str | None,
+        at: int,
+        quantities: Mapping[str, int],
+    ) -> Priced:
+        """What `quantities` cost of a call that started at `at` (Unix microseconds) and was served in `tier`.
+
+        Priced as `model_version`, the response's; where it has no price as `model`, which went up; then `model_asked`.
+        Quantities are disjoint: cached tokens don't stand in input, image tokens not in text. Raises ValueError for a
+        negative one.
+        """
+        if model_version is not None and len(model_version) > _LONGEST_NAME:
+            model_version = None  # look-ups are kept: what bounds their number must bound their size
+        table = self._table((model_version, model, model_asked), self._tier(tier), bisect_right(self._changes, at))
+        if table is None:
+            return _UNPRICED
+        rates = table.long_rates if _is_long(table, quantities) else table.rates
+        charged: dict[str, tuple[int, int]] = {}
+        total = 0
+        complete = True
+        for name, quantity in quantities.items():
+            if not quantity:
+                continue
+            if quantity < 0:
+                raise ValueError(f"{quantity} {name} can't be priced: a quantity is never negative")
+            rate = rates.get(name)
+            if rate is None:
+                complete = False
+                continue
+            if name == "search" and table.search_per == "prompt":
+                quantity = 1
+            charged[name] = quantity, rate
+            total += quantity * rate
+        source = "configuration" if not table.configured.isdisjoint(charged) else table.source
+        return Priced(divide_half_even(total) if complete else None, charged, table.model, source)
+
+    def rates_at(self, model: str, at: int, tier: str | None = None) -> RateTable | None:
+        """The rates in force for `model` at `at`, or None where it has no price."""
+        return self._table((model,), self._tier(tier), bisect_right(self._changes, at))
+
+    def knows(self, model: str, at: int = LATEST) -> bool:
+        """Whether `model` has a price: in the book, in the configuration, or in genai-prices."""
+        return self.rates_at(model, at) is not None
+
+    def first_known(self, *names: str | None) -> str | None:
+        """The first of `names` that has a price: with the names that `price` takes, the one that it goes by."""
+        return next((name for name in names if name and self.knows(name)), None)
+
+    def is_image_model(self, model: str) -> bool:
+        """Whether `model` has a rate for images made."""
+        table = self.rates_at(model, LATEST)
+        return table is not None and "output_image" in table.rates
+
+    def image_tokens(self, model: str, size: str | None = None) -> int | None:
+        """Tokens of one image made by `model` in `size` ("512", "1K"; None: 1K, as at Google); None where unknown."""
+        found = self._resolve(model, LATEST)
+        if found is None:
+            return None
+        wanted = (size or "1K").upper()
+        return found.images.get("512" if wanted == "0.5K" else wanted)
+
+    def picture_tokens(self, model: str) -> int | None:
+        """Tokens of a picture sent to `model`, where they are known for it."""
+        found = self._resolve(model, LATEST)
+        return None if found is None else found.picture
+
+    def models(self) -> tuple[str, ...]:
+        """Every name that stands in the book or the configuration, aliases too: a bounded set, for metric labels."""
+        configured = (override.model for override in self._overrides if not override.is_glob)
+        return tuple(dict.fromkeys((*self._book.models, *self._book.aliases, *configured)))
+
+    @property
+    def source(self) -> str:
+        """The book's name and date, as the ledger writes it."""
+        return self._book.source
+
+    def model(self, name: str, at: int = LATEST) -> Model | None:
+        """The entry that `name` leads to at `at`, in the book or in genai-prices."""
+        return self._resolve(name, at)
+
+    def tiers(self) -> tuple[str, ...]:
+        """The tiers that the book prices: standard first."""
+        return tuple(self._book.tiers)
+
+    def next_change(self, model: str, at: int) -> int | None:
+        """When the rates of `model` change next after `at`, in Unix microseconds; None where nothing is announced."""
+        now = self.rates_at(model, at)
+        return next((moment for moment in self._changes if moment > at and self.rates_at(model, moment) != now), None)
+
+    def assumptions(self, model: str, at: int = LATEST) -> dict[str, str]:
+        """The named assumptions behind a cost of `model`: name and sentence."""
+        table = self.rates_at(model, at)
+        if table is None:
+            return {}
+        kinds = self._kinds(model.removeprefix("models/"), table, at)
+        listed = self._book.assumptions.items()
+        return {name: one.says for name, one in listed if one.applies in kinds or name in kinds}
+
+    def _kinds(self, name: str, table: RateTable, at: int) -> set[str]:
+        """What `applies` of an assumption may say of this model, and the assumptions that its entry names."""
+        model = self._resolve(name, at)
+        alias = self._book.aliases.get(name)
+        is_kind = {
+            "all": True,
+            "image": "output_image" in table.rates,
+            "long": table.long_above is not None,
+            "no cached": "cached_text" in table.fallbacks,
+            "cached standard": model is not None and "cached_text" not in table.fallbacks and not model.cached_by_tier,
+            f"search per {table.search_per}": "search" in table.rates,
+            "aliased": model is not None and name != model.id and _PINNED.search(name) is not None,
+            "auto-routed": alias is not None and 0 < alias.since <= at,
+            "genai-prices": table.source.startswith("genai-prices"),
+        }
+        return {kind for kind, is_so in is_kind.items() if is_so} | set(model.assumptions if model else ())
+
+    def _tier(self, tier: str | None) -> str:
+        name = tier.lower() if tier else "standard"
+        return name if name in self._book.tiers else "standard"
+
+    def _find_model(self, name: str, at: int) -> Model | None:
+        """`at` may be any time within its interval between two changes."""
+        name = name.removeprefix("models/")
+        for wanted in (name, _PINNED.sub("", name)):
+            alias = self._book.aliases.get(wanted)
+            if alias is not None and alias.since <= at:
+                wanted = alias.model
+            if wanted in self._book.models:
+                return self._book.models[wanted]
+        return next((model for matches, model in self._others if matches(name)), None)
+
+    def _find_table(self, names: tuple[str | None, ...], tier: str, interval: int) -> RateTable | None:
+        at = self._changes[interval - 1] if interval else 0
+        for name in dict.fromkeys(names):
+            if name:
+                name = name.removeprefix("models/")
+                model = self._resolve(name, at)
+                table = rate_tables.build(name, model, self._overrides, tier, self._book.tiers[tier], at)
+                if table is not None:
+                    return table
+        return None
+
+
+def divide_half_even(total: int) -> int:
+    """`total` quantity x nano-dollars per million, in nano-dollars: divided once by a million, half to even."""
+    cost, rest = divmod(total, 1_000_000)
+    return cost + (rest > 500_000 or (rest == 500_000 and cost & 1))
+
+
+def _is_long(table: RateTable, quantities: Mapping[str, int]) -> bool:
+    if table.long_above is None:
+        return False
+    prompt = sum(quantity for name, quantity in quantities.items() if name.startswith(("input_", "cached_")))
+    return prompt > table.long_above
+
+
+def _changes(book: Book, overrides: Iterable[Override], others: Iterable[tuple[Matcher, Model]]) -> set[int]:
+    models = (*book.models.values(), *(model for _, model in others))
+    moments = {period.since for model in models for period in model.periods}
+    moments |= {alias.since for alias in book.aliases.values()} | {override.since for override in overrides}
+    return moments - {0}

@@ -1,0 +1,192 @@
+"""The usage record: one row a call, its row in the ledger file, its shape outside, and how money and ids are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+
+class UsageRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What stands in the ledger for one metered call that reached an upstream.
+
+    Times are Unix microseconds, money is nano-dollars. `usage` is the usage object exactly as received. `rates` maps the
+    name of each rate applied to [quantity, nano-dollars per million], so that the cost can be worked out again from the
+    row alone: the sum of quantity x rate, divided once by a million, half to even.
+
+    A field is a column of the ledger. One that is added later needs a default: older rows and open leases lack it.
+    """
+
+    record_id: str
+    kind: str = "call"
+    request_id: str
+    caused_by: str | None = None
+    started_at: int
+    finished_at: int | None = None
+    project: str
+    key_id: str
+    key_name: str
+    upstream: str
+    operation: str
+    model: str
+    model_version: str | None = None
+    service_tier: str | None = None
+    outcome: str = "unsettled"
+    http_status: int | None = None
+    finish_reason: str | None = None
+    response_id: str | None = None
+    usage: str | None = None
+    prompt_token_count: int | None = None
+    cached_content_token_count: int | None = None
+    tool_use_prompt_token_count: int | None = None
+    thoughts_token_count: int | None = None
+    candidates_token_count: int | None = None
+    total_token_count: int | None = None
+    prompt_tokens_details: dict[str, int] | None = None
+    candidates_tokens_details: dict[str, int] | None = None
+    images: int = 0
+    searches: int = 0
+    cost_usd: int | None = None
+    rates: dict[str, tuple[int, int]] | None = None
+    model_asked: str
+    priced_as: str | None = None
+    price_source: str | None = None
+    period: str
+    estimated: bool = False
+    hint: str | None = None
+    attempts: list[dict[str, Any]] | None = None
+    request_bytes: int = 0
+    response_bytes: int = 0
+    first_byte_ms: int | None = None
+    duration_ms: int | None = None
+
+
+COLUMNS: tuple[str, ...] = UsageRecord.__struct_fields__
+
+JSON_COLUMNS = ("prompt_tokens_details", "candidates_tokens_details", "rates", "attempts")
+"""Columns whose value is an object or an array; the ledger file holds them as JSON text."""
+
+_JSON_AT = tuple(COLUMNS.index(column) for column in JSON_COLUMNS)
+_TIMES = ("started_at", "finished_at")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NANO = 1_000_000_000
+_USD = re.compile(r"([+-]?)([0-9]{1,18})(?:\.([0-9]{1,9}))?", re.ASCII)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+_encoder = msgspec.json.Encoder()
+_as_tuple = msgspec.structs.astuple
+
+
+def to_row(record: UsageRecord) -> list[Any]:
+    """The record as its row: values in the order of COLUMNS, maps and lists as JSON text."""
+    row = list(_as_tuple(record))
+    for at in _JSON_AT:
+        if row[at] is not None:
+            row[at] = _encoder.encode(row[at]).decode()
+    return row
+
+
+def from_row(columns: Iterable[str], row: Sequence[Any]) -> UsageRecord:
+    """The record of a row. Columns that a record doesn't have are passed over, those that a row lacks get their default."""
+    values = dict(zip(columns, row, strict=True))
+    for column in JSON_COLUMNS:
+        if (text := values.get(column)) is not None:
+            values[column] = msgspec.json.decode(text)
+    values["estimated"] = bool(values["estimated"])
+    return msgspec.convert(values, UsageRecord)
+
+
+def to_json(record: UsageRecord) -> dict[str, Any]:
+    """The record as it is shown outside: times in RFC 3339, money as decimal strings, usage and details as objects."""
+    shown: dict[str, Any] = dict(zip(COLUMNS, _as_tuple(record), strict=True))
+    for column in _TIMES:
+        if shown[column] is not None:
+            shown[column] = to_rfc3339(shown[column])
+    if record.cost_usd is not None:
+        shown["cost_usd"] = to_usd(record.cost_usd)
+    if record.rates is not None:
+        shown["rates"] = {
+            name: {"quantity": quantity, "usd_per_million": to_usd(rate)}
+            for name, (quantity, rate) in record.rates.items()
+        }
+    if record.usage is not None:
+        shown["usage"] = _parsed(record.usage)
+    return shown
+
+
+def to_csv(record: UsageRecord) -> list[str]:
+    """The record as cells in the order of COLUMNS: as `to_json`, objects as JSON text, null as an empty cell.
+
+    A text that a spreadsheet would run as a formula (a client chooses the model's name) gets an apostrophe before it.
+    """
+    return [_cell(column, value) for column, value in to_json(record).items()]
+
+
+def _cell(column: str, value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA) and column != "cost_usd" else value
+    return _encoder.encode(value).decode()
+
+
+def _parsed(usage: str) -> object:
+    """The usage object; the text as it stands where it isn't JSON, so that one odd row doesn't end an export."""
+    try:
+        return msgspec.json.decode(usage)
+    except msgspec.DecodeError:
+        return usage
+
+
+def to_rfc3339(unix_us: int) -> str:
+    """Unix microseconds as RFC 3339 in UTC: 2026-11-21T14:37:00.000001Z."""
+    return (_EPOCH + timedelta(microseconds=unix_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def to_usd(nano_dollars: int) -> str:
+    """Nano-dollars as an exact decimal string of dollars without needless zeros: 33_600_000 → "0.0336"."""
+    whole, part = divmod(abs(nano_dollars), _NANO)
+    text = f"{whole}.{part:09d}".rstrip("0").removesuffix(".")
+    return f"-{text}" if nano_dollars < 0 else text
+
+
+def from_usd(text: str) -> int:
+    """A decimal string of dollars as nano-dollars, exactly.
+
+    Raises ValueError where it isn't a plain decimal number, or has more than nine decimals.
+    """
+    if (found := _USD.fullmatch(text)) is None:
+        raise ValueError(
+            f"{text!r} is not an amount in dollars: write digits, with at most nine decimals, such as 0.0336."
+        )
+    sign, whole, part = found.groups(default="")
+    nano_dollars = int(whole) * _NANO + int(part.ljust(9, "0"))
+    return -nano_dollars if sign == "-" else nano_dollars
+
+
+def uuid7(unix_ms: int, random: bytes) -> str:
+    """A UUID of version 7 (RFC 9562) from Unix milliseconds and ten random bytes."""
+    return _uuid7(unix_ms << 74 | int.from_bytes(random) >> 6)
+
+
+def uuid7_maker(now_ms: Callable[[], int], random: Callable[[int], bytes]) -> Callable[[], str]:
+    """A function that makes ids, each greater than the one before, even where the clock stands still or goes back."""
+    last = 0
+
+    def make() -> str:
+        nonlocal last
+        fresh = now_ms() << 74 | int.from_bytes(random(10)) >> 6
+        last = fresh if fresh > last else last + 1
+        return _uuid7(last)
+
+    return make
+
+
+def _uuid7(value: int) -> str:
+    """48 bits of milliseconds and 74 random bits, with version and variant put in between."""
+    digits = f"{value >> 62:015x}"
+    tail = f"{value & 0x3FFFFFFFFFFFFFFF | 0x8000000000000000:016x}"
+    return f"{digits[:8]}-{digits[8:12]}-7{digits[12:]}-{tail[:4]}-{tail[4:]}"

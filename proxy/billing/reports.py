@@ -1,0 +1,177 @@
+"""Reads ledger files, also while a server writes them: sums by project, key, model, day …, and the records one by one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from operator import add
+from pathlib import Path
+from typing import Any, Literal, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from proxy.billing.ledger_file import LedgerUnusable, describe
+from proxy.billing.records import UsageRecord, from_row
+
+Dimension = Literal[
+    "project", "key", "model", "operation", "upstream", "service_tier", "outcome", "hour", "day", "month"
+]
+DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
+
+HOUR = 3_600
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HOURS_PAGE = 31 * 24 * HOUR
+RECORDS_PAGE = 500
+"""How much one statement reads: a reader that holds its transaction long keeps the writer's WAL from shrinking."""
+
+_COLUMNS = {"key": "key_id", "day": "hour", "month": "hour"}
+"""The column of usage_hourly behind each dimension that isn't named as its column."""
+
+
+class ReportRow(msgspec.Struct, frozen=True):
+    """Sums over the calls of one group. Money is nano-dollars.
+
+    `group` maps each dimension asked for to its value. `output_token_count` is total less prompt and tool use, what
+    output is billed by. `estimated_calls` and `estimated_cost_usd` are the part of `calls` and `cost_usd` that is billed
+    by estimate; `unpriced_calls` are the calls whose model has no price, which `cost_usd` leaves out.
+    """
+
+    group: dict[str, str]
+    calls: int
+    prompt_token_count: int
+    cached_content_token_count: int
+    tool_use_prompt_token_count: int
+    thoughts_token_count: int
+    candidates_token_count: int
+    output_token_count: int
+    images: int
+    searches: int
+    cost_usd: int
+    unpriced_calls: int
+    estimated_calls: int
+    estimated_cost_usd: int
+
+
+def ledger_files(data_dir: Path) -> list[Path]:
+    """The ledger files of a data_dir, by slot."""
+    return sorted((data_dir / "ledger").glob("*.db"), key=lambda path: (len(path.name), path.name))
+
+
+_ADDED = ReportRow.__struct_fields__[1:]
+_SUMS = ", ".join(
+    f"sum({name.removeprefix('estimated_')} * estimated)" if name.startswith("estimated_") else f"sum({name})"
+    for name in _ADDED
+)
+
+
+def report(
+    files: Iterable[Path],
+    by: Sequence[Dimension],
+    since: datetime | None = None,
+    until: datetime | None = None,
+    timezone: str = "UTC",
+) -> list[ReportRow]:
+    """Sums of the calls that started from `since` to before `until`, a row a group, sorted by group.
+
+    It counts by hours of UTC: `since` and `until` are taken down to theirs, and an hour belongs to the day, in `timezone`
+    (an IANA name), in which it begins. Without `by`, there is one row, or none where there are no calls.
+
+    Raises LedgerUnusable where a file can't be read, ValueError for an unknown dimension, a time without a time zone or
+    an unknown time zone.
+    """
+    if unknown := [word for word in by if word not in DIMENSIONS]:
+        raise ValueError(f"Can't report by {', '.join(unknown)}: choose from {', '.join(DIMENSIONS)}.")
+    zone = _zone(timezone)
+    first = -(2**63) if since is None else _unix_us(since) // 1_000_000 // HOUR * HOUR
+    end = 2**63 - 1 if until is None else _unix_us(until) // 1_000_000 // HOUR * HOUR
+    sums: dict[tuple[str, ...], list[int]] = {}
+    for path in files:
+        for row in _hourly_sums(path, [_COLUMNS.get(dimension, dimension) for dimension in by], first, end):
+            group = tuple(_shown(dimension, value, zone) for dimension, value in zip(by, row, strict=False))
+            total = sums.setdefault(group, [0] * len(_ADDED))
+            total[:] = map(add, total, row[len(by) :])
+    return [ReportRow(dict(zip(by, group, strict=True)), *sums[group]) for group in sorted(sums)]
+
+
+def export(
+    files: Iterable[Path], since: datetime | None = None, until: datetime | None = None
+) -> Iterator[UsageRecord]:
+    """The records of the calls that started from `since` to before `until`, file by file, in the order of writing.
+
+    Records written after a file's reading began are left out. Raises LedgerUnusable, ValueError as `report`.
+    """
+    first = -(2**63) if since is None else _unix_us(since)
+    end = 2**63 - 1 if until is None else _unix_us(until)
+    for path in files:
+        yield from _records(path, first, end)
+
+
+def _records(path: Path, first: int, end: int) -> Iterator[UsageRecord]:
+    with _reading(path) as connection:
+        start, last = connection.execute("SELECT min(seq), max(seq) FROM usage_records").fetchone()
+        if last is None:
+            return
+        for seq in range(start, last + 1, RECORDS_PAGE):
+            page = connection.execute(
+                "SELECT * FROM usage_records WHERE seq >= ? AND seq < ? AND started_at >= ? AND started_at < ? ORDER BY seq",
+                (seq, min(seq + RECORDS_PAGE, last + 1), first, end),
+            )
+            columns = [column[0] for column in page.description]
+            for row in page.fetchall():
+                yield from_row(columns, row)
+
+
+def _hourly_sums(path: Path, columns: list[str], first: int, end: int) -> Iterator[tuple[Any, ...]]:
+    """The columns and sums of each group, page by page of hours, so that a group may come several times."""
+    grouped = f"GROUP BY {', '.join(columns)}" if columns else "HAVING count(*) > 0"
+    select = f"SELECT {', '.join([*columns, _SUMS])} FROM usage_hourly WHERE hour >= ? AND hour < ? {grouped}"  # noqa: S608
+    with _reading(path) as connection:
+        oldest, newest = connection.execute("SELECT min(hour), max(hour) FROM usage_hourly").fetchone()
+        if newest is None:
+            return
+        stop = min(end, newest + HOUR)
+        for page in range(max(first, oldest), stop, HOURS_PAGE):
+            yield from connection.execute(select, (page, min(page + HOURS_PAGE, stop))).fetchall()
+
+
+def _shown(dimension: Dimension, value: Any, zone: ZoneInfo) -> str:
+    match dimension:
+        case "hour":
+            return datetime.fromtimestamp(value, zone).isoformat(timespec="minutes")
+        case "day":
+            return datetime.fromtimestamp(value, zone).date().isoformat()
+        case "month":
+            return f"{datetime.fromtimestamp(value, zone):%Y-%m}"
+        case _:
+            return str(value)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that can't write and never checkpoints: that is the writer's, two checkpointers can lose rows before SQLite 3.51.3."""
+    try:
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        ) as connection:
+            connection.execute("PRAGMA wal_autocheckpoint=0")
+            yield connection
+    except sqlite3.Error as error:
+        raise LedgerUnusable(
+            f"{path} can't be read: {describe(error)}. Is it a ledger file, and may you read it?"
+        ) from error
+
+
+def _unix_us(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment.isoformat()} has no time zone: add one, such as Z.")
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{name!r} is not a time zone: use an IANA name, such as America/Los_Angeles.") from None

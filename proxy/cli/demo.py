@@ -1,0 +1,136 @@
+"""`weighbridge demo`: a picture through a running Weighbridge, its bill, and what to paste to make the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from pydantic import SecretStr
+
+from proxy import serve as process
+from proxy.billing import reports
+from proxy.billing.records import UsageRecord, to_usd
+from proxy.cli import image, options, output, snippets
+from proxy.config.load import GOOGLE_KEYS
+from proxy.config.schema import Server, Settings, Storage, Upstream
+from proxy.emulator.app import DEFAULT_KEY, create_app
+from proxy.store.database import Database, open_database
+from proxy.telemetry import logs
+from proxy.tenants import keys, projects
+
+PROMPT = "A red lorry standing on a weighbridge at dawn, photographed from above"
+PROJECT = "demo"
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(demo)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the picture goes.")] = Path("demo.jpg"),
+    once: Annotated[bool, typer.Option("--once", help="End after the picture, instead of serving on.")] = False,
+) -> None:
+    """See it work: make a picture through Weighbridge, read its bill, then go on with your own code.
+
+    Google answers where GEMINI_API_KEY is set, else an emulator that costs nothing. Everything is kept in
+    ./weighbridge-data/demo; ports that are taken are replaced by free ones.
+    """
+    logs.configure(quiet=True)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_demo(out, once))
+
+
+async def _demo(out: Path, once: bool) -> None:
+    with _bind(8080) as gateway, _bind(8081) as control:
+        async with _upstream(os.environ) as upstream:
+            settings = _settings(upstream)
+            key = _key(open_database(settings.storage.data_dir))
+            async with process.open_doors(settings, gateway, control) as doors:
+                try:
+                    await _show(doors, settings, upstream, key, out)
+                finally:
+                    if once:
+                        doors.interrupt()
+                if not once:
+                    output.line("\nServing until Ctrl-C.")
+
+
+async def _show(doors: process.Doors, settings: Settings, upstream: Upstream, key: str, out: Path) -> None:
+    who = "the emulator: no Google key is set" if upstream.name == "emulator" else "Google, with your key"
+    output.line(f"Upstream: {who}.\n")
+    body = image.request_body(PROMPT, None, "16:9", [])
+    made = await asyncio.to_thread(image.make, doors.base_url, key, image.DEFAULT_MODEL, body, None)
+    output.line(image.sentence(image.describe(image.save(out, made.picture), made)))
+    output.line()
+    bill(_record(settings.storage.data_dir, made.request_id))
+    output.line()
+    for line in snippets.lines(doors.base_url, key, image.DEFAULT_MODEL):
+        output.line(line)
+    output.line(f"\nMetrics: {doors.admin_url}/metrics   Control door: {doors.admin_url}")
+    data_dir = settings.storage.data_dir
+    output.line(f"The bill: WEIGHBRIDGE_STORAGE__DATA_DIR={data_dir} {options.command()} usage report")
+
+
+def bill(record: UsageRecord) -> None:
+    """One call's lines: quantity x rate, and the sum as the ledger has it."""
+    rows = [
+        (name, f"{quantity:,}", f"${to_usd(rate)}", f"${quantity * rate / 1e15:.6f}")
+        for name, (quantity, rate) in (record.rates or {}).items()
+    ]
+    total = "no price" if record.cost_usd is None else f"${to_usd(record.cost_usd)}"
+    output.table(
+        ("ON THE BILL", "TOKENS", "USD PER MILLION", "USD"), [*rows, (record.model, "", "", total)], right=(1, 2, 3)
+    )
+
+
+def _record(data_dir: Path, request_id: str | None) -> UsageRecord:
+    found = [record for record in reports.export(reports.ledger_files(data_dir)) if record.request_id == request_id]
+    if not found:
+        raise options.CommandError(f"the call {request_id} is not in the ledger: please report this as a bug")
+    return found[0]
+
+
+def _settings(upstream: Upstream) -> Settings:
+    return Settings(
+        server=Server(lame_duck_seconds=0), storage=Storage(data_dir=Path("weighbridge-data/demo")), upstreams=(upstream,)
+    )
+
+
+def _key(database: Database) -> str:
+    """A new key of the demo's project: an older one can't be shown again."""
+    if all(project.name != PROJECT for project in projects.list_projects(database)):
+        projects.create(database, PROJECT, options.now())
+    return keys.create(database, PROJECT, "demo", options.now(), secrets.randbelow)[1]
+
+
+def _bind(port: int) -> socket.socket:
+    """That port of the loopback, or a free one where it is taken."""
+    try:
+        return process.bind("127.0.0.1", port)
+    except process.PortTaken:
+        return process.bind("127.0.0.1", 0)
+
+
+@asynccontextmanager
+async def _upstream(environ: Mapping[str, str]) -> AsyncGenerator[Upstream]:
+    """Google where there is a key for it, else an emulator that runs for so long."""
+    for name in GOOGLE_KEYS:
+        if environ.get(name):
+            yield Upstream(name="google", api_key=SecretStr(environ[name]), api_key_env=name)
+            return
+    with process.bind("127.0.0.1", 0) as listener:
+        door = process.Door(create_app(), listener, http="httptools")
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(door.open_until_told())
+            port = listener.getsockname()[1]
+            yield Upstream(name="emulator", base_url=f"http://127.0.0.1:{port}", api_key=SecretStr(DEFAULT_KEY))
+            door.close(0)
+            await serving

@@ -1,0 +1,69 @@
+"""`weighbridge emulator`: the stand-in for the Gemini API alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from proxy.cli.options import JsonOption
+from proxy.cli.output import line
+from proxy.emulator.account import Account
+from proxy.emulator.app import DEFAULT_KEY, create_app
+from proxy.emulator.server import listen, server
+
+_BODY = """{"contents":[{"parts":[{"text":"A red lorry on a weighbridge"}]}]}"""
+_EXAMPLES = """\
+The Gemini API is emulated at  {base}
+API key                        {key}
+What it billed                 {base}/emulator/account
+The requests as they came      {base}/emulator/requests
+
+A picture:
+  curl -s {base}/v1beta/models/gemini-nano-banana-2.1:generateContent -H 'x-goog-api-key: {key}' \\
+    -d '{body}' \\
+    | jq -r '.candidates[0].content.parts[] | select(.inlineData) | .inlineData.data' | base64 --decode > lorry.jpg
+A stream:
+  curl -sN '{base}/v1beta/models/gemini-3.8-flash:streamGenerateContent?alt=sse' -H 'x-goog-api-key: {key}' \\
+    -d '{body}'
+What that was billed:
+  curl -s {base}/emulator/account
+
+Prompts may hold directives, such as [[status=429]] or [[delay=2]]: see docs/emulator.md. Ctrl-C ends it."""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("emulator")(emulator)
+
+
+def emulator(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)] = 8090,
+    key: Annotated[str, typer.Option(help="The API key it accepts.")] = DEFAULT_KEY,
+    account: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Append what is billed to this file, as JSON lines.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Emulates the Gemini API on this machine: no Google key, no cost, pictures included."""
+    try:
+        books = Account(file=account)
+        door = listen(host, port)
+    except OSError as wrong:
+        typer.echo(f"error: can't start the emulator: {wrong}. Try --port 0, or another file.", err=True)
+        raise typer.Exit(1) from None
+    shown = f"[{host}]" if ":" in host else host
+    base = f"http://{shown}:{door.getsockname()[1]}"
+    if as_json:
+        line(json.dumps({"base_url": base, "key": key, "account_url": f"{base}/emulator/account"}))
+    else:
+        line(_EXAMPLES.format(base=base, key=key, body=_BODY))
+    try:
+        server(create_app(keys={key}, account=books)).run(sockets=[door])
+    except KeyboardInterrupt:
+        # uvicorn has shut down and passes the signal on; that is how the command is meant to end.
+        raise typer.Exit from None

@@ -1,0 +1,76 @@
+"""What commands share: their options, how they come by settings and database, and how an error of theirs is told."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from proxy.billing.ledger_file import LedgerError
+from proxy.config.load import ConfigError, load
+from proxy.config.schema import Settings
+from proxy.serve import PortTaken
+from proxy.store.database import Database, StoreError, open_database
+from proxy.tenants.projects import TenancyError
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="PATH",
+        help="The configuration file. Default: $WEIGHBRIDGE_CONFIG, then ./weighbridge.toml, else built-in defaults.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.", show_default=False)]
+
+
+class CommandError(Exception):
+    """A command can't do what it was asked to do; the text says why, and what to do."""
+
+
+EXPECTED = (CommandError, ConfigError, StoreError, TenancyError, LedgerError, PortTaken, OSError)
+
+
+class Group(TyperGroup):
+    """A group of commands that tells expected errors in a sentence on standard error, and ends with 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # `weighbridge … | head` is no error: typer ends quietly
+        except EXPECTED as error:
+            for sentence in str(error).splitlines():
+                typer.echo(f"error: {sentence}", err=True)
+            raise typer.Exit(1) from None
+
+
+def group(help_text: str) -> typer.Typer:
+    """A group of commands, to be mounted under the root."""
+    return typer.Typer(cls=Group, help=help_text, no_args_is_help=True, rich_markup_mode="markdown")
+
+
+def settings(config: Path | None) -> Settings:
+    """The configuration, without the upstreams: these commands call none. Raises ConfigError."""
+    return load(config, os.environ, upstreams=False)
+
+
+def database(config: Path | None) -> Database:
+    """The database that the configuration names, made where it isn't there yet. Raises ConfigError, StoreError."""
+    return open_database(settings(config).storage.data_dir)
+
+
+def command() -> str:
+    """How this program was started, for what it tells people to type next."""
+    return "python -m proxy" if Path(sys.argv[0]).name == "__main__.py" else "weighbridge"
+
+
+def now() -> int:
+    """Unix microseconds."""
+    return time.time_ns() // 1000

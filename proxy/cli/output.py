@@ -1,0 +1,35 @@
+"""How commands print: tables for people, JSON for programs, times in UTC."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import typer
+
+
+def line(text: str = "") -> None:
+    """A line on standard output."""
+    typer.echo(text)
+
+
+def document(value: object) -> None:
+    """One JSON document on standard output."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+    """Columns as wide as they need to be, also in a pipe; those whose index is in `right` are set to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(heads, *rows, strict=True)]
+    for row in (heads, *rows):
+        cells = [
+            cell.rjust(width) if index in right else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        typer.echo("  ".join(cells).rstrip())
+
+
+def moment(at: int | None) -> str | None:
+    """Unix microseconds as RFC 3339 in UTC: "2026-11-21T14:46:43Z"."""
+    return None if at is None else datetime.fromtimestamp(at // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,163 @@
+"""`weighbridge prices`: list, show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+import typer
+
+from proxy.billing import price_book
+from proxy.billing.prices import PriceBook
+from proxy.billing.records import to_usd
+from proxy.cli import options, output
+from proxy.cli.options import ConfigOption, JsonOption
+
+app = options.group("What a call costs: the rates in force, and where they come from.")
+
+AtOption = Annotated[
+    datetime | None,
+    typer.Option(
+        "--at",
+        metavar="DATE",
+        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"],
+        help="The rates in force then, in Los Angeles time, where Google's dates begin. Default: now.",
+        show_default=False,
+    ),
+]
+_LISTED = ("input_text", "cached_text", "output_text", "output_image", "search_per_1000")
+
+
+@app.command("list")
+def list_(at: AtOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """List every model that the price book or the configuration names, at standard rates, in USD per million tokens.
+
+    Example: `weighbridge prices list --at 2027-01-01`
+    """
+    book, when = PriceBook.load(options.settings(config).prices), _moment(at)
+    found = [facts for name in book.models() if (facts := _facts(book, name, when))]
+    if json:
+        output.document(found)
+        return
+    rows = [
+        (
+            facts["model"],
+            *(facts["tiers"]["standard"].get(name, "") for name in _LISTED),
+            facts["next_change"] or "",
+            "" if facts["priced_as"] == facts["model"] else facts["priced_as"],
+        )
+        for facts in found
+    ]
+    heads = ("MODEL", "INPUT", "CACHED", "OUTPUT", "IMAGE OUTPUT", "1,000 SEARCHES", "CHANGES", "PRICED AS")
+    output.table(heads, rows, right=range(1, 6))
+    output.line(f"\nUSD per million tokens, from {book.source}. One model in full:  weighbridge prices show MODEL")
+
+
+@app.command()
+def show(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="As in a request: gemini-3-pro-image.")],
+    at: AtOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what a model costs: rates in each tier, images by size, the next change, sources and assumptions.
+
+    Example: `weighbridge prices show gemini-3-pro-image`
+    """
+    book = PriceBook.load(options.settings(config).prices)
+    facts = _facts(book, model.removeprefix("models/"), _moment(at))
+    if facts is None:
+        near = get_close_matches(model, book.models(), n=1, cutoff=0.8)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        typer.echo(
+            f"error: {model} has no price, neither in {book.source} nor in genai-prices.{hint} "
+            "Give it one with [[prices]] in the configuration.",
+            err=True,
+        )
+        raise typer.Exit(1)
+    if json:
+        output.document(facts)
+    else:
+        _print(facts)
+
+
+def _moment(at: datetime | None) -> int:
+    return options.now() if at is None else price_book.starts(at)
+
+
+def _facts(book: PriceBook, name: str, at: int) -> dict[str, Any] | None:
+    """All that is known of a model's price, as JSON has it; None where it has none."""
+    table = book.rates_at(name, at)
+    if table is None:
+        return None
+    model = book.model(name, at)
+    tables = {tier: book.rates_at(name, at, tier) or table for tier in book.tiers()}
+    change = book.next_change(name, at)
+    changed = None if change is None else book.rates_at(name, change)
+    image = table.rates.get("output_image", 0)
+    return {
+        "model": name,
+        "priced_as": table.model,
+        "source": "configuration" if table.configured else table.source,
+        "configured": sorted(table.configured - table.fallbacks.keys()),
+        "note": model.note if model else "",
+        "at": output.moment(at),
+        "tiers": {tier: _usd(of.rates, of.fallbacks) for tier, of in tables.items()},
+        "long_above": table.long_above,
+        "long_tiers": {tier: _usd(of.long_rates, of.fallbacks) for tier, of in tables.items()}
+        if table.long_above is not None
+        else None,
+        "fallbacks": dict(table.fallbacks),
+        "search_per": table.search_per,
+        "next_change": output.moment(change),
+        "next_rates": None if changed is None else _usd(changed.rates, changed.fallbacks),
+        "images": {
+            size: {"tokens": tokens, "usd": to_usd(tokens * image // 1_000_000)}
+            for size, tokens in (model.images.items() if model else ())
+        },
+        "sources": list(model.sources if model else ()),
+        "assumptions": book.assumptions(name, at),
+    }
+
+
+def _usd(rates: Mapping[str, int], fallbacks: Mapping[str, str]) -> dict[str, str]:
+    """Own rates as decimal strings, USD per million tokens; searches per thousand, as Google states them."""
+    own = {name: rate for name, rate in rates.items() if name not in fallbacks}
+    return {
+        "search_per_1000" if name == "search" else name: to_usd(rate // 1000 if name == "search" else rate)
+        for name, rate in own.items()
+    }
+
+
+def _print(facts: dict[str, Any]) -> None:
+    output.line(f"{facts['model']}, at {facts['at']}" + (f" ({facts['note']})" if facts["note"] else ""))
+    configured = f" ({', '.join(facts['configured'])})" if facts["configured"] else ""
+    output.line(f"priced as {facts['priced_as']}, source: {facts['source']}{configured}\n")
+    _print_tiers("USD PER MILLION", facts["tiers"])
+    if facts["long_above"] is not None:
+        output.line()
+        _print_tiers(f"PROMPT OVER {facts['long_above']:,}", facts["long_tiers"])
+    if facts["images"]:
+        output.line()
+        rows = [(size, str(image["tokens"]), image["usd"]) for size, image in facts["images"].items()]
+        output.table(("IMAGE SIZE", "TOKENS", "USD EACH"), rows, right=(1, 2))
+    output.line()
+    if facts["next_change"]:
+        standard = facts["tiers"]["standard"]
+        new = ((name, standard.get(name, "-"), usd) for name, usd in facts["next_rates"].items())
+        changes = ", ".join(f"{name} {old} → {usd}" for name, old, usd in new if old != usd)
+        output.line(f"next change {facts['next_change']}: {changes}")
+    else:
+        output.line("next change: none announced")
+    for source in facts["sources"]:
+        output.line(f"source: {source}")
+    output.line("\nAssumptions (docs/metering.md):")
+    for name, says in facts["assumptions"].items():
+        output.line(f"  {name}: {says}")
+
+
+def _print_tiers(head: str, tiers: dict[str, dict[str, str]]) -> None:
+    rows = [(name, *(rates.get(name, "") for rates in tiers.values())) for name in tiers["standard"]]
+    output.table((head, *(tier.upper() for tier in tiers)), rows, right=range(1, len(tiers) + 1))

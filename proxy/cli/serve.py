@@ -1,0 +1,43 @@
+"""`weighbridge serve`: both doors, until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from proxy import serve as process
+from proxy.cli import output
+from proxy.cli.options import ConfigOption
+from proxy.config.load import load
+from proxy.config.schema import Settings
+from proxy.telemetry import logs
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(serve)
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Where the gateway door listens, for clients.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Its port; 0 takes a free one.", show_default="8080")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Serve: the gateway door for clients, the control door for operators.
+
+    SIGTERM drains: not ready at once, closed after `server.lame_duck_seconds`, ended when the calls in flight are. Ctrl-C
+    waits five seconds for them; a second one doesn't.
+
+    Example: `GEMINI_API_KEY=… weighbridge serve --port 8080`
+    """
+    settings = load(config, os.environ)
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = settings.model_copy(update={"server": settings.server.model_copy(update=given)})
+    logs.configure()
+    process.run(settings, opened=lambda doors: announce(settings, doors))
+
+
+def announce(settings: Settings, doors: process.Doors) -> None:
+    output.line(f"Weighbridge serves at {doors.base_url}; metrics at {doors.admin_url}/metrics")
+    output.line(f"Keys: weighbridge key create PROJECT. Records: {settings.storage.data_dir}. Ctrl-C ends it.")

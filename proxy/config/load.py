@@ -1,0 +1,251 @@
+"""Reads the configuration: defaults, then weighbridge.toml, then the environment, then the secrets it refers to."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel, ValidationError
+
+from proxy.config import secrets
+from proxy.config.schema import Price, Section, Settings, Upstream
+
+PREFIX = "WEIGHBRIDGE_"
+DEFAULT_FILE = Path("weighbridge.toml")
+GOOGLE_KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+NO_UPSTREAM = (
+    "no upstream: set GEMINI_API_KEY to a Gemini API key (from https://aistudio.google.com/apikey), "
+    "or write [[upstreams]] in weighbridge.toml"
+)
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
+_VARIABLES = {
+    f"{PREFIX}{section}__{name}".upper(): (section, name)
+    for section, model in _SECTIONS.items()
+    for name in model.model_fields
+}
+_PATHS = (("storage", "data_dir"), ("server", "tls_cert"), ("server", "tls_key"))
+
+Location = tuple[str | int, ...]
+"""Of a setting: ("server", "port"), ("upstreams", 0, "name")."""
+
+
+class ConfigError(Exception):
+    """The configuration can't be used. Each of `problems` says where, what is wrong, and what to do."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration and where it came from."""
+
+    settings: Settings
+    file: Path | None
+    origins: Mapping[str, str]
+    """For each setting that isn't at its default, by dotted name: where it was read ("weighbridge.toml:3")."""
+    warnings: tuple[str, ...]
+
+
+def load(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = True) -> Settings:
+    """The settings in force; see `read`. Raises ConfigError."""
+    return read(path, environ, upstreams=upstreams).settings
+
+
+def read(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = True) -> Loaded:
+    """Reads the file (`path`, else $WEIGHBRIDGE_CONFIG, else ./weighbridge.toml if there is one) and the environment.
+
+    `upstreams=False` leaves out the upstreams and their secrets, for commands that call nobody: they must work where
+    the secrets aren't at hand. Raises ConfigError, with every problem at once.
+    """
+    reader = _Reader(environ)
+    reader.take_file(path)
+    reader.take_environment()
+    if upstreams:
+        reader.take_upstreams()
+    else:
+        reader.raw.pop("upstreams", None)
+    settings = reader.settings()
+    return Loaded(settings, reader.file, reader.origins, tuple(reader.warnings))
+
+
+class _Reader:
+    """Gathers settings as plain values, noting where each was read and what is wrong with it."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.file: Path | None = None
+        self.raw: dict[str, Any] = {}
+        self.origins: dict[str, str] = {}
+        self.lines: dict[Location, int] = {}
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+
+    def take_file(self, path: Path | None) -> None:
+        named = path or (Path(self.environ[f"{PREFIX}CONFIG"]) if self.environ.get(f"{PREFIX}CONFIG") else None)
+        self.file = named or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+        if self.file is None:
+            return
+        try:
+            text = self.file.read_text("utf-8")
+            self.raw = tomllib.loads(text, parse_float=Decimal)
+        except OSError as error:
+            by = "" if path or not named else f" (named by ${PREFIX}CONFIG)"
+            raise ConfigError([f"{self.file}{by}: can't be read: {error.strerror}"]) from None
+        except UnicodeDecodeError:
+            raise ConfigError([f"{self.file}: is not UTF-8 text"]) from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError([f"{self.file}: is not valid TOML: {error}"]) from None
+        self.lines = _lines(text)
+        for name, value in self.raw.items():
+            self._note(name, value)
+        for section, name in _PATHS:
+            if isinstance(self.raw.get(section), dict):
+                self._anchor(self.raw[section], name)
+
+    def _note(self, name: str, value: object) -> None:
+        """Notes where in the file the settings of a section stand."""
+        entries = list(enumerate(value)) if isinstance(value, list) else [(None, value)]
+        for index, entry in entries:
+            for setting in entry if isinstance(entry, dict) else ():
+                at: Location = (name, setting) if index is None else (name, index, setting)
+                self.origins[_dotted(at)] = f"{self.file}:{self.lines[at]}" if at in self.lines else f"{self.file}"
+
+    def _origin(self, at: Location) -> str:
+        """Where a setting was read, or the file where that is all that is known."""
+        return self.origins.get(_dotted(at)) or (str(self.file) if self.file else "configuration")
+
+    def _anchor(self, table: dict[str, Any], name: str) -> None:
+        """A relative path in the file is meant from the file's folder, wherever the command was started."""
+        value = table.get(name)
+        if self.file is not None and isinstance(value, str) and not value.startswith("~"):
+            table[name] = str(self.file.parent / value)
+
+    def take_environment(self) -> None:
+        single = {name.replace("__", "_"): name for name in _VARIABLES}
+        for name in sorted(self.environ):
+            if name in _VARIABLES:
+                section, setting = _VARIABLES[name]
+                table = self.raw.setdefault(section, {})
+                if isinstance(table, dict):
+                    table[setting] = self.environ[name]
+                    self.origins[f"{section}.{setting}"] = f"env {name}"
+            elif name.startswith((f"{PREFIX}UPSTREAMS_", f"{PREFIX}PRICES_")) and "://" not in self.environ[name]:
+                self.problems.append(
+                    f"env {name}: [[upstreams]] and [[prices]] are lists: write them in weighbridge.toml"
+                )
+            elif name.startswith(PREFIX) and "__" in name:
+                self.problems.append(f"env {name}: unknown setting{_nearest(name, _VARIABLES)}")
+            # Kubernetes sets such names (to tcp://…) for a service that is called weighbridge-server.
+            elif name in single and "://" not in self.environ[name]:
+                self.problems.append(f"env {name}: write two underscores after the section: {single[name]}")
+
+    def take_upstreams(self) -> None:
+        listed = self.raw.get("upstreams")
+        if listed is None:
+            listed = self.raw["upstreams"] = self._google()
+        if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+            del self.raw["upstreams"]
+            self.problems.append(
+                f"{self.file}: upstreams is a list: write [[upstreams]], with two brackets on each side"
+            )
+        elif not listed:
+            self.problems.append(NO_UPSTREAM)
+        else:
+            for index, upstream in enumerate(listed):
+                self._take_secret(index, upstream)
+
+    def _google(self) -> list[dict[str, Any]]:
+        """The upstream that needs no configuration."""
+        for name in GOOGLE_KEYS:
+            if self.environ.get(name, "").strip():
+                self.origins["upstreams.0.name"] = self.origins["upstreams.0.api_key_env"] = f"env {name}"
+                return [{"name": "google", "api_key_env": name}]
+        return []
+
+    def _take_secret(self, index: int, upstream: dict[str, Any]) -> None:
+        self._anchor(upstream, "api_key_file")
+        try:
+            upstream["api_key"] = secrets.resolve(upstream, self.environ)
+        except secrets.SecretError as bad:
+            at = ("upstreams", index, bad.setting)
+            self.problems.append(f"{self._origin(at)}: {_dotted(at)}: {bad}")
+            upstream["api_key"] = "?"  # so that the rest is checked as well
+        else:
+            if "api_key_file" in upstream and (warning := secrets.exposure(Path(upstream["api_key_file"]))):
+                self.warnings.append(warning)
+
+    def settings(self) -> Settings:
+        try:
+            settings = Settings.model_validate(self.raw)
+        except ValidationError as error:
+            # pydantic's own text, and its `input`, may hold what must not be shown: only what is known to be plain is.
+            self.problems += [self._sentence(cast("dict[str, Any]", problem)) for problem in error.errors()]
+        if self.problems:
+            raise ConfigError(self.problems)
+        return settings
+
+    def _sentence(self, problem: dict[str, Any]) -> str:
+        at: Location = tuple("from" if part == "from_" else part for part in problem["loc"])
+        origin = self._origin(at)
+        if problem["type"] == "extra_forbidden":
+            return f"{origin}: {_dotted(at)}: unknown setting{_nearest(str(at[-1]), _names_beside(at))}"
+        message = (
+            problem["msg"]
+            .removeprefix("Value error, ")
+            .replace("Decimal input", "Input")
+            .replace("Input should", "should")
+        )
+        if problem["type"] == "string_pattern_mismatch":
+            message = f"should match {problem['ctx']['pattern']}"
+        value = problem["input"]
+        plain = at and at[0] != "upstreams" and isinstance(value, str | int | float | Decimal)
+        shown = f" = {str(value)[:80]}" if plain else ""
+        return f"{origin}: {_dotted(at)}{shown}: {message}" if at else f"{origin}: {message}"
+
+
+def _names_beside(at: Location) -> list[str]:
+    """The valid names where an unknown one stands."""
+    if len(at) == 1:
+        return list(Settings.model_fields)
+    lists: dict[str, type[BaseModel]] = {"upstreams": Upstream, "prices": Price}
+    model = lists.get(str(at[0])) or _SECTIONS[str(at[0])]
+    return [field.alias or name for name, field in model.model_fields.items() if name != "api_key"]
+
+
+def _nearest(name: str, valid: Iterable[str]) -> str:
+    near = get_close_matches(name, valid, n=1)
+    return f"; did you mean {near[0]}?" if near else "; `weighbridge config show` names those that exist"
+
+
+def _dotted(at: Location) -> str:
+    return ".".join(str(part) for part in at)
+
+
+def _lines(text: str) -> dict[Location, int]:
+    """On which line each setting stands, where the file is written in the plain style; other styles get no line."""
+    found: dict[Location, int] = {}
+    seen: Counter[str] = Counter()
+    section: Location = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := re.match(r"\s*\[\[\s*([\w-]+)\s*\]\]", line):
+            section = (match[1], seen[match[1]])
+            seen[match[1]] += 1
+        elif match := re.match(r"\s*\[\s*([\w-]+)\s*\]", line):
+            section = (match[1],)
+        elif match := re.match(r"\s*([\w-]+)\s*=", line):
+            found.setdefault((*section, match[1]), number)
+    return found

@@ -1,0 +1,205 @@
+"""What can be configured: one frozen model a section of weighbridge.toml, with its default and its bounds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FilePath,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+
+GOOGLE = "https://generativelanguage.googleapis.com"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+
+
+def _base_url(url: str) -> str:
+    parts = urlsplit(url)
+    # Never the URL itself in the message: what is wrong with it may be a password in it.
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http:// or https:// URL with a host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user name or password: the credential goes in api_key_env or api_key_file")
+    if parts.query or parts.fragment or "?" in url or "#" in url:
+        raise ValueError("must end with its path: no query, no fragment")
+    if not re.fullmatch(r"[!-~]+", url):
+        raise ValueError("must be printable ASCII without spaces")
+    if parts.port == 0:  # reading the port also raises ValueError for one beyond 65535
+        raise ValueError("must not have port 0")
+    return url.rstrip("/")
+
+
+def _origin(origin: str) -> str:
+    if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+", origin):
+        raise ValueError(f'{origin!r} is no origin: write "https://app.example.com", without a path, or "*"')
+    return origin
+
+
+def _timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        near = get_close_matches(name, available_timezones(), n=1)
+        raise ValueError(f"is no IANA time zone{f', did you mean {near[0]!r}?' if near else ''}") from None
+    return name
+
+
+def _comma_separated(value: object) -> object:
+    """Lists are written with commas in an environment variable."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Section(BaseModel):
+    """Frozen, and strict about names: a setting that doesn't exist is a typo, never ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True)
+
+
+class Server(Section):
+    """The two doors, and how they close."""
+
+    host: str = Field("127.0.0.1", min_length=1)
+    port: Port = 8080
+    admin_host: str = Field("127.0.0.1", min_length=1)
+    admin_port: Port = 8081
+    tls_cert: FilePath | None = None
+    tls_key: FilePath | None = None
+    max_body_mb: int = Field(100, ge=1, le=1024)
+    drain_seconds: Seconds = 1200
+    lame_duck_seconds: Seconds = 10
+
+    @model_validator(mode="after")
+    def _whole(self) -> Server:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together: set both, or neither")
+        if self.port and (self.host, self.port) == (self.admin_host, self.admin_port):
+            raise ValueError("port and admin_port are the same: the two doors need one each")
+        return self
+
+    @property
+    def base_url(self) -> str:
+        """Where a client on this machine reaches the gateway door."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)  # noqa: S104
+        if ":" in host and not host.startswith("["):
+            host = f"[{host}]"
+        return f"{'https' if self.tls_cert else 'http'}://{host}:{self.port}"
+
+
+class Storage(Section):
+    """Where what is kept is kept."""
+
+    data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Path("weighbridge-data")
+
+
+class Limits(Section):
+    """Whose midnight ends a day. Google's own daily quotas end at midnight Pacific time."""
+
+    timezone: Annotated[str, AfterValidator(_timezone)] = "America/Los_Angeles"
+
+
+class Gateway(Section):
+    """How calls are relayed.
+
+    Google's API answers any origin, and the browser SDK relies on it. So does ours by default: a page brings its key in
+    a header, and there is no cookie that another page could ride on.
+    """
+
+    cors_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_origin)], ...],
+        BeforeValidator(_comma_separated),
+    ] = ("*",)
+    first_byte_timeout_s: Seconds = Field(1200, gt=0)
+    drain_after_disconnect_s: Seconds = 1200
+    unpriced_models: Literal["record", "refuse"] = "record"
+
+
+class Upstream(Section):
+    """One credential and its base URL. `api_key` is never written in the file: it is what the reference led to."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    base_url: Annotated[str, AfterValidator(_base_url)] = GOOGLE
+    api_key_env: str | None = None
+    api_key_file: Path | None = None
+    api_key: SecretStr
+    auth: Literal["x-goog-api-key", "bearer"] = "x-goog-api-key"
+
+
+UsdPerMillion = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9)]
+"""Exact: nine decimal places are nano-dollars."""
+
+
+class Price(Section):
+    """Rates of a model that stand before those of the price book, in USD per million tokens."""
+
+    model: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    from_: date | None = Field(None, alias="from")
+    """The day (UTC) from whose start the rates are in force; without it they always are."""
+    input_text: UsdPerMillion | None = None
+    input_image: UsdPerMillion | None = None
+    input_audio: UsdPerMillion | None = None
+    input_video: UsdPerMillion | None = None
+    cached_text: UsdPerMillion | None = None
+    cached_image: UsdPerMillion | None = None
+    cached_audio: UsdPerMillion | None = None
+    cached_video: UsdPerMillion | None = None
+    output_text: UsdPerMillion | None = None
+    output_image: UsdPerMillion | None = None
+    output_audio: UsdPerMillion | None = None
+    search_per_1000: Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=6)] | None = None
+    """USD for a thousand searches that grounding made."""
+
+    @property
+    def rates(self) -> Mapping[str, Decimal]:
+        """The rates that are set, by name."""
+        given = {name: getattr(self, name) for name in type(self).model_fields if name not in ("model", "from_")}
+        return MappingProxyType({name: rate for name, rate in given.items() if rate is not None})
+
+    @model_validator(mode="after")
+    def _some_rate(self) -> Price:
+        if not self.rates:
+            raise ValueError("sets no rate: give at least one, such as output_text = 3.00")
+        return self
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    server: Server = Server()
+    storage: Storage = Storage()
+    limits: Limits = Limits()
+    gateway: Gateway = Gateway()
+    upstreams: tuple[Upstream, ...] = ()
+    prices: tuple[Price, ...] = ()
+
+    @field_validator("upstreams")
+    @classmethod
+    def _one_upstream(cls, upstreams: tuple[Upstream, ...]) -> tuple[Upstream, ...]:
+        if len(upstreams) > 1:
+            raise ValueError(f"{len(upstreams)} are listed, and this version uses one: keep one [[upstreams]]")
+        return upstreams
+
+    @model_validator(mode="after")
+    def _one_price_at_a_time(self) -> Settings:
+        seen = [(price.model, price.from_) for price in self.prices]
+        for model, since in seen:
+            if seen.count((model, since)) > 1:
+                raise ValueError(f"prices: two entries for {model} from {since or 'the beginning'}: keep one")
+        return self

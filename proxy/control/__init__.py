@@ -1,0 +1,1 @@
+"""The control plane: what stands behind the control door."""

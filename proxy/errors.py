@@ -1,0 +1,85 @@
+"""Outcomes of a call, and the three ways in which one goes wrong: the caller erred, the proxy refused, the upstream failed."""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum
+
+
+class Outcome(StrEnum):
+    """How a metered call that reached an upstream ended: the ledger's word for it."""
+
+    OK = "ok"
+    CLIENT_GONE = "client_gone"
+    """The client left early; the upstream was read to its end."""
+    TRUNCATED = "truncated"
+    """The upstream broke off, or never answered a request that went up in full."""
+    UPSTREAM_ERROR = "upstream_error"
+    """The upstream answered 400 or more, or the request never went up in full. Costs nothing."""
+    UNSETTLED = "unsettled"
+    """The worker died in the call."""
+
+
+class Reason(Enum):
+    """Why a call was refused: a word of the contract, with the HTTP status and the google.rpc code it travels under."""
+
+    API_KEY_MISSING = "API_KEY_MISSING", 403, "PERMISSION_DENIED"
+    API_KEY_INVALID = "API_KEY_INVALID", 400, "INVALID_ARGUMENT"
+    CREDENTIALS_CONFLICT = "CREDENTIALS_CONFLICT", 400, "INVALID_ARGUMENT"
+    BAD_REQUEST = "BAD_REQUEST", 400, "INVALID_ARGUMENT"
+    UNMETERABLE_PARAMETER = "UNMETERABLE_PARAMETER", 400, "INVALID_ARGUMENT"
+    PROJECT_DISABLED = "PROJECT_DISABLED", 403, "PERMISSION_DENIED"
+    RESOURCE_NOT_OWNED = "RESOURCE_NOT_OWNED", 403, "PERMISSION_DENIED"
+    UNKNOWN_OPERATION = "UNKNOWN_OPERATION", 404, "NOT_FOUND"
+    REQUEST_TOO_LARGE = "REQUEST_TOO_LARGE", 413, "INVALID_ARGUMENT"
+    REQUEST_TIMEOUT = "REQUEST_TIMEOUT", 408, "INVALID_ARGUMENT"
+    LEDGER_UNAVAILABLE = "LEDGER_UNAVAILABLE", 503, "UNAVAILABLE"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE", 503, "UNAVAILABLE"
+    DRAINING = "DRAINING", 503, "UNAVAILABLE"
+    MODEL_UNPRICED = "MODEL_UNPRICED", 403, "PERMISSION_DENIED"
+    NO_UPSTREAM = "NO_UPSTREAM", 503, "UNAVAILABLE"
+    UPSTREAM_CREDENTIAL_REFUSED = "UPSTREAM_CREDENTIAL_REFUSED", 502, "UNAVAILABLE"
+    UPSTREAM_UNREACHABLE = "UPSTREAM_UNREACHABLE", 502, "UNAVAILABLE"
+    UPSTREAM_TIMEOUT = "UPSTREAM_TIMEOUT", 504, "DEADLINE_EXCEEDED"
+
+    def __init__(self, word: str, http: int, status: str) -> None:
+        self.word = word
+        self.http = http
+        self.status = status
+
+
+class Refusal(Exception):
+    """A call that is answered by us. `message` is one or two sentences for the caller: what happened, and what to do."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class CallerErred(Refusal):
+    """The request is wrong, and would be wrong at any time."""
+
+
+class ProxyRefused(Refusal):
+    """The request may be right; we won't or can't serve it now, or not to this caller."""
+
+
+class Sent(Enum):
+    """How much of a request had gone up when the upstream failed: whether it may have cost money hangs on it."""
+
+    NOTHING = 0
+    PART = 1
+    WHOLE = 2
+
+
+class UpstreamFailed(Refusal):
+    """The upstream could not be reached, broke off, or took too long.
+
+    Carried in `reason`: UPSTREAM_UNREACHABLE or UPSTREAM_TIMEOUT. `sent` says how much of the request was handed to
+    the kernel. Raised before the response's head it can be answered; raised from the body it can only be passed on by
+    breaking off.
+    """
+
+    def __init__(self, reason: Reason, message: str, sent: Sent) -> None:
+        super().__init__(reason, message)
+        self.sent = sent

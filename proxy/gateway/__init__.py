@@ -1,0 +1,1 @@
+"""The data plane: what stands behind the gateway door."""

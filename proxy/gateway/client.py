@@ -1,0 +1,112 @@
+"""The caller's side of one call: what is sent down to it, and whether it is still there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, cast
+
+from proxy.errors import Refusal
+from proxy.gemini import status
+from proxy.gemini.calls import Call
+
+if TYPE_CHECKING:
+    from starlette.types import Scope, Send
+
+    from proxy.upstreams.transport import Headers
+
+
+class Connection(Protocol):
+    """What `gateway/server.py` offers to the app, in scope["extensions"]["weighbridge"], beyond plain ASGI."""
+
+    gone: bool
+    """The client left, closed its sending half, or didn't read for 120 s."""
+    when_gone: Callable[[], object] | None
+    """Called once, on the loop, when that happens."""
+
+    def break_off(self) -> None:
+        """Ends the connection so that the client can't take the response for complete."""
+        ...
+
+
+class Client:
+    """Who called: what it asks for, and whether it is still there. After `gone`, sending does nothing."""
+
+    __slots__ = ("_connection", "_outliving", "_send", "began", "framing", "model", "operation", "project", "request_id")
+    __slots__ += ("started", "status", "streams")
+
+    def __init__(self, scope: Scope, send: Send, request_id: str, began: float) -> None:
+        self._connection = cast(Connection, scope["extensions"]["weighbridge"])
+        self._send = send
+        self._outliving: asyncio.TimerHandle | None = None
+        self.request_id = request_id
+        self.began = began
+        self.project = self.model = ""
+        self.operation = "unknown"
+        self.framing = "single"
+        self.streams = False
+        self.started = False
+        self.status = 0
+
+    def asks_for(self, call: Call) -> None:
+        self.operation = call.operation.name
+        self.model = call.model
+        self.framing = call.framing
+        self.streams = call.operation.streaming
+
+    @property
+    def gone(self) -> bool:
+        return self._connection.gone
+
+    def outlive(self, seconds: float) -> None:
+        """Lets the current task run on for so long after the client has left; then it is cancelled."""
+        task = asyncio.current_task()
+        assert task is not None
+
+        def left() -> None:
+            self._outliving = task.get_loop().call_later(seconds, task.cancel)
+
+        if self._connection.gone:
+            left()
+        else:
+            self._connection.when_gone = left
+
+    def forget(self) -> None:
+        """The call is over: nothing is cancelled any more."""
+        self._connection.when_gone = None
+        if self._outliving is not None:
+            self._outliving.cancel()
+
+    async def start(self, status_code: int, headers: Headers) -> None:
+        self.started = True
+        self.status = status_code
+        # A stream is framed by its terminator, which can be held back until the record is durable.
+        ours = [field for field in headers if field[0] != b"content-length"] if self.streams else headers
+        ours.append((b"x-weighbridge-request-id", self.request_id.encode()))
+        await self._send({"type": "http.response.start", "status": status_code, "headers": ours})
+
+    async def send(self, piece: bytes) -> None:
+        """Sends a piece that something follows. Waits while the client reads slower than the upstream sends."""
+        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def end(self, last: bytes = b"") -> None:
+        """Sends the last piece and completes the framing: from here on the client may hold the response for whole."""
+        await self._send({"type": "http.response.body", "body": last})
+
+    def break_off(self) -> None:
+        self._connection.break_off()
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """Answers with an error of ours, in Google's shape; where an answer has begun, that is broken off instead."""
+        if self.started:
+            self.break_off()
+            return
+        self.streams = False
+        body = status.refusal_body(refusal, self.framing)
+        headers = [
+            (b"content-type", b"application/json; charset=UTF-8"),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-weighbridge-refused", refusal.reason.word.encode()),
+        ]
+        await self.start(refusal.reason.http, headers)
+        await self.end(body)

@@ -1,0 +1,194 @@
+"""One HTTP call from first byte to last. Reads as docs/one-call.md tells it; nothing else orchestrates."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from proxy.errors import Outcome, ProxyRefused, Reason, Refusal
+from proxy.gateway.client import Client
+from proxy.gateway.intake import Body, ClientGone, Intake
+from proxy.gateway.weighing import UNWEIGHED, Unweighed, Weigher, Weighing
+from proxy.gemini import bodies, calls, credentials, edits, headers, status
+from proxy.gemini.bodies import BodyFacts
+from proxy.gemini.calls import Call
+from proxy.telemetry.metrics import Metrics
+from proxy.tenants.keyring import Keyring
+from proxy.tenants.keys import Tenant
+from proxy.upstreams.pool import Upstream
+from proxy.upstreams.transport import Headers, Response
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("weighbridge")
+
+MAX_ERROR_BODY = 1 << 20
+"""An error is read whole before it goes down, to see whether it speaks of us. Google's are a few KB."""
+
+
+class Relay:
+    """The endpoint behind every path of the gateway door that isn't our own."""
+
+    def __init__(
+        self,
+        *,
+        keyring: Keyring,
+        upstream: Upstream,
+        intake: Intake,
+        weigher: Weigher,
+        metrics: Metrics,
+        new_id: Callable[[], str],
+        monotonic: Callable[[], float],
+        drain_after_disconnect_s: float,
+    ) -> None:
+        self._keyring = keyring
+        self._upstream = upstream
+        self._upstream_hosts = frozenset({upstream.hostname})
+        self._intake = intake
+        self._weigher = weigher
+        self._metrics = metrics
+        self._new_id = new_id
+        self._monotonic = monotonic
+        self._drain_s = drain_after_disconnect_s
+        self.draining = False
+        self.in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = Client(scope, send, self._new_id(), self._monotonic())
+        self.in_flight += 1
+        try:
+            await self._call(scope, receive, client)
+        except Refusal as refusal:
+            self._tell(client, refusal)
+            await client.refuse(refusal)
+        except ClientGone:
+            pass
+        except asyncio.CancelledError:
+            if not client.gone:
+                client.break_off()
+                raise
+        finally:
+            self.in_flight -= 1
+            client.forget()
+            seconds = self._monotonic() - client.began
+            self._metrics.finished(client.project, client.operation, client.model, client.status, seconds)
+
+    async def _call(self, scope: Scope, receive: Receive, client: Client) -> None:
+        came: Headers = scope["headers"]
+        call = calls.parse(scope["method"], scope["raw_path"], scope["query_string"])
+        client.asks_for(call)
+        tenant = await self._admit(came, scope["query_string"])
+        client.project = tenant.project
+        crossing = headers.up(came)
+        async with self._intake.take_in(call, tenant, came, receive) as body:
+            facts = await self._look(call, body)
+            async with self._weigh(call, tenant, client, facts, body) as weighing:
+                response = await self._attempt(call, crossing, body, client)
+                try:
+                    await self._down(response, client, weighing)
+                finally:
+                    response.close()
+
+    async def _admit(self, came: Headers, query: bytes) -> Tenant:
+        """Whose call it is. Refuses what can be refused before the body is taken in."""
+        if self.draining:
+            raise ProxyRefused(Reason.DRAINING, "This server is shutting down. Send the request again.")
+        key = credentials.client_key(came, query)
+        return self._keyring.known(key) or await self._keyring.look_up(key)
+
+    async def _look(self, call: Call, body: Body) -> BodyFacts:
+        return bodies.look(body.view(), call.operation.name, call.model, self._upstream_hosts)
+
+    def _weigh(
+        self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, body: Body
+    ) -> Weighing | Unweighed:
+        if not call.operation.metered:
+            return UNWEIGHED
+        return self._weigher.weigh(call, tenant, client, facts, body.length)
+
+    async def _attempt(self, call: Call, crossing: Headers, body: Body, client: Client) -> Response:
+        """Sends the call up, unless nobody waits for it any more.
+
+        From here on a client that leaves is outlived: a metered call is read to its end, for Google bills it whether or
+        not anyone listens; a free one ends with it.
+        """
+        if client.gone:
+            raise ClientGone
+        client.outlive(self._drain_s if call.operation.metered else 0)
+        try:
+            response = await self._upstream.send(call, crossing, body)
+        except Refusal:
+            self._metrics.upstream_requests.labels(self._upstream.name, "failed").inc()
+            raise
+        self._metrics.answered(self._upstream.name, call.operation.name, response.status, self._monotonic() - client.began)
+        return response
+
+    async def _down(self, response: Response, client: Client, weighing: Weighing | Unweighed) -> None:
+        meter = weighing.answered(response, self._monotonic() - client.began)
+        if response.status >= 400:
+            await self._pass_error(response, client, weighing)
+            return
+        if 300 <= response.status < 400 and response.status != 304:
+            await weighing.settle(Outcome.UPSTREAM_ERROR)
+            raise ProxyRefused(
+                Reason.UPSTREAM_UNREACHABLE,
+                f"The upstream answered with a redirect ({response.status}), which is not followed. "
+                "The operator's base_url may be wrong.",
+            )
+        await client.start(response.status, headers.down(response.headers, self._upstream.secret))
+        held = b""
+        while piece := await response.read():
+            meter.feed(piece)
+            if client.streams:
+                await client.send(piece)
+            else:
+                if held:
+                    await client.send(held)
+                held = piece
+        await weighing.settle(Outcome.CLIENT_GONE if client.gone else Outcome.OK)
+        await client.end(held)
+
+    async def _pass_error(self, response: Response, client: Client, weighing: Weighing | Unweighed) -> None:
+        """An upstream's error crosses untouched, but for what speaks of us: our credential, our project's number."""
+        await weighing.settle(Outcome.UPSTREAM_ERROR)
+        body = await self._whole(response)
+        if status.refuses_our_credential(response.status, body):
+            log.error("upstream_credential_refused", upstream=self._upstream.name, status=response.status)
+            raise ProxyRefused(
+                Reason.UPSTREAM_CREDENTIAL_REFUSED,
+                "The upstream refused the credential of this proxy, not yours. Whoever runs the proxy must renew it.",
+            )
+        body = edits.redact(body, self._upstream.secret)
+        came = headers.down(response.headers, self._upstream.secret)
+        fields = [field for field in came if field[0] != b"content-length"]
+        fields.append((b"content-length", b"%d" % len(body)))
+        await client.start(response.status, fields)
+        await client.end(body)
+
+    async def _whole(self, response: Response) -> bytes:
+        pieces, length = [], 0
+        while piece := await response.read():
+            pieces.append(piece)
+            length += len(piece)
+            if length > MAX_ERROR_BODY:
+                raise ProxyRefused(
+                    Reason.UPSTREAM_UNREACHABLE,
+                    f"The upstream answered {response.status} with more than {MAX_ERROR_BODY} bytes, which is no error of Google's.",
+                )
+        return b"".join(pieces)
+
+    def _tell(self, client: Client, refusal: Refusal) -> None:
+        self._metrics.refusals.labels(self._metrics.project(client.project), refusal.reason.word).inc()
+        log.info(
+            "refused",
+            reason=refusal.reason.word,
+            why=refusal.message,
+            request_id=client.request_id,
+            project=client.project,
+            operation=client.operation,
+            model=client.model,
+        )

@@ -1,0 +1,330 @@
+"""uvicorn's HTTP/1.1 protocol with our bounds: small heads, refusals in Google's shape, breaking off that looks broken.
+
+`gateway_protocol()` makes the class that goes into `uvicorn.Config(http=...)`; what an app is offered is in cycle.py.
+
+What uvicorn does and this doesn't: websockets, access logs, root paths, its limit on concurrency, and a search of each
+response header for control characters. Those headers are written by us or were validated by the HTTP parser that read
+them from the upstream: neither lets a CR, LF or NUL through.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from asyncio import TimerHandle, Transport
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from proxy.errors import Reason
+from proxy.gateway import heads
+from proxy.gateway.cycle import Cycle
+from proxy.gateway.heads import DEFAULT_BOUNDS, Bounds, Unacceptable
+
+if TYPE_CHECKING:
+    from uvicorn._types import HTTPScope
+
+READ_AHEAD = 256 * 1024
+"""Bytes of a request body that wait for the app before reading pauses; one read of the event loop."""
+WRITE_AHEAD = 64 * 1024
+"""Bytes that wait for the client before the app does."""
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class GatewayProtocol(HttpToolsProtocol):
+    """One client connection. After any error nothing further of it is parsed: never two requests out of one."""
+
+    bounds = DEFAULT_BOUNDS
+    new_request_id: Callable[[], str]
+    cycle: Cycle
+    """The request read last; `active` is the one being answered, `pipeline` holds those between."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # uvicorn lets data follow a request that said `connection: close`. We don't: it's nobody's request.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
+        self.active: Cycle | None = None
+        self.deaf = False  # what comes from now on is dropped
+        self.in_head = False
+        self.skips_head = False
+        self.head_bytes = 0
+        self.unheeded = 0  # bytes fed to the parser since it last handed out a head, a body piece or an end
+        self.last_words: bytes | None = None  # a refusal that waits for the answers before it
+        self.unsent = 0
+        self.read_timer: TimerHandle | None = None
+        self.write_timer: TimerHandle | None = None
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=WRITE_AHEAD)
+        self._allow(self.bounds.head_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connections.discard(self)
+        self.deaf = True
+        self._disallow()
+        self._stop_watching()
+        self.pipeline.clear()
+        if self.active is not None:
+            self.active.leave()
+        self.active = self.cycle = self.parser = None  # type: ignore[assignment]
+
+    def eof_received(self) -> None:
+        """A client that closes its sending half counts as gone."""
+        if self.active is not None:
+            resets = self.active.until_close
+            self.active.leave()
+            self.break_off(reset=resets)
+        else:
+            self.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self.deaf:
+            return
+        self.unheeded += len(data)
+        try:
+            self._feed(data)
+            if self.unheeded > self.bounds.head_bytes:
+                raise heads.too_large(self.bounds)
+        except Unacceptable as unacceptable:
+            self._refuse(unacceptable)
+            return
+        if self.in_head and self.read_timer is None and not self.pipeline:
+            self._allow(self.bounds.head_s)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade()
+            rest = data[upgrade.args[0] :]
+            if rest and not self.deaf:
+                self._feed(rest)
+        except httptools.HttpParserError as error:
+            if self.deaf:
+                return
+            if isinstance(error.__context__, Unacceptable):
+                raise error.__context__ from None
+            if isinstance(error, httptools.HttpParserCallbackError):
+                raise
+            raise Unacceptable(400, f"The request is not valid HTTP/1.1: {error}.") from None
+
+    def _decline_upgrade(self) -> None:
+        """Reads on as if no upgrade had been asked for.
+
+        The parser takes whatever follows such a head for another protocol, a body included. So the body, where there is
+        one, is read by a new parser, behind a head that says no more than how it is framed.
+        """
+        framing = heads.framing(self.headers)
+        if framing is not None and self.cycle.more_body:
+            self.skips_head = True
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n%b: %b\r\n\r\n" % framing)
+
+    def on_message_begin(self) -> None:
+        if self.skips_head:
+            return
+        if self.deaf or len(self.pipeline) >= self.bounds.pipelined:
+            raise Unacceptable(400, "Too many requests were sent ahead of their responses. Wait for a response.")
+        self._disallow()
+        self.in_head = True
+        self.head_bytes = 0
+        self.url = b""
+        self.headers = []
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+        if len(self.url) > self.bounds.target_bytes:
+            raise Unacceptable(414, f"The request target is longer than {self.bounds.target_bytes} bytes.")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.in_head:  # a trailer field
+            return
+        self.head_bytes += len(name) + len(value) + 4
+        if self.head_bytes > self.bounds.head_bytes or len(self.headers) >= self.bounds.head_fields:
+            raise heads.too_large(self.bounds)
+        self.headers.append((name.lower(), value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        if self.skips_head:
+            self.skips_head = False
+            return
+        self.in_head = False
+        self.unheeded = 0
+        self._disallow()
+        version = self.parser.get_http_version()
+        method = self.parser.get_method().decode("ascii")
+        if self.head_bytes + len(self.url) + len(method) + 14 > self.bounds.head_bytes:
+            raise heads.too_large(self.bounds)
+        heads.check_framing(version, self.headers)
+        target = heads.split_target(method, self.url)
+        scope: HTTPScope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "method": method,
+            "scheme": self.scheme or "http",
+            "path": target.path,
+            "raw_path": target.raw_path,
+            "query_string": target.query,
+            "root_path": "",
+            "headers": self.headers,
+            "client": self.client,
+            "server": self.server,
+            "state": self.app_state.copy(),
+        }
+        continues = version == "1.1" and heads.expects_continue(self.headers)
+        keep_alive = version == "1.1" and self.parser.should_keep_alive()
+        self._begin(Cycle(self, scope, keep_alive=keep_alive, expects_continue=continues))
+
+    def _begin(self, cycle: Cycle) -> None:
+        self.cycle = cycle
+        if self.active is None:
+            self._answer(cycle)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def _answer(self, cycle: Cycle) -> None:
+        self.active = cycle
+        self._start_asgi_task(cycle, self.app)
+
+    def on_body(self, body: bytes) -> None:
+        self.unheeded = 0
+        self.cycle.take(body)
+        if self.cycle.waiting_bytes > READ_AHEAD:
+            self.flow.pause_reading()
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade() and heads.framing(self.headers):
+            return  # its body is still to come: _decline_upgrade
+        self.unheeded = 0
+        self.cycle.take_end()
+        if not self.cycle.keep_alive:
+            self.deaf = True
+
+    def _refuse(self, unacceptable: Unacceptable) -> None:
+        """Answers what can't be read as a request, when its turn has come."""
+        self.deaf = True
+        self._disallow()
+        self.logger.info("Refused before it reached the app: %s", unacceptable)
+        words = heads.refusal(unacceptable, self.new_request_id())
+        broken = self.cycle if self.cycle is not None and self.cycle.more_body else None
+        if self.active is None:
+            self.end(words)
+        elif broken is not self.active:
+            if broken is not None:
+                self.pipeline.popleft()
+            self.last_words = words
+        elif broken.on_the_wire:
+            broken.leave()
+            self.break_off(reset=broken.until_close)
+        else:
+            self.end(words)
+            broken.leave()
+
+    def end(self, words: bytes = b"") -> None:
+        """Says the last that is said on this connection, and reads on for a while so that the client can hear it."""
+        self.deaf = True
+        self.active = None
+        if words:
+            self.transport.write(words)
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._disallow()
+        self._allow(self.bounds.linger_s)
+
+    def fail(self) -> None:
+        """Answers for an app that broke down before it had answered."""
+        self.end(heads.internal_error(self.new_request_id()))
+
+    def close(self) -> None:
+        """Closes once all is sent, or the client doesn't read it."""
+        self.deaf = True
+        self.active = None
+        self._disallow()
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._watch_writing()
+
+    def break_off(self, *, reset: bool) -> None:
+        """Closes in the midst of a response; with a reset where a plain close would look like its end."""
+        if not reset:
+            self.close()
+            return
+        self.deaf = True
+        self.active = None
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self.transport.abort()
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        cycle, self.active = self.active, None
+        if cycle is None or self.transport.is_closing():
+            return
+        if not cycle.keep_alive:
+            if cycle.more_body:
+                self.end()
+            else:
+                self.close()
+        elif self.pipeline:
+            self._answer(cast(Cycle, self.pipeline.pop()[0]))
+            if not self.pipeline:
+                self.flow.resume_reading()
+        elif self.last_words is not None:
+            self.end(self.last_words)
+        else:
+            self.flow.resume_reading()
+            if self.read_timer is None:
+                self._allow(self.bounds.head_s if self.in_head else self.timeout_keep_alive)
+
+    def _allow(self, seconds: float) -> None:
+        self.read_timer = self.loop.call_later(seconds, self._time_is_up)
+
+    def _disallow(self) -> None:
+        if self.read_timer is not None:
+            self.read_timer.cancel()
+            self.read_timer = None
+
+    def _time_is_up(self) -> None:
+        self.read_timer = None
+        if self.in_head and not self.deaf:
+            message = f"The request's head was not complete within {self.bounds.head_s:g} s."
+            self._refuse(Unacceptable(408, message, Reason.REQUEST_TIMEOUT))
+        else:
+            self.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_writing()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._stop_watching()
+
+    def _watch_writing(self) -> None:
+        if self.write_timer is None:
+            self.unsent = self.transport.get_write_buffer_size()
+            self.write_timer = self.loop.call_later(self.bounds.stall_s, self._look_at_writing)
+
+    def _look_at_writing(self) -> None:
+        self.write_timer = None
+        if self.transport.get_write_buffer_size() < self.unsent:
+            self._watch_writing()
+        else:
+            self.transport.abort()
+
+    def _stop_watching(self) -> None:
+        if self.write_timer is not None:
+            self.write_timer.cancel()
+            self.write_timer = None
+
+
+def gateway_protocol(new_request_id: Callable[[], str], bounds: Bounds = DEFAULT_BOUNDS) -> type[GatewayProtocol]:
+    """The class for `uvicorn.Config(http=...)`. `new_request_id` names what is refused before it reaches the app."""
+    made = {"new_request_id": staticmethod(new_request_id), "bounds": bounds}
+    return type("GatewayProtocol", (GatewayProtocol,), made)

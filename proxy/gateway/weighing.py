@@ -1,0 +1,184 @@
+"""Admit, lease, record, settle: what every metered call goes through, as one async context manager."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from proxy.billing import charge
+from proxy.billing.ledger import Ledger
+from proxy.billing.periods import Days
+from proxy.billing.prices import PriceBook
+from proxy.billing.records import UsageRecord
+from proxy.errors import Outcome, ProxyRefused, Reason, Sent, UpstreamFailed
+from proxy.gateway.client import Client
+from proxy.gateway.intake import ClientGone
+from proxy.gateway.meter import Meter
+from proxy.gemini.bodies import BodyFacts
+from proxy.gemini.calls import Call
+from proxy.telemetry.metrics import Metrics
+from proxy.tenants.keys import Tenant
+from proxy.upstreams.transport import Response
+
+SERVICE_TIER = b"x-gemini-service-tier"
+
+
+class Weigher:
+    """What all weighings share."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        book: PriceBook,
+        upstream: str,
+        days: Days,
+        metrics: Metrics,
+        refuse_unpriced: bool,
+        now: Callable[[], int],
+        new_id: Callable[[], str],
+    ) -> None:
+        self.ledger = ledger
+        self.book = book
+        self.upstream = upstream
+        self.days = days
+        self.metrics = metrics
+        self.refuse_unpriced = refuse_unpriced
+        self.now = now
+        self.new_id = new_id
+
+    def weigh(self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, request_bytes: int) -> Weighing:
+        started_at = self.now()
+        record = UsageRecord(
+            record_id=self.new_id(),
+            request_id=client.request_id,
+            started_at=started_at,
+            project=tenant.project,
+            key_id=tenant.key_id,
+            key_name=tenant.key_name,
+            upstream=self.upstream,
+            operation=call.operation.name,
+            model=call.model,
+            model_asked=call.model,
+            period=self.days.name(started_at),
+            request_bytes=request_bytes,
+        )
+        charge.charge_estimate(record, facts, self.book)
+        if record.cost_usd is None and self.refuse_unpriced:
+            raise ProxyRefused(
+                Reason.MODEL_UNPRICED,
+                f"The model {call.model} has no price here, and the operator serves priced models only. "
+                "Ask for another model, or have a price set for this one.",
+            )
+        return Weighing(self, record, call, client, facts)
+
+
+class Weighing:
+    """One metered call on the scales. Entered before the call goes up; left when its record is durable.
+
+    Left by an exception, it writes down what is known: nothing where nothing went up, the estimate or the last usage
+    seen where the upstream may have worked for us.
+    """
+
+    def __init__(self, weigher: Weigher, record: UsageRecord, call: Call, client: Client, facts: BodyFacts) -> None:
+        self._weigher = weigher
+        self._record = record
+        self._call = call
+        self._client = client
+        self._facts = facts
+        self._meter: Meter | None = None
+        self._written = False
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._weigher.ledger.open_lease(self._record)
+        except BaseException:
+            self._weigher.ledger.drop_lease(self._record.record_id)
+            raise
+        return self
+
+    def answered(self, response: Response, first_byte_s: float) -> Meter:
+        """The response's head is there: whatever passes from here on is put on the meter."""
+        encoding = None
+        for name, value in response.headers:
+            if name == SERVICE_TIER:
+                self._record.service_tier = value.decode("latin-1")
+            elif name == b"content-encoding":
+                encoding = value
+        self._record.http_status = response.status
+        self._record.first_byte_ms = int(first_byte_s * 1000)
+        self._meter = Meter(self._call.framing, encoding, grounding=self._facts.grounding)
+        return self._meter
+
+    async def settle(self, outcome: Outcome, *, complete: bool = True) -> None:
+        """Writes the record; on return it is durable. Only the first outcome counts."""
+        if self._written:
+            return
+        self._written = True
+        record, weigher = self._record, self._weigher
+        quantities: dict[str, int] = {}
+        if outcome is Outcome.UPSTREAM_ERROR:
+            charge.charge_nothing(record)
+        elif self._meter is not None:
+            reading = self._meter.finish(complete)
+            if reading.errored:
+                outcome = Outcome.TRUNCATED
+            quantities = charge.charge_reading(record, reading, self._facts.image_size, weigher.book)
+            if not quantities and self._call.operation.usage and outcome is Outcome.OK:
+                weigher.metrics.usage_missing.labels(record.operation).inc()
+            record.response_bytes = self._meter.seen
+        if outcome is Outcome.TRUNCATED:
+            record.estimated = True
+        record.outcome = outcome
+        record.finished_at = weigher.now()
+        record.duration_ms = (record.finished_at - record.started_at) // 1000
+        await weigher.ledger.write(record)
+        weigher.ledger.close_lease(record.record_id)
+        weigher.metrics.weighed(record.project, record.model, quantities, record.images, record.cost_usd)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._written or error is None:
+            return
+        outcome = self._outcome(error)
+        if outcome is None:
+            self._weigher.ledger.drop_lease(self._record.record_id)
+        else:
+            await self.settle(outcome, complete=False)
+
+    def _outcome(self, error: BaseException) -> Outcome | None:
+        """What became of a call that ended in an error; None where nothing had gone up."""
+        if isinstance(error, ClientGone):
+            return None
+        if isinstance(error, UpstreamFailed):
+            if self._meter is not None or error.sent is Sent.WHOLE:
+                return Outcome.TRUNCATED
+            return None if error.sent is Sent.NOTHING else Outcome.UPSTREAM_ERROR
+        if isinstance(error, asyncio.CancelledError) and self._client.gone:
+            return Outcome.CLIENT_GONE
+        return Outcome.UNSETTLED
+
+
+class Unweighed:
+    """A free operation passes the scales without being weighed: no lease, no record, nothing on the meter."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    def answered(self, response: Response, first_byte_s: float) -> Self:
+        return self
+
+    def feed(self, piece: bytes) -> None:
+        pass
+
+    async def settle(self, outcome: Outcome) -> None:
+        pass
+
+    async def __aexit__(self, *error: object) -> None:
+        pass
+
+
+UNWEIGHED = Unweighed()

@@ -1,0 +1,158 @@
+"""What a response said (Reading), and how a document that is held whole is decoded into it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Reading(msgspec.Struct, kw_only=True, gc=False):
+    """What the scanner found in one response. Of a stream: what its last event or element to speak of a thing said of it."""
+
+    usage: bytes | None = None
+    """The last `usageMetadata` that is an object (in UTF-8), byte for byte; None where none was found."""
+    unseen: bool = False
+    """A usage that would count more than `usage` may have passed unseen: between the windows, in what can't be read as JSON,
+    or after the response broke off. So `usage is None and not unseen` means that there was none."""
+    model_version: str | None = None
+    response_id: str | None = None
+    finish_reason: str | None = None
+    """`finishReason` of the first candidate, else `promptFeedback.blockReason`."""
+    images: int = 0
+    """Parts of candidates whose `inlineData` or `fileData` has a `mimeType` that begins with `image/`."""
+    searches: int = 0
+    """Entries of `groundingMetadata.webSearchQueries`, over all candidates; of a stream, the most that one event listed,
+    because an event may repeat what an earlier one said (assumption: Google doesn't document it)."""
+    uncounted: bool = False
+    """`images` and `searches` may be too low: a document was malformed, cut off, or beyond the limits of the tokenizer."""
+    errored: bool = False
+    """A top-level `error` was seen."""
+    complete: bool = False
+    """The framing was complete, and the JSON in it closed."""
+    unreadable: bool = False
+    """The content coding is unknown or broken: nothing after that point was looked at."""
+
+
+class _Media(msgspec.Struct, rename="camel", gc=False):
+    mime_type: str | None = None
+
+
+class _Part(msgspec.Struct, rename="camel", gc=False):
+    inline_data: _Media | None = None
+    file_data: _Media | None = None
+
+
+class _Content(msgspec.Struct, gc=False):
+    parts: list[_Part] | None = None
+
+
+class _Grounding(msgspec.Struct, rename="camel", gc=False):
+    web_search_queries: list[str] | None = None
+
+
+class _Candidate(msgspec.Struct, rename="camel", gc=False):
+    content: _Content | None = None
+    finish_reason: str | None = None
+    grounding_metadata: _Grounding | None = None
+
+
+class _PromptFeedback(msgspec.Struct, rename="camel", gc=False):
+    block_reason: str | None = None
+
+
+class _Response(msgspec.Struct, rename="camel", gc=False):
+    candidates: list[_Candidate] | None = None
+    usage_metadata: msgspec.Raw = msgspec.Raw()
+    model_version: str | None = None
+    response_id: str | None = None
+    prompt_feedback: _PromptFeedback | None = None
+    error: object = None
+
+
+_decode = msgspec.json.Decoder(_Response).decode
+_decode_text = msgspec.json.Decoder(str).decode
+_decode_feedback = msgspec.json.Decoder(_PromptFeedback).decode
+
+
+def read_whole(body: bytes, reading: Reading) -> bool:
+    """Decodes one whole document into `reading`; False, and nothing changed, where it isn't JSON of the expected types.
+
+    False, too, where its `usageMetadata` is no object although the name stands in it more than once: whoever calls must look
+    for the last one that is.
+    """
+    try:
+        said = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    usage = bytes(said.usage_metadata)
+    if _is_usage(usage):
+        reading.usage = usage
+        reading.unseen = False
+    elif usage and body.count(b'"usageMetadata"') > 1:
+        return False
+    if said.model_version is not None:
+        reading.model_version = said.model_version
+    if said.response_id is not None:
+        reading.response_id = said.response_id
+    if said.error is not None:
+        reading.errored = True
+    if said.candidates:
+        _read_candidates(said.candidates, reading)
+    if said.prompt_feedback is not None and not (said.candidates and said.candidates[0].finish_reason):
+        reading.finish_reason = said.prompt_feedback.block_reason or reading.finish_reason
+    return True
+
+
+def _read_candidates(candidates: list[_Candidate], reading: Reading) -> None:
+    reading.finish_reason = candidates[0].finish_reason or reading.finish_reason
+    searches = 0
+    for candidate in candidates:
+        if candidate.content is not None and candidate.content.parts:
+            for part in candidate.content.parts:
+                if part.inline_data is not None or part.file_data is not None:
+                    reading.images += _is_image(part.inline_data) or _is_image(part.file_data)
+        if candidate.grounding_metadata is not None:
+            searches += len(candidate.grounding_metadata.web_search_queries or ())
+    if searches > reading.searches:
+        reading.searches = searches
+
+
+def _is_usage(raw: bytes) -> bool:
+    """An object, in UTF-8: a record keeps it as text."""
+    if raw[:1] != b"{":
+        return False
+    try:
+        return raw.isascii() or bool(raw.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+def _is_image(media: _Media | None) -> bool:
+    return media is not None and media.mime_type is not None and media.mime_type.startswith("image/")
+
+
+def read_values(found: dict[bytes, bytes], reading: Reading) -> None:
+    """Puts raw values, each a JSON string or object under its key, into `reading`; those of an unexpected type are passed over."""
+    usage = found.get(b"usageMetadata")
+    if usage is not None and _is_usage(usage):
+        reading.usage = usage
+        reading.unseen = False
+    reading.model_version = _text(found.get(b"modelVersion")) or reading.model_version
+    reading.response_id = _text(found.get(b"responseId")) or reading.response_id
+    reason = _text(found.get(b"finishReason")) or _block_reason(found.get(b"promptFeedback"))
+    reading.finish_reason = reason or reading.finish_reason
+    if b"error" in found:
+        reading.errored = True
+
+
+def _text(raw: bytes | None) -> str | None:
+    try:
+        return None if raw is None else _decode_text(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _block_reason(raw: bytes | None) -> str | None:
+    try:
+        return None if raw is None else _decode_feedback(raw).block_reason
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

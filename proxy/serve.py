@@ -1,0 +1,201 @@
+"""The process: two doors on one event loop, signals, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import structlog
+import uvicorn
+import uvloop
+
+from proxy.app import App
+from proxy.config.schema import Server, Settings
+from proxy.gateway.server import GatewayProtocol, gateway_protocol
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("weighbridge")
+
+INTERRUPT_DRAIN_S = 5
+"""How long Ctrl-C waits for calls in flight; a second Ctrl-C doesn't wait."""
+KEEP_ALIVE_S = 75
+BROKEN_LEDGER_EXIT = 74
+"""EX_IOERR of sysexits(3)."""
+
+
+class PortTaken(Exception):
+    """An address of a door can't be had."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound socket; port 0 takes a free one. Raises PortTaken with a sentence that says what to do."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+        bound.listen(2048)
+    except OSError as error:
+        bound.close()
+        raise PortTaken(
+            f"Can't listen on {host}:{port}: {os.strerror(error.errno or 0)}. "
+            "Stop what holds it, or choose another with server.port and server.admin_port."
+        ) from error
+    bound.setblocking(False)
+    return bound
+
+
+class Door(uvicorn.Server):
+    """A uvicorn server whose signals are this module's business."""
+
+    def __init__(self, app: ASGIApp, listener: socket.socket, **options: Any) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                date_header=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                **options,
+            )
+        )
+        self._listener = listener
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def open_until_told(self) -> None:
+        """Serves until `close`, then waits for the calls in flight; what is left after that is cancelled and awaited."""
+        await self.serve(sockets=[self._listener])
+        rest = list(self.server_state.tasks)
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest, timeout=INTERRUPT_DRAIN_S)
+
+    def close(self, drain_s: float) -> None:
+        self.config.timeout_graceful_shutdown = int(drain_s)
+        self.should_exit = True
+
+    def break_off(self) -> None:
+        """Ends every call so that no client takes what it has for complete."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, GatewayProtocol) and connection.cycle is not None:
+                connection.cycle.break_off()
+
+
+class Doors:
+    """Both doors of a running Weighbridge."""
+
+    def __init__(self, app: App, settings: Server, gateway: socket.socket, control: socket.socket) -> None:
+        tls: dict[str, Any] = {}
+        if settings.tls_cert is not None:
+            tls = {"ssl_certfile": settings.tls_cert, "ssl_keyfile": settings.tls_key}
+        self.app = app
+        self.base_url = _url("https" if tls else "http", gateway)
+        self.admin_url = _url("http", control)
+        self.gateway = Door(app.gateway, gateway, http=gateway_protocol(app.new_id), **tls)
+        self.control = Door(app.control, control, http="httptools")
+        self._settings = settings
+        self._draining: asyncio.Task[None] | None = None
+
+    async def open_until_told(self) -> None:
+        async with asyncio.TaskGroup() as doors:
+            control = doors.create_task(self.control.open_until_told())
+            await self.gateway.open_until_told()
+            self.control.close(0)
+            await control
+
+    def terminate(self) -> None:
+        """SIGTERM: not ready, but accepting until load balancers have seen it; then the calls in flight finish."""
+        if self._draining is None:
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        self.app.ready = False
+        log.info("draining", lame_duck_seconds=self._settings.lame_duck_seconds, in_flight=self.app.in_flight)
+        await asyncio.sleep(self._settings.lame_duck_seconds)
+        self._close(self._settings.drain_seconds)
+
+    def interrupt(self) -> None:
+        """SIGINT: closes at once and waits a few seconds; a second one doesn't wait."""
+        if self.gateway.should_exit:
+            self.gateway.force_exit = True
+        else:
+            self.app.ready = False
+            self._close(INTERRUPT_DRAIN_S)
+
+    def _close(self, drain_s: float) -> None:
+        self.app.drain()
+        self.gateway.close(drain_s)
+
+    def ledger_broke(self) -> None:
+        """What the disk holds is unknown: nothing more is answered, and the next start recovers what is there."""
+        log.critical("the ledger can't be written: breaking off", exit_code=BROKEN_LEDGER_EXIT)
+        self.gateway.break_off()
+        os._exit(BROKEN_LEDGER_EXIT)
+
+
+@contextlib.asynccontextmanager
+async def open_doors(settings: Settings, gateway: socket.socket, control: socket.socket) -> AsyncGenerator[Doors]:
+    """Opens the app and both doors; at the end of the block waits until they are told to close, and closes the app.
+
+    SIGTERM and SIGINT tell them. Raises what opening the app raises, each with a sentence for the operator.
+    """
+    app = await App.open(settings)
+    try:
+        doors = Doors(app, settings.server, gateway, control)
+        app.ledger_broke = doors.ledger_broke
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, doors.terminate)
+        loop.add_signal_handler(signal.SIGINT, doors.interrupt)
+        # What start-up made stays: the collector needn't look at it again at every turn.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
+        app.ready = True
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(doors.open_until_told())
+            watching = tasks.create_task(app.watch())
+            yield doors
+            await serving
+            watching.cancel()
+    finally:
+        await app.close()
+
+
+async def serve(
+    settings: Settings, gateway: socket.socket, control: socket.socket, opened: Callable[[Doors], object]
+) -> None:
+    async with open_doors(settings, gateway, control) as doors:
+        opened(doors)
+
+
+def run(settings: Settings, *, opened: Callable[[Doors], object] = lambda _: None) -> None:
+    """Binds both doors and serves until told to stop. `opened` is called once they are open. Raises PortTaken."""
+    server = settings.server
+    with (
+        bind(server.host, server.port) as gateway,
+        bind(server.admin_host, server.admin_port) as control,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(serve(settings, gateway, control, opened))
+
+
+def _url(scheme: str, bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"{scheme}://[{here}]:{port}" if ":" in here else f"{scheme}://{here}:{port}"

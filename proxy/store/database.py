@@ -1,0 +1,153 @@
+"""weighbridge.db: opened, brought up to date, read and written. Several processes may do so at once."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from proxy.store.tables import HEAD, revision
+
+FILE_NAME = "weighbridge.db"
+BUSY_TIMEOUT_MS = 5_000
+
+
+class StoreError(Exception):
+    """The database can't be read or written; the text says why, and what to do."""
+
+
+class Database:
+    """weighbridge.db at this program's version. Blocking: on an event loop it is used in a thread.
+
+    Each use opens the file anew (some 200 us) and closes it: no handle crosses a fork or a thread, and a copy that was
+    restored from a backup is seen.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._reader = _engine(path)
+        # Begun as a writer: a reader that wants to become one is refused at once where another is writing.
+        self._writer = self._reader.execution_options(begin="IMMEDIATE")
+
+    def __repr__(self) -> str:
+        return f"<Database {self.path}>"
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection in a read transaction: what is read in it is of one moment. Raises StoreError."""
+        with _explained(self.path), self._reader.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A connection in a write transaction, committed at the end, or rolled back by an exception. Raises StoreError.
+
+        Raises the revision in the same transaction, so that no writer can forget to.
+        """
+        with _explained(self.path), self._writer.begin() as connection:
+            yield connection
+            connection.execute(revision.update().values(number=revision.c.number + 1))
+
+
+def open_database(data_dir: Path) -> Database:
+    """Opens the database in `data_dir`; makes both where they aren't there, and brings an older one up to date.
+
+    Raises StoreError.
+    """
+    path = data_dir / FILE_NAME
+    upgrade(path)
+    return Database(path)
+
+
+def upgrade(path: Path) -> str | None:
+    """Brings the database to this program's version. Returns the version it had: HEAD where there was nothing to do.
+
+    Safe where several processes do it at once. Raises StoreError, also for a database that is newer than the program.
+    """
+    _make_file(path)
+    engine = _engine(path)
+    with _explained(path):
+        with engine.connect() as connection:
+            before = _version(connection)
+        if before == HEAD:
+            return before
+        with engine.execution_options(begin="IMMEDIATE").begin() as connection:
+            before = _version(connection)  # again: now nobody else can change it
+            if before != HEAD:
+                _migrate(connection, path, before)
+    return before
+
+
+def _version(connection: Connection) -> str | None:
+    table = connection.execute(text("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'")).scalar()
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if table else None
+
+
+def _migrate(connection: Connection, path: Path, before: str | None) -> None:
+    # Imported here: only the first start after an upgrade needs it, and it takes longer to load than all else.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if before is not None and before not in known:
+        raise StoreError(
+            f"{path} was written by a newer version of Weighbridge (its schema is {before}, this program's {HEAD}): "
+            "upgrade this program, or restore the copy of the database made before the upgrade"
+        )
+    config.attributes["connection"] = connection
+    command.upgrade(config, HEAD)
+
+
+def _make_file(path: Path) -> None:
+    """Makes the file for this user alone, in a folder for this user alone. SQLite gives its journal the file's mode."""
+    try:
+        if not path.parent.is_dir():
+            path.parent.mkdir(mode=0o700, parents=True)
+        if not path.is_file():
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StoreError(f"{path} can't be made: {error.strerror}; storage.data_dir names the folder") from None
+
+
+def _engine(path: Path) -> Engine:
+    """An engine without a pool. `mode=rw`: a file that has gone is an error, not a new and empty database."""
+
+    def connect() -> sqlite3.Connection:
+        uri = f"{path.absolute().as_uri()}?mode=rw"
+        # isolation_level=None: the driver begins no transactions of its own.
+        opened = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+        opened.execute("PRAGMA foreign_keys = ON")
+        return opened
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Says in a sentence what SQLite says in a word."""
+    try:
+        yield
+    except DBAPIError as error:
+        what = str(error.orig)
+        advice = {
+            "database is locked": "another process holds it for longer than five seconds: try again",
+            "unable to open database file": "is it still there, and may this user read and write it?",
+            "attempt to write a readonly database": "this user may not write it",
+            "file is not a database": "restore it from a backup, or move it away to begin anew",
+        }.get(what, "see storage.data_dir, and the disk that it is on")
+        raise StoreError(f"{path}: {what}; {advice}") from error

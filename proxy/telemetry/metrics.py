@@ -1,0 +1,130 @@
+"""Every metric, declared here; label values bounded here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
+
+__all__ = ["CONTENT_TYPE", "Metrics"]
+
+MAX_PROJECTS = 1000
+SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 300)
+"""Buckets to 300 s: a 4K picture takes minutes."""
+COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
+NANO = 1_000_000_000
+
+
+class Metrics:
+    """The metrics of one process. Label values outside `models` read `other`; so do projects past the first thousand."""
+
+    def __init__(self, version: str, models: Collection[str]) -> None:
+        self.registry = CollectorRegistry()
+        self._models = frozenset(models)
+        self._projects: set[str] = set()
+        self._finished: dict[tuple[str, str, str, int], tuple[Counter, Histogram]] = {}
+        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._tokens: dict[tuple[str, str, str], Counter] = {}
+        self._spent: dict[tuple[str, str], tuple[Counter, Counter]] = {}
+
+        self.requests = self._counter("requests", "Requests answered.", "project", "operation", "model", "status")
+        self.refusals = self._counter("refusals", "Requests that Weighbridge itself refused.", "project", "reason")
+        self.request_duration = self._histogram(
+            "request_duration_seconds", "From the request's head to the response's last byte.", "operation"
+        )
+        self.first_byte = self._histogram(
+            "first_byte_seconds", "From the request's head to the first byte of the upstream's response.", "operation"
+        )
+        self.tokens = self._counter(
+            "tokens", "Tokens that upstreams reported.", "project", "model", "direction", "modality"
+        )
+        self.images = self._counter("images", "Pictures that came back.", "project", "model")
+        self.cost = self._counter("cost_usd", "What the calls cost, in US dollars.", "project", "model")
+        self.upstream_requests = self._counter(
+            "upstream_requests", "Requests sent up; status is `failed` where no answer came.", "upstream", "status"
+        )
+        self.unpriced = self._counter(
+            "unpriced_requests", "Calls whose model has no price: they stand on the bill without a cost.", "model"
+        )
+        self.usage_missing = self._counter(
+            "usage_missing", "Responses that should have brought usage and brought none; billed by estimate.", "operation"
+        )
+        self.ledger_commit = Histogram(
+            "weighbridge_ledger_commit_seconds",
+            "Time that one commit of the ledger file took, its fsync included.",
+            buckets=COMMIT_SECONDS,
+            registry=self.registry,
+        )
+        Gauge("weighbridge_build_info", "The version that runs.", ["version"], registry=self.registry).labels(version).set(1)
+
+    def finished(self, project: str, operation: str, model: str, status: int, seconds: float) -> None:
+        """One request was answered. The children are kept: `labels()` costs more than the counting."""
+        key = (self.project(project), operation, self.model(model), status)
+        children = self._finished.get(key)
+        if children is None:
+            children = self._finished[key] = (self.requests.labels(*key), self.request_duration.labels(operation))
+        children[0].inc()
+        children[1].observe(seconds)
+
+    def answered(self, upstream: str, operation: str, status: int, seconds: float) -> None:
+        """The first byte of an upstream's response came, so long after the client's request."""
+        key = (upstream, operation, status)
+        children = self._answered.get(key)
+        if children is None:
+            children = self._answered[key] = (
+                self.upstream_requests.labels(upstream, str(status)),
+                self.first_byte.labels(operation),
+            )
+        children[0].inc()
+        children[1].observe(seconds)
+
+    def weighed(
+        self, project: str, model: str, quantities: dict[str, int], images: int, cost: int | None
+    ) -> None:
+        """One call was written down: its quantities (`input_text`, `output_image` …), pictures and nano-dollars."""
+        key = project, model = self.project(project), self.model(model)
+        for name, quantity in quantities.items():
+            if quantity and "_" in name:  # `search` is a quantity too, and no token
+                self._token_counter(project, model, name).inc(quantity)
+        spent = self._spent.get(key)
+        if spent is None:
+            spent = self._spent[key] = (self.images.labels(*key), self.cost.labels(*key))
+        if images:
+            spent[0].inc(images)
+        if cost:
+            spent[1].inc(cost / NANO)
+        if cost is None:
+            self.unpriced.labels(model).inc()
+
+    def _token_counter(self, project: str, model: str, name: str) -> Counter:
+        key = (project, model, name)
+        child = self._tokens.get(key)
+        if child is None:
+            direction, _, modality = name.partition("_")
+            child = self._tokens[key] = self.tokens.labels(project, model, direction, modality)
+        return child
+
+    def project(self, name: str) -> str:
+        if name not in self._projects:
+            if len(self._projects) >= MAX_PROJECTS:
+                return "other"
+            self._projects.add(name)
+        return name
+
+    def model(self, name: str) -> str:
+        return name if name in self._models or not name else "other"
+
+    def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """A gauge that is read when scraped."""
+        Gauge(f"weighbridge_{name}", help_text, registry=self.registry).set_function(value)
+
+    def exposition(self) -> bytes:
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"weighbridge_{name}", help_text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help_text: str, *labels: str) -> Histogram:
+        return Histogram(f"weighbridge_{name}", help_text, labels, buckets=SECONDS, registry=self.registry)
+

@@ -1,0 +1,1 @@
+"""How upstreams are spoken to."""

@@ -1,0 +1,177 @@
+"""One connection to an upstream: bytes in through a shared buffer, bytes out, one timer, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Protocol, cast
+
+RECEIVE_BUFFER = 288 * 1024
+"""Bytes. asyncio's TLS layer takes 256 KB at a time from the socket, and a record more may wait inside it. All of that
+must fit: what is left in the layer when the peer closes is lost."""
+
+_KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 6))
+
+
+class Receiver(Protocol):
+    """Whose bytes pass over a connection now."""
+
+    def received(self, data: memoryview) -> None:
+        """Bytes came; `data` is valid during this call only."""
+        ...
+
+    def ended(self) -> None:
+        """The peer closed its side in order."""
+        ...
+
+    def lost(self, error: Exception | None) -> None:
+        """The connection is gone."""
+        ...
+
+    def writable(self) -> None:
+        """All that was written has been taken by the kernel."""
+        ...
+
+    def overdue(self) -> None:
+        """What `expect` set a time for has not happened."""
+        ...
+
+
+class Connection(asyncio.BufferedProtocol):
+    """A connection, busy while it has a receiver. Idle, it is dropped as soon as the peer sends anything or closes."""
+
+    __slots__ = (
+        "_buffer",
+        "_deadline",
+        "_loop",
+        "_on_lost",
+        "_poll",
+        "_timer",
+        "_transport",
+        "drained",
+        "idle_since",
+        "open",
+        "receiver",
+    )
+    _transport: asyncio.Transport
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, buffer: memoryview, on_lost: Callable[[Connection], None]
+    ) -> None:
+        self._loop = loop
+        self._buffer = buffer
+        self._on_lost = on_lost
+        self._poll = select.poll()
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline: float | None = None
+        self.receiver: Receiver | None = None
+        self.open = False
+        self.idle_since = 0.0
+        self.drained = True
+        """The kernel has taken all that was written (with TLS: the layer has handed all of it on)."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self.open = True
+        if self._transport.get_extra_info("ssl_object") is None:
+            self._transport.set_write_buffer_limits(high=0)
+        else:
+            # The TLS layer pauses at `high`, not above it. Its reading limit keeps an end of stream behind the bytes
+            # before it while reading is paused: uvloop's layer throws away what it still holds when the peer closes.
+            self._transport.set_write_buffer_limits(high=1, low=0)
+            self._transport.set_read_buffer_limits(high=1, low=0)  # type: ignore[attr-defined]
+        sock = self._transport.get_extra_info("socket")
+        # A model may think for minutes; a NAT on the way forgets quiet connections sooner.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE:
+            if hasattr(socket, option):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        self._poll.register(sock.fileno(), select.POLLIN)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.receiver is None:
+            self.abort()
+        else:
+            self.receiver.received(self._buffer[:nbytes])
+
+    def eof_received(self) -> None:
+        self.open = False
+        if self.receiver is not None and self._closed_in_order():
+            self.receiver.ended()
+
+    def _closed_in_order(self) -> bool:
+        """asyncio's TLS layer reports an end without close_notify like any other; anybody on the way could forge it."""
+        tls = self._transport.get_extra_info("ssl_object")
+        try:
+            return tls is None or not tls.read(1)
+        except ssl.SSLError:
+            return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.open = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.receiver is not None:
+            self.receiver.lost(exc)
+        self._on_lost(self)
+
+    def pause_writing(self) -> None:
+        self.drained = False
+
+    def resume_writing(self) -> None:
+        self.drained = True
+        if self.receiver is not None:
+            self.receiver.writable()
+
+    def quiet(self) -> bool:
+        """Nothing has come in, nor an end or an error, that the loop has not told us of yet."""
+        return self.open and not self._poll.poll(0)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.open:
+            self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.open:
+            self._transport.resume_reading()
+
+    def unsent(self) -> int:
+        """Bytes that were written and that the kernel has not taken."""
+        return self._transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        self.open = False
+        self._transport.abort()
+
+    def expect(self, seconds: float) -> None:
+        """Tells the receiver when it is overdue, unless `met` comes first."""
+        self._deadline = deadline = self._loop.time() + seconds
+        # A timer that fires too early looks again: so one does for many calls, and none is made and cancelled for each.
+        if self._timer is None or self._timer.when() > deadline:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(deadline, self._look)
+
+    def met(self) -> None:
+        """What was expected has happened."""
+        self._deadline = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._deadline is None or self.receiver is None:
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._look)
+        else:
+            self._deadline = None
+            self.receiver.overdue()

@@ -1,0 +1,194 @@
+"""HTTP/1.1 to one upstream: a bounded pool of connections, the last used first, behind `transport.Transport`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections import deque
+from urllib.parse import urlsplit
+
+from proxy.errors import Reason, Sent, UpstreamFailed
+from proxy.upstreams.connection import RECEIVE_BUFFER, Connection
+from proxy.upstreams.heads import build_request_head
+from proxy.upstreams.round_trip import RoundTrip
+from proxy.upstreams.transport import Request, Timeouts
+
+
+def tls_context(cafile: str | None = None) -> ssl.SSLContext:
+    """A client's context: certificates and names verified, HTTP/1.1 asked for. Costs 10 ms and more: share it."""
+    context = ssl.create_default_context(cafile=cafile)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class Http11Transport:
+    """The connections to the origin of one base URL; the URL's path is the caller's business.
+
+    Made inside the running loop that it serves. At most `max_connections` are busy at once, further calls wait in
+    turn; at most `max_idle` are kept, each for `idle_seconds`: Google closes them later than that. One
+    `receive_buffer` of RECEIVE_BUFFER bytes may serve all transports of a loop: it holds nothing between callbacks.
+    Nothing is sent twice: a kept connection that has ended is seen before it is written to, and replaced.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timeouts: Timeouts | None = None,
+        max_connections: int = 1000,
+        max_idle: int = 200,
+        idle_seconds: float = 30.0,
+        ssl_context: ssl.SSLContext | None = None,
+        receive_buffer: bytearray | None = None,
+    ) -> None:
+        tls, self.host, self.port = _origin(base_url)
+        self._ssl = (ssl_context or tls_context()) if tls else None
+        self._loop = asyncio.get_running_loop()
+        self._timeouts = timeouts or Timeouts()
+        self._max_idle = max_idle
+        self._idle_seconds = idle_seconds
+        self._buffer = memoryview(receive_buffer or bytearray(RECEIVE_BUFFER))
+        self._slots = asyncio.Semaphore(max_connections)
+        self._waiting = 0
+        self._connections: set[Connection] = set()
+        self._idle: deque[Connection] = deque()
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._all_lost: asyncio.Future[None] | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        idle = len(self._idle)
+        counts = f"{len(self._connections) - idle} busy, {idle} idle, {self._waiting} waiting"
+        return f"<Http11Transport {self.host}:{self.port} [{counts}]>"
+
+    async def send(self, request: Request) -> RoundTrip:
+        """See `transport.Transport.send`."""
+        head = build_request_head(request)
+        if self._slots.locked():
+            await self._wait_for_slot()
+        else:
+            await self._slots.acquire()
+        try:
+            connection = self._take_idle() or await self._connect()
+        except BaseException:
+            self._slots.release()
+            raise
+        trip = RoundTrip(self._loop, connection, request.method, self._timeouts, self._release)
+        try:
+            await trip.send(head, request.body)
+        except BaseException:
+            trip.close()
+            raise
+        return trip
+
+    async def aclose(self) -> None:
+        """Drops every connection, and with them the calls in flight. Returns when all are gone."""
+        self._closed = True
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        for connection in tuple(self._connections):
+            connection.abort()
+        if self._connections:
+            self._all_lost = self._loop.create_future()
+            await self._all_lost
+
+    async def _wait_for_slot(self) -> None:
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._timeouts.pool):
+                await self._slots.acquire()
+        except TimeoutError:
+            message = (
+                f"All connections to the upstream were busy for {self._timeouts.pool:g} s (pool). Try again later."
+            )
+            raise UpstreamFailed(Reason.UPSTREAM_TIMEOUT, message, Sent.NOTHING) from None
+        finally:
+            self._waiting -= 1
+
+    def _take_idle(self) -> Connection | None:
+        oldest = self._loop.time() - self._idle_seconds
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.idle_since > oldest and connection.quiet():
+                return connection
+            connection.abort()
+        return None
+
+    async def _connect(self) -> Connection:
+        if self._closed:
+            raise _unreachable("this transport has been closed")
+        try:
+            async with asyncio.timeout(self._timeouts.connect):
+                _, connection = await self._loop.create_connection(
+                    lambda: Connection(self._loop, self._buffer, self._forget),
+                    self.host,
+                    self.port,
+                    ssl=self._ssl,
+                    server_hostname=self.host if self._ssl else None,
+                )
+        except OSError as error:  # TimeoutError and ssl.SSLError are such
+            raise _unreachable(_what(error, self._timeouts.connect)) from error
+        if connection.open:
+            self._connections.add(connection)
+        if self._closed or not connection.open:
+            connection.abort()
+            raise _unreachable("the connection was closed as soon as it stood")
+        return connection
+
+    def _release(self, connection: Connection, reusable: bool) -> None:
+        if reusable and not self._closed and len(self._idle) < self._max_idle:
+            connection.idle_since = self._loop.time()
+            self._idle.append(connection)
+            if self._sweep_timer is None:
+                self._sweep_timer = self._loop.call_later(self._idle_seconds, self._sweep)
+        else:
+            connection.abort()
+        self._slots.release()
+
+    def _sweep(self) -> None:
+        """Drops what has been idle too long: the oldest stand first."""
+        now = self._loop.time()
+        while self._idle and self._idle[0].idle_since + self._idle_seconds <= now:
+            self._idle.popleft().abort()
+        self._sweep_timer = None
+        if self._idle:
+            self._sweep_timer = self._loop.call_at(self._idle[0].idle_since + self._idle_seconds, self._sweep)
+
+    def _forget(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        with contextlib.suppress(ValueError):
+            self._idle.remove(connection)
+        if self._all_lost is not None and not self._connections and not self._all_lost.done():
+            self._all_lost.set_result(None)
+
+
+def _origin(base_url: str) -> tuple[bool, str, int]:
+    """TLS or not, host and port. Raises ValueError, whose message doesn't repeat the URL: it may hold a secret."""
+    url = urlsplit(base_url)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError("A base URL begins with http:// or https:// and a host name.")
+    if url.username is not None or url.password is not None:
+        raise ValueError("A base URL holds no user name and no password.")
+    url.hostname.encode("idna")  # UnicodeError, a ValueError, where it can't be resolved
+    tls = url.scheme == "https"
+    return tls, url.hostname, url.port or (443 if tls else 80)
+
+
+def _unreachable(what: str) -> UpstreamFailed:
+    message = f"The upstream could not be reached: {what} (connect)."
+    return UpstreamFailed(Reason.UPSTREAM_UNREACHABLE, message, Sent.NOTHING)
+
+
+def _what(error: OSError, limit: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no connection within {limit:g} s"
+    if isinstance(error, socket.gaierror):
+        return "its name was not resolved"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate was refused, {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"the TLS handshake failed, {error.reason}"
+    return os.strerror(error.errno).lower() if error.errno else "none of its addresses took the connection"

@@ -1,0 +1,40 @@
+"""An upstream: one credential and its base URL."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from proxy.gemini import credentials
+from proxy.gemini.calls import Call
+from proxy.upstreams.transport import Headers, Request, Response, Transport
+
+
+class Upstream:
+    """Where calls go. Puts on each request what this upstream needs: host, length, and exactly one credential."""
+
+    def __init__(self, name: str, base_url: str, auth: str, api_key: str, transport: Transport) -> None:
+        parts = urlsplit(base_url)
+        self.name = name
+        self.hostname = (parts.hostname or "").lower()
+        self.secret = api_key.encode()
+        self._prefix = parts.path.rstrip("/").encode()
+        self._host = (b"host", parts.netloc.encode())
+        self._credential = credentials.upstream_credential(auth, api_key)
+        self._transport = transport
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self.name} {self._transport!r}>"
+
+    async def send(self, call: Call, headers: Headers, body: bytes | bytearray | None, length: int) -> Response:
+        """Sends the call up and waits for the response's head. `headers` are those that cross from the client.
+
+        Raises UpstreamFailed.
+        """
+        head = [self._host, *headers, self._credential]
+        if call.operation.body:
+            head.append((b"content-length", b"%d" % length))
+        method = call.operation.method.encode()
+        return await self._transport.send(Request(method, self._prefix + call.target, head, body))
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()

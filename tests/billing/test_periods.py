@@ -1,0 +1,36 @@
+"""Days are named in the operator's time zone, over changes of the clock too."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.billing.periods import Days
+
+
+def us(text: str, zone: str = "America/Los_Angeles") -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp()) * 1_000_000
+
+
+def test_a_day_ends_at_midnight_in_its_zone() -> None:
+    days = Days("America/Los_Angeles")
+    midnight = us("2026-11-21T00:00")
+    assert days.name(midnight - 1) == "2026-11-20"
+    assert days.name(midnight) == "2026-11-21"
+
+
+def test_the_day_on_which_the_clock_is_put_back_has_25_hours() -> None:
+    days = Days("America/Los_Angeles")
+    start = us("2026-11-01T00:00")
+    assert days.name(start + 25 * 3_600_000_000 - 1) == "2026-11-01"
+    assert days.name(start + 25 * 3_600_000_000) == "2026-11-02"
+
+
+@given(st.lists(st.integers(0, 4_000_000_000), min_size=1, max_size=20), st.sampled_from(["UTC", "Asia/Kathmandu", "America/Los_Angeles"]))
+def test_names_depend_on_the_time_alone_whatever_was_asked_before(seconds: list[int], zone: str) -> None:
+    days = Days(zone)
+    for at in seconds:
+        assert days.name(at * 1_000_000) == str((datetime(1970, 1, 1, tzinfo=ZoneInfo("UTC")) + timedelta(seconds=at)).astimezone(ZoneInfo(zone)).date())

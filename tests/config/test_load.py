@@ -1,0 +1,197 @@
+"""Where the configuration is read from, what wins, and how mistakes in it are told."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from proxy.config.load import ConfigError, load, read
+
+KEY = {"GEMINI_API_KEY": "AIzaGeheim"}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def written(tmp_path: Path, text: str, name: str = "weighbridge.toml") -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def problems(text: str, tmp_path: Path, environ: dict[str, str] = KEY) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, text), environ)
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["GEMINI_API_KEY", "GOOGLE_API_KEY"])
+def test_a_key_in_the_environment_is_configuration_enough(name: str) -> None:
+    settings = load(None, {name: " AIzaGeheim\n"})
+    assert settings.server.port == 8080
+    assert settings.storage.data_dir == Path("weighbridge-data")
+    (upstream,) = settings.upstreams
+    assert (upstream.name, upstream.base_url) == ("google", "https://generativelanguage.googleapis.com")
+    assert upstream.api_key.get_secret_value() == "AIzaGeheim"
+
+
+def test_an_empty_gemini_key_does_not_hide_a_google_key() -> None:
+    settings = load(None, {"GEMINI_API_KEY": "", "GOOGLE_API_KEY": "AIzaGeheim"})
+    assert settings.upstreams[0].api_key_env == "GOOGLE_API_KEY"
+
+
+def test_without_any_key_the_error_says_how_to_give_one() -> None:
+    with pytest.raises(ConfigError, match=r"no upstream: set GEMINI_API_KEY.*\[\[upstreams\]\]"):
+        load(None, {})
+
+
+def test_commands_that_call_nobody_need_no_upstream_and_no_secret(tmp_path: Path) -> None:
+    assert load(None, {}, upstreams=False).upstreams == ()
+    path = written(tmp_path, '[server]\nport = 9\n[[upstreams]]\nname = "a"\napi_key_env = "UNSET"\n')
+    assert load(path, {}, upstreams=False).server.port == 9
+
+
+def test_the_environment_goes_before_the_file_and_the_file_before_the_defaults(tmp_path: Path) -> None:
+    path = written(tmp_path, "[server]\nport = 9000\nadmin_port = 9001\n")
+    loaded = read(path, {**KEY, "WEIGHBRIDGE_SERVER__PORT": "9002"})
+    server = loaded.settings.server
+    assert (server.port, server.admin_port, server.max_body_mb) == (9002, 9001, 100)
+    assert loaded.origins["server.port"] == "env WEIGHBRIDGE_SERVER__PORT"
+    assert loaded.origins["server.admin_port"] == f"{path}:3"
+    assert "server.max_body_mb" not in loaded.origins
+
+
+def test_the_file_is_the_one_named_then_the_one_in_the_environment_then_the_one_here(tmp_path: Path) -> None:
+    written(tmp_path, "[server]\nport = 1\n")
+    other = written(tmp_path, "[server]\nport = 2\n", "other.toml")
+    third = written(tmp_path, "[server]\nport = 3\n", "third.toml")
+    assert load(None, KEY).server.port == 1
+    assert load(None, {**KEY, "WEIGHBRIDGE_CONFIG": str(other)}).server.port == 2
+    assert load(third, {**KEY, "WEIGHBRIDGE_CONFIG": str(other)}).server.port == 3
+
+
+def test_a_named_file_that_is_missing_is_an_error_that_says_who_named_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gone\.toml: can't be read: No such file"):
+        load(Path("gone.toml"), KEY)
+    with pytest.raises(ConfigError, match=r"gone\.toml \(named by \$WEIGHBRIDGE_CONFIG\): can't be read"):
+        load(None, {**KEY, "WEIGHBRIDGE_CONFIG": "gone.toml"})
+
+
+def test_paths_in_the_file_are_taken_from_the_files_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    (folder / "google.key").write_text("AIzaGeheim\n")
+    (folder / "google.key").chmod(0o600)
+    text = '[storage]\ndata_dir = "data"\n[[upstreams]]\nname = "a"\napi_key_file = "google.key"\n'
+    settings = load(written(folder, text), {})
+    assert settings.storage.data_dir == folder / "data"
+    assert settings.upstreams[0].api_key.get_secret_value() == "AIzaGeheim"
+    assert load(folder / "weighbridge.toml", {"WEIGHBRIDGE_STORAGE__DATA_DIR": "/x"}).storage.data_dir == Path("/x")
+
+
+def test_prices_are_read_without_a_rounding(tmp_path: Path) -> None:
+    text = '[[prices]]\nmodel = "m"\nfrom = 2026-12-01\ninput_text = 0.1\noutput_text = 3\n'
+    (price,) = load(written(tmp_path, text), KEY).prices
+    assert (price.from_, price.input_text, price.output_text) == (date(2026, 12, 1), Decimal("0.1"), Decimal(3))
+
+
+def test_origins_may_be_written_with_commas_in_the_environment() -> None:
+    environ = {**KEY, "WEIGHBRIDGE_GATEWAY__CORS_ORIGINS": "https://a.example, http://localhost:3000"}
+    assert load(None, environ).gateway.cors_origins == ("https://a.example", "http://localhost:3000")
+    assert load(None, {**KEY, "WEIGHBRIDGE_GATEWAY__CORS_ORIGINS": ""}).gateway.cors_origins == ()
+
+
+def test_a_mistyped_setting_is_told_with_its_line_and_the_nearest_name(tmp_path: Path) -> None:
+    told = problems("[server]\nhost = '::1'\nprot = 1\n", tmp_path)
+    assert told == f"{tmp_path}/weighbridge.toml:3: server.prot: unknown setting; did you mean port?"
+
+
+def test_a_mistyped_section_is_told_with_the_nearest_name(tmp_path: Path) -> None:
+    assert "servr: unknown setting; did you mean server?" in problems("[servr]\nport = 1\n", tmp_path)
+
+
+def test_a_mistyped_variable_is_told_with_the_nearest_name() -> None:
+    with pytest.raises(
+        ConfigError, match="WEIGHBRIDGE_SEVER__PORT: unknown setting; did you mean WEIGHBRIDGE_SERVER__PORT"
+    ):
+        load(None, {**KEY, "WEIGHBRIDGE_SEVER__PORT": "1"})
+
+
+def test_a_variable_with_one_underscore_is_not_passed_over() -> None:
+    with pytest.raises(ConfigError, match="two underscores after the section: WEIGHBRIDGE_STORAGE__DATA_DIR"):
+        load(None, {**KEY, "WEIGHBRIDGE_STORAGE_DATA_DIR": "/x"})
+
+
+def test_a_list_in_the_environment_is_told_to_go_into_the_file() -> None:
+    with pytest.raises(ConfigError, match=r"WEIGHBRIDGE_UPSTREAMS__0__NAME: .* write them in weighbridge\.toml"):
+        load(None, {**KEY, "WEIGHBRIDGE_UPSTREAMS__0__NAME": "a"})
+
+
+def test_variables_that_are_not_settings_are_left_alone() -> None:
+    """Kubernetes sets these for services called weighbridge and weighbridge-server; the others are ours."""
+    ours = {"WEIGHBRIDGE_KEY": "wb_x", "WEIGHBRIDGE_ADMIN_TOKEN": "t"}
+    kubernetes = {"WEIGHBRIDGE_PORT": "tcp://10.0.0.1:80", "WEIGHBRIDGE_SERVICE_HOST": "10.0.0.1"}
+    load(None, {**KEY, **ours, **kubernetes, "WEIGHBRIDGE_SERVER_PORT": "tcp://10.0.0.1:80"})
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    text = '[server]\nport = 99999\n[limits]\ntimezone = "x"\n[[upstreams]]\nname = "a"\napi_key_env = "UNSET"\n'
+    told = problems(text, tmp_path, {"WEIGHBRIDGE_SERVER__ADMIN_PORT": "abc"}).splitlines()
+    assert len(told) == 4
+    assert any("weighbridge.toml:2: server.port = 99999: should be less than or equal to 65535" in one for one in told)
+    assert any("env WEIGHBRIDGE_SERVER__ADMIN_PORT: server.admin_port = abc" in one for one in told)
+    assert any(
+        "weighbridge.toml:7: upstreams.0.api_key_env: the environment variable UNSET is not set" in one for one in told
+    )
+
+
+def test_more_than_one_upstream_is_more_than_this_version_uses(tmp_path: Path) -> None:
+    one = '[[upstreams]]\nname = "{}"\napi_key_env = "GEMINI_API_KEY"\n'
+    assert load(written(tmp_path, one.format("a")), KEY).upstreams[0].name == "a"
+    assert "2 are listed, and this version uses one" in problems(one.format("a") + one.format("b"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[upstreams]]\nname = "a"\napi_key = "AIzaVerraten"\n',
+        '[[upstreams]]\nname = "a"\napi_key_env = "AIzaVerraten"\n',
+        '[[upstreams]]\nname = "a"\napi_key_env = "sk-Verraten"\n',
+        '[[upstreams]]\nname = "a"\napi_key_file = "AIzaVerraten"\n',
+        '[[upstreams]]\nname = "a"\napi_key_env = "GEMINI_API_KEY"\napikey = "AIzaVerraten"\n',
+        '[upstreams]\nname = "a"\napi_key = "AIzaVerraten"\n',
+        'upstreams = ["AIzaVerraten"]\n',
+        'upstreams = "AIzaVerraten"\n',
+        'GEMINI_API_KEY = "AIzaVerraten"\n',
+        '[server]\napi_key = "AIzaVerraten"\n',
+        '[[upstreams]]\nname = "AIzaVerraten"\napi_key_env = "GEMINI_API_KEY"\n',
+    ],
+)
+def test_a_secret_in_the_file_is_refused_and_never_repeated(text: str, tmp_path: Path) -> None:
+    told = problems(text, tmp_path)
+    assert "Verraten" not in told
+    assert "weighbridge.toml" in told
+
+
+@pytest.mark.parametrize(
+    "text", ["server = 1\n", "server = [1]\n", "prices = 1\n", "[[server]]\nport = 1\n", "upstreams = []\n"]
+)
+def test_a_section_of_the_wrong_shape_is_told(text: str, tmp_path: Path) -> None:
+    assert problems(text, tmp_path, {**KEY, "WEIGHBRIDGE_SERVER__HOST": "::1"})
+
+
+@pytest.mark.parametrize("text", [b"[server\n", b"\xff", b"[server]\nport=1\nport=2\n"])
+def test_a_file_that_is_not_toml_is_told(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "weighbridge.toml").write_bytes(text)
+    with pytest.raises(ConfigError, match=r"^weighbridge\.toml: is not"):
+        load(None, KEY)
+
+
+def test_a_secret_is_in_no_repr() -> None:
+    assert "Geheim" not in repr(read(None, KEY))

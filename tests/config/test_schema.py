@@ -1,0 +1,139 @@
+"""What the configuration's models accept, refuse and default to."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from proxy.config.schema import Gateway, Limits, Price, Server, Settings, Upstream
+
+
+def upstream(base_url: str) -> Upstream:
+    return Upstream.model_validate({"name": "google", "base_url": base_url, "api_key": "AIzaGeheim"})
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "https://generativelanguage.googleapis.com",
+        "http://127.0.0.1:9000",
+        "http://[::1]:9000",
+        "https://x.example/gemini",
+    ],
+)
+def test_a_base_url_may_have_a_port_and_a_path(base_url: str) -> None:
+    assert upstream(base_url).base_url == base_url
+    assert upstream(base_url + "/").base_url == base_url
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "generativelanguage.googleapis.com",
+        "ftp://x.example",
+        "https://",
+        "https://x.example/?key=1",
+        "https://x.example/?",
+        "https://x.example/#a",
+        "https://x.example:99999",
+        "https://x.example:0",
+        "https://x.example/a b",
+        "https://x.example/\r\nx: y",
+        "https://exämple.com",
+    ],
+)
+def test_a_base_url_that_could_not_be_joined_with_a_path_is_refused(base_url: str) -> None:
+    with pytest.raises(ValidationError):
+        upstream(base_url)
+
+
+def test_a_base_url_with_a_password_is_refused_without_repeating_it() -> None:
+    with pytest.raises(ValidationError) as caught:
+        upstream("https://user:geheim@x.example")
+    assert "geheim" not in str(caught.value)
+    assert "api_key_env" in str(caught.value)
+
+
+def test_an_upstreams_key_is_not_in_its_repr() -> None:
+    assert "AIzaGeheim" not in repr(upstream("https://x.example"))
+    assert "AIzaGeheim" not in upstream("https://x.example").model_dump_json()
+
+
+def test_settings_cannot_be_changed_once_read() -> None:
+    with pytest.raises(ValidationError):
+        Settings().server.port = 1  # type: ignore[misc]
+
+
+def test_a_mistyped_time_zone_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(ValidationError, match="did you mean 'Europe/Berlin'"):
+        Limits(timezone="Europe/Berln")
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/localtime", "", "a\0b", "America"])
+def test_a_time_zone_that_is_no_zone_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="no IANA time zone"):
+        Limits(timezone=name)
+
+
+def test_the_browser_sdk_works_from_any_origin_by_default() -> None:
+    assert Gateway().cors_origins == ("*",)
+
+
+@pytest.mark.parametrize("origin", ["https://app.example.com/", "app.example.com", "https://a b", "https://x/?y"])
+def test_what_no_browser_sends_as_an_origin_is_refused(origin: str) -> None:
+    with pytest.raises(ValidationError, match="is no origin"):
+        Gateway(cors_origins=(origin,))
+
+
+def test_rates_are_exact_to_the_nano_dollar() -> None:
+    price = Price(model="m", input_text=Decimal("0.075"), output_image=Decimal("0.000000001"))
+    assert price.rates == {"input_text": Decimal("0.075"), "output_image": Decimal("0.000000001")}
+    with pytest.raises(ValidationError, match="9 decimal places"):
+        Price(model="m", input_text=Decimal("0.0000000001"))
+    with pytest.raises(ValidationError):
+        Price(model="m", input_text=Decimal("-1"))
+    with pytest.raises(ValidationError):
+        Price(model="m", input_text=Decimal("NaN"))
+
+
+def test_a_rate_of_zero_is_a_rate_but_no_rate_is_a_mistake() -> None:
+    assert Price(model="m", input_text=Decimal(0)).rates == {"input_text": 0}
+    with pytest.raises(ValidationError, match="sets no rate"):
+        Price(model="m")
+
+
+def test_two_prices_of_a_model_from_the_same_day_are_refused() -> None:
+    price = {"model": "m", "from": "2026-12-01", "input_text": 1}
+    assert len(Settings.model_validate({"prices": [price, price | {"from": "2027-01-01"}]}).prices) == 2
+    with pytest.raises(ValidationError, match="two entries for m from 2026-12-01"):
+        Settings.model_validate({"prices": [price, price]})
+
+
+def test_half_of_a_certificate_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").touch()
+    with pytest.raises(ValidationError, match="tls_cert and tls_key go together"):
+        Server(tls_cert=tmp_path / "cert.pem")
+    with pytest.raises(ValidationError):
+        Server(tls_cert=tmp_path / "cert.pem", tls_key=tmp_path / "missing.pem")
+
+
+def test_the_two_doors_may_not_have_the_same_port_unless_it_is_any_free_one() -> None:
+    with pytest.raises(ValidationError, match="two doors"):
+        Server(port=8081)
+    assert Server(port=0, admin_port=0).port == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "base_url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8080"),
+        ("0.0.0.0", "http://127.0.0.1:8080"),
+        ("::", "http://[::1]:8080"),
+        ("fe80::1", "http://[fe80::1]:8080"),
+    ],
+)
+def test_the_base_url_for_clients_is_one_that_they_can_reach(host: str, base_url: str) -> None:
+    assert Server(host=host).base_url == base_url

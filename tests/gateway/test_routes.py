@@ -1,0 +1,57 @@
+"""The gateway door's own paths, and what a browser is told."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import httpx2
+import pytest
+
+from proxy.gateway.routes import Gateway
+from tests.servers import running
+
+
+async def relay(scope: object, receive: object, send: object) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})  # type: ignore[operator]
+    await send({"type": "http.response.body", "body": b"relay"})  # type: ignore[operator]
+
+
+def gateway(origins: Collection[str] = ("*",), *, ready: bool = True) -> Gateway:
+    return Gateway(relay, ready=lambda: ready, cors_origins=origins)  # type: ignore[arg-type]
+
+
+def test_health_is_ours_and_all_else_is_the_relays() -> None:
+    with running(gateway(ready=False)) as url:
+        assert httpx2.get(f"{url}/healthz").text == "ok\n"
+        assert httpx2.get(f"{url}/readyz").status_code == 503
+        assert httpx2.get(f"{url}/anything").text == "relay"
+
+
+def test_a_preflight_is_answered_for_every_path_without_a_key() -> None:
+    asked = {"origin": "https://app.example", "access-control-request-method": "POST"}
+    with running(gateway()) as url:
+        answer = httpx2.options(f"{url}/v1beta/models/m:generateContent", headers=asked)
+    assert answer.status_code == 204
+    assert answer.headers["access-control-allow-origin"] == "*"
+    allowed = answer.headers["access-control-allow-headers"]
+    assert all(name in allowed for name in ("x-goog-api-key", "x-goog-api-client", "content-type", "x-server-timeout"))
+
+
+def test_a_page_may_read_the_answer_and_the_headers_that_sdks_look_at() -> None:
+    with running(gateway()) as url:
+        answer = httpx2.get(f"{url}/x", headers={"origin": "https://app.example"})
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "x-weighbridge-request-id" in answer.headers["access-control-expose-headers"]
+
+
+@pytest.mark.parametrize(("origin", "allowed"), [("https://app.example", True), ("https://evil.example", False)])
+def test_only_listed_origins_are_let_in_where_there_is_a_list(origin: str, allowed: bool) -> None:
+    with running(gateway(["https://app.example"])) as url:
+        answer = httpx2.get(f"{url}/x", headers={"origin": origin})
+    assert answer.headers.get("access-control-allow-origin") == (origin if allowed else None)
+    assert answer.headers["vary"] == "Origin"
+
+
+def test_who_is_no_browser_gets_no_cors_headers() -> None:
+    with running(gateway()) as url:
+        assert not [name for name in httpx2.get(f"{url}/x").headers if name.startswith("access-control")]

@@ -1,0 +1,86 @@
+"""The table of operations: what stands where, and what it says of each row."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.gemini import surface
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name", "model"),
+    [
+        ("POST", "models/gemini-3-pro-image:generateContent", "generateContent", "gemini-3-pro-image"),
+        ("POST", "models/g:streamGenerateContent", "streamGenerateContent", "g"),
+        ("POST", "models/g:countTokens", "countTokens", "g"),
+        ("POST", "models/g:embedContent", "embedContent", "g"),
+        ("POST", "models/g:batchEmbedContents", "batchEmbedContents", "g"),
+        ("GET", "models", "models.list", ""),
+        ("GET", "models/g", "models.get", "g"),
+        ("POST", "models/a:b:countTokens", "countTokens", "a:b"),
+        ("POST", "models/:countTokens", "countTokens", ""),
+    ],
+)
+def test_an_operation_is_found_by_method_and_path(method: str, path: str, name: str, model: str) -> None:
+    found = surface.find(method, path)
+    assert found is not None
+    assert (found[0].name, found[1]) == (name, model)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "models/g:generateContent"),
+        ("get", "models"),
+        ("POST", "models"),
+        ("DELETE", "models/g"),
+        ("POST", "models/g:GenerateContent"),
+        ("POST", "models/g:generateContent/"),
+        ("POST", "tunedModels/g:generateContent"),
+        ("POST", "models/g:predict"),
+        ("GET", "models/g/operations"),
+        ("GET", ""),
+        ("GET", "models/g:"),
+        ("GET", "models/{model}:x"),
+        ("POST", "generateContent"),
+    ],
+)
+def test_what_is_not_in_the_table_is_not_found(method: str, path: str) -> None:
+    assert surface.find(method, path) is None
+
+
+def test_at_finds_the_row_under_another_http_method() -> None:
+    row = surface.at("models/g:generateContent")
+    assert row is not None
+    assert row.method == "POST"
+    assert surface.at("files/g") is None
+
+
+def test_only_what_leaves_no_record_may_be_repeated() -> None:
+    """A second attempt at what is metered would be billed twice."""
+    for row in surface.OPERATIONS:
+        assert row.repeatable == (not row.metered), row.name
+
+
+def test_whatever_is_metered_brings_usage_and_takes_its_model_from_the_path() -> None:
+    metered = [row for row in surface.OPERATIONS if row.metered]
+    assert [row.name for row in metered if row.images] == ["generateContent", "streamGenerateContent"]
+    assert [row.name for row in metered if row.streaming] == ["streamGenerateContent"]
+    assert all(row.usage and row.body and row.model == "path" for row in metered)
+
+
+def test_no_parameter_that_crosses_can_hide_the_usage_or_carry_a_credential() -> None:
+    banned = {
+        "fields",
+        "$fields",
+        "callback",
+        "$callback",
+        "$ct",
+        "$httpMethod",
+        "$.xgafv",
+        "key",
+        "$key",
+        "access_token",
+    }
+    for row in surface.OPERATIONS:
+        assert not row.parameters & banned, row.name

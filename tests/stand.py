@@ -1,0 +1,121 @@
+"""A whole Weighbridge for tests: the real process, an emulator or any other upstream behind it, a project and a key."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from proxy.billing import reports
+from proxy.billing.records import UsageRecord
+from proxy.emulator.app import DEFAULT_KEY, create_app
+from proxy.store.database import open_database
+from proxy.tenants import keys, projects
+from tests.servers import running
+
+SERVES = re.compile(r"Weighbridge serves at (\S+); metrics at (\S+)/metrics")
+
+
+@dataclass
+class Weighbridge:
+    """A `weighbridge serve` on free ports, its files in `folder`."""
+
+    folder: Path
+    upstream_url: str
+    settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    upstream_key: str = DEFAULT_KEY
+    process: subprocess.Popen[str] | None = None
+    base_url: str = ""
+    admin_url: str = ""
+
+    @property
+    def data_dir(self) -> Path:
+        return self.folder / "data"
+
+    def key(self, project: str = "alice", name: str = "test") -> str:
+        """A new key of a project, which is made where it isn't there."""
+        database, now = open_database(self.data_dir), time.time_ns() // 1000
+        if all(there.name != project for there in projects.list_projects(database)):
+            projects.create(database, project, now)
+        return keys.create(database, project, name, now, secrets.randbelow)[1]
+
+    def start(self) -> None:
+        """Starts the process and waits until both doors are open."""
+        config = self.folder / "weighbridge.toml"
+        config.write_text(self._toml())
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "proxy", "serve", "--config", str(config)],
+            stdout=subprocess.PIPE,
+            stderr=(self.folder / "log").open("a"),
+            env={**os.environ, "UPSTREAM_KEY": self.upstream_key},
+            text=True,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        found = SERVES.match(line)
+        assert found is not None, f"{line}\n{self.log()}"
+        self.base_url, self.admin_url = found[1], found[2]
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> int:
+        """Ends the process, and waits for that."""
+        assert self.process is not None
+        self.process.send_signal(how)
+        try:
+            return self.process.wait(30)
+        finally:
+            self.process.kill()
+            if self.process.stdout is not None:
+                self.process.stdout.close()
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def records(self) -> list[UsageRecord]:
+        """The ledger, in the order of writing."""
+        return list(reports.export(reports.ledger_files(self.data_dir)))
+
+    def _toml(self) -> str:
+        sections = {"server": {"port": 0, "admin_port": 0, "lame_duck_seconds": 0}, "storage": {"data_dir": str(self.data_dir)}}
+        for name, section in self.settings.items():
+            sections[name] = {**sections.get(name, {}), **section}
+        lines = []
+        for name, section in sections.items():
+            lines.append(f"[{name}]")
+            lines += [f"{key} = {_toml_value(value)}" for key, value in section.items()]
+        lines += ["[[upstreams]]", 'name = "emulator"', f'base_url = "{self.upstream_url}"', 'api_key_env = "UPSTREAM_KEY"']
+        return "\n".join(lines) + "\n"
+
+
+@contextmanager
+def weighbridge(
+    folder: Path, upstream_url: str, settings: Mapping[str, Mapping[str, object]] | None = None
+) -> Iterator[Weighbridge]:
+    """A running Weighbridge in front of `upstream_url`; `settings` are sections of weighbridge.toml."""
+    stand = Weighbridge(folder, upstream_url, settings or {})
+    stand.start()
+    try:
+        yield stand
+    finally:
+        if stand.process is not None and stand.process.poll() is None:
+            stand.stop()
+
+
+@contextmanager
+def emulator(**options: object) -> Iterator[str]:
+    """A running emulator; gives its base URL."""
+    with running(create_app(**options)) as base_url:  # type: ignore[arg-type]
+        yield base_url
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else f'"{value}"'

@@ -1,0 +1,58 @@
+"""Metrics: what is counted, under which labels, and that nobody can make more of them."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy.telemetry.metrics import MAX_PROJECTS, Metrics
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    families = text_string_to_metric_families(metrics.exposition().decode())
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value for family in families for sample in family.samples
+    }
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return samples(metrics).get((name, frozenset(labels.items())))
+
+
+def test_a_request_is_counted_under_its_project_operation_model_and_status() -> None:
+    metrics = Metrics("1.2.3", ["gemini-3-pro-image"])
+    for _ in range(2):
+        metrics.finished("alice", "generateContent", "gemini-3-pro-image", 200, 0.2)
+    labels = {"project": "alice", "operation": "generateContent", "model": "gemini-3-pro-image", "status": "200"}
+    assert value(metrics, "weighbridge_requests_total", **labels) == 2
+    assert value(metrics, "weighbridge_request_duration_seconds_count", operation="generateContent") == 2
+
+
+def test_what_a_call_cost_is_counted_in_dollars_tokens_and_images() -> None:
+    metrics = Metrics("1.2.3", ["m"])
+    metrics.weighed("alice", "m", {"input_text": 12, "output_image": 1120}, 1, 34_000_000)
+    assert value(metrics, "weighbridge_cost_usd_total", project="alice", model="m") == 0.034
+    assert value(metrics, "weighbridge_images_total", project="alice", model="m") == 1
+    tokens = {"project": "alice", "model": "m", "direction": "output", "modality": "image"}
+    assert value(metrics, "weighbridge_tokens_total", **tokens) == 1120
+
+
+def test_searches_are_not_counted_as_tokens() -> None:
+    metrics = Metrics("1.2.3", ["m"])
+    metrics.weighed("alice", "m", {"search": 2, "input_text": 1}, 0, 0)
+    assert sum(v for (name, _), v in samples(metrics).items() if name == "weighbridge_tokens_total") == 1
+
+
+def test_a_call_without_a_price_is_counted_as_such_and_not_as_free() -> None:
+    metrics = Metrics("1.2.3", ["m"])
+    metrics.weighed("alice", "m", {"input_text": 1}, 0, None)
+    metrics.weighed("alice", "m", {"input_text": 1}, 0, 0)
+    assert value(metrics, "weighbridge_unpriced_requests_total", model="m") == 1
+
+
+def test_names_that_callers_make_up_add_no_series() -> None:
+    metrics = Metrics("1.2.3", ["m"])
+    for number in range(2000):
+        metrics.finished(f"p{number}", "generateContent", f"junk-{number}", 404, 0.1)
+    labels = [dict(key) for name, key in samples(metrics) if name == "weighbridge_requests_total"]
+    assert {label["model"] for label in labels} == {"other"}
+    assert len({label["project"] for label in labels}) == MAX_PROJECTS + 1

@@ -1,0 +1,264 @@
+"""Whose key it is: from memory, from the database, and while the database is away."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+
+from proxy.errors import CallerErred, ProxyRefused, Reason, Refusal
+from proxy.store import database as store
+from proxy.store.database import Database, open_database
+from proxy.tenants import keyring as module
+from proxy.tenants import keys, projects
+from proxy.tenants.keyring import Keyring
+from proxy.tenants.keys import Tenant
+
+pytestmark = pytest.mark.anyio
+
+
+class Clock:
+    """Time that passes when a watcher sleeps; each `tick` lets `watch` look once more."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.slept = asyncio.Semaphore(0)
+        self.wake = asyncio.Semaphore(0)
+
+    async def sleep(self, seconds: float) -> None:
+        self.time += seconds
+        self.slept.release()
+        await self.wake.acquire()
+
+    async def tick(self) -> None:
+        self.wake.release()
+        await self.slept.acquire()
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
+    monkeypatch.setattr(store, "BUSY_TIMEOUT_MS", 20)
+    database = open_database(tmp_path)
+    projects.create(database, "alice", 1)
+    return database
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def keyring(database: Database, clock: Clock) -> Iterator[Keyring]:
+    keyring = Keyring(database, monotonic=lambda: clock.time, sleep=clock.sleep)
+    yield keyring
+    keyring.close()
+
+
+@asynccontextmanager
+async def watching(keyring: Keyring, clock: Clock) -> AsyncIterator[None]:
+    """`watch` runs, and has looked once."""
+    task = asyncio.get_running_loop().create_task(keyring.watch())
+    await clock.slept.acquire()
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+
+def key_of(database: Database, name: str = "notebook") -> tuple[Tenant, str]:
+    key, secret = keys.create(database, "alice", name, 5, secrets.randbelow)
+    return Tenant("alice", key.id, name), secret
+
+
+async def refusal(keyring: Keyring, key: str) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        await keyring.authenticate(key)
+    assert not key or key not in repr(caught.value)
+    return caught.value
+
+
+async def test_a_new_key_works_at_once_and_is_known_from_then_on(database: Database, keyring: Keyring) -> None:
+    tenant, secret = key_of(database)
+    assert keyring.known(secret) is None
+    assert await keyring.authenticate(secret) == tenant
+    assert keyring.known(secret) == tenant
+    other, other_secret = key_of(database, "other")
+    assert await keyring.authenticate(other_secret) == other
+
+
+async def test_a_known_key_needs_no_database(database: Database, keyring: Keyring) -> None:
+    tenant, secret = key_of(database)
+    await keyring.authenticate(secret)
+    database.path.unlink()
+    assert await keyring.authenticate(secret) == tenant
+
+
+async def test_a_key_that_nobody_has_is_refused_in_googles_words(keyring: Keyring) -> None:
+    error = await refusal(keyring, keys.mint(secrets.randbelow))
+    assert isinstance(error, CallerErred)
+    assert error.reason is Reason.API_KEY_INVALID
+    assert error.message == "API key not valid. Please pass a valid API key."
+
+
+@pytest.mark.parametrize("key", ["", "AIzaSyExample", "wb_" + "0" * 38, "wb_é", "x" * 65_536, "wb_\udcff" + "0" * 37])
+async def test_a_malformed_key_is_refused_without_asking(database: Database, keyring: Keyring, key: str) -> None:
+    database.path.unlink()
+    assert keyring.known(key) is None
+    assert (await refusal(keyring, key)).reason is Reason.API_KEY_INVALID
+
+
+async def test_a_revoked_key_is_refused_when_the_revision_is_next_looked_at(
+    database: Database, keyring: Keyring, clock: Clock
+) -> None:
+    tenant, secret = key_of(database)
+    async with watching(keyring, clock):
+        await keyring.authenticate(secret)
+        keys.revoke(database, tenant.key_id, 6)
+        await clock.tick()
+        assert keyring.known(secret) is None
+        assert (await refusal(keyring, secret)).reason is Reason.API_KEY_INVALID
+    assert clock.time <= 2
+
+
+async def test_a_disabled_project_is_refused_when_the_revision_is_next_looked_at(
+    database: Database, keyring: Keyring, clock: Clock
+) -> None:
+    _, secret = key_of(database)
+    async with watching(keyring, clock):
+        await keyring.authenticate(secret)
+        projects.disable(database, "alice", 6)
+        await clock.tick()
+        error = await refusal(keyring, secret)
+    assert isinstance(error, ProxyRefused)
+    assert error.reason is Reason.PROJECT_DISABLED
+
+
+async def test_nothing_is_forgotten_while_nothing_changes(database: Database, keyring: Keyring, clock: Clock) -> None:
+    tenant, secret = key_of(database)
+    async with watching(keyring, clock):
+        await keyring.authenticate(secret)
+        await clock.tick()
+        await clock.tick()
+        assert keyring.known(secret) == tenant
+
+
+async def test_a_refused_key_is_not_asked_for_again_until_something_changes(
+    database: Database, keyring: Keyring, clock: Clock
+) -> None:
+    tenant, secret = key_of(database)
+    keys.revoke(database, tenant.key_id, 6)
+    async with watching(keyring, clock):
+        await refusal(keyring, secret)
+        kept = database.path.read_bytes()
+        database.path.unlink()
+        assert (await refusal(keyring, secret)).reason is Reason.API_KEY_INVALID
+        database.path.write_bytes(kept)
+        with database.writing() as connection:
+            connection.exec_driver_sql("UPDATE keys SET revoked_at = NULL")
+        await clock.tick()
+        assert await keyring.authenticate(secret) == tenant
+
+
+async def test_a_restored_backup_is_in_force_like_any_change(
+    database: Database, keyring: Keyring, clock: Clock
+) -> None:
+    backup = database.path.read_bytes()
+    _, secret = key_of(database)
+    async with watching(keyring, clock):
+        await keyring.authenticate(secret)
+        database.path.write_bytes(backup)
+        await clock.tick()
+        assert (await refusal(keyring, secret)).reason is Reason.API_KEY_INVALID
+
+
+async def test_while_the_database_is_away_known_keys_are_served_and_others_are_not(
+    database: Database, keyring: Keyring, clock: Clock
+) -> None:
+    tenant, secret = key_of(database)
+    _, unseen = key_of(database)
+    with structlog.testing.capture_logs() as logs:
+        async with watching(keyring, clock):
+            await keyring.authenticate(secret)
+            away = database.path.rename(database.path.with_suffix(".away"))
+            for _ in range(5):
+                await clock.tick()
+            assert await keyring.authenticate(secret) == tenant
+            error = await refusal(keyring, unseen)
+            assert isinstance(error, ProxyRefused)
+            assert error.reason is Reason.STORE_UNAVAILABLE
+            away.rename(database.path)
+            await clock.tick()
+            assert await keyring.authenticate(unseen)
+    assert [entry["event"] for entry in logs] == ["database_failing", "database_back"]
+
+
+async def test_a_locked_database_does_not_stop_known_keys(database: Database, keyring: Keyring, clock: Clock) -> None:
+    tenant, secret = key_of(database)
+    async with watching(keyring, clock):
+        await keyring.authenticate(secret)
+        other = sqlite3.connect(database.path, isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        await clock.tick()
+        assert await keyring.authenticate(secret) == tenant
+        assert (await refusal(keyring, keys.mint(secrets.randbelow))).reason is Reason.STORE_UNAVAILABLE
+        other.close()
+
+
+async def test_known_keys_are_trusted_for_a_quarter_of_an_hour_without_the_database(
+    database: Database, keyring: Keyring, clock: Clock
+) -> None:
+    _, secret = key_of(database)
+    async with watching(keyring, clock):
+        await keyring.authenticate(secret)
+        database.path.unlink()
+        await clock.tick()
+        clock.time += 14 * 60
+        await clock.tick()
+        assert keyring.known(secret)
+        clock.time += 2 * 60
+        await clock.tick()
+        assert (await refusal(keyring, secret)).reason is Reason.STORE_UNAVAILABLE
+
+
+async def test_a_database_that_never_answers_costs_a_refusal_and_not_a_hanging_call(
+    database: Database, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LONGEST_READ_S", 0.02)
+    monkeypatch.setattr(store, "BUSY_TIMEOUT_MS", 300)
+    _, secret = key_of(database)
+    other = sqlite3.connect(database.path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    assert (await refusal(keyring, secret)).reason is Reason.STORE_UNAVAILABLE
+    other.close()
+
+
+async def test_a_flood_of_made_up_keys_is_refused_beyond_a_bound(
+    keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING", 5)
+    made_up = [keys.mint(secrets.randbelow) for _ in range(20)]
+    reasons = [error.reason for error in await asyncio.gather(*(refusal(keyring, key) for key in made_up))]
+    assert reasons.count(Reason.API_KEY_INVALID) == 5
+    assert reasons.count(Reason.STORE_UNAVAILABLE) == 15
+    assert (await refusal(keyring, made_up[-1])).reason is Reason.API_KEY_INVALID
+
+
+async def test_what_is_held_in_memory_is_bounded(
+    database: Database, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CAPACITY", 3)
+    made = [key_of(database) for _ in range(5)]
+    for tenant, secret in made:
+        assert await keyring.authenticate(secret) == tenant
+        await refusal(keyring, keys.mint(secrets.randbelow))
+    assert repr(keyring) == "<Keyring 3 known, 3 refused, revision 6>"
+    assert [keyring.known(secret) for _, secret in made] == [None, None, *(tenant for tenant, _ in made[2:])]
