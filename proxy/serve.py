@@ -113,11 +113,10 @@ class Doors:
         self._draining: asyncio.Task[None] | None = None
 
     async def open_until_told(self) -> None:
-        async with asyncio.TaskGroup() as doors:
-            control = doors.create_task(self.control.open_until_told())
-            await self.gateway.open_until_told()
-            self.control.close(0)
-            await control
+        control = asyncio.get_running_loop().create_task(self.control.open_until_told())
+        await self.gateway.open_until_told()
+        self.control.close(INTERRUPT_DRAIN_S)
+        await control
 
     def terminate(self) -> None:
         """SIGTERM: not ready, but accepting until load balancers have seen it; then the calls in flight finish."""
@@ -155,10 +154,10 @@ async def open_doors(settings: Settings, gateway: socket.socket, control: socket
 
     SIGTERM and SIGINT tell them. Raises what opening the app raises, each with a sentence for the operator.
     """
-    app = await App.open(settings)
+    doors: Doors
+    app = await App.open(settings, ledger_broke=lambda: doors.ledger_broke())
     try:
         doors = Doors(app, settings.server, gateway, control)
-        app.ledger_broke = doors.ledger_broke
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, doors.terminate)
         loop.add_signal_handler(signal.SIGINT, doors.interrupt)
@@ -167,11 +166,15 @@ async def open_doors(settings: Settings, gateway: socket.socket, control: socket
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
         app.ready = True
-        async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(doors.open_until_told())
-            watching = tasks.create_task(app.watch())
+        watching = loop.create_task(app.watch())
+        serving = loop.create_task(doors.open_until_told())
+        try:
             yield doors
-            await serving
+            await asyncio.shield(serving)
+        finally:
+            if not serving.done():
+                doors.interrupt()
+                await serving
             watching.cancel()
     finally:
         await app.close()

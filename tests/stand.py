@@ -51,13 +51,14 @@ class Weighbridge:
         """Starts the process and waits until both doors are open."""
         config = self.folder / "weighbridge.toml"
         config.write_text(self._toml())
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", "serve", "--config", str(config)],
-            stdout=subprocess.PIPE,
-            stderr=(self.folder / "log").open("a"),
-            env={**os.environ, "UPSTREAM_KEY": self.upstream_key},
-            text=True,
-        )
+        with (self.folder / "log").open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "proxy", "serve", "--config", str(config)],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, "UPSTREAM_KEY": self.upstream_key},
+                text=True,
+            )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         found = SERVES.match(line)

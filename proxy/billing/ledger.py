@@ -10,8 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from proxy.billing.ledger_file import MIB, LedgerError, LedgerFile, LedgerLocked, LedgerUnusable, with_all_room
-from proxy.billing.ledger_writer import FULL_MESSAGE, Kind, LedgerBroken, Row, RowRefused, Writer, resolve
+from proxy.billing.ledger_errors import LedgerBroken, LedgerError, LedgerLocked, LedgerUnusable, RowRefused
+from proxy.billing.ledger_file import MIB, LedgerFile, with_all_room
+from proxy.billing.ledger_writer import FULL_MESSAGE, Kind, Row, Writer, resolve
 from proxy.billing.records import UsageRecord, to_row
 from proxy.errors import ProxyRefused, Reason
 
@@ -68,8 +69,8 @@ class Ledger:
         To be called with the loop running; it blocks for milliseconds. `now_us` is the clock, in Unix microseconds.
         `on_broken` is called on the loop, once, when the file fails: break off all calls and end the process. `tick_s`:
         how soon a closed lease goes where no other commit takes it along, and how often a full disk is looked at again.
-        `patience_s`: how long to wait for a file that another process has locked, or a full disk, before the file counts
-        as failed.
+        `patience_s`: how long to wait for a file that another process has locked, or for a full disk, before the file
+        counts as failed.
 
         Raises LedgerLocked where another process owns the file, LedgerUnusable where it can't be used.
         """
@@ -92,17 +93,19 @@ class Ledger:
         return self._writer.available and not self._closing
 
     async def open_lease(self, record: UsageRecord) -> None:
-        """Returns when the lease is committed: it survives the process. `record` is what to bill if nobody learns better.
+        """Returns when the lease is committed, so that it survives the process.
 
-        Raises ProxyRefused(LEDGER_UNAVAILABLE) where no call can be let in, LedgerBroken where the file failed meanwhile.
-        When it raises or is cancelled, the lease may stand all the same: drop it.
+        `record` is what to bill if nobody learns better: outcome `unsettled`, estimated. Raises
+        ProxyRefused(LEDGER_UNAVAILABLE) where no call can be let in, LedgerBroken where the file failed meanwhile,
+        RowRefused where a value can't be written. When it raises or is cancelled, the lease may stand all the same:
+        drop it.
         """
         if not self._writer.available or self._closing:
             raise ProxyRefused(Reason.LEDGER_UNAVAILABLE, self._why())
         await self._post(Kind.LEASE, (record.record_id, record.started_at, _encode(record)))
 
     async def write(self, record: UsageRecord) -> None:
-        """Returns when the record is on the disk. Writing it again does nothing; when cancelled, it is written all the same.
+        """Returns when the record is on the disk. Writing it again does nothing; cancelled, it is written all the same.
 
         Raises LedgerBroken where the file failed, RowRefused where a value of the record can't be written.
         """
@@ -115,7 +118,7 @@ class Ledger:
         self._inbox.append((Kind.CLOSE, (record_id,), None))
 
     def drop_lease(self, record_id: str) -> None:
-        """Removes a lease of which nothing went up, at once: where the process dies before, it is billed as unsettled."""
+        """Removes a lease of which nothing went up, at once: a process that dies before that bills it as unsettled."""
         self._inbox.append((Kind.CLOSE, (record_id,), None))
         self._news()
 
@@ -144,12 +147,12 @@ class Ledger:
 
     def _end(self, broken: LedgerBroken | None) -> None:
         """The writer's last word, on the loop."""
+        self._ended.set_result(None)
         if broken is not None:
             self._broken = broken
             waiters = [waiter for _, _, waiter in self._inbox if waiter is not None]
             resolve(waiters, lambda: LedgerBroken(str(broken)))
             self._on_broken(broken)
-        self._ended.set_result(None)
 
 
 def close_out(file: LedgerFile, now_us: int) -> int:

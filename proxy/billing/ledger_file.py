@@ -1,18 +1,19 @@
-"""One ledger file on disk: its lock, its opening, its statements, and the ballast that is thrown off when the disk is full."""
+"""One ledger file on disk: its opening, its commits, and the ballast that is thrown off when the disk is full."""
 
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
-import re
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from proxy.billing import ledger_schema as schema
+from proxy.billing.ledger_errors import LedgerError, LedgerUnusable
+from proxy.billing.ledger_slot import make_folder, refuse_network_file_system, take_lock
+
+__all__ = ["DISK_FULL", "MIB", "LedgerError", "LedgerFile", "describe", "with_all_room"]
 
 T = TypeVar("T")
 
@@ -20,27 +21,9 @@ MIB = 1024 * 1024
 DISK_FULL = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE))
 """Result codes of a full disk: the file or its WAL can't grow, or the WAL's index can't."""
 
-NETWORK_FILE_SYSTEMS = frozenset(
-    "9p afs beegfs ceph cifs coda fuse.ceph fuse.glusterfs fuse.s3fs fuse.sshfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2"
-    " smb2 smb3 smbfs".split()
-)
-"""Where locks or shared memory can't be trusted, which SQLite's WAL needs: https://sqlite.org/wal.html, section 1."""
-
-
-class LedgerError(Exception):
-    """Something is wrong with the ledger file; the message says what happened and what to do."""
-
-
-class LedgerLocked(LedgerError):
-    """Another process owns the ledger file."""
-
-
-class LedgerUnusable(LedgerError):
-    """The ledger file can't be opened: newer than this program, no ledger, on a network file system, disk full."""
-
 
 class LedgerFile:
-    """The one connection that writes a ledger file and checkpoints it. Opened in any thread, then used in one at a time."""
+    """The one connection that writes a ledger file and checkpoints it. Used by one thread at a time."""
 
     def __init__(self, path: Path, lock: int, connection: sqlite3.Connection, ballast_bytes: int) -> None:
         self.path = path
@@ -61,9 +44,9 @@ class LedgerFile:
         Raises LedgerLocked, LedgerUnusable.
         """
         path = data_dir.absolute() / "ledger" / "0.db"
-        _make_folder(path.parent)
+        make_folder(path.parent)
         refuse_network_file_system(path.parent)
-        lock = _take_lock(path.with_suffix(".lock"))
+        lock = take_lock(path.with_suffix(".lock"))
         try:
             connection = with_all_room(path, lambda: _connect(path, busy_timeout_s, random(16).hex()))
         except BaseException:
@@ -104,7 +87,7 @@ class LedgerFile:
         ).fetchall()
 
     def checkpoint(self) -> None:
-        """Copies the WAL into the file, as far as readers allow. Explicit, because an automatic one hides its errors."""
+        """Copies the WAL into the file, as far as readers allow. By hand, because an automatic one hides its errors."""
         self._execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     @property
@@ -145,66 +128,15 @@ class LedgerFile:
             os.close(self._lock)
 
     def abandon(self) -> None:
-        """Leaves a file that failed as it is: open and locked until the process ends, so that its successor recovers it.
+        """Leaves a file that failed as it is, open and locked until the process ends: its successor recovers it.
 
         Closing would checkpoint, which trusts frames that a failed fsync may have lost; recovery checks each of them.
         """
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
 
 
-def refuse_network_file_system(folder: Path, mounts: str | None = None) -> None:
-    """Raises LedgerUnusable where `folder` lies on a network file system. `mounts`: text of /proc/self/mountinfo."""
-    if mounts is None:
-        try:
-            mounts = Path("/proc/self/mountinfo").read_text()
-        except FileNotFoundError:  # not Linux
-            return
-    resolved = folder.resolve()
-    deepest, kind = Path("/"), ""
-    for line in mounts.splitlines():  # "36 35 98:0 /root /mount/point options… - type source options": proc(5)
-        left, _, right = line.partition(" - ")
-        point = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split(" ")[4]))
-        if resolved.is_relative_to(point) and len(point.parts) >= len(deepest.parts):
-            deepest, kind = point, right.split(" ")[0]
-    if kind in NETWORK_FILE_SYSTEMS:
-        raise LedgerUnusable(
-            f"{folder} is on a network file system ({kind} at {deepest}), where a ledger file isn't safe. "
-            "Set storage.data_dir to a folder on a local disk."
-        )
-
-
 def _ballast_of(path: Path) -> Path:
     return path.with_suffix(".ballast")
-
-
-def _make_folder(folder: Path) -> None:
-    """Makes the folder, and fsyncs those above it, so that it survives a power loss as the records in it do."""
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for made in missing:
-        descriptor = os.open(made.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _take_lock(path: Path) -> int:
-    """The descriptor of the lock file, locked: the lock ends with the descriptor, thus with the process."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
-        os.close(descriptor)
-        raise LedgerLocked(
-            f"{path} is held by {f'process {owner}' if owner else 'another process'}: a server already runs on this"
-            " data_dir. Stop it, or set storage.data_dir to another folder."
-        ) from None
-    with suppress(OSError):  # a full disk: the process id is only a courtesy
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
 
 
 def with_all_room(path: Path, step: Callable[[], T]) -> T:
@@ -215,8 +147,8 @@ def with_all_room(path: Path, step: Callable[[], T]) -> T:
     try:
         try:
             return step()
-        except sqlite3.OperationalError:
-            if not _ballast_of(path).exists():
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY or not _ballast_of(path).exists():
                 raise
             _ballast_of(path).unlink()
             return step()
@@ -231,7 +163,8 @@ def _connect(path: Path, busy_timeout_s: float, file_id: str) -> sqlite3.Connect
         path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, cached_statements=64
     )
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
+        if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+            raise LedgerUnusable(f"{path} is on a file system without shared memory, which SQLite's WAL needs.")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA wal_autocheckpoint=0")
         connection.execute(f"PRAGMA journal_size_limit={64 * MIB}")

@@ -123,19 +123,18 @@ def _create_triggers(connection: sqlite3.Connection) -> None:
 def _hourly_trigger() -> str:
     """Adds a record to its hour in the statement that inserts it, and only if it is inserted."""
     keys = ", ".join(f"coalesce(NEW.{key}, '')" if key == "service_tier" else f"NEW.{key}" for key in HOURLY_KEYS)
-    return (
-        "CREATE TRIGGER usage_records_hourly AFTER INSERT ON usage_records BEGIN"
-        f" INSERT INTO usage_hourly (hour, {', '.join((*HOURLY_KEYS, *HOURLY_SUMS))})"
-        f" VALUES (NEW.started_at / 3600000000 * 3600, {keys}, {', '.join(HOURLY_SUMS.values())})"
-        f" ON CONFLICT (hour, {', '.join(HOURLY_KEYS)}) DO UPDATE SET"
-        f" {', '.join(f'{name} = {name} + excluded.{name}' for name in HOURLY_SUMS)};"
-        " END"
-    )
+    columns = ", ".join((*HOURLY_KEYS, *HOURLY_SUMS))
+    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in HOURLY_SUMS)
+    return f"""
+        CREATE TRIGGER usage_records_hourly AFTER INSERT ON usage_records BEGIN
+            INSERT INTO usage_hourly (hour, {columns})
+            VALUES (NEW.started_at / 3600000000 * 3600, {keys}, {", ".join(HOURLY_SUMS.values())})
+            ON CONFLICT (hour, {", ".join(HOURLY_KEYS)}) DO UPDATE SET {added};
+        END"""  # noqa: S608
 
 
 INSERT_LEASE = "INSERT INTO leases (record_id, opened_at, record) VALUES (?, ?, ?) ON CONFLICT (record_id) DO NOTHING"
 DELETE_LEASE = "DELETE FROM leases WHERE record_id = ?"
-INSERT_RECORD = (
-    f"INSERT INTO usage_records ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
-    " ON CONFLICT (record_id) DO NOTHING"
-)
+INSERT_RECORD = f"""
+    INSERT INTO usage_records ({", ".join(COLUMNS)}) VALUES ({", ".join("?" * len(COLUMNS))})
+    ON CONFLICT (record_id) DO NOTHING"""  # noqa: S608

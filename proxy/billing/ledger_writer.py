@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
 
-from proxy.billing.ledger_file import DISK_FULL, LedgerError, LedgerFile, describe
+from proxy.billing.ledger_errors import LedgerBroken, RowRefused
+from proxy.billing.ledger_file import DISK_FULL, LedgerFile, describe
 from proxy.errors import ProxyRefused, Reason
 
 log = logging.getLogger(__name__)
@@ -21,21 +22,18 @@ CHECKPOINT_EVERY = 1_000
 """Rows written between two checkpoints: a WAL of 2 MB where many calls share a commit, of 16 MB where none does."""
 
 ROW_FAULTS = (
-    sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError, OverflowError, UnicodeError
-)  # fmt: skip
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    OverflowError,
+    UnicodeError,
+)
 """What one row's values can raise. Every other error is the file's or the disk's."""
 
 FULL_MESSAGE = (
     "The ledger's disk is full, so calls can't be written down. Free space on it; calls are let in again by themselves."
 )
-
-
-class LedgerBroken(LedgerError):
-    """The ledger file failed: what waited for it may or may not be in it. The process must end; its successor recovers."""
-
-
-class RowRefused(LedgerError):
-    """One row can't be written, because of a value in it; everything else was."""
 
 
 class Kind(Enum):
@@ -84,7 +82,7 @@ class Writer(threading.Thread):
         self._next_try = 0.0
 
     def run(self) -> None:
-        """The thread's life. However it ends, `on_end` is called on the loop: with LedgerBroken where the file failed."""
+        """The thread's life. At its end `on_end` is called on the loop, with LedgerBroken where the file failed."""
         try:
             while self._turn():
                 pass

@@ -1,4 +1,4 @@
-"""The usage record: one row a call, its row in the ledger file, its shape outside, and how money and ids are written."""
+"""The usage record: one row a call, its row in the ledger file, its shape outside; how money and ids are written."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import msgspec
 class UsageRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What stands in the ledger for one metered call that reached an upstream.
 
-    Times are Unix microseconds, money is nano-dollars. `usage` is the usage object exactly as received. `rates` maps the
-    name of each rate applied to [quantity, nano-dollars per million], so that the cost can be worked out again from the
-    row alone: the sum of quantity x rate, divided once by a million, half to even.
+    Times are Unix microseconds, money is nano-dollars. `usage` is the usage object exactly as received. `rates` maps
+    the name of each rate applied to [quantity, nano-dollars per million], so that the cost can be worked out again from
+    the row alone: the sum of quantity x rate, divided once by a million, half to even.
 
     A field is a column of the ledger. One that is added later needs a default: older rows and open leases lack it.
     """
@@ -90,7 +90,7 @@ def to_row(record: UsageRecord) -> list[Any]:
 
 
 def from_row(columns: Iterable[str], row: Sequence[Any]) -> UsageRecord:
-    """The record of a row. Columns that a record doesn't have are passed over, those that a row lacks get their default."""
+    """The record of a row. Columns that a record doesn't have are passed over; those that are missing are defaults."""
     values = dict(zip(columns, row, strict=True))
     for column in JSON_COLUMNS:
         if (text := values.get(column)) is not None:
@@ -172,7 +172,7 @@ def uuid7(unix_ms: int, random: bytes) -> str:
     return _uuid7(unix_ms << 74 | int.from_bytes(random) >> 6)
 
 
-def uuid7_maker(now_ms: Callable[[], int], random: Callable[[int], bytes]) -> Callable[[], str]:
+def id_maker(now_ms: Callable[[], int], random: Callable[[int], bytes]) -> Callable[[], str]:
     """A function that makes ids, each greater than the one before, even where the clock stands still or goes back."""
     last = 0
 

@@ -1,4 +1,4 @@
-"""Reads ledger files, also while a server writes them: sums by project, key, model, day …, and the records one by one."""
+"""Reads ledger files, also while a server writes them: sums by project, key, model or day, and record by record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from proxy.billing.ledger_file import LedgerUnusable, describe
+from proxy.billing.ledger_errors import LedgerUnusable
+from proxy.billing.ledger_file import describe
 from proxy.billing.records import UsageRecord, from_row
 
 Dimension = Literal[
@@ -35,8 +36,8 @@ class ReportRow(msgspec.Struct, frozen=True):
     """Sums over the calls of one group. Money is nano-dollars.
 
     `group` maps each dimension asked for to its value. `output_token_count` is total less prompt and tool use, what
-    output is billed by. `estimated_calls` and `estimated_cost_usd` are the part of `calls` and `cost_usd` that is billed
-    by estimate; `unpriced_calls` are the calls whose model has no price, which `cost_usd` leaves out.
+    output is billed by. `estimated_calls` and `estimated_cost_usd` are the part of `calls` and `cost_usd` that is
+    billed by estimate; `unpriced_calls` are the calls whose model has no price, which `cost_usd` leaves out.
     """
 
     group: dict[str, str]
@@ -76,8 +77,8 @@ def report(
 ) -> list[ReportRow]:
     """Sums of the calls that started from `since` to before `until`, a row a group, sorted by group.
 
-    It counts by hours of UTC: `since` and `until` are taken down to theirs, and an hour belongs to the day, in `timezone`
-    (an IANA name), in which it begins. Without `by`, there is one row, or none where there are no calls.
+    It counts by hours of UTC: `since` and `until` are taken down to theirs, and an hour belongs to the day, in
+    `timezone` (an IANA name), in which it begins. Without `by`, there is one row, or none where there are no calls.
 
     Raises LedgerUnusable where a file can't be read, ValueError for an unknown dimension, a time without a time zone or
     an unknown time zone.
@@ -116,7 +117,8 @@ def _records(path: Path, first: int, end: int) -> Iterator[UsageRecord]:
             return
         for seq in range(start, last + 1, RECORDS_PAGE):
             page = connection.execute(
-                "SELECT * FROM usage_records WHERE seq >= ? AND seq < ? AND started_at >= ? AND started_at < ? ORDER BY seq",
+                "SELECT * FROM usage_records WHERE seq >= ? AND seq < ? AND started_at >= ? AND started_at < ?"
+                " ORDER BY seq",
                 (seq, min(seq + RECORDS_PAGE, last + 1), first, end),
             )
             columns = [column[0] for column in page.description]
@@ -151,7 +153,7 @@ def _shown(dimension: Dimension, value: Any, zone: ZoneInfo) -> str:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that can't write and never checkpoints: that is the writer's, two checkpointers can lose rows before SQLite 3.51.3."""
+    """A connection that can't write and never checkpoints: two that do lose rows before SQLite 3.51.3."""
     try:
         with closing(
             sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)

@@ -54,12 +54,10 @@ async def _demo(out: Path, once: bool) -> None:
             settings = _settings(upstream)
             key = _key(open_database(settings.storage.data_dir))
             async with process.open_doors(settings, gateway, control) as doors:
-                try:
-                    await _show(doors, settings, upstream, key, out)
-                finally:
-                    if once:
-                        doors.interrupt()
-                if not once:
+                await _show(doors, settings, upstream, key, out)
+                if once:
+                    doors.interrupt()
+                else:
                     output.line("\nServing until Ctrl-C.")
 
 
@@ -128,9 +126,10 @@ async def _upstream(environ: Mapping[str, str]) -> AsyncGenerator[Upstream]:
             return
     with process.bind("127.0.0.1", 0) as listener:
         door = process.Door(create_app(), listener, http="httptools")
-        async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(door.open_until_told())
-            port = listener.getsockname()[1]
+        serving = asyncio.get_running_loop().create_task(door.open_until_told())
+        port = listener.getsockname()[1]
+        try:
             yield Upstream(name="emulator", base_url=f"http://127.0.0.1:{port}", api_key=SecretStr(DEFAULT_KEY))
-            door.close(0)
+        finally:
+            door.close(process.INTERRUPT_DRAIN_S)
             await serving

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -23,11 +24,11 @@ The requests as they came      {base}/emulator/requests
 
 A picture:
   curl -s {base}/v1beta/models/gemini-nano-banana-2.1:generateContent -H 'x-goog-api-key: {key}' \\
-    -d '{body}' \\
+    -H 'content-type: application/json' -d '{body}' \\
     | jq -r '.candidates[0].content.parts[] | select(.inlineData) | .inlineData.data' | base64 --decode > lorry.jpg
 A stream:
   curl -sN '{base}/v1beta/models/gemini-3.8-flash:streamGenerateContent?alt=sse' -H 'x-goog-api-key: {key}' \\
-    -d '{body}'
+    -H 'content-type: application/json' -d '{body}'
 What that was billed:
   curl -s {base}/emulator/account
 
@@ -63,7 +64,8 @@ def emulator(
     else:
         line(_EXAMPLES.format(base=base, key=key, body=_BODY))
     try:
-        server(create_app(keys={key}, account=books)).run(sockets=[door])
+        with closing(books):
+            server(create_app(keys={key}, account=books)).run(sockets=[door])
     except KeyboardInterrupt:
         # uvicorn has shut down and passes the signal on; that is how the command is meant to end.
         raise typer.Exit from None

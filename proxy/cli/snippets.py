@@ -15,13 +15,13 @@ def lines(base_url: str, key: str, model: str) -> Iterator[str]:
 
 
 def snippets(base_url: str, key: str, model: str) -> dict[str, str]:
-    """The snippets by title. Each saves a picture as cat.png, cat-py.png or cat-js.png."""
+    """The snippets by title. Each saves a picture as cat.jpg, cat-py.jpg or cat-js.jpg."""
     curl = f"""\
 curl -s {base_url}/v1beta/models/{model}:generateContent \\
   -H 'x-goog-api-key: {key}' -H 'Content-Type: application/json' \\
   -d '{{"contents":[{{"parts":[{{"text":"a cat"}}]}}],"generationConfig":{{"responseModalities":["TEXT","IMAGE"]}}}}' \\
   | python3 -c 'import base64,json,sys; parts=json.load(sys.stdin)["candidates"][0]["content"]["parts"]; \\
-open("cat.png","wb").write(base64.b64decode(next(p["inlineData"]["data"] for p in parts if "inlineData" in p)))'"""
+open("cat.jpg","wb").write(base64.b64decode(next(p["inlineData"]["data"] for p in parts if "inlineData" in p)))'"""
     python = f"""\
 # pip install google-genai
 from google import genai
@@ -31,7 +31,7 @@ answer = client.models.generate_content(
     model="{model}", contents="a cat", config={{"response_modalities": ["TEXT", "IMAGE"]}}
 )
 picture = next(part.inline_data.data for part in answer.parts if part.inline_data)
-open("cat-py.png", "wb").write(picture)"""
+open("cat-py.jpg", "wb").write(picture)"""
     javascript = f"""\
 // npm install @google/genai
 import {{ writeFileSync }} from "node:fs";
@@ -42,5 +42,5 @@ const answer = await ai.models.generateContent({{
   model: "{model}", contents: "a cat", config: {{ responseModalities: ["TEXT", "IMAGE"] }},
 }});
 const part = answer.candidates[0].content.parts.find((part) => part.inlineData);
-writeFileSync("cat-js.png", Buffer.from(part.inlineData.data, "base64"));"""
+writeFileSync("cat-js.jpg", Buffer.from(part.inlineData.data, "base64"));"""
     return {"curl": curl, "Python": python, "JavaScript": javascript}

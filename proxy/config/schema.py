@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
@@ -149,32 +147,30 @@ UsdPerMillion = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9)]
 class Price(Section):
     """Rates of a model that stand before those of the price book, in USD per million tokens."""
 
-    model: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    model: str = Field(pattern=r"^[A-Za-z0-9._/*?\[\]!-]+$")
+    """An id, or a glob such as "gemini-*-image"."""
     from_: date | None = Field(None, alias="from")
-    """The day (UTC) from whose start the rates are in force; without it they always are."""
+    """The day from whose start, in Los Angeles, the rates are in force; without it they always are."""
     input_text: UsdPerMillion | None = None
     input_image: UsdPerMillion | None = None
     input_audio: UsdPerMillion | None = None
     input_video: UsdPerMillion | None = None
+    input_document: UsdPerMillion | None = None
     cached_text: UsdPerMillion | None = None
     cached_image: UsdPerMillion | None = None
     cached_audio: UsdPerMillion | None = None
     cached_video: UsdPerMillion | None = None
+    cached_document: UsdPerMillion | None = None
     output_text: UsdPerMillion | None = None
     output_image: UsdPerMillion | None = None
     output_audio: UsdPerMillion | None = None
+    output_video: UsdPerMillion | None = None
     search_per_1000: Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=6)] | None = None
     """USD for a thousand searches that grounding made."""
 
-    @property
-    def rates(self) -> Mapping[str, Decimal]:
-        """The rates that are set, by name."""
-        given = {name: getattr(self, name) for name in type(self).model_fields if name not in ("model", "from_")}
-        return MappingProxyType({name: rate for name, rate in given.items() if rate is not None})
-
     @model_validator(mode="after")
     def _some_rate(self) -> Price:
-        if not self.rates:
+        if not self.model_fields_set - {"model", "from_"}:
             raise ValueError("sets no rate: give at least one, such as output_text = 3.00")
         return self
 

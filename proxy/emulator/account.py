@@ -65,6 +65,10 @@ class Account(Shelf):
         entry["sent_whole"] = sent_whole
         self._write(entry)
 
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
     def _write(self, entry: Entry) -> None:
         if self._file is not None:
             self._file.write(json.dumps(entry) + "\n")

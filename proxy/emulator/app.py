@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxy.emulator import errors, operations, wire
 from proxy.emulator.account import Account, Entry, Shelf, received
+from proxy.emulator.models import MODELS
 from proxy.emulator.operations import METERED, OPERATIONS, Exchange
 from proxy.emulator.pictures import Studio
 
@@ -81,7 +82,7 @@ class Gemini:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = self._clock()
         body, complete = await _body(receive)
-        self._shelf.add(received(scope, body, complete=complete, time=_time(started)))
+        await _in_thread_if(len(body) > _THREAD_FROM, self._remember, scope, body, complete, started)
         if not complete:
             return
         left = asyncio.get_running_loop().create_task(wire.client_left(receive))
@@ -121,7 +122,7 @@ class Gemini:
             await asyncio.wait([left], timeout=how.delay)
         packed = how.gzip or wire.wants_gzip(scope["headers"])
         if packed:
-            await self._in_thread_if(sum(map(len, exchange.pieces)) > _THREAD_FROM, _pack, exchange)
+            await _in_thread_if(sum(map(len, exchange.pieces)) > _THREAD_FROM, _pack, exchange)
         milliseconds = max(0, round((self._clock() - started) * 1000))
         head = wire.headers(exchange.content_type, milliseconds=milliseconds, tier=exchange.tier, gzip=packed)
         if how.echo_key:
@@ -139,15 +140,12 @@ class Gemini:
         if not exchange.verb:
             (operations.get_model if exchange.model else operations.list_models)(exchange)
             return
-        slow = "image" in exchange.model or "banana" in exchange.model or b"-bytes=" in exchange.body
-        slow = slow or len(exchange.body) > _THREAD_FROM
-        await self._in_thread_if(slow, OPERATIONS[exchange.verb], exchange, self._studio)
+        draws = exchange.model in MODELS and MODELS[exchange.model].draws
+        slow = draws or len(exchange.body) > _THREAD_FROM or b"-bytes=" in exchange.body
+        await _in_thread_if(slow, OPERATIONS[exchange.verb], exchange, self._studio)
 
-    async def _in_thread_if(self, slow: bool, work: Callable[..., None], *given: Any) -> None:
-        if slow:
-            await asyncio.to_thread(work, *given)
-        else:
-            work(*given)
+    def _remember(self, scope: Scope, body: bytes, complete: bool, started: float) -> None:
+        self._shelf.add(received(scope, body, complete=complete, time=_time(started)))
 
     def _credential(self, exchange: Exchange, headers: wire.Headers) -> str:
         """The API key. Raises ApiError in Google's words for none, for a wrong one, and for more than one."""
@@ -176,6 +174,13 @@ class Gemini:
             "prompt": exchange.prompt[:_PROMPT_KEPT],
             "http_status": exchange.status,
         } | exchange.billed
+
+
+async def _in_thread_if(slow: bool, work: Callable[..., None], *given: Any) -> None:
+    if slow:
+        await asyncio.to_thread(work, *given)
+    else:
+        work(*given)
 
 
 def _pack(exchange: Exchange) -> None:

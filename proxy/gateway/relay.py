@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from proxy.errors import Outcome, ProxyRefused, Reason, Refusal
+from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, UpstreamFailed
 from proxy.gateway.client import Client
 from proxy.gateway.intake import Body, ClientGone, Intake
 from proxy.gateway.weighing import UNWEIGHED, Unweighed, Weigher, Weighing
@@ -120,7 +120,7 @@ class Relay:
             raise ClientGone
         client.outlive(self._drain_s if call.operation.metered else 0)
         try:
-            response = await self._upstream.send(call, crossing, body)
+            response = await self._upstream.send(call, crossing, body.content, body.length)
         except Refusal:
             self._metrics.upstream_requests.labels(self._upstream.name, "failed").inc()
             raise
@@ -141,14 +141,19 @@ class Relay:
             )
         await client.start(response.status, headers.down(response.headers, self._upstream.secret))
         held = b""
-        while piece := await response.read():
-            meter.feed(piece)
-            if client.streams:
-                await client.send(piece)
-            else:
-                if held:
-                    await client.send(held)
-                held = piece
+        try:
+            while piece := await response.read():
+                meter.feed(piece)
+                if client.streams:
+                    await client.send(piece)
+                else:
+                    if held:
+                        await client.send(held)
+                    held = piece
+        except UpstreamFailed:
+            # Head and all, as it came: some clients send a request again by themselves where nothing was answered.
+            await client.send(held)
+            raise
         await weighing.settle(Outcome.CLIENT_GONE if client.gone else Outcome.OK)
         await client.end(held)
 
@@ -156,18 +161,31 @@ class Relay:
         """An upstream's error crosses untouched, but for what speaks of us: our credential, our project's number."""
         await weighing.settle(Outcome.UPSTREAM_ERROR)
         body = await self._whole(response)
-        if status.refuses_our_credential(response.status, body):
+        plain = self._plain(response, body)
+        if status.refuses_our_credential(response.status, plain):
             log.error("upstream_credential_refused", upstream=self._upstream.name, status=response.status)
             raise ProxyRefused(
                 Reason.UPSTREAM_CREDENTIAL_REFUSED,
                 "The upstream refused the credential of this proxy, not yours. Whoever runs the proxy must renew it.",
             )
-        body = edits.redact(body, self._upstream.secret)
-        came = headers.down(response.headers, self._upstream.secret)
-        fields = [field for field in came if field[0] != b"content-length"]
-        fields.append((b"content-length", b"%d" % len(body)))
+        fields = headers.down(response.headers, self._upstream.secret)
+        redacted = edits.redact(plain, self._upstream.secret)
+        if redacted != plain:
+            body = redacted
+            fields = [field for field in fields if field[0] not in (b"content-length", b"content-encoding")]
+            fields.append((b"content-length", b"%d" % len(body)))
         await client.start(response.status, fields)
         await client.end(body)
+
+    def _plain(self, response: Response, body: bytes) -> bytes:
+        """An error's body without its content coding: what can't be read can't be told not to speak of us."""
+        try:
+            return edits.decoded(body, response.headers, MAX_ERROR_BODY)
+        except ValueError:
+            raise ProxyRefused(
+                Reason.UPSTREAM_UNREACHABLE,
+                f"The upstream answered {response.status} in a content coding that it was not asked for.",
+            ) from None
 
     async def _whole(self, response: Response) -> bytes:
         pieces, length = [], 0

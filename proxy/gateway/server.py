@@ -13,6 +13,7 @@ import socket
 import struct
 from asyncio import TimerHandle, Transport
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 import httptools
@@ -30,6 +31,8 @@ READ_AHEAD = 256 * 1024
 """Bytes of a request body that wait for the app before reading pauses; one read of the event loop."""
 WRITE_AHEAD = 64 * 1024
 """Bytes that wait for the client before the app does."""
+TICK = 0.002
+"""Timers are rounded to milliseconds."""
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -53,6 +56,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self.unheeded = 0  # bytes fed to the parser since it last handed out a head, a body piece or an end
         self.last_words: bytes | None = None  # a refusal that waits for the answers before it
         self.unsent = 0
+        self.deadline = inf  # until when the client must have sent what it owes
         self.read_timer: TimerHandle | None = None
         self.write_timer: TimerHandle | None = None
 
@@ -64,7 +68,8 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
         self.deaf = True
-        self._disallow()
+        if self.read_timer is not None:
+            self.read_timer.cancel()
         self._stop_watching()
         self.pipeline.clear()
         if self.active is not None:
@@ -91,7 +96,7 @@ class GatewayProtocol(HttpToolsProtocol):
         except Unacceptable as unacceptable:
             self._refuse(unacceptable)
             return
-        if self.in_head and self.read_timer is None and not self.pipeline:
+        if self.in_head and self.deadline == inf and not self.pipeline:
             self._allow(self.bounds.head_s)
 
     def _feed(self, data: bytes) -> None:
@@ -234,7 +239,6 @@ class GatewayProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._disallow()
         self._allow(self.bounds.linger_s)
 
     def fail(self) -> None:
@@ -278,19 +282,32 @@ class GatewayProtocol(HttpToolsProtocol):
             self.end(self.last_words)
         else:
             self.flow.resume_reading()
-            if self.read_timer is None:
+            if self.deadline == inf:
                 self._allow(self.bounds.head_s if self.in_head else self.timeout_keep_alive)
 
     def _allow(self, seconds: float) -> None:
-        self.read_timer = self.loop.call_later(seconds, self._time_is_up)
+        """Sets the deadline. A timer that is due before it stays as it is: setting one costs more than all else here."""
+        self.deadline = self.loop.time() + seconds
+        if self.read_timer is None or self.read_timer.when() > self.deadline:
+            self._set_timer()
 
     def _disallow(self) -> None:
+        self.deadline = inf
+
+    def _set_timer(self) -> None:
         if self.read_timer is not None:
             self.read_timer.cancel()
-            self.read_timer = None
+        self.read_timer = self.loop.call_at(self.deadline, self._look_at_clock)
+
+    def _look_at_clock(self) -> None:
+        self.read_timer = None
+        if self.loop.time() >= self.deadline - TICK:
+            self._time_is_up()
+        elif self.deadline != inf:
+            self._set_timer()
 
     def _time_is_up(self) -> None:
-        self.read_timer = None
+        self.deadline = inf
         if self.in_head and not self.deaf:
             message = f"The request's head was not complete within {self.bounds.head_s:g} s."
             self._refuse(Unacceptable(408, message, Reason.REQUEST_TIMEOUT))

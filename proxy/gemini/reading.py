@@ -73,22 +73,19 @@ _decode_text = msgspec.json.Decoder(str).decode
 _decode_feedback = msgspec.json.Decoder(_PromptFeedback).decode
 
 
-def read_whole(body: bytes, reading: Reading) -> bool:
-    """Decodes one whole document into `reading`; False, and nothing changed, where it isn't JSON of the expected types.
+def read_whole(body: bytes, reading: Reading) -> bytes | None:
+    """Decodes one whole document into `reading`. Returns its `usageMetadata` as it stands there, empty where it has none.
 
-    False, too, where its `usageMetadata` is no object although the name stands in it more than once: whoever calls must look
-    for the last one that is.
+    None, and nothing changed, where the body isn't JSON of the expected types. Of a repeated key the last value counts.
     """
     try:
         said = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
+        return None
     usage = bytes(said.usage_metadata)
     if _is_usage(usage):
         reading.usage = usage
         reading.unseen = False
-    elif usage and body.count(b'"usageMetadata"') > 1:
-        return False
     if said.model_version is not None:
         reading.model_version = said.model_version
     if said.response_id is not None:
@@ -99,7 +96,7 @@ def read_whole(body: bytes, reading: Reading) -> bool:
         _read_candidates(said.candidates, reading)
     if said.prompt_feedback is not None and not (said.candidates and said.candidates[0].finish_reason):
         reading.finish_reason = said.prompt_feedback.block_reason or reading.finish_reason
-    return True
+    return usage
 
 
 def _read_candidates(candidates: list[_Candidate], reading: Reading) -> None:

@@ -10,15 +10,16 @@ from typing import Final
 from proxy.gemini.reading import Reading, read_values, read_whole
 from proxy.gemini.tokens import Skipper, TooDeep, Walker
 
-_DEPTHS: Final = {
-    b"usageMetadata": 1,
-    b"modelVersion": 1,
-    b"responseId": 1,
-    b"promptFeedback": 1,
-    b"error": 1,
-    b"finishReason": 3,
+_WANTED: Final = {
+    b"usageMetadata": (1, b"{"),
+    b"modelVersion": (1, b'"'),
+    b"responseId": (1, b'"'),
+    b"promptFeedback": (1, b"{"),
+    b"error": (1, b'{"'),
+    b"finishReason": (3, b'"'),
 }
-"""The keys looked for in a window, and how many brackets are open around them: `{` or `{"candidates":[{`."""
+"""The keys looked for in a window: how many brackets are open around them (`{`, or `{"candidates":[{`), and what their
+values may begin with. Beyond its window a candidate's `finishReason` is known by its depth alone."""
 
 _WHITE = b" \t\r\n"
 _COLON = re.compile(rb"[ \t\r\n]*+:[ \t\r\n]*+")
@@ -79,7 +80,10 @@ class Document:
         head = b"".join(self._head)
         if self._counter is not None:
             return self._finish_long(head[: self._window], self._counter, reading, complete)
-        if read_whole(head, reading):
+        usage = read_whole(head, reading)
+        if usage is not None:
+            if usage and not usage.startswith(b"{") and head.count(b'"usageMetadata"') > 1:
+                read_values({b"usageMetadata": look_forward(head).get(b"usageMetadata", b"")}, reading)
             return True
         found, whole = look_forward(head), is_closed(head)
         reading.uncounted = True
@@ -129,8 +133,9 @@ def look_forward(head: bytes) -> dict[bytes, bytes]:
         return found
     quoted = head[: head.rfind(b'"') + 1]  # spares the split a long string that the window ends in
     for key, depth, position in _keys_forward(_neutral(quoted).split(b'"')):
-        if depth == _DEPTHS[key] and not (key == b"finishReason" and key in found):
-            value = _value(head, position)
+        wanted, kinds = _WANTED[key]
+        if depth == wanted and not (key == b"finishReason" and key in found):
+            value = _value(head, position, kinds)
             if value is not None:
                 found[key] = value
     return found
@@ -148,8 +153,9 @@ def look_backward(tail: bytes) -> dict[bytes, bytes]:
         return found
     tail = tail[quote if quote and tail[quote - 1] != 0x5C else quote + 1 :]
     for key, depth, position in _keys_backward(_neutral(tail).split(b'"')):
-        if depth == _DEPTHS[key] and (key == b"finishReason" or key not in found):
-            value = _value(tail, position)
+        wanted, kinds = _WANTED[key]
+        if depth == wanted and (key == b"finishReason" or key not in found):
+            value = _value(tail, position, kinds)
             if value is not None:
                 found[key] = value
     return found
@@ -164,7 +170,7 @@ def _keys_forward(parts: list[bytes]) -> Iterator[tuple[bytes, int, int]]:
     """Wanted strings among parts that were split at quotes, with their depth and the index of what follows the closing quote."""
     depth = position = done = 0
     for i in range(1, len(parts) - 1, 2):
-        if parts[i] in _DEPTHS:
+        if parts[i] in _WANTED:
             depth += _net(parts[done:i:2])
             position += sum(map(len, parts[done : i + 1])) + i + 1 - done
             done = i + 1
@@ -175,7 +181,7 @@ def _keys_backward(parts: list[bytes]) -> Iterator[tuple[bytes, int, int]]:
     done = len(parts)
     depth, position = 0, sum(map(len, parts)) + done
     for i in range(done - 2, 0, -2):
-        if parts[i] in _DEPTHS:
+        if parts[i] in _WANTED:
             depth -= _net(parts[i + 1 : done : 2])
             position -= sum(map(len, parts[i + 1 : done])) + done - i - 1
             done = i + 1
@@ -187,10 +193,10 @@ def _net(outside: list[bytes]) -> int:
     return text.count(b"{") + text.count(b"[") - text.count(b"}") - text.count(b"]")
 
 
-def _value(text: bytes, position: int) -> bytes | None:
-    """The string or object behind the colon at `position`; None if there is no colon, another kind of value, or not all of it."""
+def _value(text: bytes, position: int, kinds: bytes) -> bytes | None:
+    """The value behind the colon at `position`; None if there is no colon, another kind of value, or not all of it."""
     colon = _COLON.match(text, position)
-    if colon is None or text[colon.end() : colon.end() + 1] not in (b'"', b"{"):
+    if colon is None or colon.end() == len(text) or text[colon.end()] not in kinds:
         return None
     try:
         end = Skipper().skip(text, colon.end())

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from proxy.billing.price_book import RATE_NAMES
 from proxy.config.schema import Gateway, Limits, Price, Server, Settings, Upstream
 
 
@@ -89,8 +90,8 @@ def test_what_no_browser_sends_as_an_origin_is_refused(origin: str) -> None:
 
 
 def test_rates_are_exact_to_the_nano_dollar() -> None:
-    price = Price(model="m", input_text=Decimal("0.075"), output_image=Decimal("0.000000001"))
-    assert price.rates == {"input_text": Decimal("0.075"), "output_image": Decimal("0.000000001")}
+    price = Price(model="gemini-*-image", input_text=Decimal("0.075"), output_image=Decimal("0.000000001"))
+    assert (price.input_text, price.output_image) == (Decimal("0.075"), Decimal("0.000000001"))
     with pytest.raises(ValidationError, match="9 decimal places"):
         Price(model="m", input_text=Decimal("0.0000000001"))
     with pytest.raises(ValidationError):
@@ -100,7 +101,7 @@ def test_rates_are_exact_to_the_nano_dollar() -> None:
 
 
 def test_a_rate_of_zero_is_a_rate_but_no_rate_is_a_mistake() -> None:
-    assert Price(model="m", input_text=Decimal(0)).rates == {"input_text": 0}
+    assert Price(model="m", input_text=Decimal(0)).input_text == 0
     with pytest.raises(ValidationError, match="sets no rate"):
         Price(model="m")
 
@@ -137,3 +138,7 @@ def test_the_two_doors_may_not_have_the_same_port_unless_it_is_any_free_one() ->
 )
 def test_the_base_url_for_clients_is_one_that_they_can_reach(host: str, base_url: str) -> None:
     assert Server(host=host).base_url == base_url
+
+
+def test_every_rate_of_the_price_book_can_be_configured_and_no_other() -> None:
+    assert set(Price.model_fields) - {"model", "from_", "search_per_1000"} == set(RATE_NAMES) - {"search"}

@@ -30,6 +30,13 @@ class Client(httpx2.Client):
         entries: list[dict[str, Any]] = self.get("/emulator/account").json()["entries"]
         return entries[-1]
 
+    def last_ended(self) -> dict[str, Any]:
+        """The last entry, once it is known whether its response was sent."""
+        for _ in range(1000):
+            if (entry := self.last_billed())["sent_whole"] is not None:
+                return entry
+        raise AssertionError("the response neither ended nor broke off")
+
 
 @pytest.fixture(scope="module")
 def app() -> Starlette:

@@ -83,7 +83,8 @@ async def test_the_sdk_streams_asynchronously(aio: AsyncClient) -> None:
     stream = await aio.models.generate_content_stream(model=TEXT, contents="Hello [[chunks=7]]")
     chunks = [chunk async for chunk in stream]
     assert len(chunks) == 7
-    assert chunks[-1].candidates and chunks[-1].candidates[0].finish_reason == types.FinishReason.STOP
+    assert chunks[-1].candidates
+    assert chunks[-1].candidates[0].finish_reason == types.FinishReason.STOP
 
 
 def test_the_sdk_gets_a_picture_in_the_size_asked_for(sdk: genai.Client) -> None:
@@ -108,7 +109,8 @@ async def test_the_sdk_streams_a_picture(aio: AsyncClient) -> None:
 
 def test_references_are_counted_and_cost_the_models_own_figure(sdk: genai.Client) -> None:
     reference = types.Part.from_bytes(data=b"\xff\xfe\xfd picture", mime_type="image/png")
-    answer = sdk.models.generate_content(model="gemini-3-pro-image", contents=["Mix them", reference, reference])
+    contents: list[Any] = ["Mix them", reference, reference]
+    answer = sdk.models.generate_content(model="gemini-3-pro-image", contents=contents)
     assert answer.usage_metadata is not None
     details = {one.modality: one.token_count for one in answer.usage_metadata.prompt_tokens_details or []}
     assert details == {types.MediaModality.TEXT: 2, types.MediaModality.IMAGE: 1120}
@@ -154,9 +156,10 @@ def test_tokens_are_counted_without_being_billed(sdk: genai.Client, client: Clie
 
 def test_embeddings_have_the_length_asked_for_and_are_billed(sdk: genai.Client, client: Client) -> None:
     config = types.EmbedContentConfig(output_dimensionality=64)
-    answer = sdk.models.embed_content(model=EMBEDDING, contents=["one", "two", "one"], config=config)
+    contents: list[Any] = ["one", "two", "one"]
+    answer = sdk.models.embed_content(model="gemini-embedding-001", contents=contents, config=config)
     vectors = [one.values or [] for one in answer.embeddings or []]
-    assert vectors
+    assert vectors[0] == vectors[2] != vectors[1]
     assert all(len(vector) == 64 for vector in vectors)
     assert sum(value * value for value in vectors[0]) == pytest.approx(1, abs=1e-5)
     assert client.last_billed()["operation"] == "batchEmbedContents"
@@ -215,10 +218,10 @@ def test_the_sdk_raises_typed_errors(
 
 
 def test_an_error_amid_a_stream_follows_chunks_and_bills_what_went_before(sdk: genai.Client, client: Client) -> None:
-    got = []
+    stream = sdk.models.generate_content_stream(model=TEXT, contents="[[error-mid-stream=429]] [[chunks=6]]")
+    got: list[types.GenerateContentResponse] = []
     with pytest.raises(errors.ClientError) as raised:
-        for chunk in sdk.models.generate_content_stream(model=TEXT, contents="[[error-mid-stream=429]] [[chunks=6]]"):
-            got.append(chunk)
+        got.extend(stream)
     assert (len(got), raised.value.code) == (3, 429)
     entry = client.last_billed()
     assert got[-1].usage_metadata is not None

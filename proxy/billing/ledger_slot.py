@@ -1,0 +1,71 @@
+"""Where a ledger file lies: its folder, the lock that makes one process its owner, network file systems refused."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from proxy.billing.ledger_errors import LedgerLocked, LedgerUnusable
+
+NETWORK_FILE_SYSTEMS = {
+    *("9p", "afs", "ceph", "cifs", "gfs2", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "ocfs2", "smb3", "smbfs"),
+    *("fuse.ceph", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"),
+}
+"""Where locks and shared memory don't work as SQLite's WAL needs them: https://sqlite.org/wal.html, section 1."""
+
+
+def refuse_network_file_system(folder: Path, mounts: str | None = None) -> None:
+    """Raises LedgerUnusable where `folder` is on a network file system. `mounts`: the text of /proc/self/mountinfo."""
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mountinfo").read_text()
+        except FileNotFoundError:  # not Linux
+            return
+    resolved = folder.resolve()
+    deepest, kind = Path("/"), ""
+    for line in mounts.splitlines():  # "36 35 98:0 /root /mount/point options… - type source options": proc(5)
+        left, _, right = line.partition(" - ")
+        point = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split(" ")[4]))
+        if resolved.is_relative_to(point) and len(point.parts) >= len(deepest.parts):
+            deepest, kind = point, right.split(" ")[0]
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise LedgerUnusable(
+            f"{folder} is on a network file system ({kind} at {deepest}), where a ledger file isn't safe. "
+            "Set storage.data_dir to a folder on a local disk."
+        )
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and fsyncs those above it, so that it survives a power loss as the records in it do."""
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for made in missing:
+        descriptor = os.open(made.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def take_lock(path: Path) -> int:
+    """The descriptor of the lock file, locked: the lock ends with the descriptor, thus with the process.
+
+    Raises LedgerLocked where another holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        raise LedgerLocked(
+            f"{path} is held by {f'process {owner}' if owner else 'another process'}: a server already runs on this"
+            " data_dir. Stop it, or set storage.data_dir to another folder."
+        ) from None
+    with suppress(OSError):  # a full disk: the process id is only a courtesy
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor

@@ -1,0 +1,156 @@
+"""`weighbridge usage`: report (the bill), export (the records)."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, cast
+from zoneinfo import ZoneInfo
+
+import msgspec
+import typer
+
+from proxy.billing import reports
+from proxy.billing.records import COLUMNS, to_csv, to_json, to_usd
+from proxy.billing.reports import Dimension, ReportRow
+from proxy.cli import options, output
+from proxy.cli.options import CommandError, ConfigOption, JsonOption
+from proxy.store.database import open_database
+from proxy.tenants import keys
+
+app = options.group("What calls used and cost. Reads the ledger, also while a server writes it.")
+
+_SUMS = ReportRow.__struct_fields__[1:]
+_COLUMNS = {
+    "CALLS": "calls",
+    "PROMPT": "prompt_token_count",
+    "CACHED": "cached_content_token_count",
+    "OUTPUT": "output_token_count",
+    "IMAGES": "images",
+    "SEARCHES": "searches",
+    "USD": "cost_usd",
+}
+
+
+class Format(StrEnum):
+    """How records are printed."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+TIME = "A day (2026-11-01) or a time (2026-11-01T12:00), in `limits.timezone` unless it names its offset."
+SinceOption = Annotated[
+    str | None,
+    typer.Option("--since", metavar="TIME", help=f"Calls that started from then on. {TIME}", show_default=False),
+]
+UntilOption = Annotated[
+    str | None, typer.Option("--until", metavar="TIME", help="Calls that started before then.", show_default=False)
+]
+ByOption = Annotated[
+    str, typer.Option("--by", metavar="WORDS", help=f"With commas between, any of: {', '.join(reports.DIMENSIONS)}.")
+]
+
+
+@app.command()
+def report(
+    by: ByOption = "project,model",
+    since: SinceOption = None,
+    until: UntilOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print the bill: calls, tokens, images and cost in USD, summed by project, key, model, day …
+
+    It counts whole hours; days are those of `limits.timezone`.
+
+    Example: `weighbridge usage report --by project,day --since 2026-11-01`
+    """
+    settings = options.settings(config)
+    timezone, data_dir = settings.limits.timezone, settings.storage.data_dir
+    words = cast("list[Dimension]", [word.strip() for word in by.split(",") if word.strip()])
+    try:
+        rows = reports.report(
+            reports.ledger_files(data_dir), words, _moment(since, timezone), _moment(until, timezone), timezone
+        )
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    total = ReportRow({}, *(sum(getattr(row, name) for row in rows) for name in _SUMS))
+    if json:
+        asked = {"by": words, "since": since, "until": until, "timezone": timezone}
+        output.document(asked | {"rows": [_fields(row) for row in rows], "total": _fields(total)})
+    elif rows:
+        names = {key.id: key.name for key in keys.list_keys(open_database(data_dir))} if "key" in words else {}
+        _print(words, rows, total, names)
+    else:
+        output.line(f"No such calls in the ledger of {data_dir}.")
+
+
+def _fields(row: ReportRow) -> dict[str, Any]:
+    """A row as JSON has it: its group, then its sums, money as decimal strings."""
+    sums = {name: getattr(row, name) for name in _SUMS}
+    return row.group | {name: to_usd(value) if name.endswith("cost_usd") else value for name, value in sums.items()}
+
+
+def _print(words: Sequence[str], rows: Sequence[ReportRow], total: ReportRow, names: dict[str, str]) -> None:
+    lines = [[*(_name(word, row.group[word], names) for word in words), *_cells(row)] for row in rows]
+    if words:
+        lines.append(["total", *[""] * (len(words) - 1), *_cells(total)])
+    heads = [*(word.upper() for word in words), *_COLUMNS]
+    output.table(heads, lines, right=range(len(words), len(heads)))
+    if total.estimated_calls:
+        estimated = to_usd(total.estimated_cost_usd)
+        output.line(f"\n{total.estimated_calls:,} of these calls, {estimated} USD, are billed by estimate.")
+    if total.unpriced_calls:
+        output.line(
+            f"\n{total.unpriced_calls:,} of these calls are of a model without a price, and not in the sum: "
+            "`weighbridge usage report --by model` tells which, [[prices]] in the configuration gives it one."
+        )
+
+
+def _cells(row: ReportRow) -> list[str]:
+    sums = (getattr(row, name) for name in _COLUMNS.values())
+    return [to_usd(value) if head == "USD" else f"{value:,}" for head, value in zip(_COLUMNS, sums, strict=True)]
+
+
+def _name(word: str, value: str, names: dict[str, str]) -> str:
+    return f"{value} ({names[value]})" if word == "key" and value in names else value
+
+
+@app.command()
+def export(
+    format_: Annotated[Format, typer.Option("--format", help="JSON, a line each, or CSV with a head.")] = Format.JSONL,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Print the usage records, one a call, in the order in which they were written.
+
+    Example: `weighbridge usage export --format csv --since 2026-11-01 > november.csv`
+    """
+    settings = options.settings(config)
+    timezone = settings.limits.timezone
+    first, end = _moment(since, timezone), _moment(until, timezone)
+    records = reports.export(reports.ledger_files(settings.storage.data_dir), first, end)
+    if format_ is Format.CSV:
+        table = csv.writer(sys.stdout, lineterminator="\n")
+        table.writerow(COLUMNS)
+        table.writerows(to_csv(record) for record in records)
+    else:
+        encode = msgspec.json.Encoder().encode
+        sys.stdout.writelines(encode(to_json(record)).decode() + "\n" for record in records)
+    sys.stdout.flush()
+
+
+def _moment(text: str | None, timezone: str) -> datetime | None:
+    """A time as people write it. Raises CommandError."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(timezone))
+    except ValueError:
+        raise CommandError(f"{text!r} is no time: write 2026-11-01, 2026-11-01T12:00 or 2026-11-01T12:00Z") from None

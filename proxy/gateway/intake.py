@@ -1,0 +1,286 @@
+"""Request bodies taken in whole: into memory while there is room, to an unlinked file beyond it, never past a limit.
+
+A slow sender holds no upstream: nothing goes up before the body is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import mmap
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from proxy.errors import CallerErred, ProxyRefused, Reason
+from proxy.gemini.calls import Call
+from proxy.tenants.keys import Tenant
+from proxy.upstreams.transport import Headers
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+"""ASGI's."""
+
+MEMORY_BYTES = 256 << 20
+SPOOL_BYTES = 4 << 30
+PATIENCE_S = 60.0
+SPOOLED_PIECE = 256 * 1024
+"""Bytes that go to or come from a spool file in one thread hop."""
+
+
+class ClientGone(Exception):
+    """The client left before its request was complete. Nobody is there to be answered."""
+
+
+class Pool:
+    """Bytes that all bodies may take together. One project gets at most half, so that it can't take the others' room."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.taken = 0
+        self._by_project: dict[str, int] = {}
+
+    def reserve(self, project: str, size: int) -> bool:
+        """Takes `size` bytes for the project, or none and says so."""
+        mine = self._by_project.get(project, 0) + size
+        if self.taken + size > self.capacity or mine > self.capacity // 2:
+            return False
+        self.taken += size
+        self._by_project[project] = mine
+        return True
+
+    def release(self, project: str, size: int) -> None:
+        """Gives back what was reserved."""
+        if size:
+            self.taken -= size
+            self._by_project[project] -= size
+            if not self._by_project[project]:
+                del self._by_project[project]
+
+
+class SpoolFile:
+    """An unlinked file: gone with its last reference, which a thread may hold longer than the call that made it.
+
+    So there is no close(): a descriptor closed under a running write could be another body's by then.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Raises OSError."""
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._fd, name = tempfile.mkstemp(dir=directory)
+        Path(name).unlink()
+
+    def write(self, piece: bytes | bytearray) -> None:
+        """Appends. Raises OSError."""
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[os.write(self._fd, rest) :]
+
+    def read(self, start: int) -> bytes:
+        """The piece that starts there. Raises OSError."""
+        piece = os.pread(self._fd, SPOOLED_PIECE, start)
+        if not piece:
+            raise OSError(errno.EIO, "the file is shorter than what was written to it")
+        return piece
+
+    def view(self) -> mmap.mmap:
+        """The whole file. It holds a descriptor of its own."""
+        return mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_fd"):
+            os.close(self._fd)
+
+
+class Body:
+    """A request body, complete once `Intake` gives it out. `close()` gives back its room."""
+
+    def __init__(self, project: str, memory: Pool, spool: Pool, directory: Path) -> None:
+        self.length = 0
+        self._project = project
+        self._memory = memory
+        self._spool = spool
+        self._directory = directory
+        self._data: bytes | bytearray = b""  # of a spooled body, what isn't written yet
+        self._file: SpoolFile | None = None
+        self._map: mmap.mmap | None = None
+
+    @property
+    def spooled(self) -> bool:
+        """It lies in a file: looking at it may wait for the disk."""
+        return self._file is not None
+
+    def view(self) -> bytes | bytearray | mmap.mmap:
+        """The whole body, to be looked at; neither to be changed nor to be kept."""
+        if self._file is None:
+            return self._data
+        if self._map is None:
+            self._map = self._file.view()
+        return self._map
+
+    @property
+    def content(self) -> bytes | bytearray | AsyncIterator[bytes]:
+        """What a transport sends. Whoever asks again gets a fresh iterator, so a body can be sent again."""
+        return self._data if self._file is None else _read(self._file, self.length)
+
+    async def add(self, piece: bytes) -> None:
+        """Appends a piece; a first one is kept as it is, without a copy. Raises ProxyRefused."""
+        if self._file is None and not self._memory.reserve(self._project, len(piece)):
+            self._file = await self._move_to_file()
+        if self._file is not None:
+            self._reserve_spool(len(piece))
+        if not self._data and self._file is None:
+            self._data = piece
+        else:
+            if isinstance(self._data, bytes):
+                self._data = bytearray(self._data)
+            self._data += piece
+        self.length += len(piece)
+        if self._file is not None and len(self._data) >= SPOOLED_PIECE:
+            await self.flush()
+
+    async def _move_to_file(self) -> SpoolFile:
+        self._reserve_spool(self.length)
+        try:
+            file = await _on_disk(SpoolFile, self._directory)
+            await _on_disk(file.write, self._data)
+        except BaseException:
+            self._spool.release(self._project, self.length)
+            raise
+        self._memory.release(self._project, self.length)
+        self._data = bytearray()
+        return file
+
+    def _reserve_spool(self, size: int) -> None:
+        if not self._spool.reserve(self._project, size):
+            raise ProxyRefused(
+                Reason.STORE_UNAVAILABLE,
+                "This server has no room for your request's body now, with all those that it is serving. "
+                "Send it again in a moment.",
+            )
+
+    async def flush(self) -> None:
+        """Writes what of a spooled body isn't written yet. Raises ProxyRefused."""
+        if self._file is not None and self._data:
+            data, self._data = self._data, bytearray()
+            await _on_disk(self._file.write, data)
+
+    def close(self) -> None:
+        """Gives back memory or disk. May be called as soon as the body has gone up, and again."""
+        pool = self._memory if self._file is None else self._spool
+        pool.release(self._project, self.length)
+        self.length = 0
+        self._data = b""
+        self._file = self._map = None
+
+
+class Intake:
+    """Where all bodies of a worker are taken in."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        limit: int,
+        memory_bytes: int = MEMORY_BYTES,
+        spool_bytes: int = SPOOL_BYTES,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """`directory` is made when the first body is spooled. `limit` is a body's, in bytes."""
+        self.memory = Pool(memory_bytes)
+        self.spool = Pool(spool_bytes)
+        self._directory = directory
+        self._limit = limit
+        self._patience_s = patience_s
+
+    @asynccontextmanager
+    async def take_in(self, call: Call, tenant: Tenant, headers: Headers, receive: Receive) -> AsyncIterator[Body]:
+        """The body of a call, for as long as the context lasts. Raises what `take` does."""
+        declared = _declared_length(headers)
+        if call.operation.body:
+            body = await self.take(receive, tenant.project, declared)
+        elif declared == 0:
+            body = Body(tenant.project, self.memory, self.spool, self._directory)
+        else:
+            raise CallerErred(Reason.BAD_REQUEST, f"{call.operation.name} takes no request body. Send none.")
+        try:
+            yield body
+        finally:
+            body.close()
+
+    async def take(self, receive: Receive, project: str, declared: int | None) -> Body:
+        """Waits for the whole body; the caller closes it. `declared` is its content-length, None where it has none.
+
+        Raises CallerErred REQUEST_TOO_LARGE, before a byte is read where that is known, and REQUEST_TIMEOUT when no
+        byte comes for a while; ProxyRefused STORE_UNAVAILABLE where there is no room; ClientGone.
+        """
+        if declared is not None and declared > self._limit:
+            raise self._too_large()
+        body = Body(project, self.memory, self.spool, self._directory)
+        try:
+            await self._fill(body, receive)
+        except BaseException as error:
+            body.close()
+            if isinstance(error, TimeoutError):
+                raise CallerErred(
+                    Reason.REQUEST_TIMEOUT,
+                    f"No byte of the request's body came for {self._patience_s:g} s. Send the request again.",
+                ) from None
+            raise
+        return body
+
+    async def _fill(self, body: Body, receive: Receive) -> None:
+        now = asyncio.get_running_loop().time
+        more = True
+        async with asyncio.timeout(self._patience_s) as waiting:
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                more = message.get("more_body", False)
+                if piece := message.get("body", b""):
+                    if body.length + len(piece) > self._limit:
+                        raise self._too_large()
+                    await body.add(piece)
+                    if more:
+                        waiting.reschedule(now() + self._patience_s)
+        await body.flush()
+
+    def _too_large(self) -> CallerErred:
+        return CallerErred(
+            Reason.REQUEST_TOO_LARGE,
+            f"The request's body is larger than this server takes, which is {self._limit} bytes. Send less.",
+        )
+
+
+def _declared_length(headers: Headers) -> int | None:
+    """The request's content-length, 0 where it has no body, None where it comes in chunks."""
+    for name, value in headers:
+        if name == b"content-length":
+            return int(value)
+        if name == b"transfer-encoding":
+            return None
+    return 0
+
+
+async def _read(file: SpoolFile, length: int) -> AsyncIterator[bytes]:
+    start = 0
+    while start < length:
+        piece = await _on_disk(file.read, start)
+        yield piece
+        start += len(piece)
+
+
+async def _on_disk(do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    try:
+        return await asyncio.to_thread(do, *args, **kwargs)
+    except OSError as error:
+        raise ProxyRefused(
+            Reason.STORE_UNAVAILABLE,
+            f"This server's disk doesn't take your request's body ({error.strerror}). "
+            "Send the request again later; whoever runs the server must look at its disk.",
+        ) from error

@@ -1,0 +1,140 @@
+"""Which of Google's resources a request body names, and which model: read strictly, since Google's own parser is lenient.
+
+Google takes a field's name as fileUri and as file_uri, and a letter of it as an escape. What follows the one rule of
+RFC 8259 is read alike by every parser; whatever doesn't is refused, never guessed at.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+from proxy.errors import CallerErred, Reason
+
+Json = dict[str, Any] | list[Any] | str | int | float | bool | None
+
+MAX_PARSED = 4 << 20
+"""Bytes of text that are parsed. A million tokens, the longest context that Google offers, are about as much."""
+
+URI_FIELDS = frozenset({"fileuri"})
+NAME_FIELDS = frozenset({"cachedcontent", "filesearchstorenames"})
+"""Without underscores and in lower case, as `fold` gives them."""
+
+_MODEL_HOLDERS = {"batchEmbedContents": "requests", "countTokens": "generatecontentrequest"}
+"""Where, beside the top level, a body names its model."""
+
+_URI = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://"
+    r"(?P<host>[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?"
+    r"(?:[/?#][^\s\x00-\x1f\x7f\\]*)?"
+)
+
+
+def parse(text: bytes | bytearray, upstream_hosts: frozenset[str]) -> Json:
+    """A JSON document of at most MAX_PARSED bytes in UTF-8, of which every reference is checked.
+
+    Strict: one document, no NaN, keys unique after unescaping and folding snake_case to camelCase, depth within
+    Python's recursion limit. Raises CallerErred BAD_REQUEST, and RESOURCE_NOT_OWNED for a reference to what belongs to
+    the upstream's credential.
+    """
+    if len(text) > MAX_PARSED:
+        raise _bad(f"it is longer than {MAX_PARSED} bytes besides inline data")
+
+    def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        members = dict(pairs)
+        if len({camel(key) for key in members}) != len(pairs):
+            raise _bad("an object in it has the same key twice (file_uri and fileUri are the same)")
+        for key, value in pairs:
+            name = fold(key)
+            if name in URI_FIELDS:
+                _check_uris(key, value, upstream_hosts)
+            elif name in NAME_FIELDS:
+                _check_names(key, value)
+        return members
+
+    try:
+        document: Json = json.loads(str(text, "utf-8"), object_pairs_hook=checked, parse_constant=_no_constant)
+    except RecursionError:
+        raise _bad("it is nested too deeply") from None
+    except ValueError as error:
+        raise _bad(f"it is not: {error}" if isinstance(error, json.JSONDecodeError) else "it is not") from None
+    return document
+
+
+def check_model(document: Json, operation_name: str, model: str) -> None:
+    """Raises CallerErred BAD_REQUEST where the body asks for another model than the path does."""
+    if not isinstance(document, dict):
+        return
+    holders: list[Any] = [document]
+    for key, value in document.items():
+        if fold(key) == _MODEL_HOLDERS.get(operation_name):
+            holders += value if isinstance(value, list) else [value]
+    for holder in holders:
+        if isinstance(holder, dict):
+            _check_model(holder, model)
+
+
+def _check_model(holder: dict[str, Any], model: str) -> None:
+    for key, value in holder.items():
+        if fold(key) == "model" and value not in (None, "", model, f"models/{model}"):
+            raise CallerErred(
+                Reason.BAD_REQUEST,
+                f"The body asks for another model than the path, which says {model}. Send the same, or none in the body.",
+            )
+
+
+def fold(key: str) -> str:
+    """A field's name as compared here: more spellings fall together than Google takes."""
+    return key.replace("_", "").lower()
+
+
+def camel(key: str) -> str:
+    """snake_case to camelCase, as Google's parser does it."""
+    if "_" not in key:
+        return key
+    first, *words = key.split("_")
+    return first + "".join(word[:1].upper() + word[1:] for word in words)
+
+
+def _check_uris(key: str, value: Any, upstream_hosts: frozenset[str]) -> None:
+    for uri in value if isinstance(value, list) else [value]:
+        if isinstance(uri, str) and uri and not crosses(uri, upstream_hosts):
+            raise _not_owned(key)
+
+
+def crosses(uri: str, upstream_hosts: frozenset[str]) -> bool:
+    """Whether a URI surely leads to something other than Google's Files API, or an upstream.
+
+    Surely: it is absolute, and its host stands there plainly, without user name, escape, or letters beyond ASCII.
+    """
+    match = _URI.fullmatch(uri)
+    if match is None:
+        return False
+    host = match["host"].lower().strip(".[]")
+    return bool(host) and "generativelanguage" not in host and host not in upstream_hosts
+
+
+def _check_names(key: str, value: Any) -> None:
+    for name in value if isinstance(value, list) else [value]:
+        if isinstance(name, str) and name:
+            raise _not_owned(key)
+
+
+def _not_owned(key: str) -> CallerErred:
+    return CallerErred(
+        Reason.RESOURCE_NOT_OWNED,
+        f"The body names a file, cache or store in {camel(key)}, and none that your project owns. "
+        "Send the data inline (inlineData), or as an absolute URL on another host.",
+    )
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise _bad(f"it holds {name}, which no JSON does")
+
+
+def _bad(why: str) -> CallerErred:
+    return CallerErred(
+        Reason.BAD_REQUEST,
+        f"A body that may name a file, a cache, a store or a model must be strict JSON, and {why}. Send valid JSON.",
+    )

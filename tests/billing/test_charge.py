@@ -1,0 +1,118 @@
+"""A record is filled by what the response said, and costs what that comes to; else it keeps its estimate."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from proxy.billing import charge
+from proxy.billing.prices import PriceBook
+from proxy.billing.records import UsageRecord
+from proxy.gemini.bodies import BodyFacts
+from proxy.gemini.reading import Reading
+
+BOOK = PriceBook.load()
+AT = 1_795_219_200_000_000  # 2026-11-21
+
+
+def record(model: str = "gemini-3.1-flash-image", **fields: Any) -> UsageRecord:
+    names = {"key_id": "k", "key_name": "n", "upstream": "google", "project": "alice", "period": "2026-11-21"}
+    return UsageRecord(
+        record_id="r", request_id="q", started_at=AT, model=model, model_asked=model, operation="generateContent", **names, **fields
+    )
+
+
+def reading(usage: dict[str, Any] | None, **fields: Any) -> Reading:
+    return Reading(usage=None if usage is None else json.dumps(usage).encode(), complete=True, **fields)
+
+
+PICTURE = {
+    "promptTokenCount": 2076,
+    "candidatesTokenCount": 1332,
+    "thoughtsTokenCount": 137,
+    "totalTokenCount": 3545,
+    "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1120}],
+    "serviceTier": "standard",
+}
+
+
+def test_a_picture_costs_its_image_tokens_and_the_rest_as_text() -> None:
+    row = record()
+    charge.charge_reading(row, reading(PICTURE, images=1), None, BOOK)
+    # 0.50 in, 3 text out, 60 image out, in USD per million
+    exact = Fraction("0.50") * 2076 + 3 * (1332 - 1120 + 137) + 60 * 1120
+    assert row.cost_usd == exact * 1000
+    assert (row.candidates_token_count, row.thoughts_token_count, row.total_token_count) == (1332, 137, 3545)
+    assert row.candidates_tokens_details == {"IMAGE": 1120}
+    assert not row.estimated
+
+
+def test_the_cost_can_be_worked_out_again_from_the_row_alone() -> None:
+    row = record()
+    charge.charge_reading(row, reading(PICTURE, images=1), None, BOOK)
+    assert row.rates is not None
+    assert row.cost_usd == sum(quantity * rate for quantity, rate in row.rates.values()) // 1_000_000
+
+
+def test_pictures_without_details_are_billed_as_pictures_even_where_the_version_is_unknown() -> None:
+    row = record()
+    usage = {name: value for name, value in PICTURE.items() if name != "candidatesTokensDetails"}
+    charge.charge_reading(row, reading(usage, images=1, model_version="gemini-of-tomorrow"), "1K", BOOK)
+    assert row.rates is not None
+    assert row.rates["output_image"][0] == 1120
+    assert row.priced_as == "gemini-3.1-flash-image"
+
+
+def test_what_was_served_decides_the_price_and_not_what_was_asked() -> None:
+    row = record("gemini-3.7-flash")
+    charge.charge_reading(row, reading({"promptTokenCount": 10, "totalTokenCount": 10}, model_version="gemini-3.8-flash"), None, BOOK)
+    assert row.priced_as == "gemini-3.8-flash"
+
+
+def test_the_usage_is_kept_as_it_was_received() -> None:
+    row = record()
+    charge.charge_reading(row, Reading(usage=b'{"promptTokenCount":3,  "newField":[1]}', complete=True), None, BOOK)
+    assert row.usage == '{"promptTokenCount":3,  "newField":[1]}'
+
+
+def test_without_usage_the_estimate_stands_and_says_that_it_is_one() -> None:
+    row = record()
+    facts = BodyFacts(image_size="1K", candidates=1, max_output_tokens=None, inline_pictures=0, text_bytes=40, grounding=False)
+    charge.charge_estimate(row, facts, BOOK)
+    before = row.cost_usd
+    assert before is not None
+    assert before >= 1120 * 60 * 1000
+    assert charge.charge_reading(row, reading(None), None, BOOK) == {}
+    assert (row.cost_usd, row.estimated, row.usage) == (before, True, None)
+
+
+@pytest.mark.parametrize("fields", [{"unseen": True}, {"complete": False}])
+def test_a_usage_that_may_not_be_the_last_is_an_estimate(fields: dict[str, bool]) -> None:
+    row = record()
+    found = reading(PICTURE)
+    for name, value in fields.items():
+        setattr(found, name, value)
+    charge.charge_reading(row, found, None, BOOK)
+    assert row.estimated
+
+
+def test_a_model_without_a_price_costs_null_and_not_zero() -> None:
+    row = record("gemini-nobody-knows")
+    charge.charge_reading(row, reading({"promptTokenCount": 10, "totalTokenCount": 12}), None, BOOK)
+    assert row.cost_usd is None
+
+
+def test_a_request_that_failed_upstream_costs_nothing() -> None:
+    row = record(cost_usd=5, estimated=True)
+    charge.charge_nothing(row)
+    assert (row.cost_usd, row.estimated) == (0, False)
+
+
+def test_searches_are_charged_beside_the_tokens() -> None:
+    row = record("gemini-3.8-flash")
+    charge.charge_reading(row, reading({"promptTokenCount": 10, "totalTokenCount": 10}, searches=2), None, BOOK)
+    assert row.cost_usd == 10 * 750 + 2 * 14_000_000
+    assert row.searches == 2

@@ -1,0 +1,165 @@
+"""Opening a ledger file, one transaction, and the ballast."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from proxy.billing.ledger_errors import LedgerLocked, LedgerUnusable
+from proxy.billing.ledger_file import LedgerFile
+from proxy.billing.records import to_row
+from tests.billing.conftest import SmallDisk
+from tests.billing.sample import sample
+
+
+def opened(data_dir: Path, ballast_bytes: int = 1 << 20) -> LedgerFile:
+    return LedgerFile.open(data_dir, busy_timeout_s=0.1, ballast_bytes=ballast_bytes, random=os.urandom)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[LedgerFile]:
+    file = opened(tmp_path)
+    yield file
+    file.close()
+
+
+def rows(file: LedgerFile, select: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(file.path)) as connection:
+        return connection.execute(select).fetchall()
+
+
+def test_a_new_file_is_in_wal_mode_and_bears_a_random_id(tmp_path: Path) -> None:
+    files = [opened(tmp_path / name) for name in "ab"]
+
+    assert [rows(file, "PRAGMA journal_mode") for file in files] == [[("wal",)], [("wal",)]]
+    assert rows(files[0], "SELECT file_id FROM file") != rows(files[1], "SELECT file_id FROM file")
+    for file in files:
+        file.close()
+
+
+def test_a_file_in_use_is_locked_until_it_is_closed(tmp_path: Path, file: LedgerFile) -> None:
+    with pytest.raises(LedgerLocked):
+        opened(tmp_path)
+    file.commit([], [to_row(sample("a"))], [])
+    assert rows(file, "SELECT record_id FROM usage_records") == [("a",)]
+
+
+def test_closing_leaves_one_file_with_everything_in_it(tmp_path: Path) -> None:
+    file = opened(tmp_path)
+    file.commit([], [to_row(sample("a"))], [])
+    file.close()
+
+    assert not file.path.with_name("0.db-wal").exists()
+    assert rows(file, "SELECT record_id FROM usage_records") == [("a",)]
+    opened(tmp_path).close()
+
+
+def test_a_transaction_is_taken_back_whole_when_one_row_fails(file: LedgerFile) -> None:
+    with pytest.raises(sqlite3.IntegrityError):
+        file.commit([("l", 1, b"{}")], [to_row(sample("a")), to_row(sample("b", images="many"))], [])
+
+    assert file.open_leases() == []
+    assert rows(file, "SELECT * FROM usage_records") == []
+    file.commit([], [to_row(sample("a"))], [])
+
+
+def test_a_transaction_is_fsynced_if_it_holds_a_record(file: LedgerFile) -> None:
+    synchronous = []
+    for leases, records in (
+        ([("a", 1, b"")], []),
+        ([], [to_row(sample("a"))]),
+        ([("b", 1, b"")], []),
+        ([("c", 1, b"")], [to_row(sample("b"))]),
+    ):
+        file.commit(leases, records, [])
+        synchronous.append(file._connection.execute("PRAGMA synchronous").fetchone()[0])
+
+    normal, full = 1, 2
+    assert synchronous == [normal, full, normal, full]
+
+
+def test_a_lease_tells_whether_its_record_is_written(file: LedgerFile) -> None:
+    file.commit([("a", 1, b"A"), ("b", 1, b"B"), ("c", 1, b"C")], [to_row(sample("b"))], [("c",), ("unknown",)])
+
+    assert file.open_leases() == [("a", b"A", 0), ("b", b"B", 1)]
+
+
+def test_a_checkpoint_moves_the_wal_into_the_file(file: LedgerFile) -> None:
+    file.commit([], [to_row(sample("a"))], [])
+    before = file.path.stat().st_size
+    file.commit([], [to_row(sample(str(number))) for number in range(100)], [])
+    assert file.path.stat().st_size == before
+
+    file.checkpoint()
+    assert file.path.stat().st_size > before
+
+
+def test_a_newer_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    file = opened(tmp_path)
+    file.close()
+    with closing(sqlite3.connect(file.path)) as connection, connection:
+        connection.execute("UPDATE file SET schema_version = 99")
+
+    with pytest.raises(LedgerUnusable, match=r"newer version.*schema is 99.*Run the newer version"):
+        opened(tmp_path)
+    assert rows(file, "SELECT schema_version FROM file") == [(99,)]
+
+
+def test_a_file_that_is_no_ledger_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "ledger" / "0.db"
+    path.parent.mkdir()
+    path.write_bytes(b"not a database, " * 1000)
+
+    with pytest.raises(LedgerUnusable, match="NOTADB"):
+        opened(tmp_path)
+    assert path.read_bytes() == b"not a database, " * 1000
+
+
+def test_a_file_that_another_process_writes_is_refused_without_a_loss_of_ballast(tmp_path: Path) -> None:
+    file = opened(tmp_path)
+    file.restore_ballast()
+    file.close()
+    with closing(sqlite3.connect(file.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerUnusable, match="locked"):
+            opened(tmp_path)
+    assert file.has_ballast
+
+
+def test_a_full_disk_is_opened_by_throwing_off_the_ballast(small_disk: SmallDisk) -> None:
+    file = opened(small_disk.path)
+    assert file.restore_ballast()
+    file.close()
+    small_disk.fill()
+
+    file = opened(small_disk.path)
+    assert not file.has_ballast
+    file.commit([], [to_row(sample("a"))], [])
+    file.close()
+
+
+def test_a_full_disk_without_ballast_is_refused_with_what_to_look_at(small_disk: SmallDisk) -> None:
+    opened(small_disk.path).close()
+    small_disk.fill()
+
+    with pytest.raises(LedgerUnusable, match=r"can't be opened: .* Look at the disk's space"):
+        opened(small_disk.path)
+
+
+def test_the_ballast_takes_real_space_and_only_where_there_is_more_than_it_needs(small_disk: SmallDisk) -> None:
+    file = opened(small_disk.path)
+    small_disk.fill()
+    assert not file.restore_ballast()
+
+    small_disk.free()
+    before = os.statvfs(small_disk.path).f_bfree
+    assert file.restore_ballast()
+    assert before - os.statvfs(small_disk.path).f_bfree >= (1 << 20) // 4096
+    file.drop_ballast()
+    assert os.statvfs(small_disk.path).f_bfree == before
+    file.close()

@@ -1,0 +1,52 @@
+"""Where a ledger file may lie, and who may own it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from proxy.billing.ledger_errors import LedgerLocked, LedgerUnusable
+from proxy.billing.ledger_slot import make_folder, refuse_network_file_system, take_lock
+
+MOUNTS = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+40 22 0:40 / /srv/team\040share rw,relatime shared:9 - nfs4 files:/export rw
+41 40 8:2 / /srv/team\040share/disk rw - xfs /dev/sdb1 rw
+42 22 0:42 / /mnt/keys rw - fuse.sshfs me@host: rw
+"""
+
+
+@pytest.mark.parametrize("folder", ["/srv/team share", "/srv/team share/data/ledger", "/mnt/keys/ledger"])
+def test_a_folder_on_a_network_file_system_is_refused_with_what_to_set(folder: str) -> None:
+    with pytest.raises(LedgerUnusable, match=r"network file system.*storage\.data_dir"):
+        refuse_network_file_system(Path(folder), MOUNTS)
+
+
+@pytest.mark.parametrize("folder", ["/var/lib/ledger", "/srv/team share/disk/ledger", "/srv/team sharing"])
+def test_a_folder_on_a_local_disk_is_taken_even_inside_a_network_mount(folder: str) -> None:
+    refuse_network_file_system(Path(folder), MOUNTS)
+
+
+def test_the_deepest_mount_of_this_machine_is_found(tmp_path: Path) -> None:
+    mounts = Path("/proc/self/mountinfo").read_text() + f"99 1 0:99 / {tmp_path.resolve()} rw - cifs //host/share rw\n"
+
+    refuse_network_file_system(tmp_path)
+    with pytest.raises(LedgerUnusable, match="cifs"):
+        refuse_network_file_system(tmp_path / "ledger", mounts)
+
+
+def test_a_second_owner_is_told_which_process_holds_the_lock(tmp_path: Path) -> None:
+    lock = take_lock(tmp_path / "0.lock")
+
+    with pytest.raises(LedgerLocked, match=rf"held by process {os.getpid()}.*storage\.data_dir"):
+        take_lock(tmp_path / "0.lock")
+    os.close(lock)
+    os.close(take_lock(tmp_path / "0.lock"))
+
+
+def test_folders_that_are_missing_are_made_for_their_owner_alone(tmp_path: Path) -> None:
+    make_folder(tmp_path / "data" / "ledger")
+    make_folder(tmp_path / "data" / "ledger")
+
+    assert (tmp_path / "data" / "ledger").stat().st_mode & 0o777 == 0o700

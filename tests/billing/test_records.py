@@ -1,0 +1,120 @@
+"""The usage record's row, its shape outside, money and ids."""
+
+from __future__ import annotations
+
+import random
+import uuid
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.billing.records import (
+    COLUMNS,
+    UsageRecord,
+    from_row,
+    from_usd,
+    id_maker,
+    to_csv,
+    to_json,
+    to_rfc3339,
+    to_row,
+    to_usd,
+    uuid7,
+)
+from tests.billing.sample import NOON, lease, sample
+
+
+@pytest.mark.parametrize(
+    "record", [sample("full"), lease("lease"), sample("bare", rates=None, attempts=None, usage=None)]
+)
+def test_a_record_comes_back_from_its_row_as_it_went_in(record: UsageRecord) -> None:
+    row = [int(value) if isinstance(value, bool) else value for value in to_row(record)]  # as SQLite gives it back
+
+    assert from_row(COLUMNS, row) == record
+
+
+def test_a_row_of_another_version_is_read_with_what_it_has() -> None:
+    columns, row = ["seq", *COLUMNS[:-1], "of_tomorrow"], [5, *to_row(sample("a", duration_ms=9))[:-1], "x"]
+
+    assert from_row(columns, row) == sample("a", duration_ms=None)
+
+
+def test_outside_times_money_rates_and_usage_have_the_documented_shape() -> None:
+    shown = to_json(sample("a"))
+
+    assert tuple(shown) == COLUMNS
+    assert shown["started_at"] == "2026-11-21T12:00:00.000000Z"
+    assert shown["cost_usd"] == "0.0336021"
+    assert shown["rates"]["output_image"] == {"quantity": 1120, "usd_per_million": "30"}
+    assert shown["usage"] == {"promptTokenCount": 7, "candidatesTokenCount": 1120}
+    assert shown["prompt_tokens_details"] == {"TEXT": 7}
+    assert msgspec.json.decode(msgspec.json.encode(shown)) == shown
+
+
+def test_what_is_unknown_is_null_outside_and_empty_in_csv() -> None:
+    record = sample("a", cost_usd=None, usage=None, rates=None, finished_at=None)
+    shown, cells = to_json(record), dict(zip(COLUMNS, to_csv(record), strict=True))
+
+    for column in ("cost_usd", "usage", "rates", "finished_at"):
+        assert shown[column] is None
+        assert cells[column] == ""
+
+
+def test_a_usage_that_is_not_json_is_shown_as_the_text_it_is() -> None:
+    assert to_json(sample("a", usage="{broken"))["usage"] == "{broken"
+
+
+def test_csv_has_a_cell_a_column_and_objects_as_json() -> None:
+    cells = dict(zip(COLUMNS, to_csv(sample("a", estimated=True, cost_usd=-5)), strict=True))
+
+    assert cells["prompt_tokens_details"] == '{"TEXT":7}'
+    assert cells["estimated"] == "true"
+    assert cells["cost_usd"] == "-0.000000005"
+    assert cells["images"] == "1"
+
+
+def test_csv_disarms_a_model_name_that_a_spreadsheet_would_run() -> None:
+    cells = dict(zip(COLUMNS, to_csv(sample("a", model_asked="=HYPERLINK(1)")), strict=True))
+
+    assert cells["model_asked"] == "'=HYPERLINK(1)"
+
+
+@given(st.integers(-(10**24), 10**24))
+def test_nano_dollars_survive_the_way_out_and_back(nano_dollars: int) -> None:
+    assert from_usd(to_usd(nano_dollars)) == nano_dollars
+
+
+@pytest.mark.parametrize(
+    ("nano", "text"), [(0, "0"), (1, "0.000000001"), (30_000_000_000, "30"), (-1_500_000_000, "-1.5")]
+)
+def test_money_is_written_without_needless_zeros(nano: int, text: str) -> None:
+    assert to_usd(nano) == text
+
+
+@pytest.mark.parametrize("text", ["", "1e3", "NaN", "0.0000000001", ".5", "1.", "1,5", " 1", "1\n", "\u0661"])
+def test_an_amount_that_is_not_a_plain_decimal_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not an amount in dollars"):
+        from_usd(text)
+
+
+def test_times_keep_their_microseconds() -> None:
+    assert to_rfc3339(NOON + 1) == "2026-11-21T12:00:00.000001Z"
+
+
+@given(st.integers(0, 2**48 - 1), st.binary(min_size=10, max_size=10))
+def test_an_id_is_a_uuid_of_version_7_that_holds_its_time_and_randomness(unix_ms: int, noise: bytes) -> None:
+    value = uuid.UUID(uuid7(unix_ms, noise))
+
+    assert (value.version, value.variant) == (7, uuid.RFC_4122)
+    assert value.int >> 80 == unix_ms
+    assert (value.int >> 64 & 0xFFF) << 62 | value.int & 2**62 - 1 == int.from_bytes(noise) >> 6
+
+
+def test_ids_rise_even_where_the_clock_stands_still_or_goes_back() -> None:
+    clock = iter([5, 5, 5, 4, 5, 6, 1] * 100)
+    make = id_maker(lambda: next(clock), random.Random(1).randbytes)
+    ids = [make() for _ in range(700)]
+
+    assert ids == sorted(set(ids))

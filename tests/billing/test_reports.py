@@ -1,0 +1,180 @@
+"""Sums and records read from ledger files."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from proxy.billing import reports
+from proxy.billing.ledger import Ledger
+from proxy.billing.ledger_errors import LedgerUnusable
+from proxy.billing.records import UsageRecord
+from tests.billing.sample import NOON, sample
+
+pytestmark = pytest.mark.anyio
+
+HOUR = 3_600_000_000
+AT_NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+async def written(data_dir: Path, *records: UsageRecord) -> list[Path]:
+    """The ledger files of a data_dir in which these records were written, its server ended."""
+    ledger = Ledger.open(data_dir, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=4096)
+    await asyncio.gather(*map(ledger.write, records))
+    await ledger.close()
+    return reports.ledger_files(data_dir)
+
+
+def groups(rows: Sequence[reports.ReportRow]) -> list[tuple[str, ...]]:
+    return [tuple(row.group.values()) for row in rows]
+
+
+async def test_a_report_sums_by_the_dimensions_asked_for_in_their_order(tmp_path: Path) -> None:
+    files = await written(
+        tmp_path,
+        sample("a"),
+        sample("b"),
+        sample("c", project="zeta", key_id="k9"),
+        sample("d", model="gemini-3-pro-image", cached_content_token_count=3, searches=2),
+    )
+
+    assert groups(reports.report(files, ["project", "model"])) == [
+        ("acme", "gemini-2.5-flash-image"),
+        ("acme", "gemini-3-pro-image"),
+        ("zeta", "gemini-2.5-flash-image"),
+    ]
+    assert groups(reports.report(files, ["key", "project"])) == [("k1", "acme"), ("k9", "zeta")]
+    [row] = reports.report(files, [])
+    assert (row.calls, row.prompt_token_count, row.output_token_count, row.cached_content_token_count) == (
+        4,
+        28,
+        4480,
+        3,
+    )
+    assert (row.images, row.searches, row.cost_usd) == (4, 2, 4 * 33_602_100)
+
+
+async def test_estimated_and_unpriced_calls_are_told_apart(tmp_path: Path) -> None:
+    files = await written(
+        tmp_path, sample("a"), sample("b", estimated=True, cost_usd=5, outcome="truncated"), sample("c", cost_usd=None)
+    )
+
+    [row] = reports.report(files, [])
+    assert (row.calls, row.estimated_calls, row.unpriced_calls) == (3, 1, 1)
+    assert (row.cost_usd, row.estimated_cost_usd) == (33_602_105, 5)
+
+
+async def test_days_and_months_are_those_of_the_time_zone(tmp_path: Path) -> None:
+    midnight_utc = datetime(2026, 12, 1, tzinfo=UTC)
+    at = int(midnight_utc.timestamp()) * 1_000_000
+    files = await written(tmp_path, sample("a", started_at=at - 1), sample("b", started_at=at + 8 * HOUR))
+
+    assert groups(reports.report(files, ["day"])) == [("2026-11-30",), ("2026-12-01",)]
+    assert groups(reports.report(files, ["day"], timezone="America/Los_Angeles")) == [("2026-11-30",), ("2026-12-01",)]
+    assert groups(reports.report(files, ["day"], timezone="Asia/Tokyo")) == [("2026-12-01",)]
+    assert groups(reports.report(files, ["month", "day"], timezone="Asia/Tokyo")) == [("2026-12", "2026-12-01")]
+    assert groups(reports.report(files, ["hour"], timezone="Asia/Tokyo"))[0] == ("2026-12-01T08:00+09:00",)
+
+
+async def test_a_report_runs_from_since_to_before_until_by_hours(tmp_path: Path) -> None:
+    files = await written(tmp_path, *(sample(f"{hour}", started_at=NOON + hour * HOUR + 5) for hour in range(-2, 3)))
+
+    def calls(since: datetime | None, until: datetime | None) -> int:
+        return sum(row.calls for row in reports.report(files, ["hour"], since, until))
+
+    assert calls(AT_NOON, None) == 3
+    assert calls(None, AT_NOON) == 2
+    assert calls(AT_NOON, AT_NOON + timedelta(hours=1)) == 1
+    assert calls(AT_NOON + timedelta(minutes=59), AT_NOON + timedelta(hours=1, minutes=59)) == 1
+    assert reports.report(files, [], AT_NOON + timedelta(days=1), None) == []
+
+
+async def test_a_report_over_years_adds_its_pages_up(tmp_path: Path) -> None:
+    files = await written(tmp_path, *(sample(f"{month}", started_at=NOON + month * 720 * HOUR) for month in range(40)))
+
+    [row] = reports.report(files, ["project"])
+    assert row.calls == 40
+
+
+async def test_files_are_reported_side_by_side(tmp_path: Path) -> None:
+    files = await written(tmp_path / "one", sample("a")) + await written(tmp_path / "two", sample("b"))
+
+    assert reports.report(files, ["project"])[0].calls == 2
+    assert [record.record_id for record in reports.export(files)] == ["a", "b"]
+
+
+async def test_an_export_streams_the_records_in_the_order_of_writing(tmp_path: Path) -> None:
+    records = [sample(f"{number}", started_at=NOON + number) for number in range(1_203)]
+    files = await written(tmp_path, *records)
+
+    assert list(reports.export(files)) == records
+    within = reports.export(files, AT_NOON + timedelta(microseconds=10), AT_NOON + timedelta(microseconds=700))
+    assert list(within) == records[10:700]
+
+
+async def test_a_file_of_an_older_version_is_exported_with_defaults(tmp_path: Path) -> None:
+    files = await written(tmp_path, sample("a", hint="say so"))
+    with closing(sqlite3.connect(files[0])) as connection:
+        connection.execute("ALTER TABLE usage_records DROP COLUMN hint")
+
+    assert list(reports.export(files)) == [sample("a")]
+
+
+async def test_records_are_read_while_a_server_writes_and_the_writer_is_not_held_up(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=4096)
+    files = reports.ledger_files(tmp_path)
+    await asyncio.gather(*(ledger.write(sample(f"{number}")) for number in range(600)))
+    reading = reports.export(files)
+    first = next(reading)
+    await asyncio.gather(*(ledger.write(sample(f"{number}")) for number in range(600, 1_200)))
+
+    assert [first.record_id, *(record.record_id for record in reading)] == [f"{number}" for number in range(600)]
+    assert reports.report(files, [])[0].calls == 1_200
+    await ledger.close()
+
+
+async def test_reading_writes_nothing_to_the_file(tmp_path: Path) -> None:
+    """A reader that closes last must not checkpoint: that is the writer's alone."""
+    ledger = Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=4096)
+    await ledger.write(sample("a"))
+    [path] = reports.ledger_files(tmp_path)
+    copy = tmp_path / "copy" / "0.db"
+    copy.parent.mkdir()
+    for suffix in ("", "-wal"):  # as a killed server leaves them
+        # cp, because closing the file in this process would let go of SQLite's own locks on it: fcntl(2), F_SETLK
+        subprocess.run(["cp", f"{path}{suffix}", f"{copy}{suffix}"], check=True)
+    await ledger.close()
+
+    before = copy.read_bytes(), copy.with_name("0.db-wal").read_bytes()
+    assert [record.record_id for record in reports.export([copy])] == ["a"]
+    assert (copy.read_bytes(), copy.with_name("0.db-wal").read_bytes()) == before
+
+
+async def test_an_empty_ledger_gives_an_empty_report(tmp_path: Path) -> None:
+    files = await written(tmp_path)
+
+    assert reports.report(files, ["project", "day"]) == []
+    assert reports.report(files, []) == []
+    assert list(reports.export(files)) == []
+    assert reports.ledger_files(tmp_path / "nowhere") == []
+
+
+async def test_what_cannot_be_read_or_asked_is_said(tmp_path: Path) -> None:
+    (tmp_path / "0.db").write_bytes(b"not a database, " * 1000)
+    with pytest.raises(LedgerUnusable, match=r"0\.db can't be read"):
+        reports.report([tmp_path / "0.db"], [])
+    with pytest.raises(LedgerUnusable, match=r"1\.db can't be read"):
+        list(reports.export([tmp_path / "1.db"]))
+    with pytest.raises(ValueError, match="Can't report by colour: choose from project, key"):
+        reports.report([], ["colour"])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="no time zone"):
+        reports.report([], [], since=datetime(2026, 11, 21))  # noqa: DTZ001
+    with pytest.raises(ValueError, match="not a time zone"):
+        reports.report([], [], timezone="Mars/Olympus")

@@ -1,0 +1,64 @@
+"""What commands share: how an expected error is told, and what a person should type next."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from proxy.billing.ledger import LedgerLocked
+from proxy.cli import options
+from proxy.cli.options import CommandError
+from proxy.config.load import ConfigError
+from proxy.serve import PortTaken
+from proxy.store.database import StoreError
+from proxy.tenants.projects import TenancyError
+
+
+def result_of(error: Exception) -> Result:
+    """Of a command that fails so, in a group."""
+    app = options.group("")
+
+    @app.callback()
+    def _group() -> None:
+        """A group, though it has one command."""
+
+    @app.command()
+    def fail() -> None:
+        raise error
+
+    return CliRunner().invoke(app, ["fail"])
+
+
+@pytest.mark.parametrize("kind", [CommandError, StoreError, TenancyError, LedgerLocked, PortTaken, OSError])
+def test_an_error_that_is_expected_is_a_sentence_and_ends_with_1(kind: type[Exception]) -> None:
+    result = result_of(kind("it went wrong: do this"))
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", "error: it went wrong: do this\n")
+
+
+def test_several_problems_are_a_line_each() -> None:
+    assert result_of(ConfigError(["one", "two"])).stderr == "error: one\nerror: two\n"
+
+
+def test_an_error_that_is_a_bug_is_not_passed_off_as_the_users() -> None:
+    assert isinstance(result_of(ZeroDivisionError()).exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    ("started_as", "told"),
+    [("/usr/bin/weighbridge", "weighbridge"), ("/srv/proxy/__main__.py", "python -m proxy")],
+)
+def test_people_are_told_to_type_what_they_typed(started_as: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [started_as])
+    assert options.command() == told
+
+
+def test_commands_that_call_nobody_read_their_database_without_an_upstream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GEMINI_API_KEY", raising=False)
+    monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
+    (tmp_path / "w.toml").write_text('[storage]\ndata_dir = "data"\n')
+    assert options.database(tmp_path / "w.toml").path == tmp_path / "data" / "weighbridge.db"

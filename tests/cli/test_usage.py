@@ -1,0 +1,177 @@
+"""`weighbridge usage`, as typed, on a ledger that a server has open."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from proxy.billing.ledger import Ledger
+from proxy.billing.records import COLUMNS, UsageRecord
+from tests.cli.conftest import Weighbridge
+
+NOVEMBER = int(datetime(2026, 11, 1, 9, 20, tzinfo=UTC).timestamp()) * 1_000_000
+"""In Los Angeles it is the 1st, too; in Honolulu still October."""
+HOUR = 3_600_000_000
+
+
+def record(number: int, project: str, started_at: int, cost: int | None, *, estimated: bool = False) -> UsageRecord:
+    return UsageRecord(
+        record_id=f"r{number}",
+        request_id=f"q{number}",
+        started_at=started_at,
+        finished_at=started_at + 1,
+        project=project,
+        key_id=f"key_{project}",
+        key_name="notebook",
+        upstream="google",
+        operation="generateContent",
+        model="gemini-nano-banana-2.1",
+        model_asked="gemini-nano-banana-2.1",
+        period="2026-11",
+        outcome="ok",
+        prompt_token_count=1000,
+        total_token_count=2120,
+        images=1,
+        cost_usd=cost,
+        estimated=estimated,
+    )
+
+
+async def write(data_dir: Path, records: list[UsageRecord]) -> Ledger:
+    ledger = Ledger.open(data_dir, now_us=lambda: NOVEMBER, on_broken=print, ballast_bytes=4096)
+    for each in records:
+        await ledger.write(each)
+    return ledger
+
+
+@pytest.fixture(autouse=True)
+def _ledger(weighbridge: Weighbridge, tmp_path: Path) -> None:
+    """Three calls of alice, one of them an estimate, and one of bob without a price."""
+    records = [
+        record(1, "alice", NOVEMBER, 33_600_000),
+        record(2, "alice", NOVEMBER + HOUR, 33_600_001, estimated=True),
+        record(3, "alice", NOVEMBER + 24 * HOUR, 1),
+        record(4, "bob", NOVEMBER, None),
+    ]
+
+    async def fill() -> None:
+        ledger = await write(tmp_path / "weighbridge-data", records)
+        await ledger.close()
+
+    asyncio.run(fill())
+
+
+def test_the_bill_is_summed_by_what_is_asked_for(weighbridge: Weighbridge) -> None:
+    result = weighbridge("usage", "report", "--by", "project")
+    assert result.exit_code == 0
+    heads, alice, bob, total, *notes = (line.split() for line in result.stdout.splitlines())
+    assert heads == ["PROJECT", "CALLS", "PROMPT", "CACHED", "OUTPUT", "IMAGES", "SEARCHES", "USD"]
+    assert alice == ["alice", "3", "3,000", "0", "3,360", "3", "0", "0.067200002"]
+    assert bob == ["bob", "1", "1,000", "0", "1,120", "1", "0", "0"]
+    assert total == ["total", "4", "4,000", "0", "4,480", "4", "0", "0.067200002"]
+    assert any(note[:6] == ["1", "of", "these", "calls,", "0.033600001", "USD,"] for note in notes)
+    assert any("without a price" in " ".join(note) for note in notes)
+
+
+def test_the_bill_for_programs_is_exact(weighbridge: Weighbridge) -> None:
+    told = json.loads(weighbridge("usage", "report", "--by", "project,model", "--json").stdout)
+    assert [(row["project"], row["model"], row["cost_usd"]) for row in told["rows"]] == [
+        ("alice", "gemini-nano-banana-2.1", "0.067200002"),
+        ("bob", "gemini-nano-banana-2.1", "0"),
+    ]
+    assert told["total"]["calls"] == 4
+    assert told["total"]["estimated_cost_usd"] == "0.033600001"
+    assert told["total"]["unpriced_calls"] == 1
+
+
+def test_days_are_those_of_the_configured_time_zone(weighbridge: Weighbridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    def days() -> list[str]:
+        return [
+            row["day"] for row in json.loads(weighbridge("usage", "report", "--by", "day", "--json").stdout)["rows"]
+        ]
+
+    assert days() == ["2026-11-01", "2026-11-02"]
+    monkeypatch.setenv("WEIGHBRIDGE_LIMITS__TIMEZONE", "Pacific/Honolulu")
+    assert days() == ["2026-10-31", "2026-11-01"]
+
+
+def test_a_period_is_from_its_first_day_to_before_its_last(weighbridge: Weighbridge) -> None:
+    def calls(*options: str) -> int:
+        return int(json.loads(weighbridge("usage", "report", "--json", *options).stdout)["total"]["calls"])
+
+    assert calls("--since", "2026-11-01", "--until", "2026-11-02") == 3
+    assert calls("--since", "2026-11-02") == 1
+    assert calls("--until", "2026-11-01T10:00Z") == 2
+    assert calls("--until", "2026-11-01") == 0
+
+
+def test_keys_are_told_by_name_as_well(weighbridge: Weighbridge, tmp_path: Path) -> None:
+    weighbridge("project", "create", "carol")
+    key = json.loads(weighbridge("key", "create", "carol", "--name", "laptop", "--json").stdout)
+
+    async def call() -> None:
+        carols = record(9, "carol", NOVEMBER, 5)
+        carols.key_id = key["id"]
+        ledger = await write(tmp_path / "weighbridge-data", [carols])
+        await ledger.close()
+
+    asyncio.run(call())
+    stdout = weighbridge("usage", "report", "--by", "key").stdout
+    assert f"{key['id']} (laptop)" in stdout
+    assert "key_alice " in stdout
+
+
+def test_a_ledger_is_read_while_a_server_has_it_open(weighbridge: Weighbridge, tmp_path: Path) -> None:
+    async def serve_and_report() -> str:
+        ledger = await write(tmp_path / "weighbridge-data", [record(5, "dora", NOVEMBER, 7)])
+        try:
+            return (await asyncio.to_thread(weighbridge, "usage", "report", "--by", "project")).stdout
+        finally:
+            await ledger.close()
+
+    assert "dora" in asyncio.run(serve_and_report())
+
+
+def test_records_are_exported_a_line_each(weighbridge: Weighbridge) -> None:
+    lines = [json.loads(line) for line in weighbridge("usage", "export").stdout.splitlines()]
+    assert [line["record_id"] for line in lines] == ["r1", "r2", "r3", "r4"]
+    assert list(lines[0]) == list(COLUMNS)
+    assert lines[0]["cost_usd"] == "0.0336"
+    assert lines[0]["started_at"].startswith("2026-11-01T")
+    assert lines[3]["cost_usd"] is None
+
+
+def test_records_are_exported_as_csv_with_a_head(weighbridge: Weighbridge) -> None:
+    stdout = weighbridge("usage", "export", "--format", "csv", "--since", "2026-11-02").stdout
+    head, only = csv.reader(io.StringIO(stdout))
+    assert head == list(COLUMNS)
+    assert dict(zip(head, only, strict=True))["record_id"] == "r3"
+
+
+def test_an_empty_ledger_says_so(weighbridge: Weighbridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEIGHBRIDGE_STORAGE__DATA_DIR", "empty")
+    assert weighbridge("usage", "report").stdout == "No such calls in the ledger of empty.\n"
+    assert json.loads(weighbridge("usage", "report", "--json").stdout)["rows"] == []
+    assert weighbridge("usage", "export").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("report", "--by", "project,colour"), "colour"),
+        (("report", "--since", "yesterday"), "'yesterday' is no time: write 2026-11-01"),
+        (("export", "--until", "2026-13-01"), "'2026-13-01' is no time"),
+    ],
+)
+def test_a_mistake_is_one_sentence_on_standard_error_and_ends_with_1(
+    weighbridge: Weighbridge, arguments: tuple[str, ...], sentence: str
+) -> None:
+    result = weighbridge("usage", *arguments)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert sentence in result.stderr

@@ -1,0 +1,435 @@
+"""One call over a connection: what is sent, what comes back, what each phase waits for, and what an ending means."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from proxy.errors import Reason, Sent, UpstreamFailed
+from proxy.upstreams.connection import RECEIVE_BUFFER
+from proxy.upstreams.round_trip import HIGH_WATER, SLICE, RoundTrip
+from proxy.upstreams.transport import Timeouts
+from tests.upstreams.origin import BOTH_LOOPS, OK, SHORT, Peer, Security, post, read_all, serving
+
+pytestmark = [pytest.mark.anyio, BOTH_LOOPS]
+
+LARGE = bytes(range(256)) * 4 * 8192
+"""8 MiB: more than the kernel takes at once."""
+MORE = LARGE * 4
+"""32 MiB: more than the kernel's buffers of both sides hold."""
+
+
+def now_there(response: RoundTrip) -> int:
+    """Bytes that can be read without waiting."""
+    total = 0
+    while True:
+        reading = response.read()
+        try:
+            reading.send(None)
+        except StopIteration as done:
+            total += len(done.value)
+        else:
+            reading.close()
+            return total
+
+
+@pytest.mark.parametrize("size", [0, 1, 934, SLICE, SLICE + 1, len(LARGE)])
+@pytest.mark.parametrize("kind", [bytes, bytearray, "pieces"])
+async def test_a_body_of_any_size_and_kind_goes_up_whole(
+    kind: type | str, size: int, security: Security | None
+) -> None:
+    body = LARGE[:size]
+    seen = asyncio.Queue[bytes]()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, size, 300_000):
+            yield body[start : start + 300_000]
+            yield b""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            seen.put_nowait((await peer.request())[1])
+            await peer.say(OK)
+
+    async with serving(script, security) as origin, origin.transport() as transport:
+        for _ in range(2):
+            sent = pieces() if isinstance(kind, str) else kind(body)
+            assert await read_all(await transport.send(post(sent, size))) == b"ok"
+            assert await seen.get() == body
+        assert origin.accepted == 1
+
+
+@pytest.mark.parametrize("size", [0, 5, HIGH_WATER + 1, len(LARGE)])
+@pytest.mark.parametrize("framing", ["length", "chunked", "until-close"])
+async def test_a_body_of_any_size_and_framing_comes_down_whole(
+    framing: str, size: int, security: Security | None
+) -> None:
+    body = LARGE[:size]
+    chunks = [body[at : at + 100_000] for at in range(0, size, 100_000)]
+    wires = {
+        "length": b"content-length: %d\r\n\r\n" % size + body,
+        "chunked": b"transfer-encoding: chunked\r\n\r\n"
+        + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+        + b"0\r\n\r\n",
+        "until-close": b"\r\n" + body,
+    }
+
+    async def script(peer: Peer) -> None:
+        await peer.answer(b"HTTP/1.1 200 OK\r\nx-a: B\r\n" + wires[framing])
+
+    async with serving(script, security) as origin, origin.transport() as transport:
+        response = await transport.send(post())
+        assert (response.status, response.headers[0]) == (200, (b"x-a", b"B"))
+        assert await read_all(response) == body
+        assert await response.read() == b""
+
+
+async def test_a_response_that_comes_byte_by_byte_is_the_same(security: Security | None) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        for (
+            byte
+        ) in b"HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n":
+            await peer.say(bytes([byte]))
+            await asyncio.sleep(0)
+        await peer.gone()
+
+    async with serving(script, security) as origin, origin.transport() as transport:
+        assert await read_all(await transport.send(post())) == b"ok"
+
+
+async def test_complete_is_true_with_the_last_piece() -> None:
+    more = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab")
+        await more.wait()
+        await peer.say(b"cd")
+        await peer.gone()
+
+    async with serving(script) as origin, origin.transport() as transport:
+        response = await transport.send(post())
+        assert (await response.read(), response.complete) == (b"ab", False)
+        more.set()
+        assert (await response.read(), response.complete) == (b"cd", True)
+        assert repr(response) == "<RoundTrip 200 complete>"
+
+
+async def test_an_unread_body_is_held_back_and_arrives_whole_when_it_is_read(security: Security | None) -> None:
+    stalled = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(MORE))
+        peer.writer.write(MORE)
+        left = -1
+        while left != (left := peer.writer.transport.get_write_buffer_size()):
+            await asyncio.sleep(0.05)
+        stalled.set()
+        await peer.gone()
+
+    async with serving(script, security) as origin, origin.transport() as transport:
+        response = await transport.send(post())
+        await stalled.wait()
+        held = now_there(response)
+        assert HIGH_WATER <= held <= HIGH_WATER + RECEIVE_BUFFER
+        assert len(await read_all(response)) == len(MORE) - held
+
+
+@pytest.mark.parametrize("size", [HIGH_WATER, 300_000, 600_000, 900_001])
+@pytest.mark.parametrize("framing", [b"", b"connection: close\r\ncontent-length: %d\r\n"])
+async def test_nothing_is_lost_when_the_peer_closes_before_a_slow_reader_has_read(
+    framing: bytes, size: int, security: Security | None
+) -> None:
+    body = LARGE[:size]
+    closed = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.answer(b"HTTP/1.1 200 OK\r\n" + (framing and framing % size) + b"\r\n" + body)
+        peer.close()
+        closed.set()
+
+    async with serving(script, security) as origin, origin.transport() as transport:
+        response = await transport.send(post())
+        await closed.wait()
+        read = bytearray()
+        while not response.complete:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            read += await response.read()
+        assert bytes(read) == body
+
+
+@pytest.mark.parametrize("framing", [b"content-length: 10", b"transfer-encoding: chunked"])
+async def test_a_body_that_is_cut_short_fails_after_what_had_come(framing: bytes, security: Security | None) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.answer(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n5\r\nabcde" % framing)
+        peer.cut()
+
+    async with serving(script, security) as origin, origin.transport() as transport:
+        response = await transport.send(post())
+        assert await response.read() == (b"abcde" if b"chunked" in framing else b"5\r\nabcde")
+        assert not response.complete
+        with pytest.raises(UpstreamFailed, match="in the middle of its response") as caught:
+            await response.read()
+        assert (caught.value.reason, caught.value.sent) == (Reason.UPSTREAM_UNREACHABLE, Sent.WHOLE)
+
+
+async def test_over_tls_a_body_until_close_is_complete_only_with_close_notify(tls_security: Security) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.answer(b"HTTP/1.1 200 OK\r\n\r\nab")
+        if peer.number == 1:
+            peer.close()
+        else:
+            peer.cut()
+
+    async with serving(script, tls_security) as origin, origin.transport() as transport:
+        assert await read_all(await transport.send(post())) == b"ab"
+        response = await transport.send(post())
+        assert await response.read() == b"ab"
+        with pytest.raises(UpstreamFailed, match="in the middle of its response"):
+            await response.read()
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nx:", b"HTTP/1.1 200 OK\r\nbad\r\n\r\n", b"SSH-2.0-x\r\n"])
+async def test_an_answer_that_is_none_is_a_failure_of_a_request_that_went_up_whole(
+    answer: bytes, security: Security | None
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.answer(OK)
+        await peer.answer(answer)
+        peer.close()
+
+    async with serving(script, security) as origin, origin.transport() as transport:
+        await read_all(await transport.send(post()))
+        with pytest.raises(UpstreamFailed) as caught:
+            await transport.send(post())
+        assert caught.value.sent is Sent.WHOLE
+        assert origin.accepted == 1  # not sent again, though the connection had been kept
+
+
+async def test_a_mistake_in_the_body_fails_the_reading(security: Security | None) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.answer(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n")
+        await peer.gone()
+
+    async with serving(script, security) as origin, origin.transport() as transport:
+        response = await transport.send(post())
+        assert await response.read() == b"ok"
+        for _ in range(2):
+            with pytest.raises(UpstreamFailed, match="bad chunk size"):
+                await response.read()
+
+
+async def test_a_peer_that_closes_while_the_body_goes_up_has_got_a_part(security: Security | None) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        peer.cut()
+
+    async with serving(script, security) as origin, origin.transport() as transport:
+        with pytest.raises(UpstreamFailed, match="without an answer") as caught:
+            await transport.send(post(MORE))
+        assert caught.value.sent is Sent.PART
+
+
+async def test_a_peer_that_takes_no_more_of_the_body_is_a_timeout_in_the_write_phase(security: Security | None) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        peer.writer.transport.pause_reading()
+        await asyncio.Event().wait()
+
+    async with serving(script, security) as origin, origin.transport(timeouts=SHORT) as transport:
+        with pytest.raises(UpstreamFailed, match=r"\(write\)") as caught:
+            await transport.send(post(MORE))
+        assert (caught.value.reason, caught.value.sent) == (Reason.UPSTREAM_TIMEOUT, Sent.PART)
+
+
+async def test_a_peer_that_takes_the_body_slowly_is_not_a_timeout() -> None:
+    timeouts = Timeouts(write=0.4, first_byte=5)
+
+    async def script(peer: Peer) -> None:
+        head = await peer.head()
+        assert b"content-length: %d\r\n" % len(MORE) in head
+        for _ in range(8):
+            await peer.reader.readexactly(len(MORE) // 8)
+            await asyncio.sleep(0.1)
+        await peer.say(OK)
+
+    async with serving(script) as origin, origin.transport(timeouts=timeouts) as transport:
+        assert (await transport.send(post(MORE))).status == 200
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 200"])
+async def test_no_answer_is_a_timeout_in_the_first_byte_phase(begun: bytes, security: Security | None) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.answer(begun)
+        await peer.gone()
+
+    async with serving(script, security) as origin, origin.transport(timeouts=SHORT) as transport:
+        with pytest.raises(UpstreamFailed, match=r"\(first byte\)") as caught:
+            await transport.send(post())
+        assert (caught.value.reason, caught.value.sent) == (Reason.UPSTREAM_TIMEOUT, Sent.WHOLE)
+
+
+async def test_silence_in_the_body_is_a_timeout_in_the_idle_phase(security: Security | None) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab")
+        await peer.gone()
+
+    async with serving(script, security) as origin, origin.transport(timeouts=SHORT) as transport:
+        response = await transport.send(post())
+        assert await response.read() == b"ab"
+        with pytest.raises(UpstreamFailed, match=r"\(idle\)") as caught:
+            await response.read()
+        assert (caught.value.reason, caught.value.sent) == (Reason.UPSTREAM_TIMEOUT, Sent.WHOLE)
+
+
+async def test_one_timer_serves_calls_whose_phases_are_short_after_long_ones() -> None:
+    """The timer of an earlier, longer phase neither delays a shorter one nor fires into a later call."""
+    timeouts = Timeouts(first_byte=0.3, idle=0.05)
+
+    async def script(peer: Peer) -> None:
+        for _ in range(8):
+            await peer.request()
+            await asyncio.sleep(0.04)
+            await peer.say(OK)
+        await peer.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab")
+        await peer.gone()
+
+    async with serving(script) as origin, origin.transport(timeouts=timeouts) as transport:
+        for _ in range(8):
+            await read_all(await transport.send(post()))
+        with pytest.raises(UpstreamFailed, match=r"\(idle\)"):
+            await read_all(await transport.send(post()))
+        assert origin.accepted == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_an_early_response_ends_the_sending_and_the_connection(streamed: bool, security: Security | None) -> None:
+    gone = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield LARGE
+        await asyncio.Event().wait()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        peer.writer.transport.pause_reading()
+        await peer.say(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno")
+        while "1 busy" in repr(transport):
+            await asyncio.sleep(0)
+        gone.set()
+
+    async with serving(script, security) as origin, origin.transport() as transport:
+        before = asyncio.all_tasks()
+        response = await transport.send(post(pieces() if streamed else MORE, len(MORE)))
+        assert response.status == 413
+        assert asyncio.all_tasks() - before == {task for task in origin.tasks if not task.done()} - before
+        assert await read_all(response) == b"no"
+        await gone.wait()
+
+
+async def test_a_body_in_pieces_waits_for_the_kernel() -> None:
+    asked = 0
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal asked
+        for _ in range(len(MORE) // SLICE):
+            asked += 1
+            yield MORE[:SLICE]
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        peer.writer.transport.pause_reading()
+        await asyncio.Event().wait()
+
+    async with serving(script) as origin, origin.transport(timeouts=SHORT) as transport:
+        with pytest.raises(UpstreamFailed, match=r"\(write\)"):
+            await transport.send(post(pieces(), len(MORE)))
+        assert asked < len(MORE) // SLICE
+
+
+@pytest.mark.parametrize("length", [3, 5])
+async def test_a_body_in_pieces_of_another_length_is_an_error_and_drops_the_connection(
+    length: int, security: Security | None
+) -> None:
+    got = asyncio.Queue[bytes]()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"12"
+        yield b"34"
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        got.put_nowait(await peer.reader.read())
+
+    async with serving(script, security) as origin, origin.transport() as transport:
+        with pytest.raises(ValueError, match="content-length"):
+            await transport.send(post(pieces(), length))
+        assert len(await got.get()) < 5
+
+
+async def test_what_the_body_raises_is_raised_and_drops_the_connection(security: Security | None) -> None:
+    gone = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"1"
+        raise LookupError("the client has gone")
+
+    async def script(peer: Peer) -> None:
+        await peer.gone()
+        gone.set()
+
+    async with serving(script, security) as origin, origin.transport() as transport:
+        with pytest.raises(LookupError):
+            await transport.send(post(pieces(), 9))
+        await gone.wait()
+
+
+@pytest.mark.parametrize("body", ["small", "large", "pieces"])
+async def test_cancelling_a_call_drops_its_connection(body: str, security: Security | None) -> None:
+    come, gone = asyncio.Event(), asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"1"
+        await asyncio.Event().wait()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        come.set()
+        while "1 busy" in repr(transport):
+            await asyncio.sleep(0)
+        gone.set()
+
+    bodies = {"small": (b"{}", 2), "large": (MORE, len(MORE)), "pieces": (pieces(), 9)}
+    async with serving(script, security) as origin, origin.transport() as transport, asyncio.TaskGroup() as tasks:
+        call = tasks.create_task(transport.send(post(*bodies[body])))
+        await come.wait()
+        call.cancel()
+        await gone.wait()
+
+
+async def test_closing_before_the_end_drops_the_connection_and_reading_on_is_an_error(
+    security: Security | None,
+) -> None:
+    gone = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")
+        await peer.gone()
+        gone.set()
+
+    async with serving(script, security) as origin, origin.transport() as transport:
+        response = await transport.send(post())
+        reading = asyncio.get_running_loop().create_task(response.read())
+        await asyncio.sleep(0)
+        response.close()
+        response.close()
+        await gone.wait()
+        with pytest.raises(RuntimeError, match="closed"):
+            await reading
+        with pytest.raises(RuntimeError, match="closed"):
+            await response.read()
+        assert "0 busy" in repr(transport)
