@@ -37,7 +37,9 @@ def load(port: int, payload: Payload, script: Path, seconds: int) -> int:
     """Keeps the payload's connections busy; returns the calls completed. Ends the bench if any failed."""
     url = f"http://127.0.0.1:{port}/v1beta/models/{payload.model}:generateContent"
     wrk = ["taskset", "-c", stand.LOAD_CORE, stand.need("wrk"), "-t1", f"-c{payload.connections}", f"-d{seconds}s"]
-    said = subprocess.run([*wrk, "--timeout", "30s", "-s", str(script), url], check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(
+        [*wrk, "--timeout", "30s", "-s", str(script), url], check=True, capture_output=True, text=True
+    ).stdout
     if "Non-2xx" in said or re.search(r"Socket errors: .*(read|write|connect) [1-9]", said):
         sys.exit(f"calls failed:\n{said}")
     found = re.search(r"(\d+) requests in", said)
@@ -80,12 +82,17 @@ def bench(letters: str, pairs: int, seconds: int) -> dict[str, Any]:
                 body.write_bytes(request_body(payload))
                 script.write_text(LUA.format(key=key, body=body))
                 url = f"http://127.0.0.1:%d/v1beta/models/{payload.model}:generateContent"
-                same = stand.fetch(url % port, body.read_bytes(), key) == stand.fetch(url % nginx_port, body.read_bytes(), key)
+                same = stand.fetch(url % port, body.read_bytes(), key) == stand.fetch(
+                    url % nginx_port, body.read_bytes(), key
+                )
                 assert same, "the proxies' answers differ"
                 for a_pid, a_port in ((pid, port), (nginx_pid, nginx_port)):
                     measure(a_pid, a_port, payload, script, 2)
                 runs = [
-                    (measure(nginx_pid, nginx_port, payload, script, seconds), measure(pid, port, payload, script, seconds))
+                    (
+                        measure(nginx_pid, nginx_port, payload, script, seconds),
+                        measure(pid, port, payload, script, seconds),
+                    )
                     for _ in range(pairs)
                 ]
                 results[payload.letter] = summary(payload, runs)

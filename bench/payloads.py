@@ -47,7 +47,7 @@ def _request(text: str) -> bytes:
 
 def response_file(payload: Payload, folder: Path) -> Path:
     """Writes the upstream's whole response, as Google frames it: chunked, pretty-printed JSON."""
-    noise = random.Random(payload.letter)  # noqa: S311
+    noise = random.Random(payload.letter)
     raw = base64.b64encode(noise.randbytes(payload.response_bytes * 3 // 4))
     part: dict[str, object] = {"text": raw.decode()[: payload.response_bytes - 700]}
     image = payload.letter != "S"

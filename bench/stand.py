@@ -85,15 +85,24 @@ def weighbridge(folder: Path, upstream_port: int) -> Generator[tuple[int, int, s
     """Yields Weighbridge's pid, port and a key."""
     port, config = free_port(), folder / "weighbridge.toml"
     config.write_text(
-        f'[server]\nport = {port}\nadmin_port = {free_port()}\nlame_duck_seconds = 0\n[storage]\ndata_dir = "{folder}/data"\n'
+        f"[server]\nport = {port}\nadmin_port = {free_port()}\nlame_duck_seconds = 0\n"
+        f'[storage]\ndata_dir = "{folder}/data"\n'
         f'[[upstreams]]\nname = "bench"\nbase_url = "http://127.0.0.1:{upstream_port}"\napi_key_env = "BENCH_KEY"\n'
     )
     env = {"BENCH_KEY": "bench-upstream-key"}
     command = [sys.executable, "-m", "proxy"]
-    subprocess.run([*command, "project", "create", "bench", "--config", str(config)], check=True, env={**os.environ, **env}, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*command, "project", "create", "bench", "--config", str(config)],
+        check=True,
+        env={**os.environ, **env},
+        stdout=subprocess.DEVNULL,
+    )
     made = subprocess.run(
         [*command, "key", "create", "bench", "--json", "--config", str(config)],
-        check=True, capture_output=True, text=True, env={**os.environ, **env},
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
     )
     with running(PROXY_CORE, *command, "serve", "--config", str(config), env=env) as process:
         wait_for(port)
@@ -122,6 +131,6 @@ def processor_seconds(pid: int) -> float:
 
 
 def fetch(url: str, body: bytes, key: str) -> bytes:
-    request = urllib.request.Request(url, body, {"content-type": "application/json", "x-goog-api-key": key})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+    request = urllib.request.Request(url, body, {"content-type": "application/json", "x-goog-api-key": key})
+    with urllib.request.urlopen(request, timeout=30) as response:
         return bytes(response.read())

@@ -128,7 +128,7 @@ int main(int argc, char **argv) {
             }
             int r = 1;
             if (c->reply && c->body_left == 0 && (events[i].events & EPOLLOUT)) r = answer(c);
-            if (r > 0 && !c->reply) r = readable(c);
+            if (r > 0 && (!c->reply || c->body_left > 0)) r = readable(c);
             if (r < 0 || (events[i].events & (EPOLLERR | EPOLLHUP))) drop(c);
         }
     }

@@ -1,4 +1,4 @@
-"""Outcomes of a call, and the three ways in which one goes wrong: the caller erred, the proxy refused, the upstream failed."""
+"""Outcomes of a call, and three ways to go wrong: the caller erred, the proxy refused, the upstream failed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Reason(Enum):
 
 
 class Refusal(Exception):
-    """A call that is answered by us. `message` is one or two sentences for the caller: what happened, and what to do."""
+    """A call that is answered by us. `message` is for the caller, in a sentence or two: what happened, what to do."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)

@@ -78,7 +78,7 @@ class Door(uvicorn.Server):
         yield
 
     async def open_until_told(self) -> None:
-        """Serves until `close`, then waits for the calls in flight; what is left after that is cancelled and awaited."""
+        """Serves until `close`, then waits for the calls in flight; what is left then is cancelled and awaited."""
         await self.serve(sockets=[self._listener])
         rest = list(self.server_state.tasks)
         for task in rest:

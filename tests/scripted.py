@@ -1,4 +1,4 @@
-"""An upstream that plays a script: keeps each request's bytes as they came, answers with the bytes that it was given."""
+"""An upstream that plays a script: keeps each request as it came, answers with the bytes that it was given."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def says(raw: bytes) -> Answer:
 
 
 @contextmanager
-def scripted(answer: Answer = says(b"")) -> Iterator[Scripted]:
+def scripted(answer: Answer = lambda _: None) -> Iterator[Scripted]:
     """A running scripted upstream, a thread a connection."""
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         script = Scripted(answer, f"http://127.0.0.1:{listener.getsockname()[1]}")
@@ -71,7 +71,7 @@ def _converse(connection: socket.socket, script: Scripted) -> None:
 
 
 def _read(connection: socket.socket) -> Received | None:
-    """The next request, or None where the peer closed first. A new parser each: what follows is the script's business."""
+    """The next request, or None where the peer closed first."""
     parser = h11.Connection(h11.SERVER)
     request, body = None, bytearray()
     while True:

@@ -84,14 +84,22 @@ class Weighbridge:
         return list(reports.export(reports.ledger_files(self.data_dir)))
 
     def _toml(self) -> str:
-        sections = {"server": {"port": 0, "admin_port": 0, "lame_duck_seconds": 0}, "storage": {"data_dir": str(self.data_dir)}}
+        sections = {
+            "server": {"port": 0, "admin_port": 0, "lame_duck_seconds": 0},
+            "storage": {"data_dir": str(self.data_dir)},
+        }
         for name, section in self.settings.items():
             sections[name] = {**sections.get(name, {}), **section}
         lines = []
         for name, section in sections.items():
             lines.append(f"[{name}]")
             lines += [f"{key} = {_toml_value(value)}" for key, value in section.items()]
-        lines += ["[[upstreams]]", 'name = "emulator"', f'base_url = "{self.upstream_url}"', 'api_key_env = "UPSTREAM_KEY"']
+        lines += [
+            "[[upstreams]]",
+            'name = "emulator"',
+            f'base_url = "{self.upstream_url}"',
+            'api_key_env = "UPSTREAM_KEY"',
+        ]
         return "\n".join(lines) + "\n"
 
 

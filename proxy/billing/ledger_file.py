@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from proxy.billing import ledger_schema as schema
-from proxy.billing.ledger_errors import LedgerError, LedgerUnusable
+from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_slot import make_folder, refuse_network_file_system, take_lock
-
-__all__ = ["DISK_FULL", "MIB", "LedgerError", "LedgerFile", "describe", "with_all_room"]
 
 T = TypeVar("T")
 

@@ -35,7 +35,9 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the picture goes.")] = Path("demo.jpg"),
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the picture goes.")] = Path(
+        "demo.jpg"
+    ),
     once: Annotated[bool, typer.Option("--once", help="End after the picture, instead of serving on.")] = False,
 ) -> None:
     """See it work: make a picture through Weighbridge, read its bill, then go on with your own code.
@@ -98,7 +100,9 @@ def _record(data_dir: Path, request_id: str | None) -> UsageRecord:
 
 def _settings(upstream: Upstream) -> Settings:
     return Settings(
-        server=Server(lame_duck_seconds=0), storage=Storage(data_dir=Path("weighbridge-data/demo")), upstreams=(upstream,)
+        server=Server(lame_duck_seconds=0),
+        storage=Storage(data_dir=Path("weighbridge-data/demo")),
+        upstreams=(upstream,),
     )
 
 

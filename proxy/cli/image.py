@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import json
 import mimetypes
-import os
 import time
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -30,7 +28,10 @@ TIMEOUT_S = 600
 
 BaseUrl = Annotated[str, typer.Option(help="A Weighbridge, or Google itself.", show_default=True)]
 Key = Annotated[str, typer.Option(envvar="WEIGHBRIDGE_KEY", help="A virtual key.", show_default=False)]
-Refs = Annotated[list[Path], typer.Option("--ref", metavar="FILE", exists=True, dir_okay=False, help="A picture to go by; may be given again.")]
+Refs = Annotated[
+    list[Path],
+    typer.Option("--ref", metavar="FILE", exists=True, dir_okay=False, help="A picture to go by; may be given again."),
+]
 
 
 class Made(NamedTuple):
@@ -99,12 +100,20 @@ def make(base_url: str, key: str, model: str, body: dict[str, Any], size: str | 
     try:
         answer = response.json()
     except ValueError:
-        raise CommandError(f"{base_url} answered {response.status_code} and no JSON: is it the right base URL?") from None
+        raise CommandError(
+            f"{base_url} answered {response.status_code} and no JSON: is it the right base URL?"
+        ) from None
     if response.status_code != 200:
-        error = (answer[0] if isinstance(answer, list) else answer).get("error", {})
-        raise CommandError(f"{error.get('status', response.status_code)}: {error.get('message', response.text[:300])}")
+        said = (answer[0] if isinstance(answer, list) else answer).get("error", {})
+        raise CommandError(f"{said.get('status', response.status_code)}: {said.get('message', response.text[:300])}")
     spent = cost(response.content, model, size, began_at)
-    return Made(picture(answer), answer.get("modelVersion", model), response.headers.get("x-weighbridge-request-id"), spent, seconds)
+    return Made(
+        picture(answer),
+        answer.get("modelVersion", model),
+        response.headers.get("x-weighbridge-request-id"),
+        spent,
+        seconds,
+    )
 
 
 def picture(answer: dict[str, Any]) -> bytes:
@@ -120,7 +129,9 @@ def picture(answer: dict[str, Any]) -> bytes:
     said = " ".join(part["text"] for part in parts if "text" in part)[:300]
     blocked = (answer.get("promptFeedback") or {}).get("blockReason")
     why = blocked or candidate.get("finishReason") or "no reason given"
-    what_to_do = "is it an image model? `weighbridge prices list` names them" if why == "STOP" else "word it differently"
+    what_to_do = (
+        "is it an image model? `weighbridge prices list` names them" if why == "STOP" else "word it differently"
+    )
     raise CommandError(f"the answer holds no picture ({why}): {what_to_do}" + (f". It said: {said}" if said else ""))
 
 

@@ -20,14 +20,18 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Where the gateway door listens, for clients.", show_default="127.0.0.1")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Its port; 0 takes a free one.", show_default="8080")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Where the gateway door listens, for clients.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Its port; 0 takes a free one.", show_default="8080")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Serve: the gateway door for clients, the control door for operators.
 
-    SIGTERM drains: not ready at once, closed after `server.lame_duck_seconds`, ended when the calls in flight are. Ctrl-C
-    waits five seconds for them; a second one doesn't.
+    SIGTERM drains: not ready at once, closed after `server.lame_duck_seconds`, ended when the calls in flight are.
+    Ctrl-C waits five seconds for them; a second one doesn't.
 
     Example: `GEMINI_API_KEY=… weighbridge serve --port 8080`
     """

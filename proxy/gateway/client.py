@@ -32,8 +32,20 @@ class Connection(Protocol):
 class Client:
     """Who called: what it asks for, and whether it is still there. After `gone`, sending does nothing."""
 
-    __slots__ = ("_connection", "_outliving", "_send", "began", "framing", "model", "operation", "project", "request_id")
-    __slots__ += ("started", "status", "streams")
+    __slots__ = (
+        "_connection",
+        "_outliving",
+        "_send",
+        "began",
+        "framing",
+        "model",
+        "operation",
+        "project",
+        "request_id",
+        "started",
+        "status",
+        "streams",
+    )
 
     def __init__(self, scope: Scope, send: Send, request_id: str, began: float) -> None:
         self._connection = cast(Connection, scope["extensions"]["weighbridge"])

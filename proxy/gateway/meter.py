@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.gemini.reading import Reading
-from proxy.gemini.scanner import WINDOW, for_framing
+from proxy.gemini.scanner import for_framing
 
 STEP: Final = 65_536
 """Bytes inflated at a time, and compressed bytes looked at for it."""
@@ -19,18 +19,17 @@ GRACE: Final = 1 << 20
 class Meter:
     """One response on the meter. `framing`: as `proxy.gemini.scanner.for_framing` has it; ValueError for another.
 
-    `content_encoding` is the header's value, None where it is missing. Asked for identity, Google sends identity; gzip and
-    deflate are inflated all the same. Of any other coding, and past what can't be inflated, nothing is found: `unreadable`.
+    `content_encoding` is the header's value, None where it is missing. Asked for identity, Google sends identity; gzip
+    and deflate are inflated all the same. Of any other coding, and past what can't be inflated, nothing is found:
+    `unreadable`.
     """
 
     __slots__ = ("_feed", "_inflater", "_scanner", "seen")
 
-    def __init__(
-        self, framing: str, content_encoding: bytes | None, *, grounding: bool = False, window: int = WINDOW
-    ) -> None:
+    def __init__(self, framing: str, content_encoding: bytes | None, *, grounding: bool = False) -> None:
         self.seen = 0
         """Bytes of the response that passed, as they crossed."""
-        self._scanner = for_framing(framing, window=window, grounding=grounding)
+        self._scanner = for_framing(framing, grounding=grounding)
         self._inflater: _Inflater | None = None
         self._feed = self._scanner.feed
         coding = (content_encoding or b"").strip().lower()
@@ -86,18 +85,20 @@ class _Inflater:
         stream = self._stream
         if stream is None:
             stream = self._stream = zlib.decompressobj(self._window_bits(piece[0]))
-        while piece and not self.failed:
+        pending = True
+        while pending and not self.failed:
             inflated = stream.decompress(piece, STEP)
             self._inflated += len(inflated)
             self._feed(inflated)
             piece = stream.unconsumed_tail
+            pending = bool(piece) or len(inflated) == STEP
             if stream.unused_data or self._inflated > GRACE + MAX_RATIO * self._compressed:
                 self.failed = True
 
     def _window_bits(self, first: int) -> int:
         """What `deflate` names is zlib's format by the standard, and a bare deflate stream by some servers.
 
-        Zlib's first byte is 0x78 with the usual window, and ends with 8 with any; no bare stream begins so but by an odd chance.
+        The low half of zlib's first byte is 8. A bare stream whose first byte is such is taken for zlib's, and fails.
         """
         if self._coding != b"deflate":
             return zlib.MAX_WBITS | 16

@@ -11,8 +11,9 @@ import structlog
 from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, UpstreamFailed
 from proxy.gateway.client import Client
 from proxy.gateway.intake import Body, ClientGone, Intake
+from proxy.gateway.upstream_errors import error_to_pass
 from proxy.gateway.weighing import UNWEIGHED, Unweighed, Weigher, Weighing
-from proxy.gemini import bodies, calls, credentials, edits, headers, status
+from proxy.gemini import bodies, calls, credentials, headers
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.calls import Call
 from proxy.telemetry.metrics import Metrics
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("weighbridge")
-
-MAX_ERROR_BODY = 1 << 20
-"""An error is read whole before it goes down, to see whether it speaks of us. Google's are a few KB."""
 
 
 class Relay:
@@ -83,6 +81,8 @@ class Relay:
         client.asks_for(call)
         tenant = await self._admit(came, scope["query_string"])
         client.project = tenant.project
+        if call.operation.body:
+            headers.require_json(came)
         crossing = headers.up(came)
         async with self._intake.take_in(call, tenant, came, receive) as body:
             facts = await self._look(call, body)
@@ -101,11 +101,14 @@ class Relay:
         return self._keyring.known(key) or await self._keyring.look_up(key)
 
     async def _look(self, call: Call, body: Body) -> BodyFacts:
-        return bodies.look(body.view(), call.operation.name, call.model, self._upstream_hosts)
+        """What must be known of the body. What takes long is done in a thread, so that it can't hold up other calls."""
+        asked = call.operation.name, call.model, self._upstream_hosts
+        if body.spooled or body.length > bodies.SKIMMED_AT_ONCE:
+            return await asyncio.to_thread(lambda: bodies.look(body.view(), *asked))
+        outline = bodies.skim(body.view())
+        return await asyncio.to_thread(outline.read, *asked) if outline.costly else outline.read(*asked)
 
-    def _weigh(
-        self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, body: Body
-    ) -> Weighing | Unweighed:
+    def _weigh(self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, body: Body) -> Weighing | Unweighed:
         if not call.operation.metered:
             return UNWEIGHED
         return self._weigher.weigh(call, tenant, client, facts, body.length)
@@ -124,13 +127,17 @@ class Relay:
         except Refusal:
             self._metrics.upstream_requests.labels(self._upstream.name, "failed").inc()
             raise
-        self._metrics.answered(self._upstream.name, call.operation.name, response.status, self._monotonic() - client.began)
+        seconds = self._monotonic() - client.began
+        self._metrics.answered(self._upstream.name, call.operation.name, response.status, seconds)
         return response
 
     async def _down(self, response: Response, client: Client, weighing: Weighing | Unweighed) -> None:
         meter = weighing.answered(response, self._monotonic() - client.began)
         if response.status >= 400:
-            await self._pass_error(response, client, weighing)
+            await weighing.settle(Outcome.UPSTREAM_ERROR)
+            fields, body = await error_to_pass(response, self._upstream)
+            await client.start(response.status, fields)
+            await client.end(body)
             return
         if 300 <= response.status < 400 and response.status != 304:
             await weighing.settle(Outcome.UPSTREAM_ERROR)
@@ -156,48 +163,6 @@ class Relay:
             raise
         await weighing.settle(Outcome.CLIENT_GONE if client.gone else Outcome.OK)
         await client.end(held)
-
-    async def _pass_error(self, response: Response, client: Client, weighing: Weighing | Unweighed) -> None:
-        """An upstream's error crosses untouched, but for what speaks of us: our credential, our project's number."""
-        await weighing.settle(Outcome.UPSTREAM_ERROR)
-        body = await self._whole(response)
-        plain = self._plain(response, body)
-        if status.refuses_our_credential(response.status, plain):
-            log.error("upstream_credential_refused", upstream=self._upstream.name, status=response.status)
-            raise ProxyRefused(
-                Reason.UPSTREAM_CREDENTIAL_REFUSED,
-                "The upstream refused the credential of this proxy, not yours. Whoever runs the proxy must renew it.",
-            )
-        fields = headers.down(response.headers, self._upstream.secret)
-        redacted = edits.redact(plain, self._upstream.secret)
-        if redacted != plain:
-            body = redacted
-            fields = [field for field in fields if field[0] not in (b"content-length", b"content-encoding")]
-            fields.append((b"content-length", b"%d" % len(body)))
-        await client.start(response.status, fields)
-        await client.end(body)
-
-    def _plain(self, response: Response, body: bytes) -> bytes:
-        """An error's body without its content coding: what can't be read can't be told not to speak of us."""
-        try:
-            return edits.decoded(body, response.headers, MAX_ERROR_BODY)
-        except ValueError:
-            raise ProxyRefused(
-                Reason.UPSTREAM_UNREACHABLE,
-                f"The upstream answered {response.status} in a content coding that it was not asked for.",
-            ) from None
-
-    async def _whole(self, response: Response) -> bytes:
-        pieces, length = [], 0
-        while piece := await response.read():
-            pieces.append(piece)
-            length += len(piece)
-            if length > MAX_ERROR_BODY:
-                raise ProxyRefused(
-                    Reason.UPSTREAM_UNREACHABLE,
-                    f"The upstream answered {response.status} with more than {MAX_ERROR_BODY} bytes, which is no error of Google's.",
-                )
-        return b"".join(pieces)
 
     def _tell(self, client: Client, refusal: Refusal) -> None:
         self._metrics.refusals.labels(self._metrics.project(client.project), refusal.reason.word).inc()

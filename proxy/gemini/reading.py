@@ -6,13 +6,13 @@ import msgspec
 
 
 class Reading(msgspec.Struct, kw_only=True, gc=False):
-    """What the scanner found in one response. Of a stream: what its last event or element to speak of a thing said of it."""
+    """What the scanner found in one response. Of a stream: what the last event that spoke of a thing said."""
 
     usage: bytes | None = None
     """The last `usageMetadata` that is an object (in UTF-8), byte for byte; None where none was found."""
     unseen: bool = False
-    """A usage that would count more than `usage` may have passed unseen: between the windows, in what can't be read as JSON,
-    or after the response broke off. So `usage is None and not unseen` means that there was none."""
+    """A usage that would count more than `usage` may have passed unseen: between the windows, in what can't be read as
+    JSON, or after the response broke off. So `usage is None and not unseen` means that there was none."""
     model_version: str | None = None
     response_id: str | None = None
     finish_reason: str | None = None
@@ -20,10 +20,10 @@ class Reading(msgspec.Struct, kw_only=True, gc=False):
     images: int = 0
     """Parts of candidates whose `inlineData` or `fileData` has a `mimeType` that begins with `image/`."""
     searches: int = 0
-    """Entries of `groundingMetadata.webSearchQueries`, over all candidates; of a stream, the most that one event listed,
-    because an event may repeat what an earlier one said (assumption: Google doesn't document it)."""
+    """Entries of `groundingMetadata.webSearchQueries`, over all candidates; of a stream, the most that one event
+    listed, as it may repeat what an earlier one said (assumption: Google doesn't document it)."""
     uncounted: bool = False
-    """`images` and `searches` may be too low: a document was malformed, cut off, or beyond the limits of the tokenizer."""
+    """`images` and `searches` may be too low: a document was malformed, cut off, or too deep for the tokenizer."""
     errored: bool = False
     """A top-level `error` was seen."""
     complete: bool = False
@@ -74,7 +74,7 @@ _decode_feedback = msgspec.json.Decoder(_PromptFeedback).decode
 
 
 def read_whole(body: bytes, reading: Reading) -> bytes | None:
-    """Decodes one whole document into `reading`. Returns its `usageMetadata` as it stands there, empty where it has none.
+    """Decodes one whole document into `reading`. Returns its raw `usageMetadata`, empty where it has none.
 
     None, and nothing changed, where the body isn't JSON of the expected types. Of a repeated key the last value counts.
     """
@@ -128,7 +128,7 @@ def _is_image(media: _Media | None) -> bool:
 
 
 def read_values(found: dict[bytes, bytes], reading: Reading) -> None:
-    """Puts raw values, each a JSON string or object under its key, into `reading`; those of an unexpected type are passed over."""
+    """Puts raw values, by their keys, into `reading`; those that can't be read are passed over."""
     usage = found.get(b"usageMetadata")
     if usage is not None and _is_usage(usage):
         reading.usage = usage

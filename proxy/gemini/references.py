@@ -1,4 +1,4 @@
-"""Which of Google's resources a request body names, and which model: read strictly, since Google's own parser is lenient.
+"""Which of Google's resources a request body names, and which model: read strictly, since Google's parser is lenient.
 
 Google takes a field's name as fileUri and as file_uri, and a letter of it as an escape. What follows the one rule of
 RFC 8259 is read alike by every parser; whatever doesn't is refused, never guessed at.
@@ -17,9 +17,8 @@ Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 MAX_PARSED = 4 << 20
 """Bytes of text that are parsed. A million tokens, the longest context that Google offers, are about as much."""
 
-URI_FIELDS = frozenset({"fileuri"})
-NAME_FIELDS = frozenset({"cachedcontent", "filesearchstorenames"})
-"""Without underscores and in lower case, as `fold` gives them."""
+_FIELDS = {"fileuri": "fileUri", "cachedcontent": "cachedContent", "filesearchstorenames": "fileSearchStoreNames"}
+"""Those that name a resource, as `fold` gives them. A fileUri may also lead elsewhere."""
 
 _MODEL_HOLDERS = {"batchEmbedContents": "requests", "countTokens": "generatecontentrequest"}
 """Where, beside the top level, a body names its model."""
@@ -46,11 +45,9 @@ def parse(text: bytes | bytearray, upstream_hosts: frozenset[str]) -> Json:
         if len({camel(key) for key in members}) != len(pairs):
             raise _bad("an object in it has the same key twice (file_uri and fileUri are the same)")
         for key, value in pairs:
-            name = fold(key)
-            if name in URI_FIELDS:
-                _check_uris(key, value, upstream_hosts)
-            elif name in NAME_FIELDS:
-                _check_names(key, value)
+            field = _FIELDS.get(fold(key))
+            if field is not None:
+                _check_reference(field, value, upstream_hosts)
         return members
 
     try:
@@ -80,7 +77,7 @@ def _check_model(holder: dict[str, Any], model: str) -> None:
         if fold(key) == "model" and value not in (None, "", model, f"models/{model}"):
             raise CallerErred(
                 Reason.BAD_REQUEST,
-                f"The body asks for another model than the path, which says {model}. Send the same, or none in the body.",
+                f"The body asks for another model than the path, which says {model}. Send the same in both.",
             )
 
 
@@ -97,10 +94,16 @@ def camel(key: str) -> str:
     return first + "".join(word[:1].upper() + word[1:] for word in words)
 
 
-def _check_uris(key: str, value: Any, upstream_hosts: frozenset[str]) -> None:
-    for uri in value if isinstance(value, list) else [value]:
-        if isinstance(uri, str) and uri and not crosses(uri, upstream_hosts):
-            raise _not_owned(key)
+def _check_reference(field: str, value: Any, upstream_hosts: frozenset[str]) -> None:
+    if isinstance(value, list):
+        for each in value:
+            _check_reference(field, each, upstream_hosts)
+    elif isinstance(value, str) and value and not (field == "fileUri" and crosses(value, upstream_hosts)):
+        raise CallerErred(
+            Reason.RESOURCE_NOT_OWNED,
+            f"The body names a file, cache or store in {field}, and none that your project owns. "
+            "Send the data inline (inlineData), or as an absolute URL on another host.",
+        )
 
 
 def crosses(uri: str, upstream_hosts: frozenset[str]) -> bool:
@@ -113,20 +116,6 @@ def crosses(uri: str, upstream_hosts: frozenset[str]) -> bool:
         return False
     host = match["host"].lower().strip(".[]")
     return bool(host) and "generativelanguage" not in host and host not in upstream_hosts
-
-
-def _check_names(key: str, value: Any) -> None:
-    for name in value if isinstance(value, list) else [value]:
-        if isinstance(name, str) and name:
-            raise _not_owned(key)
-
-
-def _not_owned(key: str) -> CallerErred:
-    return CallerErred(
-        Reason.RESOURCE_NOT_OWNED,
-        f"The body names a file, cache or store in {camel(key)}, and none that your project owns. "
-        "Send the data inline (inlineData), or as an absolute URL on another host.",
-    )
 
 
 def _no_constant(name: str) -> NoReturn:

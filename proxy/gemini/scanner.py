@@ -1,8 +1,9 @@
-"""Finds what a call's response must yield (usage, model version, images, searches …) while its bytes pass, whatever its framing.
+"""Finds what a call's response must yield (usage, model version, images, searches …) while its bytes pass.
 
-Memory is bounded by two windows and a chunk, work by a constant for each byte; nothing is copied that needn't be held whole.
-A document (a single response, an event, an element) up to the window's size is decoded; a larger one is looked at through its
-first and its last bytes, as `windows.py` tells. JSON nested beyond 200 brackets is given up on and reported `unseen`.
+A document (a single response, an event, an element) up to the window's size is decoded; a larger one is looked at
+through its first and its last bytes, as `windows.py` tells. Memory is bounded by two windows and two chunks, work by a
+constant for each byte. A single response is never copied; of a stream, only the chunks that a document begins or ends
+in. An array's element beyond 200 brackets deep is given up on, with all that follows, and reported `unseen`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from typing import Final, Protocol
 
 from proxy.gemini.reading import Reading
-from proxy.gemini.tokens import Skipper, TooDeep
+from proxy.gemini.tokens import DepthError, Skipper
 from proxy.gemini.windows import Document
 
 __all__ = ["WINDOW", "Reading", "Scanner", "for_framing"]
@@ -158,7 +159,7 @@ _GAP = re.compile(rb"[ \t\r\n,]*+")
 
 
 class _Elements:
-    """The elements of a JSON array, `[{…}\\n,\\n{…}]`. An object that stands alone is taken for the array's only element."""
+    """The elements of a JSON array, `[{…}\\n,\\n{…}]`. An object that stands alone is taken for its only element."""
 
     __slots__ = ("_document", "_ended", "_grounding", "_intact", "_opened", "_reading", "_skipper", "_window")
 
@@ -183,7 +184,7 @@ class _Elements:
     def _within(self, document: Document, chunk: bytes, start: int) -> int:
         try:
             end = self._skipper.skip(chunk, start)
-        except TooDeep:
+        except DepthError:
             self._intact = False
             return len(chunk)
         if end < 0:

@@ -1,4 +1,4 @@
-"""The forward tokenizer: steps over JSON values as their bytes pass, and counts what only a path can tell (Skipper, Walker)."""
+"""The forward tokenizer: steps over JSON values as their bytes pass, and counts what only a path can tell."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _IMAGE = re.compile(rb"image\\?/")
 _QUOTE, _BACKSLASH = b'"\\'
 
 
-class TooDeep(ValueError):
+class DepthError(ValueError):
     """More than MAX_DEPTH brackets are open."""
 
 
@@ -52,7 +52,7 @@ class Skipper:
     def skip(self, text: bytes, start: int) -> int:
         """The index just past the value that begins at `start`, or goes on there; -1 where it goes on after `text`.
 
-        Raises TooDeep. Each byte is looked at a bounded number of times; long strings are crossed at memchr's speed.
+        Raises DepthError. Each byte is looked at a bounded number of times; long strings are crossed at memchr's speed.
         """
         size = len(text)
         while start < size:
@@ -74,7 +74,7 @@ class Skipper:
             elif mark in b"{[":
                 self._depth += 1
                 if self._depth > MAX_DEPTH:
-                    raise TooDeep
+                    raise DepthError
             else:
                 self._depth -= 1
                 if self._depth <= 0:
@@ -100,32 +100,44 @@ class Skipper:
 
 
 class _Place(NamedTuple):
-    """A container on the way to something that is counted: what it opens with, and which of its values are such containers."""
+    """A container on the way to something that is counted: its bracket, and which of its values lie on the way."""
 
     bracket: int
-    members: dict[bytes, _Place]
+    members: dict[bytes, _Place] = {}  # noqa: RUF012  # never changed
     elements: _Place | None = None
+    text: bytes | None = None
+    """The member whose value is noted, if it is a string."""
 
 
 _OBJECT, _ARRAY = b"{["
-_MEDIA = _Place(_OBJECT, {})
+_MEDIA = _Place(_OBJECT, text=b"mimeType")
 _PART = _Place(_OBJECT, {b"inlineData": _MEDIA, b"fileData": _MEDIA})
-_CONTENT = _Place(_OBJECT, {b"parts": _Place(_ARRAY, {}, _PART)})
-_QUERIES = _Place(_ARRAY, {})
+_CONTENT = _Place(_OBJECT, {b"parts": _Place(_ARRAY, elements=_PART)})
+_QUERIES = _Place(_ARRAY)
 _GROUNDING = _Place(_OBJECT, {b"webSearchQueries": _QUERIES})
-_CANDIDATE = _Place(_OBJECT, {b"content": _CONTENT, b"groundingMetadata": _GROUNDING})
-_RESPONSE = _Place(_OBJECT, {b"candidates": _Place(_ARRAY, {}, _CANDIDATE)})
-_TOP = _Place(_ARRAY, {}, _RESPONSE)
+_CANDIDATE = _Place(_OBJECT, {b"content": _CONTENT, b"groundingMetadata": _GROUNDING}, text=b"finishReason")
+_RESPONSE = _Place(_OBJECT, {b"candidates": _Place(_ARRAY, elements=_CANDIDATE)})
+_TOP = _Place(_ARRAY, elements=_RESPONSE)
 
 
 class Walker:
     """Walks down the few paths of a response that end in images, searches and finish reasons; all else is skipped.
 
-    Exact whatever names a function call's arguments bear. `lost` where the response is beyond MAX_DEPTH or MAX_HELD: then what
-    was counted until there stands, and the rest isn't looked at.
+    Exact whatever names a function call's arguments bear. `lost` where the response is beyond MAX_DEPTH or MAX_HELD:
+    then what was counted until there stands, and the rest isn't looked at.
     """
 
-    __slots__ = ("_held", "_path", "_skipper", "_skipping", "finish_reason", "images", "lost", "searches", "_candidates")
+    __slots__ = (
+        "_candidates",
+        "_held",
+        "_path",
+        "_skipper",
+        "_skipping",
+        "finish_reason",
+        "images",
+        "lost",
+        "searches",
+    )
 
     def __init__(self) -> None:
         self.images = 0
@@ -153,7 +165,7 @@ class Walker:
                     self._skipping = position < 0
                 else:
                     position = self._step(chunk, position)
-        except TooDeep:
+        except DepthError:
             self.lost = True
 
     def _step(self, chunk: bytes, start: int) -> int:
@@ -179,13 +191,12 @@ class Walker:
         if match is None:
             return self._hold(chunk, start)
         name, value = match[1], match.end()
-        if (place is _MEDIA and name == b"mimeType") or (place is _CANDIDATE and name == b"finishReason"):
-            if chunk[value] == _QUOTE:
-                text = _TEXT.match(chunk, value)
-                if text is None:
-                    return self._hold(chunk, start)
-                self._note(place, text[1])
-                return text.end()
+        if chunk[value] == _QUOTE and name == place.text:
+            text = _TEXT.match(chunk, value)
+            if text is None:
+                return self._hold(chunk, start)
+            self._note(place, text[1])
+            return text.end()
         return self._enter(place.members.get(name), chunk, value)
 
     def _note(self, place: _Place, text: bytes) -> None:

@@ -20,7 +20,7 @@ Details = list[ModalityTokenCount]
 
 
 class Usage(msgspec.Struct, rename="camel", gc=False):
-    """`usageMetadata` of generateContent and the embedding methods. Every field is optional; zeros are left out on the wire.
+    """`usageMetadata` of generateContent and the embedding methods. Every field is optional; zeros are left out.
 
     `prompt_token_count` includes the cached tokens; `total_token_count` is prompt + candidates + tool use + thoughts.
     """
@@ -49,7 +49,7 @@ _FIELDS: Final = tuple((field.name, field.encode_name, field.type) for field in 
 def parse(raw: bytes) -> Usage:
     """Parses the bytes of a usageMetadata object. Never raises: what can't be read is missing, and `malformed` says so.
 
-    Counts may be integers or, as proto's JSON writes 64-bit ones, strings of digits. Names that aren't known are passed over.
+    Counts may be integers or, as proto's JSON writes 64-bit ones, strings of digits. Unknown names are passed over.
     """
     try:
         usage = _decode(raw)
@@ -93,7 +93,7 @@ def details(entries: Details | None) -> dict[str, int] | None:
 
 
 _LABELLED: Final = ("image", "audio", "video", "document")
-"""Modalities that a details list can claim, in the order in which they are served where they claim too much."""
+"""Modalities other than text, in the order in which they are served where the details claim too much."""
 
 
 def total_tokens(usage: Usage) -> int:
@@ -107,20 +107,19 @@ def total_tokens(usage: Usage) -> int:
     return known + (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
 
 
-def quantities(
-    usage: Usage, *, images_seen: int, image_model: bool, image_tokens_each: int | None
-) -> dict[str, int]:
-    """Tokens by what they are billed as: `input_…`, `cached_…` and `output_…` with text, image, audio, video or document.
+def quantities(usage: Usage, *, images_seen: int, image_model: bool, image_tokens_each: int | None) -> dict[str, int]:
+    """Tokens by what they are billed as: `input_…`, `cached_…`, `output_…` with text, image, audio, video or document.
 
-    Only those that aren't zero; none is negative, and they add up to `total_tokens(usage)`. `images_seen`: images that the
-    response held; `image_tokens_each`: what one of the size asked for takes by the model's table, None where that is unknown.
+    Only those that aren't zero; none is negative, and they add up to `total_tokens(usage)`. `images_seen`: images that
+    the response held; `image_tokens_each`: what one of the size asked for takes by the model's table, None where that
+    is unknown.
 
     - output = total - prompt - tool use, which counts thoughts, and counts them once where a refusal mirrors them into
       candidates. It is split by `candidatesTokensDetails`; what no label claims is text.
     - An image model that sent images without details: images x the table's tokens, at most all of the output; all of it
       where the table is unknown.
-    - Cached tokens are part of the prompt: `cacheTokensDetails` says of which modality, what it leaves open is text as far as
-      there is text. Tool use is input.
+    - Cached tokens are part of the prompt: `cacheTokensDetails` says of which modality, what it leaves open is text as
+      far as there is text. Tool use is input.
     - Labels that claim more than there is are served image first, then audio, video, document; text gets what is left.
     """
     prompt = usage.prompt_token_count or 0
@@ -128,8 +127,9 @@ def quantities(
     output = total_tokens(usage) - prompt - tool_use
     inputs = _split(prompt, usage.prompt_tokens_details)
     cached = _take_cached(usage, inputs)
-    for modality, tokens in _split(tool_use, usage.tool_use_prompt_tokens_details).items():
-        inputs[modality] = inputs.get(modality, 0) + tokens
+    if tool_use:
+        for modality, tokens in _split(tool_use, usage.tool_use_prompt_tokens_details).items():
+            inputs[modality] = inputs.get(modality, 0) + tokens
     if image_model and images_seen > 0 and not usage.candidates_tokens_details:
         image = output if image_tokens_each is None else min(output, images_seen * image_tokens_each)
         outputs = {"text": output - image, "image": image}
@@ -144,15 +144,20 @@ def quantities(
     }
 
 
+def _claims(entries: Details | None) -> dict[str, int]:
+    return {modality.lower(): tokens for modality, tokens in (details(entries) or {}).items()}
+
+
 def _split(tokens: int, entries: Details | None) -> dict[str, int]:
     """Shares tokens out among what the details claim; the rest, and what bears no label that is known, is text."""
     if not entries:
         return {"text": tokens}
-    claims = details(entries) or {}
+    claims = _claims(entries)
     shares = {}
     for modality in _LABELLED:
-        shares[modality] = min(claims.get(modality.upper(), 0), tokens)
-        tokens -= shares[modality]
+        if modality in claims:
+            shares[modality] = min(claims[modality], tokens)
+            tokens -= shares[modality]
     shares["text"] = tokens
     return shares
 
@@ -160,14 +165,16 @@ def _split(tokens: int, entries: Details | None) -> dict[str, int]:
 def _take_cached(usage: Usage, inputs: dict[str, int]) -> dict[str, int]:
     """Takes the cached tokens out of `inputs` and returns them by modality.
 
-    A label of Google's stands even where the prompt's details don't bear it out: the tokens then come from its text first.
+    A label of Google's stands even where the prompt's details don't bear it out: the tokens then come from text first.
     """
-    claims = details(usage.cache_tokens_details) or {}
+    claims = _claims(usage.cache_tokens_details)
     count = usage.cached_content_token_count
     left = min(sum(claims.values()) if count is None else count, sum(inputs.values()))
+    if not left:
+        return {}
     cached: dict[str, int] = {}
     for modality in _LABELLED:
-        claimed = min(claims.get(modality.upper(), 0), left)
+        claimed = min(claims.get(modality, 0), left)
         cached[modality] = claimed
         left -= claimed
         for source in (modality, "text", *_LABELLED):

@@ -1,4 +1,4 @@
-"""One JSON document as it passes: decoded if it fits the window, else its head and tail are kept, and looked at at the end."""
+"""One JSON document as it passes: decoded if it fits the window, else looked at through its head and its tail."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from proxy.gemini.reading import Reading, read_values, read_whole
-from proxy.gemini.tokens import Skipper, TooDeep, Walker
+from proxy.gemini.tokens import DepthError, Skipper, Walker
 
 _WANTED: Final = {
     b"usageMetadata": (1, b"{"),
@@ -33,10 +33,10 @@ _EDGE: Final = 256
 
 
 class Document:
-    """One JSON object, fed in pieces that are kept by reference, never copied: the first and the last `window` bytes of it.
+    """One JSON object, fed in pieces: those that hold its first or its last `window` bytes are kept, by reference.
 
-    Holds at most two windows and the pieces that reach over them. `grounding`: the request had tools, so that the response
-    may hold searches, and objects with names that a tenant chose; then a document beyond the window is walked through.
+    `grounding`: the request had tools, so that the response may hold searches, and objects with names that a tenant
+    chose; then a document beyond the window is walked through.
     """
 
     __slots__ = ("_counter", "_grounding", "_head", "_length", "_tail", "_tail_length", "_window")
@@ -122,11 +122,12 @@ def is_closed(text: bytes) -> bool:
 
 
 def look_forward(head: bytes) -> dict[bytes, bytes]:
-    """Raw values (strings and objects) of the wanted keys in a document's beginning, which may be cut off anywhere.
+    """Raw values of the wanted keys in a document's beginning, which may be cut off anywhere.
 
-    Linear, and sound for any beginning of JSON: quotes behind an odd run of backslashes are no quotes, what stands between
-    two quotes is skipped, a key is followed by a colon, its depth is that of the brackets before it. Names that bear
-    escapes aren't recognised: Google writes none. Of a repeated key the last value counts; of `finishReason`, the first.
+    Linear, and sound for any beginning of JSON: quotes behind an odd run of backslashes are no quotes, what stands
+    between two quotes is skipped, a key is followed by a colon, its depth is that of the brackets before it. Names that
+    bear escapes aren't recognised: Google writes none. Of a repeated key the last value of the right kind counts; of
+    `finishReason`, the first.
     """
     found: dict[bytes, bytes] = {}
     if head.lstrip(_WHITE)[:1] != b"{":
@@ -142,7 +143,8 @@ def look_forward(head: bytes) -> dict[bytes, bytes]:
 
 
 def look_backward(tail: bytes) -> dict[bytes, bytes]:
-    """The same for the end of a document that is whole: depth is counted from its last bracket, strings from its last quote.
+    """The same for the end of a document that is whole: depth is counted from its last bracket, strings from its last
+    quote.
 
     So it needs no knowledge of what came before, not even whether the window begins within a string: only a first quote
     that might have been escaped by what is cut off is left out.
@@ -167,7 +169,7 @@ def _neutral(text: bytes) -> bytes:
 
 
 def _keys_forward(parts: list[bytes]) -> Iterator[tuple[bytes, int, int]]:
-    """Wanted strings among parts that were split at quotes, with their depth and the index of what follows the closing quote."""
+    """Wanted strings among parts that were split at quotes: each with its depth and the index past its last quote."""
     depth = position = done = 0
     for i in range(1, len(parts) - 1, 2):
         if parts[i] in _WANTED:
@@ -200,17 +202,17 @@ def _value(text: bytes, position: int, kinds: bytes) -> bytes | None:
         return None
     try:
         end = Skipper().skip(text, colon.end())
-    except TooDeep:
+    except DepthError:
         return None
     return text[colon.end() : end] if end >= 0 else None
 
 
 class _ImageCounter:
-    """Counts `"mimeType": "image/` outside strings, at any depth; looks only at chunks that hold a quote, or follow one.
+    """Counts `"mimeType": "image/` outside strings, at any depth; looks only at chunks with a quote, or after one.
 
-    In a response to a request without tools only `inlineData` and `fileData` have a `mimeType`: every name is Google's, and
-    whatever a tenant or the model wrote stands in strings, where the needle's first quote would follow a backslash. A needle
-    stretched by white space over more than 256 bytes is missed if it lies across two chunks.
+    In a response to a request without tools only `inlineData` and `fileData` have a `mimeType`: every name is Google's,
+    and what a tenant or the model wrote stands in strings, where the needle's quotes would follow backslashes. A needle
+    that white space stretches beyond 256 bytes is missed if it lies across two chunks.
     """
 
     __slots__ = ("_before", "images")

@@ -17,7 +17,7 @@ NANO = 1_000_000_000
 
 
 class Metrics:
-    """The metrics of one process. Label values outside `models` read `other`; so do projects past the first thousand."""
+    """The metrics of one process. Models outside `models` read `other`; so do projects past the first thousand."""
 
     def __init__(self, version: str, models: Collection[str]) -> None:
         self.registry = CollectorRegistry()
@@ -48,7 +48,9 @@ class Metrics:
             "unpriced_requests", "Calls whose model has no price: they stand on the bill without a cost.", "model"
         )
         self.usage_missing = self._counter(
-            "usage_missing", "Responses that should have brought usage and brought none; billed by estimate.", "operation"
+            "usage_missing",
+            "Responses that should have brought usage and brought none; billed by estimate.",
+            "operation",
         )
         self.ledger_commit = Histogram(
             "weighbridge_ledger_commit_seconds",
@@ -56,7 +58,9 @@ class Metrics:
             buckets=COMMIT_SECONDS,
             registry=self.registry,
         )
-        Gauge("weighbridge_build_info", "The version that runs.", ["version"], registry=self.registry).labels(version).set(1)
+        Gauge("weighbridge_build_info", "The version that runs.", ["version"], registry=self.registry).labels(
+            version
+        ).set(1)
 
     def finished(self, project: str, operation: str, model: str, status: int, seconds: float) -> None:
         """One request was answered. The children are kept: `labels()` costs more than the counting."""
@@ -79,9 +83,7 @@ class Metrics:
         children[0].inc()
         children[1].observe(seconds)
 
-    def weighed(
-        self, project: str, model: str, quantities: dict[str, int], images: int, cost: int | None
-    ) -> None:
+    def weighed(self, project: str, model: str, quantities: dict[str, int], images: int, cost: int | None) -> None:
         """One call was written down: its quantities (`input_text`, `output_image` …), pictures and nano-dollars."""
         key = project, model = self.project(project), self.model(model)
         for name, quantity in quantities.items():
@@ -127,4 +129,3 @@ class Metrics:
 
     def _histogram(self, name: str, help_text: str, *labels: str) -> Histogram:
         return Histogram(f"weighbridge_{name}", help_text, labels, buckets=SECONDS, registry=self.registry)
-

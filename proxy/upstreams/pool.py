@@ -26,7 +26,9 @@ class Upstream:
     def __repr__(self) -> str:
         return f"<Upstream {self.name} {self._transport!r}>"
 
-    async def send(self, call: Call, headers: Headers, body: bytes | bytearray | AsyncIterator[bytes], length: int) -> Response:
+    async def send(
+        self, call: Call, headers: Headers, body: bytes | bytearray | AsyncIterator[bytes], length: int
+    ) -> Response:
         """Sends the call up and waits for the response's head. `headers` are those that cross from the client.
 
         Raises UpstreamFailed.

@@ -34,4 +34,4 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
     path.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=4m,uid={os.getuid()}", "tmpfs", path], check=True)
     yield SmallDisk(path)
-    subprocess.run(["umount", path], check=True)
+    subprocess.run(["umount", "--lazy", path], check=True)  # even where a failed test left a file open

@@ -21,7 +21,14 @@ AT = 1_795_219_200_000_000  # 2026-11-21
 def record(model: str = "gemini-3.1-flash-image", **fields: Any) -> UsageRecord:
     names = {"key_id": "k", "key_name": "n", "upstream": "google", "project": "alice", "period": "2026-11-21"}
     return UsageRecord(
-        record_id="r", request_id="q", started_at=AT, model=model, model_asked=model, operation="generateContent", **names, **fields
+        record_id="r",
+        request_id="q",
+        started_at=AT,
+        model=model,
+        model_asked=model,
+        operation="generateContent",
+        **names,
+        **fields,
     )
 
 
@@ -68,7 +75,9 @@ def test_pictures_without_details_are_billed_as_pictures_even_where_the_version_
 
 def test_what_was_served_decides_the_price_and_not_what_was_asked() -> None:
     row = record("gemini-3.7-flash")
-    charge.charge_reading(row, reading({"promptTokenCount": 10, "totalTokenCount": 10}, model_version="gemini-3.8-flash"), None, BOOK)
+    charge.charge_reading(
+        row, reading({"promptTokenCount": 10, "totalTokenCount": 10}, model_version="gemini-3.8-flash"), None, BOOK
+    )
     assert row.priced_as == "gemini-3.8-flash"
 
 
@@ -80,7 +89,9 @@ def test_the_usage_is_kept_as_it_was_received() -> None:
 
 def test_without_usage_the_estimate_stands_and_says_that_it_is_one() -> None:
     row = record()
-    facts = BodyFacts(image_size="1K", candidates=1, max_output_tokens=None, inline_pictures=0, text_bytes=40, grounding=False)
+    facts = BodyFacts(
+        image_size="1K", candidates=1, max_output_tokens=None, inline_pictures=0, text_bytes=40, grounding=False
+    )
     charge.charge_estimate(row, facts, BOOK)
     before = row.cost_usd
     assert before is not None

@@ -156,7 +156,15 @@ def test_the_ballast_takes_real_space_and_only_where_there_is_more_than_it_needs
     small_disk.fill()
     assert not file.restore_ballast()
 
+    assert not file.has_ballast
+
     small_disk.free()
+    room = os.statvfs(small_disk.path)
+    with (small_disk.path / "all but the ballast").open("wb") as other:
+        other.write(bytes((room.f_bavail - 257) * room.f_frsize))
+    assert not file.restore_ballast()
+
+    (small_disk.path / "all but the ballast").unlink()
     before = os.statvfs(small_disk.path).f_bfree
     assert file.restore_ballast()
     assert before - os.statvfs(small_disk.path).f_bfree >= (1 << 20) // 4096

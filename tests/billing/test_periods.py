@@ -29,8 +29,13 @@ def test_the_day_on_which_the_clock_is_put_back_has_25_hours() -> None:
     assert days.name(start + 25 * 3_600_000_000) == "2026-11-02"
 
 
-@given(st.lists(st.integers(0, 4_000_000_000), min_size=1, max_size=20), st.sampled_from(["UTC", "Asia/Kathmandu", "America/Los_Angeles"]))
+@given(
+    st.lists(st.integers(0, 4_000_000_000), min_size=1, max_size=20),
+    st.sampled_from(["UTC", "Asia/Kathmandu", "America/Los_Angeles"]),
+)
 def test_names_depend_on_the_time_alone_whatever_was_asked_before(seconds: list[int], zone: str) -> None:
     days = Days(zone)
     for at in seconds:
-        assert days.name(at * 1_000_000) == str((datetime(1970, 1, 1, tzinfo=ZoneInfo("UTC")) + timedelta(seconds=at)).astimezone(ZoneInfo(zone)).date())
+        assert days.name(at * 1_000_000) == str(
+            (datetime(1970, 1, 1, tzinfo=ZoneInfo("UTC")) + timedelta(seconds=at)).astimezone(ZoneInfo(zone)).date()
+        )

@@ -67,7 +67,9 @@ class Hostile:
     def name(self) -> str:
         """A name of a tenant's choice, with an escape here and there."""
         plain = self._random.choice(NAMES)
-        return self._random.choice((plain, plain, plain, f'x"{plain}', f"\\{plain}", f"{plain}\\", f'"{plain}"', self.text()))
+        return self._random.choice(
+            (plain, plain, plain, f'x"{plain}', f"\\{plain}", f"{plain}\\", f'"{plain}"', self.text())
+        )
 
     def arguments(self, depth: int = 0) -> Any:
         """What a function call may hold."""
@@ -81,7 +83,11 @@ class Hostile:
             for _ in range(self._random.choice((2, 9, 60))):
                 value = [value] if self._random.random() < 0.5 else Members([(self.name(), value)])
             return value
-        return self.text() if kind < 7 else self._random.choice((None, True, 0, -1.5e9, "image/png", "STOP", [], {}, [[]], [{}]))
+        return (
+            self.text()
+            if kind < 7
+            else self._random.choice((None, True, 0, -1.5e9, "image/png", "STOP", [], {}, [[]], [{}]))
+        )
 
     def usage(self) -> Any:
         if self._random.random() < 0.3:
@@ -99,7 +105,9 @@ class Hostile:
             return Members([(kind, Members([("name", "f"), ("args", self.arguments())]))])
         if kind == "text":
             return Members([(kind, self.text()), ("thoughtSignature", self._random.choice(("", "QUJD" * 30)))])
-        mime = self._random.choice(("image/png", "image/png", Raw('"image\\/jpeg"'), "audio/wav", "x-image/png", 'a "image/'))
+        mime = self._random.choice(
+            ("image/png", "image/png", Raw('"image\\/jpeg"'), "audio/wav", "x-image/png", 'a "image/')
+        )
         data = self._random.choice(("", "QUJD" * 40, "/9j/" * 300))
         return Members([(kind, self._shuffled([("mimeType", mime), ("data", data)]))])
 
@@ -108,7 +116,10 @@ class Hostile:
         many = []
         for index in self._some(2):
             parts = [self.part() for _ in self._some(3)] if self._random.random() < 0.9 else None
-            members: list[tuple[str, Any]] = [("content", Members([("parts", parts), ("role", "model")])), ("index", index)]
+            members: list[tuple[str, Any]] = [
+                ("content", Members([("parts", parts), ("role", "model")])),
+                ("index", index),
+            ]
             if index < reasons:
                 members.append(("finishReason", self._random.choice(("STOP", "SAFETY", "MAX_TOKENS"))))
             if self._tools:
@@ -125,7 +136,9 @@ class Hostile:
         if self._random.random() < 0.8:
             members.append(("candidates", self.candidates()))
         elif self._random.random() < 0.8:
-            members.append(("promptFeedback", {"blockReason": choose(("SAFETY", "OTHER")), "safetyRatings": [{"x": {}}]}))
+            members.append(
+                ("promptFeedback", {"blockReason": choose(("SAFETY", "OTHER")), "safetyRatings": [{"x": {}}]})
+            )
         members += [("usageMetadata", self.usage()) for _ in self._some(3)]
         members += [("modelVersion", choose(("gemini-a", "gemini-é"))) for _ in self._some(2)]
         members += [("responseId", choose(("a", "b\\", 'c"', "/" * 40))) for _ in self._some(1)]

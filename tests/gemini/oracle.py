@@ -113,7 +113,9 @@ def document(text: bytes, cut: int, window: int, grounding: bool, reading: Readi
     images = [(value, begun) for value in said if (begun := _image(value))]
     if whole or not fits:
         reading.images += sum((value.end if grounding else begun) <= cut for value, begun in images)
-    searches = [v for v in said if _matches(v.path, ("candidates", None, "groundingMetadata", "webSearchQueries", None))]
+    searches = [
+        v for v in said if _matches(v.path, ("candidates", None, "groundingMetadata", "webSearchQueries", None))
+    ]
     if whole or not fits:
         reading.searches = max(reading.searches, sum(value.start < cut for value in searches))
     return whole and (fits or cut == len(text))
@@ -129,7 +131,9 @@ def _image(value: Value) -> int:
 
 def _matches(path: Path, pattern: tuple[str | int | None, ...]) -> bool:
     """None stands for any index."""
-    return len(path) == len(pattern) and all(p == q or (q is None and isinstance(p, int)) for p, q in zip(path, pattern, strict=True))
+    return len(path) == len(pattern) and all(
+        p == q or (q is None and isinstance(p, int)) for p, q in zip(path, pattern, strict=True)
+    )
 
 
 def _at(seen: list[Value], *pattern: str | int | None) -> list[bytes]:

@@ -59,9 +59,9 @@ documents = st.recursive(
     max_leaves=12,
 )
 bodies = st.builds(
-    lambda parts, ascii_, indent, tail: (json.dumps({"contents": parts}, ensure_ascii=ascii_, indent=indent) + tail).encode(
-        "utf-8", "replace"
-    ),
+    lambda parts, ascii_, indent, tail: (
+        json.dumps({"contents": parts}, ensure_ascii=ascii_, indent=indent) + tail
+    ).encode("utf-8", "replace"),
     documents,
     st.booleans(),
     st.sampled_from([None, 1]),
@@ -157,7 +157,11 @@ def test_what_goes_up_is_what_came(
     upstream.answer = says(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
     fields = [(b"Host", b"gateway.example"), *kept, *dropped, (b"Content-Type", b"application/json")]
     request = framed(
-        f"POST {MODEL}{verb} HTTP/1.1".encode(), [*fields, (b"X-Goog-Api-Key", key), (b"Connection", b"close")], body, sizes, chunked
+        f"POST {MODEL}{verb} HTTP/1.1".encode(),
+        [*fields, (b"X-Goog-Api-Key", key), (b"Connection", b"close")],
+        body,
+        sizes,
+        chunked,
     )
     answer, _ = call(stand.base_url, request)
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""However a call ends, the client sees the truth and the ledger says it: the upstream's errors, its breaking off, the client's leaving."""
+"""However a call ends, the client sees the truth, and the ledger says it."""
 
 from __future__ import annotations
 
@@ -40,18 +40,27 @@ def record_of(stand: Weighbridge, request_id: str | None = None, *, project: str
     raise AssertionError(f"no record of {project}; the log says:\n{stand.log()}")
 
 
-def leave(base_url: str, key: str, path: str, content: dict[str, Any], *, upstream: str = "", after: bytes = b"") -> None:
+def leave(
+    base_url: str, key: str, path: str, content: dict[str, Any], *, upstream: str = "", after: bytes = b""
+) -> None:
     """Sends a whole request, waits until the `upstream` has it and `after` has come, and closes the connection."""
     where, data = urlsplit(base_url), json.dumps(content).encode()
     prompt = base64.b64encode(data).decode()
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nX-Goog-Api-Key: {key}\r\nContent-Length: {len(data)}\r\n\r\n".encode()
     with socket.create_connection((where.hostname or "", where.port or 0)) as connection:
         connection.sendall(head + data)
-        while upstream and prompt not in str(httpx2.get(f"{upstream}/emulator/requests", params={"limit": 10_000}).json()):
+        while upstream and prompt not in str(
+            httpx2.get(f"{upstream}/emulator/requests", params={"limit": 10_000}).json()
+        ):
             time.sleep(0.01)
         came = b""
         while after not in came:
             came += connection.recv(4096)
+
+
+def read_to_the_end(connection: socket.socket) -> None:
+    while connection.recv(65536):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -112,12 +121,11 @@ def test_an_upstream_that_breaks_off_is_seen_to_break_off(stand: Weighbridge, pa
 def test_an_http_1_0_client_sees_a_reset_and_no_end(stand: Weighbridge) -> None:
     where, key = urlsplit(stand.base_url), stand.key("old")
     data = json.dumps(body("x [[chunks=5]] [[break-after=300]]")).encode()
-    head = f"POST {TEXT}streamGenerateContent?alt=sse HTTP/1.0\r\nX-Goog-Api-Key: {key}\r\nContent-Length: {len(data)}\r\n\r\n"
+    fields = f"X-Goog-Api-Key: {key}\r\nContent-Length: {len(data)}\r\n\r\n"
     with socket.create_connection((where.hostname or "", where.port or 0)) as connection:
-        connection.sendall(head.encode() + data)
+        connection.sendall(f"POST {TEXT}streamGenerateContent?alt=sse HTTP/1.0\r\n{fields}".encode() + data)
         with pytest.raises(ConnectionResetError):
-            while connection.recv(65536):
-                pass
+            read_to_the_end(connection)
 
 
 def test_an_upstream_that_is_not_there_costs_nothing_and_leaves_no_record(tmp_path: Path) -> None:
@@ -151,7 +159,9 @@ def test_an_upstream_that_is_too_slow_is_told_from_one_that_is_not_there(tmp_pat
 
 
 def test_a_redirect_is_never_passed_on(tmp_path: Path) -> None:
-    moved = says(b"HTTP/1.1 307 Moved\r\nLocation: https://elsewhere.example/?key=emulator-key\r\nContent-Length: 0\r\n\r\n")
+    moved = says(
+        b"HTTP/1.1 307 Moved\r\nLocation: https://elsewhere.example/?key=emulator-key\r\nContent-Length: 0\r\n\r\n"
+    )
     with scripted(moved) as upstream, weighbridge(tmp_path, upstream.base_url) as stand:
         answer = httpx2.post(stand.base_url + PICTURE, json=body("a cat"), headers={"x-goog-api-key": stand.key()})
         assert answer.status_code == 502

@@ -16,7 +16,7 @@ from tests.stand import Weighbridge
 CALLS = 1000
 AT_ONCE = 24
 
-# USD per million tokens, as typed from Google's price list for 2026-11-21: text in, cached text in, text out, image out.
+# USD per million tokens, typed from Google's price list for 2026-11-21: text in, cached text in, text out, image out.
 RATES = {
     "gemini-nano-banana-2.1": ("1.50", "1.50", "7.50", "30"),
     "gemini-3.1-flash-image": ("0.50", "0.50", "3", "60"),

@@ -26,7 +26,10 @@ def peak(stand: Weighbridge) -> int:
 def picture(size: int, framing: bytes) -> bytes:
     data = base64.b64encode(bytes(range(256)) * (size * 3 // 4 // 256))
     usage = b'"usageMetadata":{"promptTokenCount":9,"totalTokenCount":1129,"candidatesTokenCount":1120}'
-    body = b'{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":"%b"}}]}}],%b}' % (data, usage)
+    body = b'{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":"%b"}}]}}],%b}' % (
+        data,
+        usage,
+    )
     if framing == b"sse":
         body = b"data: " + body + b"\r\n\r\n"
     elif framing == b"array":
@@ -50,7 +53,9 @@ def test_pictures_of_20_mb_pass_without_growing_the_process_by_more_than_its_win
 
         def one(_: int) -> bool:
             url = stand.base_url + MODEL + verb
-            with httpx2.stream("POST", url, content=b"{}", headers=headers | {"x-goog-api-key": key}, timeout=60) as answer:
+            with httpx2.stream(
+                "POST", url, content=b"{}", headers=headers | {"x-goog-api-key": key}, timeout=60
+            ) as answer:
                 return sum(len(piece) for piece in answer.iter_raw()) == len(body)
 
         with ThreadPoolExecutor(4) as callers:

@@ -1,7 +1,8 @@
-"""Bad input: a clear answer in the shape that the caller's SDK understands, nothing sent upstream, nothing on the bill."""
+"""Bad input: a clear answer in the shape that the caller's SDK understands; nothing goes up, nothing is billed."""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import socket
@@ -144,7 +145,9 @@ def test_a_body_that_google_might_read_otherwise_is_refused(
         "http://127.0.0.1/v1beta/files/abc",
     ],
 )
-def test_a_file_that_may_be_somebody_elses_is_refused_however_it_is_spelt(stand: Weighbridge, name: str, uri: str) -> None:
+def test_a_file_that_may_be_somebody_elses_is_refused_however_it_is_spelt(
+    stand: Weighbridge, name: str, uri: str
+) -> None:
     content = b'{"contents":[{"parts":[{"fileData":{"%b":"%b"}}]}]}' % (name.encode(), uri.encode())
     refused(post(stand, content=content), 403, "RESOURCE_NOT_OWNED")
 
@@ -167,18 +170,23 @@ def test_a_batch_may_not_name_another_model_than_its_path(stand: Weighbridge) ->
         (b"POST %b HTTP/1.1\r\nHost: x\r\n" % PATH.encode() + b"X-Many: 1\r\n" * 10_000 + b"\r\n", 431),
         (b"POST /v1beta/\x01 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd" % PATH.encode(), 400),
-        (b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % PATH.encode(), 400),
-        (b"POST %b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n" % PATH.encode(), 400),
+        (
+            b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            % PATH.encode(),
+            400,
+        ),
+        (
+            b"POST %b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n" % PATH.encode(),
+            400,
+        ),
         (b"POST /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 20_000), 414),
     ],
 )
 def test_what_is_no_http_is_answered_in_googles_shape(stand: Weighbridge, raw: bytes, status: int) -> None:
     where = urlsplit(stand.base_url)
     with socket.create_connection((where.hostname or "", where.port or 0), 20) as connection:
-        try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the answer may come before all is sent
             connection.sendall(raw)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the answer came before all was sent
         came = b""
         while b"}\n" not in came and (piece := connection.recv(65536)):
             came += piece
@@ -191,7 +199,9 @@ def test_a_body_that_stops_half_way_sends_nothing_up(stand: Weighbridge) -> None
     where = urlsplit(stand.base_url)
     with socket.create_connection((where.hostname or "", where.port or 0)) as connection:
         key = stand.key()
-        connection.sendall(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-Goog-Api-Key: {key}\r\nContent-Length: 100\r\n\r\n{{".encode())
+        connection.sendall(
+            f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-Goog-Api-Key: {key}\r\nContent-Length: 100\r\n\r\n{{".encode()
+        )
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(65536) == b""
 

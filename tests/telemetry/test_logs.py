@@ -20,12 +20,16 @@ SECRETS = [
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-@pytest.mark.parametrize("around", ["{}", "key {} refused", "x={}&y", "'{}'", "Bearer {}", "https://h/p?key={}&alt=sse"])
+@pytest.mark.parametrize(
+    "around", ["{}", "key {} refused", "x={}&y", "'{}'", "Bearer {}", "https://h/p?key={}&alt=sse"]
+)
 def test_every_shape_of_secret_is_taken_out(secret: str, around: str) -> None:
     assert secret not in logs.redact(around.format(secret))
 
 
-@pytest.mark.parametrize("text", ["/v1beta/models/gemini-3-pro-image:generateContent", "AIza", "wb_", "a key was refused"])
+@pytest.mark.parametrize(
+    "text", ["/v1beta/models/gemini-3-pro-image:generateContent", "AIza", "wb_", "a key was refused"]
+)
 def test_what_is_no_secret_stays(text: str) -> None:
     assert logs.redact(text) == text
 

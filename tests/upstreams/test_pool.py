@@ -34,7 +34,8 @@ async def sent(base_url: str, auth: str = "x-goog-api-key", method: str = "POST"
 
 
 @pytest.mark.parametrize(
-    ("auth", "header"), [("x-goog-api-key", (b"x-goog-api-key", KEY.encode())), ("bearer", (b"authorization", b"Bearer " + KEY.encode()))]
+    ("auth", "header"),
+    [("x-goog-api-key", (b"x-goog-api-key", KEY.encode())), ("bearer", (b"authorization", b"Bearer " + KEY.encode()))],
 )
 async def test_the_operators_credential_goes_up_once(auth: str, header: tuple[bytes, bytes]) -> None:
     request = await sent("https://example.com", auth)
@@ -45,7 +46,11 @@ async def test_the_operators_credential_goes_up_once(auth: str, header: tuple[by
 @pytest.mark.parametrize(
     ("base_url", "host", "target"),
     [
-        ("https://generativelanguage.googleapis.com", b"generativelanguage.googleapis.com", b"/v1/models/m:generateContent"),
+        (
+            "https://generativelanguage.googleapis.com",
+            b"generativelanguage.googleapis.com",
+            b"/v1/models/m:generateContent",
+        ),
         ("http://127.0.0.1:8099", b"127.0.0.1:8099", b"/v1/models/m:generateContent"),
         ("https://example.com/gemini/", b"example.com", b"/gemini/v1/models/m:generateContent"),
     ],

@@ -1,0 +1,119 @@
+"""The meter: identity passes straight through, compressed bodies are inflated within bounds, and nothing makes it raise."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import tracemalloc
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.gateway.meter import GRACE, Meter
+
+USAGE = {"promptTokenCount": 3, "totalTokenCount": 10}
+
+
+def body(text: str = "hello") -> bytes:
+    answer = {"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": "STOP"}], "usageMetadata": USAGE}
+    return json.dumps(answer).encode()
+
+
+def bare(data: bytes) -> bytes:
+    deflater = zlib.compressobj(wbits=-15)
+    return deflater.compress(data) + deflater.flush()
+
+
+def metered(encoding: bytes | None, data: bytes, size: int = 10_000, complete: bool = True) -> tuple[Meter, object]:
+    meter = Meter("single", encoding)
+    for start in range(0, len(data), size):
+        meter.feed(data[start : start + size])
+    return meter, meter.finish(complete)
+
+
+PLAIN = metered(None, body())[1]
+
+
+@pytest.mark.parametrize("encoding", [None, b"", b"identity", b" Identity "])
+def test_identity_goes_straight_to_the_scanner(encoding: bytes | None) -> None:
+    meter, reading = metered(encoding, body())
+    assert reading == PLAIN
+    assert meter.seen == len(body())
+    assert reading.usage == json.dumps(USAGE).encode()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize(
+    ("encoding", "compress"),
+    [(b"gzip", gzip.compress), (b"X-Gzip", gzip.compress), (b"deflate", zlib.compress), (b"deflate", bare)],
+)
+def test_a_compressed_response_yields_what_a_plain_one_does(encoding: bytes, compress: object, size: int) -> None:
+    data = compress(body())  # type: ignore[operator]
+    meter, reading = metered(encoding, data, size)
+    assert reading == PLAIN
+    assert meter.seen == len(data)
+
+
+def test_a_large_compressed_image_is_followed_to_its_end() -> None:
+    noise = random.Random(1).randbytes(600_000).hex()
+    answer = body(noise)
+    _, reading = metered(b"gzip", gzip.compress(answer), 65_536)
+    assert reading == PLAIN
+
+
+def test_text_that_compresses_well_is_no_bomb() -> None:
+    """Output that zlib still holds when its input is used up is fetched, too."""
+    words = " ".join(str(number) for number in range(400_000))
+    _, reading = metered(b"gzip", gzip.compress(body(words), 9), 65_536)
+    assert reading == PLAIN
+    _, reading = metered(b"gzip", gzip.compress(body("x" * (GRACE - 1000)), 9), 65_536)
+    assert reading == PLAIN
+
+
+@pytest.mark.parametrize("encoding", [b"br", b"zstd", b"gzip, gzip", b"compress"])
+def test_an_unknown_coding_is_said_to_be_unreadable(encoding: bytes) -> None:
+    meter, reading = metered(encoding, body())
+    assert reading.unreadable  # type: ignore[attr-defined]
+    assert not reading.complete  # type: ignore[attr-defined]
+    assert reading.usage is None  # type: ignore[attr-defined]
+    assert reading.unseen  # type: ignore[attr-defined]
+    assert meter.seen == len(body())
+
+
+def test_a_compressed_stream_cut_short_is_not_complete_whatever_its_framing_says() -> None:
+    _, reading = metered(b"gzip", gzip.compress(body("x" * 1000))[:-9])
+    assert not reading.complete  # type: ignore[attr-defined]
+
+
+def test_what_follows_the_compressed_stream_is_not_read() -> None:
+    _, reading = metered(b"gzip", gzip.compress(body()) + gzip.compress(b"more"))
+    assert reading.unreadable  # type: ignore[attr-defined]
+    assert not reading.complete  # type: ignore[attr-defined]
+
+
+def test_a_bomb_is_neither_held_nor_followed() -> None:
+    """200 MB of zeros in 200 KB: given up on after a few MiB, of which two windows and two steps are held at most."""
+    deflater = zlib.compressobj(9, wbits=31)
+    bomb = b"".join(deflater.compress(bytes(1 << 20)) for _ in range(200)) + deflater.flush()
+    meter = Meter("single", b"gzip")
+    tracemalloc.start()
+    try:
+        for start in range(0, len(bomb), 65_536):
+            meter.feed(bomb[start : start + 65_536])
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert meter.finish(True).unreadable
+    assert meter.seen == len(bomb)
+    assert held < 2 << 20
+
+
+@given(st.sampled_from([b"gzip", b"deflate", b"identity"]), st.sampled_from(["single", "sse", "array"]), st.data())
+def test_no_bytes_at_all_make_it_raise(encoding: bytes, framing: str, data: st.DataObject) -> None:
+    meter = Meter(framing, encoding)
+    for chunk in data.draw(st.lists(st.binary(max_size=40), max_size=5)):
+        meter.feed(chunk)
+    assert meter.finish(True).usage is None
