@@ -59,6 +59,7 @@ class App:
                 metrics=metrics,
                 refuse_unpriced=settings.gateway.unpriced_models == "refuse",
                 now=unix_us,
+                monotonic=time.monotonic,
                 new_id=self.new_id,
             ),
             metrics=metrics,
@@ -66,7 +67,7 @@ class App:
             monotonic=time.monotonic,
             drain_after_disconnect_s=settings.gateway.drain_after_disconnect_s,
         )
-        metrics.watch("in_flight_requests", "Requests being served now.", lambda: self.in_flight)
+        metrics.in_flight.set_function(lambda: self.in_flight)
         self.gateway = Gateway(self._relay, ready=self.is_ready, cors_origins=settings.gateway.cors_origins)
         self.control = control_app(metrics=metrics, ready=self.is_ready)
 

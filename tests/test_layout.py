@@ -17,6 +17,13 @@ WITHOUT_TWIN = {
     "app.py": "puts the parts together; tests/journeys use it whole",
     "serve.py": "processes and signals; tests/journeys send them to a real process",
     "errors.py": "names and exceptions without behaviour",
+    "billing/ledger_errors.py": "exceptions without behaviour",
+    "cli/serve.py": "tests/journeys run it as users do",
+    "cli/snippets.py": "tests/journeys/test_snippets.py runs each",
+    "gateway/client.py": "one side of a call; tests/journeys make calls, whole and broken off",
+    "gateway/relay.py": "one call; tests/journeys make it over real sockets",
+    "gateway/upstream_errors.py": "one end of a call; tests/journeys/test_endings.py has them all",
+    "gateway/weighing.py": "the ledger's side of a call; tests/journeys hold it against the emulator's account",
     "upstreams/transport.py": "an interface; its adapters are tested",
 }
 """Modules under proxy/ that no single test file is about, and why. `__init__.py` and migrations need no reason."""

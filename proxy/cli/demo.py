@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from proxy import serve as process
 from proxy.billing import reports
+from proxy.billing.prices import divide_half_even
 from proxy.billing.records import UsageRecord, to_usd
 from proxy.cli import image, options, output, snippets
 from proxy.config.load import GOOGLE_KEYS
@@ -82,7 +83,7 @@ async def _show(doors: process.Doors, settings: Settings, upstream: Upstream, ke
 def bill(record: UsageRecord) -> None:
     """One call's lines: quantity x rate, and the sum as the ledger has it."""
     rows = [
-        (name, f"{quantity:,}", f"${to_usd(rate)}", f"${quantity * rate / 1e15:.6f}")
+        (name, f"{quantity:,}", f"${to_usd(rate)}", f"${to_usd(divide_half_even(quantity * rate))}")
         for name, (quantity, rate) in (record.rates or {}).items()
     ]
     total = "no price" if record.cost_usd is None else f"${to_usd(record.cost_usd)}"

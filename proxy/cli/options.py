@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -67,8 +68,13 @@ def database(config: Path | None) -> Database:
 
 
 def command() -> str:
-    """How this program was started, for what it tells people to type next."""
-    return "python -m proxy" if Path(sys.argv[0]).name == "__main__.py" else "weighbridge"
+    """What to type to start this program again: for a line that is meant to be pasted."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        return "python -m proxy"
+    if shutil.which("weighbridge"):
+        return "weighbridge"
+    return os.path.relpath(started) if started.is_relative_to(Path.cwd()) else str(started)
 
 
 def now() -> int:

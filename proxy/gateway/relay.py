@@ -165,9 +165,10 @@ class Relay:
         await client.end(held)
 
     def _tell(self, client: Client, refusal: Refusal) -> None:
-        self._metrics.refusals.labels(self._metrics.project(client.project), refusal.reason.word).inc()
+        if not client.started:
+            self._metrics.refusals.labels(self._metrics.project(client.project), refusal.reason.word).inc()
         log.info(
-            "refused",
+            "broken_off" if client.started else "refused",
             reason=refusal.reason.word,
             why=refusal.message,
             request_id=client.request_id,

@@ -38,6 +38,7 @@ class Weigher:
         metrics: Metrics,
         refuse_unpriced: bool,
         now: Callable[[], int],
+        monotonic: Callable[[], float],
         new_id: Callable[[], str],
     ) -> None:
         self.ledger = ledger
@@ -47,6 +48,7 @@ class Weigher:
         self.metrics = metrics
         self.refuse_unpriced = refuse_unpriced
         self.now = now
+        self.monotonic = monotonic
         self.new_id = new_id
 
     def weigh(self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, request_bytes: int) -> Weighing:
@@ -133,7 +135,7 @@ class Weighing:
             record.estimated = True
         record.outcome = outcome
         record.finished_at = weigher.now()
-        record.duration_ms = (record.finished_at - record.started_at) // 1000
+        record.duration_ms = int((weigher.monotonic() - self._client.began) * 1000)
         await weigher.ledger.write(record)
         weigher.ledger.close_lease(record.record_id)
         weigher.metrics.weighed(record.project, record.model, quantities, record.images, record.cost_usd)

@@ -25,7 +25,6 @@ _RETRYABLE = frozenset(
         Reason.LEDGER_UNAVAILABLE,
         Reason.STORE_UNAVAILABLE,
         Reason.DRAINING,
-        Reason.NO_UPSTREAM,
         Reason.UPSTREAM_UNREACHABLE,
     }
 )

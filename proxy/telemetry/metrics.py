@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
@@ -14,6 +14,9 @@ SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 300)
 """Buckets to 300 s: a 4K picture takes minutes."""
 COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
 NANO = 1_000_000_000
+
+
+disable_created_metrics()  # else each counter and histogram brings a second series that says when it began
 
 
 class Metrics:
@@ -36,6 +39,8 @@ class Metrics:
         self.first_byte = self._histogram(
             "first_byte_seconds", "From the request's head to the first byte of the upstream's response.", "operation"
         )
+        self.in_flight = Gauge("weighbridge_in_flight_requests", "Requests being served now.", registry=self.registry)
+        """Read when scraped: the app sets its function."""
         self.tokens = self._counter(
             "tokens", "Tokens that upstreams reported.", "project", "model", "direction", "modality"
         )
@@ -116,10 +121,6 @@ class Metrics:
 
     def model(self, name: str) -> str:
         return name if name in self._models or not name else "other"
-
-    def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        """A gauge that is read when scraped."""
-        Gauge(f"weighbridge_{name}", help_text, registry=self.registry).set_function(value)
 
     def exposition(self) -> bytes:
         return generate_latest(self.registry)

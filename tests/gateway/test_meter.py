@@ -1,4 +1,4 @@
-"""The meter: identity passes straight through, compressed bodies are inflated within bounds, and nothing makes it raise."""
+"""The meter: identity goes straight through, compressed bodies are inflated within bounds, nothing makes it raise."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import json
 import random
 import tracemalloc
 import zlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.gateway.meter import GRACE, Meter
+from proxy.gemini.reading import Reading
 
 USAGE = {"promptTokenCount": 3, "totalTokenCount": 10}
 
@@ -27,7 +29,7 @@ def bare(data: bytes) -> bytes:
     return deflater.compress(data) + deflater.flush()
 
 
-def metered(encoding: bytes | None, data: bytes, size: int = 10_000, complete: bool = True) -> tuple[Meter, object]:
+def metered(encoding: bytes | None, data: bytes, size: int = 10_000, complete: bool = True) -> tuple[Meter, Reading]:
     meter = Meter("single", encoding)
     for start in range(0, len(data), size):
         meter.feed(data[start : start + size])
@@ -42,7 +44,7 @@ def test_identity_goes_straight_to_the_scanner(encoding: bytes | None) -> None:
     meter, reading = metered(encoding, body())
     assert reading == PLAIN
     assert meter.seen == len(body())
-    assert reading.usage == json.dumps(USAGE).encode()  # type: ignore[attr-defined]
+    assert reading.usage == json.dumps(USAGE).encode()
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
@@ -50,8 +52,10 @@ def test_identity_goes_straight_to_the_scanner(encoding: bytes | None) -> None:
     ("encoding", "compress"),
     [(b"gzip", gzip.compress), (b"X-Gzip", gzip.compress), (b"deflate", zlib.compress), (b"deflate", bare)],
 )
-def test_a_compressed_response_yields_what_a_plain_one_does(encoding: bytes, compress: object, size: int) -> None:
-    data = compress(body())  # type: ignore[operator]
+def test_a_compressed_response_yields_what_a_plain_one_does(
+    encoding: bytes, compress: Callable[[bytes], bytes], size: int
+) -> None:
+    data = compress(body())
     meter, reading = metered(encoding, data, size)
     assert reading == PLAIN
     assert meter.seen == len(data)
@@ -76,22 +80,22 @@ def test_text_that_compresses_well_is_no_bomb() -> None:
 @pytest.mark.parametrize("encoding", [b"br", b"zstd", b"gzip, gzip", b"compress"])
 def test_an_unknown_coding_is_said_to_be_unreadable(encoding: bytes) -> None:
     meter, reading = metered(encoding, body())
-    assert reading.unreadable  # type: ignore[attr-defined]
-    assert not reading.complete  # type: ignore[attr-defined]
-    assert reading.usage is None  # type: ignore[attr-defined]
-    assert reading.unseen  # type: ignore[attr-defined]
+    assert reading.unreadable
+    assert not reading.complete
+    assert reading.usage is None
+    assert reading.unseen
     assert meter.seen == len(body())
 
 
 def test_a_compressed_stream_cut_short_is_not_complete_whatever_its_framing_says() -> None:
     _, reading = metered(b"gzip", gzip.compress(body("x" * 1000))[:-9])
-    assert not reading.complete  # type: ignore[attr-defined]
+    assert not reading.complete
 
 
 def test_what_follows_the_compressed_stream_is_not_read() -> None:
     _, reading = metered(b"gzip", gzip.compress(body()) + gzip.compress(b"more"))
-    assert reading.unreadable  # type: ignore[attr-defined]
-    assert not reading.complete  # type: ignore[attr-defined]
+    assert reading.unreadable
+    assert not reading.complete
 
 
 def test_a_bomb_is_neither_held_nor_followed() -> None:

@@ -74,13 +74,13 @@ async def test_pipelined_requests_are_answered_one_after_the_other_in_their_orde
     app = Held()
     async with door(app) as gateway:
         connection = await gateway.connect()
-        asked = [b"GET /%d HTTP/1.1\r\nhost: x\r\n" % n for n in range(4)]
+        asked = [b"GET /r%d HTTP/1.1\r\nhost: x\r\n" % n for n in range(4)]
         connection.writer.write(b"\r\n".join(asked) + b"connection: close\r\n\r\n")
         await app.arrival.wait()
-        assert app.started == [b"/0"]
+        assert app.started == [b"/r0"]
         app.go.set()
         rest = await connection.rest()
-    assert app.started == [b"/0", b"/1", b"/2", b"/3"]
+    assert app.started == [b"/r0", b"/r1", b"/r2", b"/r3"]
     assert [rest.index(body) for body in app.started] == sorted(rest.index(body) for body in app.started)
 
 

@@ -1,4 +1,4 @@
-"""What a scanner must say of a response, worked out slowly and plainly: a tokenizer that steps byte by byte, and no state."""
+"""What a scanner must say of a response, worked out slowly and plainly by a tokenizer that steps byte by byte."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Path = tuple[str | int, ...]
 
 
 class Value(NamedTuple):
-    """One value of a document: where it stands in the tree, and its bytes in the text. `begin` is where its name begins."""
+    """One value of a document: where it stands in the tree and in the text. `begin` is where its name begins."""
 
     path: Path
     begin: int
@@ -23,7 +23,7 @@ class Value(NamedTuple):
 
 
 def values(text: bytes, at: int = 0) -> tuple[list[Value], int]:
-    """Every value of the JSON value at `at`, outer ones after inner ones, and the index past it. IndexError if it is cut off."""
+    """Every value within the one at `at`, outer ones after inner ones, and the index past it."""
     out: list[Value] = []
     at = _blank(text, at)
     return out, _value(text, at, at, (), out)
@@ -103,12 +103,14 @@ def document(text: bytes, cut: int, window: int, grounding: bool, reading: Readi
     reading.unseen |= not (fits and whole)
     if usages:
         reading.usage, reading.unseen = usages[-1], False
-    reading.model_version = ([*_texts(seen, "modelVersion")] or [reading.model_version])[-1]
-    reading.response_id = ([*_texts(seen, "responseId")] or [reading.response_id])[-1]
+    for reading.model_version in _texts(seen, "modelVersion"):
+        pass
+    for reading.response_id in _texts(seen, "responseId"):
+        pass
     walked = [value for value in said if value.end <= cut] if grounding and not fits else seen
     reasons = [*_texts(walked, "candidates", 0, "finishReason"), *_texts(seen, "candidates", None, "finishReason")]
     reasons += _texts(seen, "promptFeedback", "blockReason") if _at(seen, "promptFeedback") else []
-    reading.finish_reason = (reasons or [reading.finish_reason])[0]
+    reading.finish_reason = reasons[0] if reasons else reading.finish_reason
     reading.errored |= any(raw != b"null" for raw in _at(seen, "error"))
     images = [(value, begun) for value in said if (begun := _image(value))]
     if whole or not fits:
@@ -123,7 +125,7 @@ def document(text: bytes, cut: int, window: int, grounding: bool, reading: Readi
 
 def _image(value: Value) -> int:
     """Where it is plain that the value is an image's MIME type: past the slash. 0 if it is none."""
-    part: Path = ("candidates", None, "content", "parts", None)
+    part = ("candidates", None, "content", "parts", None)
     kind = re.match(rb'"image\\?/', value.raw)
     named = any(_matches(value.path, (*part, name, "mimeType")) for name in ("inlineData", "fileData"))
     return value.start + kind.end() if kind and named else 0

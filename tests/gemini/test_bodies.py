@@ -128,6 +128,13 @@ def test_inline_data_hides_nothing(hides: bytes) -> None:
         facts(hides)
 
 
+@pytest.mark.parametrize("end", [b"\\", b"\\\\", b"\\/\\", b"\\n", b"\\u0041", "\u00e9".encode()])
+def test_only_what_surely_ends_at_the_next_quote_is_stepped_over(end: bytes) -> None:
+    body = b'{"data":"' + PICTURE.encode() + end + b'", "b": 1}'
+    assert bodies._without_base64(body) == body
+    assert bodies._without_base64(body.replace(end, b"")) == b'{"data":"", "b": 1}'
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -58,7 +58,6 @@ def test_retry_info_stands_where_retrying_helps_and_nowhere_else() -> None:
         Reason.LEDGER_UNAVAILABLE,
         Reason.STORE_UNAVAILABLE,
         Reason.DRAINING,
-        Reason.NO_UPSTREAM,
         Reason.UPSTREAM_UNREACHABLE,
     }
 

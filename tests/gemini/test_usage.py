@@ -26,7 +26,12 @@ def listed(**tokens: int) -> list[dict[str, Any]]:
 
 def test_what_the_details_of_an_image_leave_out_is_output_text() -> None:
     """As gemini-3.1-flash-image answered: candidates exceed the one IMAGE entry, thoughts come on top."""
-    usage = {"promptTokenCount": 2076, "candidatesTokenCount": 1332, "thoughtsTokenCount": 137, "totalTokenCount": 3545}
+    usage: dict[str, Any] = {
+        "promptTokenCount": 2076,
+        "candidatesTokenCount": 1332,
+        "thoughtsTokenCount": 137,
+        "totalTokenCount": 3545,
+    }
     usage["candidatesTokensDetails"] = listed(image=1120)
     assert weigh(usage, images=1, image_model=True, each=1120) == {
         "input_text": 2076,
@@ -36,7 +41,12 @@ def test_what_the_details_of_an_image_leave_out_is_output_text() -> None:
 
 
 def test_a_refusal_that_mirrors_thoughts_into_candidates_is_billed_once() -> None:
-    usage = {"promptTokenCount": 100, "candidatesTokenCount": 200, "thoughtsTokenCount": 200, "totalTokenCount": 300}
+    usage: dict[str, Any] = {
+        "promptTokenCount": 100,
+        "candidatesTokenCount": 200,
+        "thoughtsTokenCount": 200,
+        "totalTokenCount": 300,
+    }
     assert weigh(usage, image_model=True, each=1120) == {"input_text": 100, "output_text": 200}
 
 
@@ -63,7 +73,7 @@ def test_details_go_before_the_table_and_other_models_have_no_table() -> None:
 
 
 def test_the_input_is_split_by_modality_and_its_unlabelled_rest_is_text() -> None:
-    usage = {"promptTokenCount": 100, "totalTokenCount": 100}
+    usage: dict[str, Any] = {"promptTokenCount": 100, "totalTokenCount": 100}
     usage["promptTokensDetails"] = listed(image=20, audio=10, video=5, document=3, text=50, hologram=7)
     expected = {"input_image": 20, "input_audio": 10, "input_video": 5, "input_document": 3, "input_text": 62}
     assert weigh(usage) == expected
@@ -79,24 +89,37 @@ def test_details_that_claim_too_much_are_clamped_image_first() -> None:
 
 
 def test_cached_tokens_come_out_of_the_input_of_their_modality() -> None:
-    usage = {"promptTokenCount": 100, "totalTokenCount": 100, "promptTokensDetails": listed(text=40, image=60)}
+    usage: dict[str, Any] = {
+        "promptTokenCount": 100,
+        "totalTokenCount": 100,
+        "promptTokensDetails": listed(text=40, image=60),
+    }
     usage |= {"cachedContentTokenCount": 50, "cacheTokensDetails": listed(text=10, image=40)}
     assert weigh(usage) == {"input_text": 30, "input_image": 20, "cached_text": 10, "cached_image": 40}
 
 
 def test_cached_tokens_without_details_are_text_as_far_as_there_is_text() -> None:
-    usage = {"promptTokenCount": 100, "totalTokenCount": 100, "promptTokensDetails": listed(text=40, image=60)}
+    usage: dict[str, Any] = {
+        "promptTokenCount": 100,
+        "totalTokenCount": 100,
+        "promptTokensDetails": listed(text=40, image=60),
+    }
     usage["cachedContentTokenCount"] = 50
     assert weigh(usage) == {"input_image": 50, "cached_text": 40, "cached_image": 10}
 
 
 def test_a_cached_modality_stands_even_where_the_prompt_bears_no_labels() -> None:
-    usage = {"promptTokenCount": 100, "totalTokenCount": 100, "cacheTokensDetails": listed(audio=30)}
+    usage: dict[str, Any] = {"promptTokenCount": 100, "totalTokenCount": 100, "cacheTokensDetails": listed(audio=30)}
     assert weigh(usage) == {"input_text": 70, "cached_audio": 30}
 
 
 def test_tool_use_is_input_and_no_output() -> None:
-    usage = {"promptTokenCount": 10, "toolUsePromptTokenCount": 30, "candidatesTokenCount": 5, "totalTokenCount": 45}
+    usage: dict[str, Any] = {
+        "promptTokenCount": 10,
+        "toolUsePromptTokenCount": 30,
+        "candidatesTokenCount": 5,
+        "totalTokenCount": 45,
+    }
     usage["toolUsePromptTokensDetails"] = listed(image=12)
     assert weigh(usage) == {"input_text": 28, "input_image": 12, "output_text": 5}
 
@@ -118,8 +141,8 @@ def test_a_total_below_the_prompt_takes_nothing_from_it() -> None:
 counts = st.integers(0, 5000)
 modalities = st.sampled_from(["TEXT", "IMAGE", "AUDIO", "VIDEO", "DOCUMENT", "MODALITY_UNSPECIFIED", "HOLOGRAM", ""])
 lists = st.lists(st.fixed_dictionaries({}, optional={"modality": modalities, "tokenCount": counts}), max_size=6)
-COUNTS = "prompt cachedContent candidates thoughts toolUsePrompt total".split()
-LISTS = "prompt cache candidates toolUsePrompt".split()
+COUNTS = ["prompt", "cachedContent", "candidates", "thoughts", "toolUsePrompt", "total"]
+LISTS = ["prompt", "cache", "candidates", "toolUsePrompt"]
 any_usage = st.fixed_dictionaries(
     {},
     optional={f"{name}TokenCount": counts for name in COUNTS} | {f"{name}TokensDetails": lists for name in LISTS},
