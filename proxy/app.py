@@ -10,7 +10,7 @@ from typing import Self
 import structlog
 
 from proxy import __version__
-from proxy.billing.ledger import Ledger, LedgerBroken
+from proxy.billing.ledger import Ledger, LedgerBroken, LedgerUnusable
 from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import id_maker
@@ -76,7 +76,7 @@ class App:
         """Opens database and ledger, and puts the parts together.
 
         `ledger_broke` is called once, on the loop, when the ledger file fails: it must end the process. Raises
-        StoreError, LedgerLocked, LedgerUnusable, OSError, ValueError, each with a sentence for the operator.
+        StoreError, LedgerLocked, LedgerUnusable, ValueError, each with a sentence for the operator.
         """
         data_dir = settings.storage.data_dir
         database = open_database(data_dir)
@@ -85,7 +85,13 @@ class App:
             log.critical("ledger_broken", why=str(broken))
             ledger_broke()
 
-        ledger = Ledger.open(data_dir, now_us=unix_us, on_broken=on_broken)
+        try:
+            ledger = Ledger.open(data_dir, now_us=unix_us, on_broken=on_broken)
+        except OSError as error:
+            raise LedgerUnusable(
+                f"{error.filename or data_dir} can't be used: {error.strerror}. "
+                "storage.data_dir names the folder: look at who owns it, and at its disk."
+            ) from error
         try:
             return cls(settings, database, ledger)
         except BaseException:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
+import math
 import os
 import signal
 import socket
@@ -16,6 +18,7 @@ import uvicorn
 import uvloop
 
 from proxy.app import App
+from proxy.config.load import ConfigError
 from proxy.config.schema import Server, Settings
 from proxy.gateway.server import GatewayProtocol, gateway_protocol
 
@@ -45,9 +48,11 @@ def bind(host: str, port: int) -> socket.socket:
         bound.listen(2048)
     except OSError as error:
         bound.close()
+        held = error.errno == errno.EADDRINUSE
         raise PortTaken(
-            f"Can't listen on {host}:{port}: {os.strerror(error.errno or 0)}. "
-            "Stop what holds it, or choose another with server.port and server.admin_port."
+            f"Can't listen on {host}:{port}: {error.strerror}. "
+            + ("Stop what holds it, or choose another port: " if held else "Choose another address: ")
+            + "server.host and server.port, server.admin_host and server.admin_port."
         ) from error
     bound.setblocking(False)
     return bound
@@ -87,7 +92,7 @@ class Door(uvicorn.Server):
             await asyncio.wait(rest, timeout=INTERRUPT_DRAIN_S)
 
     def close(self, drain_s: float) -> None:
-        self.config.timeout_graceful_shutdown = int(drain_s)
+        self.config.timeout_graceful_shutdown = math.ceil(drain_s)
         self.should_exit = True
 
     def break_off(self) -> None:
@@ -108,6 +113,7 @@ class Doors:
         self.base_url = _url("https" if tls else "http", gateway)
         self.admin_url = _url("http", control)
         self.gateway = Door(app.gateway, gateway, http=gateway_protocol(app.new_id), **tls)
+        _load_certificate(self.gateway)
         self.control = Door(app.control, control, http="httptools")
         self._settings = settings
         self._draining: asyncio.Task[None] | None = None
@@ -117,6 +123,11 @@ class Doors:
         await self.gateway.open_until_told()
         self.control.close(INTERRUPT_DRAIN_S)
         await control
+
+    @property
+    def closing(self) -> bool:
+        """No new call is let in any more."""
+        return self.gateway.should_exit
 
     def terminate(self) -> None:
         """SIGTERM: not ready, but accepting until load balancers have seen it; then the calls in flight finish."""
@@ -131,7 +142,7 @@ class Doors:
 
     def interrupt(self) -> None:
         """SIGINT: closes at once and waits a few seconds; a second one doesn't wait."""
-        if self.gateway.should_exit:
+        if self.closing:
             self.gateway.force_exit = True
         else:
             self.app.ready = False
@@ -196,6 +207,19 @@ def run(settings: Settings, *, opened: Callable[[Doors], object] = lambda _: Non
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         runner.run(serve(settings, gateway, control, opened))
+
+
+def _load_certificate(door: Door) -> None:
+    """Before anything is served, so that a certificate which can't be used is told. Raises ConfigError."""
+    try:
+        door.config.load()
+    except OSError as error:  # ssl.SSLError is one
+        why = getattr(error, "reason", None) or error.strerror
+        sentence = (
+            f"server.tls_cert, server.tls_key: {door.config.ssl_certfile} and {door.config.ssl_keyfile} can't be used: "
+            f"{why}. They are to be PEM files: the certificate with its chain, and the key that belongs to it"
+        )
+        raise ConfigError([sentence]) from error
 
 
 def _url(scheme: str, bound: socket.socket) -> str:

@@ -57,10 +57,14 @@ async def _demo(out: Path, once: bool) -> None:
             settings = _settings(upstream)
             key = _key(open_database(settings.storage.data_dir))
             async with process.open_doors(settings, gateway, control) as doors:
-                await _show(doors, settings, upstream, key, out)
+                try:
+                    await _show(doors, settings, upstream, key, out)
+                except options.CommandError:
+                    if not doors.closing:  # else it was Ctrl-C that broke off the call
+                        raise
                 if once:
                     doors.interrupt()
-                else:
+                elif not doors.closing:
                     output.line("\nServing until Ctrl-C.")
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+import structlog
+
 from proxy.billing import charge
 from proxy.billing.ledger import Ledger
 from proxy.billing.periods import Days
@@ -21,6 +23,8 @@ from proxy.gemini.calls import Call
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keys import Tenant
 from proxy.upstreams.transport import Response
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("weighbridge")
 
 SERVICE_TIER = b"x-gemini-service-tier"
 
@@ -111,7 +115,8 @@ class Weighing:
                 encoding = value
         self._record.http_status = response.status
         self._record.first_byte_ms = int(first_byte_s * 1000)
-        self._meter = Meter(self._call.framing, encoding, grounding=self._facts.grounding)
+        several = self._facts.grounding or self._facts.candidates > 1
+        self._meter = Meter(self._call.framing, encoding, grounding=several)
         return self._meter
 
     async def settle(self, outcome: Outcome, *, complete: bool = True) -> None:
@@ -125,20 +130,30 @@ class Weighing:
             charge.charge_nothing(record)
         elif self._meter is not None:
             reading = self._meter.finish(complete)
+            quantities = charge.charge_reading(record, reading, self._facts.image_size, weigher.book)
+            record.response_bytes = self._meter.seen
             if reading.errored:
                 outcome = Outcome.TRUNCATED
-            quantities = charge.charge_reading(record, reading, self._facts.image_size, weigher.book)
-            if not quantities and self._call.operation.usage and outcome is Outcome.OK:
-                weigher.metrics.usage_missing.labels(record.operation).inc()
-            record.response_bytes = self._meter.seen
+            elif complete and (reading.usage is None or reading.unseen):
+                self._tell_missing()
         if outcome is Outcome.TRUNCATED:
             record.estimated = True
         record.outcome = outcome
         record.finished_at = weigher.now()
         record.duration_ms = int((weigher.monotonic() - self._client.began) * 1000)
-        await weigher.ledger.write(record)
+        try:
+            await weigher.ledger.write(record)
+        except asyncio.CancelledError:  # the record is written all the same, before its lease goes
+            weigher.ledger.close_lease(record.record_id)
+            raise
         weigher.ledger.close_lease(record.record_id)
         weigher.metrics.weighed(record.project, record.model, quantities, record.images, record.cost_usd)
+
+    def _tell_missing(self) -> None:
+        """A whole response without a usage that could be found: somebody should look at why."""
+        record = self._record
+        self._weigher.metrics.usage_missing.labels(record.operation).inc()
+        log.warning("usage_missing", request_id=record.request_id, operation=record.operation, model=record.model)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

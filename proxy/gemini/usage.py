@@ -153,7 +153,7 @@ def _split(tokens: int, entries: Details | None) -> dict[str, int]:
     if not entries:
         return {"text": tokens}
     claims = _claims(entries)
-    shares = {}
+    shares: dict[str, int] = {}
     for modality in _LABELLED:
         if modality in claims:
             shares[modality] = min(claims[modality], tokens)

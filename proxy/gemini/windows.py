@@ -55,11 +55,18 @@ class Document:
         if self._counter is not None:
             self._pass(self._counter, piece)
             return
-        self._head.append(piece)
         if self._length > self._window:
-            self._counter = Walker() if self._grounding else _ImageCounter()
-            for kept in self._head:
-                self._pass(self._counter, kept)
+            self._outgrow(piece)
+        else:
+            self._head.append(piece)
+
+    def _outgrow(self, piece: bytes) -> None:
+        """Closes the head, and has a counter look at what came before it was known to be needed."""
+        begun = b"".join(self._head)
+        self._head = [begun, piece[: self._window - len(begun)]]
+        self._counter = Walker() if self._grounding else _ImageCounter()
+        self._pass(self._counter, begun)
+        self._pass(self._counter, piece)
 
     def _pass(self, counter: Walker | _ImageCounter, piece: bytes) -> None:
         counter.feed(piece)
@@ -79,7 +86,7 @@ class Document:
         """
         head = b"".join(self._head)
         if self._counter is not None:
-            return self._finish_long(head[: self._window], self._counter, reading, complete)
+            return self._finish_long(head, self._counter, reading, complete)
         usage = read_whole(head, reading)
         if usage is not None:
             if usage and not usage.startswith(b"{") and head.count(b'"usageMetadata"') > 1:
@@ -91,7 +98,8 @@ class Document:
         return whole
 
     def _finish_long(self, head: bytes, counter: Walker | _ImageCounter, reading: Reading, complete: bool) -> bool:
-        tail = b"".join(self._tail)[-self._window :]
+        self._tail[0] = self._tail[0][max(0, self._tail_length - self._window) :]
+        tail = b"".join(self._tail)
         whole = complete and head.lstrip(_WHITE)[:1] == b"{" and tail.rstrip(_WHITE)[-1:] == b"}"
         found = look_forward(head)
         if whole:

@@ -145,10 +145,6 @@ class Connection(asyncio.BufferedProtocol):
         if self.open:
             self._transport.resume_reading()
 
-    def unsent(self) -> int:
-        """Bytes that were written and that the kernel has not taken."""
-        return self._transport.get_write_buffer_size()
-
     def abort(self) -> None:
         self.open = False
         self._transport.abort()

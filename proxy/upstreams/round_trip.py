@@ -46,7 +46,6 @@ class RoundTrip:
         "_release",
         "_seconds",
         "_timeouts",
-        "_unsent",
         "_waiter",
         "headers",
         "status",
@@ -90,7 +89,8 @@ class RoundTrip:
             self._connection.write(head.wire + body if body else head.wire)
             self._handed_over = True
         else:
-            await self._send_slices(head, memoryview(body))
+            self._connection.write(head.wire)
+            self._handed_over = await self._hand_over(body)
         await self._drain()
         while not incoming.status:
             if self._failure:
@@ -130,15 +130,6 @@ class RoundTrip:
         self._wake()
         self._release(connection, reusable)
 
-    async def _send_slices(self, head: RequestHead, body: memoryview) -> None:
-        self._connection.write(head.wire)
-        for start in range(0, len(body), SLICE):
-            await self._drain()
-            if self._settled():
-                return
-            self._connection.write(body[start : start + SLICE])
-        self._handed_over = True
-
     async def _send_stream(self, head: RequestHead, body: AsyncIterator[bytes]) -> None:
         # A task of its own, so that an early response needn't wait for a piece that doesn't come.
         pump = self._pump = self._loop.create_task(self._send_pieces(head, body))
@@ -160,20 +151,27 @@ class RoundTrip:
             left -= len(piece)
             if left < 0:
                 break
-            await self._drain()
-            self._connection.write(piece)
+            await self._hand_over(piece)
         if left:
             raise ValueError(f"The body is not as long as its content-length, {head.content_length} bytes.")
         self._handed_over = True
+
+    async def _hand_over(self, data: bytes | bytearray) -> bool:
+        """Writes slice by slice, as the kernel takes them; False where that has no purpose any more."""
+        view = memoryview(data)
+        for start in range(0, len(view), SLICE):
+            await self._drain()
+            if self._settled():
+                return False
+            self._connection.write(view[start : start + SLICE])
+        return True
 
     def _settled(self) -> bool:
         """The response has begun, or there will be none: sending has no purpose any more."""
         return self._incoming.status != 0 or self._failure is not None
 
     async def _drain(self) -> None:
-        connection = self._connection
-        while not connection.drained and not self._settled():
-            self._unsent = connection.unsent()
+        while not self._connection.drained and not self._settled():
             await self._wait(_Phase.WRITE, self._timeouts.write)
 
     async def _wait(self, phase: _Phase, seconds: float) -> None:
@@ -224,12 +222,7 @@ class RoundTrip:
         self._wake()
 
     def overdue(self) -> None:
-        unsent = self._connection.unsent()
-        if self._phase is _Phase.WRITE and unsent < self._unsent:
-            self._unsent = unsent
-            self._connection.expect(self._seconds)
-        else:
-            self._fail(Reason.UPSTREAM_TIMEOUT, f"The upstream {self._phase.value.format(self._seconds)}.")
+        self._fail(Reason.UPSTREAM_TIMEOUT, f"The upstream {self._phase.value.format(self._seconds)}.")
 
     def _broke_off(self, error: Exception | None) -> None:
         where = "in the middle of its response" if self._incoming.status else "without an answer"

@@ -17,7 +17,7 @@ class Timeouts(NamedTuple):
     connect: float = 10.0
     """Resolving the name, connecting, and the TLS handshake, together."""
     write: float = 60.0
-    """Without the upstream taking any more of the request."""
+    """Until the upstream has taken the next 128 KB of the request, or what is left of it."""
     first_byte: float = 1200.0
     """From the request's last byte to the response's head. Google takes up to 10 minutes, for streams 20."""
     idle: float = 1200.0

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
+import anyio
 import pytest
 
 from proxy.billing import reports
@@ -64,10 +65,13 @@ async def test_a_closed_lease_goes_with_a_later_commit(tmp_path: Path) -> None:
         assert leased(tmp_path) == ["b"]
 
 
-async def test_a_dropped_lease_leaves_no_record(tmp_path: Path) -> None:
+async def test_a_dropped_lease_goes_at_once_and_leaves_no_record(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         await ledger.open_lease(lease("a"))
         ledger.drop_lease("a")
+        with anyio.fail_after(10):
+            while leased(tmp_path):
+                await anyio.sleep(0.005)
     async with opened(tmp_path) as ledger:
         assert ledger.unsettled == 0
     assert recorded(tmp_path) == []
@@ -157,6 +161,10 @@ async def test_a_lease_that_cannot_be_read_is_not_passed_over(tmp_path: Path) ->
     with pytest.raises(LedgerUnusable, match="lease a in"):
         Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=pytest.fail)
     assert leased(tmp_path) == ["a"]
+    with closing(sqlite3.connect(tmp_path / "ledger" / "0.db")) as connection, connection:
+        connection.execute("DELETE FROM leases")
+    async with opened(tmp_path) as ledger:
+        assert ledger.available
 
 
 KILLED = """

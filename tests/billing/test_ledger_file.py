@@ -118,6 +118,8 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_as_it_is(tmp_path: Path) -
     with pytest.raises(LedgerUnusable, match="NOTADB"):
         opened(tmp_path)
     assert path.read_bytes() == b"not a database, " * 1000
+    path.unlink()
+    opened(tmp_path).close()  # the lock was let go
 
 
 def test_a_file_that_another_process_writes_is_refused_without_a_loss_of_ballast(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 from proxy.billing.ledger_errors import LedgerLocked, LedgerUnusable
 from proxy.billing.ledger_slot import make_folder, refuse_network_file_system, take_lock
 
-MOUNTS = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+MOUNTS = r"""41 40 8:2 / /srv/team\040share/disk rw - xfs /dev/sdb1 rw
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 40 22 0:40 / /srv/team\040share rw,relatime shared:9 - nfs4 files:/export rw
-41 40 8:2 / /srv/team\040share/disk rw - xfs /dev/sdb1 rw
 42 22 0:42 / /mnt/keys rw - fuse.sshfs me@host: rw
 """
 

@@ -45,13 +45,13 @@ async def until(ledger: Ledger, available: bool) -> None:
             await anyio.sleep(0.005)
 
 
-async def refused(ledger: Ledger) -> ProxyRefused:
-    """Opens leases until one is refused: which."""
+async def refused(ledger: Ledger) -> tuple[int, ProxyRefused]:
+    """Opens leases until one is refused: how many weren't, and the refusal."""
     for number in range(10_000):
         try:
             await ledger.open_lease(lease(f"filling-{number}"))
         except ProxyRefused as refusal:
-            return refusal
+            return number, refusal
     raise AssertionError("a full disk took 10,000 leases")
 
 
@@ -62,7 +62,8 @@ async def test_on_a_full_disk_calls_in_flight_are_recorded_and_new_ones_refused_
         await ledger.open_lease(lease("in-flight"))
         small_disk.fill()
 
-        assert (await refused(ledger)).reason is Reason.LEDGER_UNAVAILABLE
+        taken, refusal = await refused(ledger)
+        assert refusal.reason is Reason.LEDGER_UNAVAILABLE
         assert not ledger.available
         with pytest.raises(ProxyRefused, match=r"disk is full.*Free space"):
             await ledger.open_lease(lease("late"))
@@ -73,7 +74,8 @@ async def test_on_a_full_disk_calls_in_flight_are_recorded_and_new_ones_refused_
         small_disk.free()
         await until(ledger, available=True)
         await ledger.open_lease(lease("afterwards"))
-        ledger.drop_lease("afterwards")
+    async with opened(small_disk.path) as ledger:
+        assert ledger.unsettled == taken + 1  # the refused leases left nothing behind
 
 
 async def test_a_record_waits_where_even_the_ballast_was_not_enough(small_disk: SmallDisk) -> None:

@@ -97,7 +97,7 @@ async def test_a_report_runs_from_since_to_before_until_by_hours(tmp_path: Path)
 
 
 async def test_a_report_over_years_adds_its_pages_up(tmp_path: Path) -> None:
-    files = await written(tmp_path, *(sample(f"{month}", started_at=NOON + month * 720 * HOUR) for month in range(40)))
+    files = await written(tmp_path, *(sample(f"{page}", started_at=NOON + page * 743 * HOUR) for page in range(40)))
 
     [row] = reports.report(files, ["project"])
     assert row.calls == 40

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.gateway.meter import GRACE, Meter
+from proxy.gateway.meter import STEP, Meter
 from proxy.gemini.reading import Reading
 
 USAGE = {"promptTokenCount": 3, "totalTokenCount": 10}
@@ -69,11 +69,17 @@ def test_a_large_compressed_image_is_followed_to_its_end() -> None:
 
 
 def test_text_that_compresses_well_is_no_bomb() -> None:
-    """Output that zlib still holds when its input is used up is fetched, too."""
     words = " ".join(str(number) for number in range(400_000))
     _, reading = metered(b"gzip", gzip.compress(body(words), 9), 65_536)
     assert reading == PLAIN
-    _, reading = metered(b"gzip", gzip.compress(body("x" * (GRACE - 1000)), 9), 65_536)
+
+
+@pytest.mark.parametrize("over", range(1, 258, 16))
+def test_what_zlib_still_holds_when_its_input_is_used_up_is_fetched(over: int) -> None:
+    """A last match across the end of a step, in few enough bits that zlib has read past them."""
+    deflater = zlib.compressobj(1, wbits=-15, strategy=zlib.Z_FIXED, memLevel=9)
+    answer = body("x" * (STEP - 2000)).ljust(STEP + over)
+    _, reading = metered(b"deflate", deflater.compress(answer) + deflater.flush(), STEP)
     assert reading == PLAIN
 
 

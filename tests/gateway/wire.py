@@ -120,7 +120,8 @@ async def door(
     server = await loop.create_server(lambda: make(config=config, server_state=state, app_state={}), sock=listener)
     clients: list[Connection] = []
     try:
-        yield Door(listener.getsockname()[1], state, clients)
+        async with asyncio.timeout(20):  # a test that waits in vain fails
+            yield Door(listener.getsockname()[1], state, clients)
     finally:
         server.close()
         for client in clients:

@@ -58,11 +58,12 @@ def walked(value: object, size: int = 10_000) -> Walker:
     return walker
 
 
-LIE = {
+LIE: dict[str, object] = {
     "candidates": [{"finishReason": "LIE", "groundingMetadata": {"webSearchQueries": ["lie"]}}],
     "finishReason": "LIE",
+    "content": {"parts": [{"inlineData": {"mimeType": "image/png"}}]},
+    "webSearchQueries": ["lie"],
 }
-LIE |= {"content": {"parts": [{"inlineData": {"mimeType": "image/png"}}]}, "webSearchQueries": ["lie"]}
 
 
 @pytest.mark.parametrize("size", [1, 3, 50, 10_000])

@@ -80,6 +80,18 @@ def test_no_image_is_missed_or_counted_twice_however_it_is_cut(size: int, ground
     assert read(text, window=48, size=size, grounding=grounding).images == 15
 
 
+def test_an_image_across_two_blocks_of_the_search_is_counted() -> None:
+    for gap in range(4060, 4120):
+        text = b'{"x":"%b","mimeType":"image/png"}' % (b"x" * gap)
+        assert read(text, window=48).images == 1
+
+
+@pytest.mark.parametrize("backslashes", range(1, 6, 2))
+def test_a_name_that_ends_like_a_mime_type_is_none(backslashes: int) -> None:
+    name = b"x" * 60 + b"\\" * backslashes + b'"mimeType'
+    assert read(b'{"%b":"image/png"}' % name, window=48).images == 0
+
+
 @pytest.mark.parametrize("size", [1, 7, 4096])
 def test_images_in_texts_are_not_counted(size: int) -> None:
     quoted = b'{\\"inlineData\\":{\\"mimeType\\":\\"image/png\\"}}'

@@ -6,10 +6,12 @@ import asyncio
 import gc
 import socket
 import threading
+import time
 import weakref
 
 import pytest
 
+from proxy.upstreams.connection import RECEIVE_BUFFER, Connection
 from proxy.upstreams.http11 import Http11Transport
 from proxy.upstreams.transport import Request
 from tests.upstreams.origin import BOTH_LOOPS, OK, Peer, Security, post, read_all, serving
@@ -124,10 +126,20 @@ async def test_an_end_that_the_loop_has_not_seen_yet_is_seen_before_anything_is_
         assert "1 idle" in repr(transport)
         assert await read_all(await transport.send(post(b"second"))) == b"ok"
     finally:
+        end.set()
         await transport.aclose()
+        socket.create_connection(listener.getsockname()).close()  # if the second call didn't come
         thread.join()
         listener.close()
     assert [request.rpartition(b"\r\n")[2] for request in received] == [b"first", b"second"]
+
+
+async def test_a_connection_idle_for_too_long_is_not_used_though_the_loop_was_late_to_drop_it() -> None:
+    async with serving(keep_answering) as origin, origin.transport(idle_seconds=0.02) as transport:
+        await read_all(await transport.send(post()))
+        time.sleep(0.05)  # the loop stands still
+        assert (await transport.send(post())).status == 200
+        assert origin.accepted == 2
 
 
 async def test_an_idle_connection_is_dropped_when_its_time_is_over(security: Security | None) -> None:
@@ -161,6 +173,7 @@ async def test_a_peer_that_half_closes_after_its_response_gets_no_other_call(sec
             while "1 busy" in repr(transport):
                 await asyncio.sleep(0)
             response.close()
+            assert "0 idle" in repr(transport)
         assert origin.accepted == 2
 
 
@@ -176,3 +189,34 @@ async def test_a_closed_transport_is_held_by_nothing(security: Security | None) 
         await asyncio.sleep(0)
         gc.collect()
         assert left() is None
+
+
+async def test_it_is_drained_only_while_the_kernel_has_taken_everything(security: Security | None) -> None:
+    """However little is left behind: what was sent, and whether the connection may be used again, hangs on it."""
+    size = 1000
+
+    async def script(peer: Peer) -> None:
+        peer.writer.transport.pause_reading()
+        await start_reading.wait()
+        peer.writer.transport.resume_reading()
+        await peer.gone()
+
+    start_reading = asyncio.Event()
+    async with serving(script, security) as origin:
+        loop = asyncio.get_running_loop()
+        lost = loop.create_future()
+        transport, connection = await loop.create_connection(
+            lambda: Connection(loop, memoryview(bytearray(RECEIVE_BUFFER)), lost.set_result),
+            "localhost",
+            int(origin.url.rpartition(":")[2]),
+            ssl=security.client if security else None,
+        )
+        while connection.drained:
+            connection.write(bytes(size))
+        assert 0 < transport.get_write_buffer_size() < 2 * size
+        start_reading.set()
+        while not connection.drained:
+            await asyncio.sleep(0)
+        assert transport.get_write_buffer_size() == 0
+        connection.abort()
+        assert await lost is connection

@@ -117,10 +117,11 @@ async def test_no_more_idle_connections_are_kept_than_allowed(security: Security
 async def test_a_refused_connection_is_unreachable_with_nothing_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    transport = Http11Transport(f"http://127.0.0.1:{port}")
-    with pytest.raises(UpstreamFailed, match=r"connection refused \(connect\)") as caught:
-        await transport.send(post())
-    assert (caught.value.reason, caught.value.sent) == (Reason.UPSTREAM_UNREACHABLE, Sent.NOTHING)
+    transport = Http11Transport(f"http://127.0.0.1:{port}", max_connections=1, timeouts=SHORT)
+    for _ in range(2):
+        with pytest.raises(UpstreamFailed, match=r"connection refused \(connect\)") as caught:
+            await transport.send(post())
+        assert (caught.value.reason, caught.value.sent) == (Reason.UPSTREAM_UNREACHABLE, Sent.NOTHING)
     await transport.aclose()
 
 

@@ -1,0 +1,172 @@
+"""`weighbridge demo` as somebody who has just installed it runs it: in an empty folder, on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+from PIL import Image
+
+from proxy.cli.image import DEFAULT_MODEL
+from proxy.cli.snippets import snippets
+from tests.journeys.watching import TEXT, body, refuses, until
+
+ROOT = Path(__file__).parents[2]
+DEMO = [sys.executable, "-m", "proxy", "demo", "-o", "picture.jpg"]
+ENVIRON = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+
+
+def usage(folder: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "proxy", "usage", *arguments]
+    environ = ENVIRON | {"WEIGHBRIDGE_STORAGE__DATA_DIR": "weighbridge-data/demo"}
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=True).stdout
+
+
+def told(printed: str, what: str) -> str:
+    """What stands behind `what` in what the demo printed."""
+    found = re.search(rf"{what}:? +(\S+)", printed)
+    assert found is not None, printed
+    return found[1]
+
+
+def test_once_makes_a_picture_and_its_bill_without_any_network(tmp_path: Path) -> None:
+    """Run where there is no network but a loopback: on the usual ports, for nobody has them there."""
+    alone = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    done = subprocess.run([*alone, *DEMO, "--once"], cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    with Image.open(tmp_path / "picture.jpg") as picture:
+        picture.load()
+        assert f"picture.jpg: {picture.format}, {picture.width} x {picture.height}" in done.stdout
+    (record,) = [json.loads(line) for line in usage(tmp_path, "export").splitlines()]
+    assert told(done.stdout, rf"\n{DEFAULT_MODEL}") == f"${record['cost_usd']}"
+    assert json.loads(usage(tmp_path, "report", "--json"))["total"]["cost_usd"] == record["cost_usd"]
+    for name, (tokens, _) in record["rates"].items():
+        assert told(done.stdout, name) == f"{tokens:,}"
+    assert told(done.stdout, "Base URL") == "http://127.0.0.1:8080"
+    assert told(done.stdout, "Metrics") == "http://127.0.0.1:8081/metrics"
+    for text in snippets("http://127.0.0.1:8080", told(done.stdout, "Key"), DEFAULT_MODEL).values():
+        assert text in done.stdout
+
+
+def test_the_command_that_it_prints_prints_its_bill(tmp_path: Path) -> None:
+    done = subprocess.run([*DEMO, "--once"], cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
+    line = done.stdout.partition("The bill: ")[2].replace("python", sys.executable, 1)
+    bill = subprocess.run(["sh", "-c", line], cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
+    assert (bill.returncode, bill.stderr) == (0, "")
+    assert told(done.stdout, rf"\n{DEFAULT_MODEL}").removeprefix("$") in bill.stdout
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A demo with the usual ports taken, in a process group of its own, as a shell starts it."""
+    with ExitStack() as stack:
+        for port in (8080, 8081):
+            with suppress(OSError):  # then somebody else has it
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        demo = stack.enter_context(
+            subprocess.Popen(
+                DEMO,
+                cwd=folder,
+                env=ENVIRON,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        )
+        try:
+            yield demo
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(demo.pid, signal.SIGKILL)
+
+
+def read_until(demo: subprocess.Popen[str], what: str) -> str:
+    """What it prints, up to the line that holds `what`."""
+    assert demo.stdout is not None
+    printed = ""
+    while what not in printed:
+        line = demo.stdout.readline()
+        assert line, printed
+        printed += line
+    return printed
+
+
+def ctrl_c(demo: subprocess.Popen[str]) -> None:
+    os.killpg(demo.pid, signal.SIGINT)
+
+
+def assert_gone(demo: subprocess.Popen[str], code: int = 0) -> None:
+    """It ended by itself, said nothing more, and left no process."""
+    assert demo.stderr is not None
+    assert demo.wait(30) == code
+    assert demo.stderr.read() == ""
+    with pytest.raises(ProcessLookupError):
+        os.killpg(demo.pid, 0)
+
+
+def test_with_the_usual_ports_taken_it_serves_on_free_ones_until_ctrl_c(tmp_path: Path) -> None:
+    with serving(tmp_path) as demo:
+        printed = read_until(demo, "Serving until Ctrl-C")
+        base_url, metrics = told(printed, "Base URL"), told(printed, "Metrics")
+        assert not {base_url, metrics} & {"http://127.0.0.1:8080", "http://127.0.0.1:8081/metrics"}
+        headers = {"x-goog-api-key": told(printed, "Key")}
+        answer = httpx2.post(f"{base_url}{TEXT}generateContent", json=body("hi"), headers=headers)
+        assert answer.status_code == 200
+        assert "weighbridge_requests_total" in httpx2.get(metrics).text
+        ctrl_c(demo)
+        assert_gone(demo)
+        assert refuses(base_url)
+        assert refuses(metrics)
+
+
+@contextmanager
+def held_ledger(folder: Path) -> Iterator[None]:
+    """Nothing can be written to the demo's ledger for so long: calls wait."""
+    ledger = folder / "weighbridge-data/demo/ledger/0.db"
+    until(ledger.exists, "the ledger is there")
+    with closing(sqlite3.connect(ledger, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        yield
+        holder.execute("ROLLBACK")
+
+
+def test_ctrl_c_in_the_midst_of_the_call_lets_it_finish_and_ends(tmp_path: Path) -> None:
+    with serving(tmp_path) as demo:
+        read_until(demo, "Upstream: the emulator")
+        with held_ledger(tmp_path):
+            ctrl_c(demo)
+        printed = read_until(demo, "The bill")
+        assert_gone(demo)
+        assert "Serving" not in printed
+        assert refuses(told(printed, "Base URL"))
+    Image.open(tmp_path / "picture.jpg").close()
+
+
+def test_a_second_ctrl_c_breaks_the_call_off(tmp_path: Path) -> None:
+    with serving(tmp_path) as demo:
+        read_until(demo, "Upstream: the emulator")
+        with held_ledger(tmp_path):
+            ctrl_c(demo)
+            assert demo.stdout is not None
+            assert demo.stderr is not None
+            waiting = demo.stderr.readline()
+        assert "Cancel 1 running task(s)" in waiting
+        assert_gone(demo)
+
+
+def test_a_mistake_in_the_call_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "picture.jpg").mkdir()
+    done = subprocess.run([*DEMO, "--once"], cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: picture.jpg can't be written: Is a directory\n")
