@@ -14,6 +14,7 @@ from proxy.billing.ledger import Ledger, LedgerBroken, LedgerUnusable
 from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import id_maker
+from proxy.config.load import ConfigError
 from proxy.config.schema import Settings
 from proxy.config.schema import Upstream as UpstreamSettings
 from proxy.control.routes import control_app
@@ -38,14 +39,14 @@ def unix_us() -> int:
 class App:
     """A running Weighbridge, but for its listeners: what stands behind the two doors, and what they share."""
 
-    def __init__(self, settings: Settings, database: Database, ledger: Ledger) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, ledger: Ledger, book: PriceBook, metrics: Metrics
+    ) -> None:
         """Puts the parts together. Use `open`."""
         self.ready = False
         self.ledger = ledger
         self.new_id = id_maker(lambda: time.time_ns() // 1_000_000, secrets.token_bytes)
         self._keyring = Keyring(database, monotonic=time.monotonic)
-        book = PriceBook.load(settings.prices)
-        metrics = Metrics(__version__, book.models())
         self._upstream = _upstream(settings.upstreams[0], settings.gateway.first_byte_timeout_s)
         self._relay = Relay(
             keyring=self._keyring,
@@ -76,24 +77,29 @@ class App:
         """Opens database and ledger, and puts the parts together.
 
         `ledger_broke` is called once, on the loop, when the ledger file fails: it must end the process. Raises
-        StoreError, LedgerLocked, LedgerUnusable, ValueError, each with a sentence for the operator.
+        StoreError, LedgerLocked, LedgerUnusable, ConfigError, each with a sentence for the operator.
         """
         data_dir = settings.storage.data_dir
         database = open_database(data_dir)
+        try:
+            book = PriceBook.load(settings.prices)
+        except ValueError as error:
+            raise ConfigError([str(error)]) from error
+        metrics = Metrics(__version__, book.models())
 
         def on_broken(broken: LedgerBroken) -> None:
             log.critical("ledger_broken", why=str(broken))
             ledger_broke()
 
         try:
-            ledger = Ledger.open(data_dir, now_us=unix_us, on_broken=on_broken)
+            ledger = Ledger.open(data_dir, now_us=unix_us, on_broken=on_broken, on_commit=metrics.ledger_commit.observe)
         except OSError as error:
             raise LedgerUnusable(
                 f"{error.filename or data_dir} can't be used: {error.strerror}. "
                 "storage.data_dir names the folder: look at who owns it, and at its disk."
             ) from error
         try:
-            return cls(settings, database, ledger)
+            return cls(settings, database, ledger, book, metrics)
         except BaseException:
             await ledger.close()
             raise

@@ -38,6 +38,7 @@ class Ledger:
         self,
         file: LedgerFile,
         on_broken: Callable[[LedgerBroken], None],
+        on_commit: Callable[[float], None],
         *,
         available: bool,
         tick_s: float,
@@ -48,7 +49,7 @@ class Ledger:
         self._broken: LedgerBroken | None = None
         self._closing = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._writer = Writer(file, self._loop, self._end, available=available, tick_s=tick_s, patience_s=patience_s)
+        self._writer = Writer(file, self._loop, self._end, on_commit, available=available, tick_s=tick_s, patience_s=patience_s)
         self._inbox = self._writer.inbox
         self._wake = self._writer.wake
 
@@ -59,6 +60,7 @@ class Ledger:
         *,
         now_us: Callable[[], int],
         on_broken: Callable[[LedgerBroken], None],
+        on_commit: Callable[[float], None] = lambda _: None,
         random: Callable[[int], bytes] = os.urandom,
         ballast_bytes: int = 64 * MIB,
         tick_s: float = 1.0,
@@ -67,7 +69,8 @@ class Ledger:
         """Opens `data_dir`/ledger/0.db, closes out what a predecessor left open, and starts the writer.
 
         To be called with the loop running; it blocks for milliseconds. `now_us` is the clock, in Unix microseconds.
-        `on_broken` is called on the loop, once, when the file fails: break off all calls and end the process. `tick_s`:
+        `on_broken` is called on the loop, once, when the file fails: break off all calls and end the process. `on_commit`
+        is called in the writer's thread with the seconds that a commit took, its fsync included. `tick_s`:
         how soon a closed lease goes where no other commit takes it along, and how often a full disk is looked at again.
         `patience_s`: how long to wait for a file that another process has locked, or for a full disk, before the file
         counts as failed.
@@ -79,7 +82,7 @@ class Ledger:
             unsettled = with_all_room(file.path, lambda: close_out(file, now_us()))
             if not (available := file.restore_ballast()):
                 log.error("ledger_disk_full: %s: no room for the ballast, calls are refused until there is", file.path)
-            ledger = cls(file, on_broken, available=available, tick_s=tick_s, patience_s=patience_s)
+            ledger = cls(file, on_broken, on_commit, available=available, tick_s=tick_s, patience_s=patience_s)
         except BaseException:
             file.close()
             raise

@@ -61,6 +61,7 @@ class Writer(threading.Thread):
         file: LedgerFile,
         loop: asyncio.AbstractEventLoop,
         on_end: Callable[[LedgerBroken | None], None],
+        on_commit: Callable[[float], None],
         *,
         available: bool,
         tick_s: float,
@@ -75,6 +76,7 @@ class Writer(threading.Thread):
         self._file = file
         self._loop = loop
         self._on_end = on_end
+        self._on_commit = on_commit
         self._tick_s = tick_s
         self._patience_s = patience_s
         self._batch: list[Posted] = []
@@ -136,8 +138,10 @@ class Writer(threading.Thread):
             rows: dict[Kind, list[Row]] = {kind: [] for kind in Kind}
             for kind, row, _ in batch:
                 rows[kind].append(row)
+            began = time.monotonic()
             try:
-                return self._file.commit(rows[Kind.LEASE], rows[Kind.RECORD], rows[Kind.CLOSE])
+                self._file.commit(rows[Kind.LEASE], rows[Kind.RECORD], rows[Kind.CLOSE])
+                return self._on_commit(time.monotonic() - began)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode not in DISK_FULL:
                     raise

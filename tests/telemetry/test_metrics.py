@@ -58,3 +58,9 @@ def test_names_that_callers_make_up_add_no_series() -> None:
     labels = [dict(key) for name, key in samples(metrics) if name == "weighbridge_requests_total"]
     assert {label["model"] for label in labels} == {"other"}
     assert len({label["project"] for label in labels}) == MAX_PROJECTS + 1
+
+
+def test_a_counter_brings_no_second_series_that_says_when_it_began() -> None:
+    metrics = Metrics("1.2.3", ["m"])
+    metrics.finished("alice", "generateContent", "m", 200, 0.1)
+    assert "_created" not in metrics.exposition().decode()
