@@ -1,3 +1,23 @@
-"""Weighbridge: a transparent reverse proxy for the Gemini API that writes down exactly what each call cost."""
+"""Weighbridge: a transparent reverse proxy for the Gemini API that writes down exactly what each call cost.
+
+A call comes in at the gateway door, and gateway/relay.py tells its story from first byte to last.
+
+    app         puts the parts together; serve runs them behind two doors
+    gateway     the data plane: server (HTTP bounds), intake (bodies), relay (the story), weighing, meter
+    control     the control plane: health, metrics
+    upstreams   how an upstream is spoken to: pool (credential, host), http11 (connections)
+    billing     ledger (the file), records (a row), prices, estimates, charge (usage → cost), reports (the bill)
+    tenants     projects, keys, and keyring: whose key is this?
+    store       weighbridge.db: tables, migrations
+    gemini      what Google's wire looks like, pure: surface (the operations), calls, credentials, headers, bodies,
+                scanner (finds usage as bytes pass), usage, edits, status
+    telemetry   logs and metrics
+    config      the settings: schema, load
+    emulator    a stand-in for the Gemini API
+    cli         one file a command group
+
+Imports run downward only: cli → serve → app → gateway | control | emulator → upstreams | billing | tenants → store →
+telemetry → config → gemini → errors. import-linter holds them there.
+"""
 
 __version__ = "0.1.0"

@@ -49,7 +49,9 @@ class Ledger:
         self._broken: LedgerBroken | None = None
         self._closing = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._writer = Writer(file, self._loop, self._end, on_commit, available=available, tick_s=tick_s, patience_s=patience_s)
+        self._writer = Writer(
+            file, self._loop, self._end, on_commit, available=available, tick_s=tick_s, patience_s=patience_s
+        )
         self._inbox = self._writer.inbox
         self._wake = self._writer.wake
 
@@ -69,8 +71,8 @@ class Ledger:
         """Opens `data_dir`/ledger/0.db, closes out what a predecessor left open, and starts the writer.
 
         To be called with the loop running; it blocks for milliseconds. `now_us` is the clock, in Unix microseconds.
-        `on_broken` is called on the loop, once, when the file fails: break off all calls and end the process. `on_commit`
-        is called in the writer's thread with the seconds that a commit took, its fsync included. `tick_s`:
+        `on_broken` is called on the loop, once, when the file fails: break off all calls and end the process.
+        `on_commit` is called in the writer's thread with the seconds that a commit took, its fsync included. `tick_s`:
         how soon a closed lease goes where no other commit takes it along, and how often a full disk is looked at again.
         `patience_s`: how long to wait for a file that another process has locked, or for a full disk, before the file
         counts as failed.

@@ -37,7 +37,7 @@ class ClientGone(Exception):
 
 
 class Pool:
-    """Bytes that all bodies may take together. One project gets at most half, so that it can't take the others' room."""
+    """Bytes that all bodies may take together. One project gets at most half: none can take the others' room."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity

@@ -286,7 +286,7 @@ class GatewayProtocol(HttpToolsProtocol):
                 self._allow(self.bounds.head_s if self.in_head else self.timeout_keep_alive)
 
     def _allow(self, seconds: float) -> None:
-        """Sets the deadline. A timer that is due before it stays as it is: setting one costs more than all else here."""
+        """Sets the deadline. A timer that is due before it stays: setting one costs more than all else here."""
         self.deadline = self.loop.time() + seconds
         if self.read_timer is None or self.read_timer.when() > self.deadline:
             self._set_timer()

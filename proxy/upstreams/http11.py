@@ -50,7 +50,9 @@ class Http11Transport:
         self._timeouts = timeouts or Timeouts()
         self._max_idle = max_idle
         self._idle_seconds = idle_seconds
-        self._buffer = memoryview(receive_buffer or bytearray(RECEIVE_BUFFER))
+        self._buffer = memoryview(bytearray(RECEIVE_BUFFER) if receive_buffer is None else receive_buffer)
+        if len(self._buffer) < RECEIVE_BUFFER:
+            raise ValueError(f"A receive buffer has at least {RECEIVE_BUFFER} bytes.")
         self._slots = asyncio.Semaphore(max_connections)
         self._waiting = 0
         self._connections: set[Connection] = set()
