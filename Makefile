@@ -1,7 +1,7 @@
 # make demo     a picture through Weighbridge in about a minute; no key needed
 # make test     the tests, and what they need
 # make check    ruff, mypy, import-linter
-# make bench    processor time beside nginx, into bench/results
+# make bench    processor time beside nginx; with ARGS=--save into bench/results
 # make lock     pins requirements/*.txt anew
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +13,7 @@ export PIP_NO_INPUT := 1
 .PHONY: help demo serve test check format bench lock clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^# make /make /p' Makefile
 
 demo: $(VENV)/.runs
 	@$(BIN)/weighbridge demo $(ARGS)

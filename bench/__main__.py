@@ -36,9 +36,9 @@ RESULTS = Path(__file__).with_name("results")
 def load(port: int, payload: Payload, script: Path, seconds: int) -> int:
     """Keeps the payload's connections busy; returns the calls completed. Ends the bench if any failed."""
     url = f"http://127.0.0.1:{port}/v1beta/models/{payload.model}:generateContent"
-    wrk = ["taskset", "-c", stand.LOAD_CORE, stand.need("wrk"), "-t1", f"-c{payload.connections}", f"-d{seconds}s"]
+    wrk = [stand.need("wrk"), "-t1", f"-c{payload.connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script)]
     said = subprocess.run(
-        [*wrk, "--timeout", "30s", "-s", str(script), url], check=True, capture_output=True, text=True
+        [*stand.pinned(stand.LOAD_CORE), *wrk, url], check=True, capture_output=True, text=True
     ).stdout
     if "Non-2xx" in said or re.search(r"Socket errors: .*(read|write|connect) [1-9]", said):
         sys.exit(f"calls failed:\n{said}")
@@ -133,10 +133,12 @@ def main() -> None:
     results = bench(options.only, options.pairs, options.seconds)
     if options.save:
         now = datetime.now(UTC)
+        RESULTS.mkdir(exist_ok=True)
         file = RESULTS / f"{now:%Y-%m-%d}.json"
         content = {"at": f"{now:%Y-%m-%dT%H:%MZ}", "versions": versions(), "pairs": options.pairs, "payloads": results}
         file.write_text(json.dumps(content, indent=2) + "\n")
-        print(f"written: {file.relative_to(Path.cwd())}")
+        print(f"written: {os.path.relpath(file)}")
 
 
-main()
+if __name__ == "__main__":
+    main()

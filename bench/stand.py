@@ -15,6 +15,8 @@ from collections.abc import Generator
 from pathlib import Path
 
 PROXY_CORE, LOAD_CORE = "0", "1"
+PACKAGES = {"gcc": "gcc", "nginx": "nginx-light", "taskset": "util-linux", "wrk": "wrk"}
+"""The programs that it runs, and where Debian has them."""
 TICK = os.sysconf("SC_CLK_TCK")
 
 NGINX = """
@@ -43,14 +45,19 @@ def need(program: str) -> str:
     """The program's path. Ends the bench with a sentence where it isn't there."""
     path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
     if path is None:
-        sys.exit(f"The bench needs {program}. On Debian and Ubuntu: apt-get install gcc nginx-light wrk")
+        sys.exit(f"The bench needs {program}. On Debian and Ubuntu: apt-get install {' '.join(PACKAGES.values())}")
     return path
+
+
+def pinned(core: str) -> list[str]:
+    """What to put before a command so that it runs on that core alone."""
+    return [need("taskset"), "-c", core]
 
 
 @contextlib.contextmanager
 def running(core: str, *command: str, env: dict[str, str] | None = None) -> Generator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        ["taskset", "-c", core, *command], stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+        [*pinned(core), *command], stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
     )
     try:
         yield process

@@ -1,14 +1,14 @@
-"""The ledger as the event loop sees it: leases opened, records written, leases closed; and what is done at start-up."""
+"""The ledger as the event loop sees it: leases opened and dropped, records written; and what is done at start-up."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from proxy.billing.ledger_errors import LedgerBroken, LedgerError, LedgerLocked, LedgerUnusable, RowRefused
 from proxy.billing.ledger_file import MIB, LedgerFile, with_all_room
@@ -18,7 +18,7 @@ from proxy.errors import ProxyRefused, Reason
 
 __all__ = ["Ledger", "LedgerBroken", "LedgerError", "LedgerLocked", "LedgerUnusable", "RowRefused"]
 
-log = logging.getLogger(__name__)
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(UsageRecord).decode
@@ -27,12 +27,9 @@ _decode = msgspec.json.Decoder(UsageRecord).decode
 class Ledger:
     """A worker's ledger file. Open it before the door opens, use it from the event loop that opened it, close it last.
 
-    The life of a call: `open_lease` before it goes up, `write` before its last byte comes down, then `close_lease`; or
-    `drop_lease`, if nothing went up after all.
+    The life of a call: `open_lease` before it goes up, `write` before its last byte comes down; or `drop_lease`, if
+    nothing went up after all.
     """
-
-    unsettled = 0
-    """How many calls of a predecessor that died were written down as unsettled at opening."""
 
     def __init__(
         self,
@@ -73,22 +70,20 @@ class Ledger:
         To be called with the loop running; it blocks for milliseconds. `now_us` is the clock, in Unix microseconds.
         `on_broken` is called on the loop, once, when the file fails: break off all calls and end the process.
         `on_commit` is called in the writer's thread with the seconds that a commit took, its fsync included. `tick_s`:
-        how soon a closed lease goes where no other commit takes it along, and how often a full disk is looked at again.
-        `patience_s`: how long to wait for a file that another process has locked, or for a full disk, before the file
-        counts as failed.
+        how often a full disk is looked at again. `patience_s`: how long to wait for a file that another process has
+        locked, or for a full disk, before the file counts as failed.
 
         Raises LedgerLocked where another process owns the file, LedgerUnusable where it can't be used.
         """
         file = LedgerFile.open(data_dir, busy_timeout_s=patience_s, ballast_bytes=ballast_bytes, random=random)
         try:
-            unsettled = with_all_room(file.path, lambda: close_out(file, now_us()))
+            with_all_room(file.path, lambda: close_out(file, now_us()))
             if not (available := file.restore_ballast()):
-                log.error("ledger_disk_full: %s: no room for the ballast, calls are refused until there is", file.path)
+                log.error("ledger_disk_full", file=str(file.path), what="no room for the ballast: calls are refused")
             ledger = cls(file, on_broken, on_commit, available=available, tick_s=tick_s, patience_s=patience_s)
         except BaseException:
             file.close()
             raise
-        ledger.unsettled = unsettled
         ledger._writer.start()
         return ledger
 
@@ -98,33 +93,33 @@ class Ledger:
         return self._writer.available and not self._closing
 
     async def open_lease(self, record: UsageRecord) -> None:
-        """Returns when the lease is committed, so that it survives the process.
+        """Returns when the lease is committed, so that it survives the process. When it raises, no lease stands.
 
         `record` is what to bill if nobody learns better: outcome `unsettled`, estimated. Raises
         ProxyRefused(LEDGER_UNAVAILABLE) where no call can be let in, LedgerBroken where the file failed meanwhile,
-        RowRefused where a value can't be written. When it raises or is cancelled, the lease may stand all the same:
-        drop it.
+        RowRefused where a value can't be written.
         """
         if not self._writer.available or self._closing:
             raise ProxyRefused(Reason.LEDGER_UNAVAILABLE, self._why())
-        await self._post(Kind.LEASE, (record.record_id, record.started_at, _encode(record)))
+        try:
+            await self._post(Kind.LEASE, (record.record_id, record.started_at, _encode(record)))
+        except BaseException:
+            self.drop_lease(record.record_id)
+            raise
 
     async def write(self, record: UsageRecord) -> None:
-        """Returns when the record is on the disk. Writing it again does nothing; cancelled, it is written all the same.
+        """Returns when the record is on the disk, and its lease gone in the same commit. A second time does nothing.
 
-        Raises LedgerBroken where the file failed, RowRefused where a value of the record can't be written.
+        Cancelled, it is written all the same. Raises LedgerBroken where the file failed, RowRefused where a value of
+        the record can't be written: then its lease stands, and the next start writes that down as `unsettled`.
         """
         if self._broken is not None or self._closing:
             raise self._broken or LedgerBroken("The ledger is closed: this record came after it.")
         await self._post(Kind.RECORD, to_row(record))
 
-    def close_lease(self, record_id: str) -> None:
-        """Removes a lease whose record is written, with some later commit."""
-        self._inbox.append((Kind.CLOSE, (record_id,), None))
-
     def drop_lease(self, record_id: str) -> None:
-        """Removes a lease of which nothing went up, at once: a process that dies before that bills it as unsettled."""
-        self._inbox.append((Kind.CLOSE, (record_id,), None))
+        """Removes a lease of which nothing went up, soon: a process that dies before that bills it as unsettled."""
+        self._inbox.append((Kind.DROP, (record_id,), None))
         self._news()
 
     async def close(self) -> None:
@@ -160,22 +155,16 @@ class Ledger:
             self._on_broken(broken)
 
 
-def close_out(file: LedgerFile, now_us: int) -> int:
-    """Settles what a predecessor left: a lease with a record goes, one without gets its `unsettled` record and goes.
-
-    Returns how many were unsettled. Raises LedgerUnusable where a lease can't be read.
-    """
-    leases = file.open_leases()
+def close_out(file: LedgerFile, now_us: int) -> None:
+    """Writes each call that a predecessor left open as `unsettled`. Raises LedgerUnusable for an unreadable lease."""
     unsettled = []
-    for record_id, lease, recorded in leases:
-        if not recorded:
-            try:
-                record = _decode(lease)
-            except msgspec.DecodeError as error:
-                raise LedgerUnusable(f"The lease {record_id} in {file.path} can't be read: {error}.") from error
-            record.finished_at = now_us
-            unsettled.append(to_row(record))
-    if leases:
-        file.commit([], unsettled, [(record_id,) for record_id, _, _ in leases])
-        log.warning("ledger_closed_out: %s: %d leases, %d of them unsettled", file.path, len(leases), len(unsettled))
-    return len(unsettled)
+    for record_id, lease in file.open_leases():
+        try:
+            record = _decode(lease)
+        except msgspec.DecodeError as error:
+            raise LedgerUnusable(f"The lease {record_id} in {file.path} can't be read: {error}.") from error
+        record.finished_at = now_us
+        unsettled.append(to_row(record))
+    if unsettled:
+        file.commit([], unsettled, [])
+        log.warning("ledger_closed_out", file=str(file.path), unsettled=len(unsettled))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +20,9 @@ T = TypeVar("T")
 MIB = 1024 * 1024
 DISK_FULL = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE))
 """Result codes of a full disk: the file or its WAL can't grow, or the WAL's index can't."""
+NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
+NO_FALLOCATE = frozenset((errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL))
+"""What file systems that can't reserve room answer: posix_fallocate(3)."""
 
 
 class LedgerFile:
@@ -53,12 +58,12 @@ class LedgerFile:
         return cls(path, lock, connection, ballast_bytes)
 
     def commit(
-        self, leases: Sequence[Sequence[Any]], records: Sequence[Sequence[Any]], closed: Sequence[Sequence[Any]]
+        self, leases: Sequence[Sequence[Any]], records: Sequence[Sequence[Any]], dropped: Sequence[Sequence[Any]]
     ) -> None:
-        """Leases opened, records and leases closed, in one transaction; fsynced where it holds a record.
+        """Leases opened, records written, which end their leases, and leases dropped, in one transaction.
 
-        All or nothing: when it raises, nothing of it is committed, unless the error is one of fsync, whose outcome is
-        unknown.
+        Fsynced where it holds a record. All or nothing: when it raises, nothing of it is committed, unless the error is
+        one of fsync, whose outcome is unknown.
         """
         if (durable := bool(records)) is not self._durable:
             self._execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
@@ -69,20 +74,18 @@ class LedgerFile:
                 self._executemany(schema.INSERT_LEASE, leases)
             if records:
                 self._executemany(schema.INSERT_RECORD, records)
-            if closed:
-                self._executemany(schema.DELETE_LEASE, closed)
+                self._executemany(schema.DELETE_LEASE, [(row[0],) for row in records])
+            if dropped:
+                self._executemany(schema.DELETE_LEASE, dropped)
             self._execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
                 self._execute("ROLLBACK")
             raise
 
-    def open_leases(self) -> list[tuple[str, bytes, bool]]:
-        """Each lease that stands: its record_id, its record, and whether that record_id is in the ledger already."""
-        return self._execute(
-            "SELECT record_id, record, EXISTS (SELECT 1 FROM usage_records r WHERE r.record_id = l.record_id)"
-            " FROM leases l ORDER BY record_id"
-        ).fetchall()
+    def open_leases(self) -> list[tuple[str, bytes]]:
+        """Each lease that stands: its record_id and its record."""
+        return self._execute("SELECT record_id, record FROM leases ORDER BY record_id").fetchall()
 
     def checkpoint(self) -> None:
         """Copies the WAL into the file, as far as readers allow. By hand, because an automatic one hides its errors."""
@@ -101,20 +104,26 @@ class LedgerFile:
         self._ballast.unlink(missing_ok=True)
 
     def restore_ballast(self) -> bool:
-        """Puts the ballast on the disk, if there is room for it and a quarter more. Returns whether it stands."""
+        """Puts the ballast on the disk, if there is room for it and a quarter more. Returns whether it stands.
+
+        Raises OSError where the disk has room and won't take it all the same.
+        """
         if self.has_ballast:
             return True
         disk = os.statvfs(self.path.parent)
         if disk.f_bavail * disk.f_frsize < self._ballast_bytes * 5 // 4:
             return False
-        descriptor = os.open(self._ballast, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            os.posix_fallocate(descriptor, 0, self._ballast_bytes)
-        except OSError:  # room that is reserved, or under a quota: statvfs knows of neither
+            descriptor = os.open(self._ballast, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                _take_room(descriptor, self._ballast_bytes)
+            finally:
+                os.close(descriptor)
+        except OSError as error:  # room that is reserved, or under a quota: statvfs knows of neither
             self.drop_ballast()
+            if error.errno not in NO_ROOM:
+                raise
             return False
-        finally:
-            os.close(descriptor)
         return True
 
     def close(self) -> None:
@@ -131,6 +140,19 @@ class LedgerFile:
         Closing would checkpoint, which trusts frames that a failed fsync may have lost; recovery checks each of them.
         """
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+
+
+def _take_room(descriptor: int, size: int) -> None:
+    """Makes an empty file take `size` bytes of its disk: at one go where that is to be had, else by writing them."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        try:
+            return os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in NO_FALLOCATE:
+                raise
+    written = 0
+    while written < size:  # random bytes: zeros take no room where the file system compresses
+        written += os.pwrite(descriptor, os.urandom(min(MIB, size - written)), written)
 
 
 def _ballast_of(path: Path) -> Path:
@@ -164,6 +186,8 @@ def _connect(path: Path, busy_timeout_s: float, file_id: str) -> sqlite3.Connect
         if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
             raise LedgerUnusable(f"{path} is on a file system without shared memory, which SQLite's WAL needs.")
         connection.execute("PRAGMA synchronous=FULL")
+        if sys.platform == "darwin":  # where fsync leaves what was written in the drive's cache: fsync(2)
+            connection.execute("PRAGMA fullfsync=1")
         connection.execute("PRAGMA wal_autocheckpoint=0")
         connection.execute(f"PRAGMA journal_size_limit={64 * MIB}")
         if (version := schema.version_of(connection)) > schema.SCHEMA_VERSION:

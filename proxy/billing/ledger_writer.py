@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sqlite3
 import threading
 import time
@@ -12,11 +11,13 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
 
+import structlog
+
 from proxy.billing.ledger_errors import LedgerBroken, RowRefused
 from proxy.billing.ledger_file import DISK_FULL, LedgerFile, describe
 from proxy.errors import ProxyRefused, Reason
 
-log = logging.getLogger(__name__)
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 CHECKPOINT_EVERY = 1_000
 """Rows written between two checkpoints: a WAL of 2 MB where many calls share a commit, of 16 MB where none does."""
@@ -41,7 +42,7 @@ class Kind(Enum):
 
     LEASE = 0
     RECORD = 1
-    CLOSE = 2
+    DROP = 2
 
 
 Row = tuple[Any, ...] | list[Any]
@@ -90,7 +91,6 @@ class Writer(threading.Thread):
                 pass
             self._file.close()
         except Exception as error:
-            log.critical("ledger_broken: %s: %s", self._file.path, describe(error))
             self.available = False
             self._file.abandon()
             broken = LedgerBroken(
@@ -121,15 +121,15 @@ class Writer(threading.Thread):
             self._commit(batch)
         except ROW_FAULTS as error:
             if len(batch) == 1:
-                log.error("ledger_row_refused: %s: %s", batch[0][1][0], describe(error))
+                log.error("ledger_row_refused", record_id=batch[0][1][0], why=describe(error))
                 fault = f"A row of the ledger can't be written: {describe(error)}."
-                self._settle(batch, lambda: RowRefused(fault))
+                self._tell(batch, lambda: RowRefused(fault))
                 return
             for posted in batch:
                 self._write([posted])
         else:
             self._unchecked += len(batch)
-            self._settle(batch, None)
+            self._tell(batch, None)
 
     def _commit(self, batch: list[Posted]) -> None:
         """Commits a batch; on a full disk without its leases, again and again while patience lasts."""
@@ -140,7 +140,7 @@ class Writer(threading.Thread):
                 rows[kind].append(row)
             began = time.monotonic()
             try:
-                self._file.commit(rows[Kind.LEASE], rows[Kind.RECORD], rows[Kind.CLOSE])
+                self._file.commit(rows[Kind.LEASE], rows[Kind.RECORD], rows[Kind.DROP])
                 return self._on_commit(time.monotonic() - began)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode not in DISK_FULL:
@@ -157,18 +157,18 @@ class Writer(threading.Thread):
     def _disk_full(self, batch: list[Posted]) -> None:
         """Throws off the ballast for the records of calls in flight, and refuses the leases of new ones."""
         if self.available:
-            log.error("ledger_disk_full: %s: new calls are refused until there is space again", self._file.path)
+            log.error("ledger_disk_full", file=str(self._file.path), what="new calls are refused until there is space")
         self.available = False
         self._next_try = time.monotonic() + self._tick_s
         self._file.drop_ballast()
         refused = [posted for posted in batch if posted[0] is Kind.LEASE]
         batch[:] = [posted for posted in batch if posted[0] is not Kind.LEASE]
-        self._settle(refused, lambda: ProxyRefused(Reason.LEDGER_UNAVAILABLE, FULL_MESSAGE))
+        self._tell(refused, lambda: ProxyRefused(Reason.LEDGER_UNAVAILABLE, FULL_MESSAGE))
 
     def _let_in_again(self) -> None:
         self._next_try = time.monotonic() + self._tick_s
         if self._file.restore_ballast():
-            log.warning("ledger_available: %s: the disk has space, calls are let in", self._file.path)
+            log.warning("ledger_available", file=str(self._file.path), what="the disk has space: calls are let in")
             self.available = True
 
     def _checkpoint(self) -> None:
@@ -181,7 +181,7 @@ class Writer(threading.Thread):
                 raise
             self._disk_full([])
 
-    def _settle(self, batch: Iterable[Posted], fault: Callable[[], Exception] | None) -> None:
+    def _tell(self, batch: Iterable[Posted], fault: Callable[[], Exception] | None) -> None:
         waiters = [waiter for _, _, waiter in batch if waiter is not None]
         if waiters:
             self._call(resolve, waiters, fault)
@@ -190,7 +190,7 @@ class Writer(threading.Thread):
         try:
             self._loop.call_soon_threadsafe(callback, *arguments)
         except RuntimeError:  # the loop is closed: nobody waits any more
-            log.warning("ledger_loop_closed: the event loop ended before its ledger was closed")
+            log.warning("ledger_loop_closed", what="the event loop ended before its ledger was closed")
 
 
 def resolve(waiters: Iterable[asyncio.Future[None]], fault: Callable[[], Exception] | None) -> None:

@@ -46,6 +46,7 @@ def demo(
     Google answers where GEMINI_API_KEY is set, else an emulator that costs nothing. Everything is kept in
     ./weighbridge-data/demo; ports that are taken are replaced by free ones.
     """
+    image.check_place(out)
     logs.configure(quiet=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_demo(out, once))

@@ -6,6 +6,8 @@ import base64
 import binascii
 import io
 import mimetypes
+import os
+import re
 import time
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -65,6 +67,9 @@ def image(
     """
     if not key:
         raise CommandError("no key: give --key, or set WEIGHBRIDGE_KEY. `weighbridge key create PROJECT` makes one")
+    if not re.fullmatch(r"[!-~]+", key):
+        raise CommandError("what was given as key can't be one: it holds a space, or what isn't ASCII. Copy it anew")
+    check_place(out)
     console = Console(stderr=True)
     with console.status(f"{model} draws; this may take a minute …"):
         made = make(base_url, key, model, request_body(prompt, size, aspect, ref), size)
@@ -104,8 +109,9 @@ def make(base_url: str, key: str, model: str, body: dict[str, Any], size: str | 
             f"{base_url} answered {response.status_code} and no JSON: is it the right base URL?"
         ) from None
     if response.status_code != 200:
-        said = (answer[0] if isinstance(answer, list) else answer).get("error", {})
-        raise CommandError(f"{said.get('status', response.status_code)}: {said.get('message', response.text[:300])}")
+        raise CommandError(error_of(answer) or f"{base_url} answered {response.status_code}: {response.text[:300]}")
+    if not isinstance(answer, dict) or not answer.keys() & {"candidates", "promptFeedback"}:
+        raise CommandError(f"{base_url} answered with other JSON than the Gemini API does: is it the right base URL?")
     spent = cost(response.content, model, size, began_at)
     return Made(
         picture(answer),
@@ -114,6 +120,14 @@ def make(base_url: str, key: str, model: str, body: dict[str, Any], size: str | 
         spent,
         seconds,
     )
+
+
+def error_of(answer: Any) -> str | None:
+    """What an error in Google's shape says; None for another one."""
+    match answer:
+        case {"error": {"status": str(status), "message": str(message)}}:
+            return f"{status}: {message}"
+    return None
 
 
 def picture(answer: dict[str, Any]) -> bytes:
@@ -147,6 +161,12 @@ def cost(body: bytes, model: str, size: str | None, at: int) -> int | None:
     return book.price(reading.model_version, model, model, usage.service_tier, at, quantities).cost
 
 
+def check_place(path: Path) -> None:
+    """Raises CommandError where the picture couldn't be saved, before it is paid for."""
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise CommandError(f"{path} can't be written: is its folder there, and may you write in it?")
+
+
 def save(path: Path, content: bytes) -> Path:
     """Writes the picture. Raises CommandError."""
     try:
@@ -157,8 +177,12 @@ def save(path: Path, content: bytes) -> Path:
 
 
 def describe(path: Path, made: Made) -> dict[str, Any]:
-    with Image.open(io.BytesIO(made.picture)) as opened:
-        pixels, kind = opened.size, opened.format
+    """What is told of a picture, as JSON has it. Raises CommandError."""
+    try:
+        with Image.open(io.BytesIO(made.picture)) as opened:
+            pixels, kind = opened.size, opened.format
+    except OSError:
+        raise CommandError(f"{path} was saved, but it is no picture that can be read") from None
     return {
         "file": str(path),
         "bytes": len(made.picture),

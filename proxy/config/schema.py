@@ -140,7 +140,10 @@ class Upstream(Section):
     auth: Literal["x-goog-api-key", "bearer"] = "x-goog-api-key"
 
 
-UsdPerMillion = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9)]
+MAX_USD_PER_MILLION = 1_000
+"""So low that the cost of the largest usage fits the ledger's 64-bit integers (proxy/gemini/usage.py)."""
+
+UsdPerMillion = Annotated[Decimal, Field(ge=0, le=MAX_USD_PER_MILLION, decimal_places=9)]
 """Exact: nine decimal places are nano-dollars."""
 
 

@@ -32,20 +32,7 @@ class Connection(Protocol):
 class Client:
     """Who called: what it asks for, and whether it is still there. After `gone`, sending does nothing."""
 
-    __slots__ = (
-        "_connection",
-        "_outliving",
-        "_send",
-        "began",
-        "framing",
-        "model",
-        "operation",
-        "project",
-        "request_id",
-        "started",
-        "status",
-        "streams",
-    )
+    __slots__ = ("_connection", "_outliving", "_send", "began", "call", "project", "request_id", "started", "status")
 
     def __init__(self, scope: Scope, send: Send, request_id: str, began: float) -> None:
         self._connection = cast(Connection, scope["extensions"]["weighbridge"])
@@ -53,18 +40,23 @@ class Client:
         self._outliving: asyncio.TimerHandle | None = None
         self.request_id = request_id
         self.began = began
-        self.project = self.model = ""
-        self.operation = "unknown"
-        self.framing = "single"
-        self.streams = False
+        self.call: Call | None = None
+        self.project = ""
         self.started = False
         self.status = 0
 
-    def asks_for(self, call: Call) -> None:
-        self.operation = call.operation.name
-        self.model = call.model
-        self.framing = call.framing
-        self.streams = call.operation.streaming
+    @property
+    def operation(self) -> str:
+        return self.call.operation.name if self.call else "unknown"
+
+    @property
+    def model(self) -> str:
+        return self.call.model if self.call else ""
+
+    @property
+    def streams(self) -> bool:
+        """It is answered piece by piece as they come; else the last piece is held back until the record is durable."""
+        return self.call is not None and self.call.operation.streaming
 
     @property
     def gone(self) -> bool:
@@ -83,7 +75,7 @@ class Client:
         else:
             self._connection.when_gone = left
 
-    def forget(self) -> None:
+    def stop_outliving(self) -> None:
         """The call is over: nothing is cancelled any more."""
         self._connection.when_gone = None
         if self._outliving is not None:
@@ -93,7 +85,8 @@ class Client:
         self.started = True
         self.status = status_code
         # A stream is framed by its terminator, which can be held back until the record is durable.
-        ours = [field for field in headers if field[0] != b"content-length"] if self.streams else headers
+        whole = not self.streams or status_code >= 300
+        ours = headers if whole else [field for field in headers if field[0] != b"content-length"]
         ours.append((b"x-weighbridge-request-id", self.request_id.encode()))
         await self._send({"type": "http.response.start", "status": status_code, "headers": ours})
 
@@ -113,8 +106,7 @@ class Client:
         if self.started:
             self.break_off()
             return
-        self.streams = False
-        body = status.refusal_body(refusal, self.framing)
+        body = status.refusal_body(refusal, self.call.framing if self.call else "single")
         headers = [
             (b"content-type", b"application/json; charset=UTF-8"),
             (b"content-length", b"%d" % len(body)),

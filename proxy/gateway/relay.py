@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import structlog
@@ -71,34 +72,30 @@ class Relay:
                 raise
         finally:
             self.in_flight -= 1
-            client.forget()
+            client.stop_outliving()
             seconds = self._monotonic() - client.began
             self._metrics.finished(client.project, client.operation, client.model, client.status, seconds)
 
     async def _call(self, scope: Scope, receive: Receive, client: Client) -> None:
         came: Headers = scope["headers"]
-        call = calls.parse(scope["method"], scope["raw_path"], scope["query_string"])
-        client.asks_for(call)
-        tenant = await self._admit(came, scope["query_string"])
+        client.call = call = calls.parse(scope["method"], scope["raw_path"], scope["query_string"])
+        tenant = await self._authenticate(came, scope["query_string"])
         client.project = tenant.project
+        self._weigher.authorize(call)
         if call.operation.body:
             headers.require_json(came)
         crossing = headers.up(came)
         async with self._intake.take_in(call, tenant, came, receive) as body:
             facts = await self._look(call, body)
-            async with self._weigh(call, tenant, client, facts, body) as weighing:
-                response = await self._attempt(call, crossing, body, client)
-                try:
-                    await self._down(response, client, weighing)
-                finally:
-                    response.close()
+            async with self._reserve(call, tenant, client, facts, body) as weighing:
+                with closing(await self._attempt(call, crossing, body, client, weighing)) as response:
+                    await self._relay(response, client, weighing)
 
-    async def _admit(self, came: Headers, query: bytes) -> Tenant:
+    async def _authenticate(self, came: Headers, query: bytes) -> Tenant:
         """Whose call it is. Refuses what can be refused before the body is taken in."""
         if self.draining:
             raise ProxyRefused(Reason.DRAINING, "This server is shutting down. Send the request again.")
-        key = credentials.client_key(came, query)
-        return self._keyring.known(key) or await self._keyring.look_up(key)
+        return await self._keyring.authenticate(credentials.client_key(came, query))
 
     async def _look(self, call: Call, body: Body) -> BodyFacts:
         """What must be known of the body. What takes long is done in a thread, so that it can't hold up other calls."""
@@ -108,12 +105,17 @@ class Relay:
         outline = bodies.skim(body.view())
         return await asyncio.to_thread(outline.read, *asked) if outline.costly else outline.read(*asked)
 
-    def _weigh(self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, body: Body) -> Weighing | Unweighed:
+    def _reserve(
+        self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, body: Body
+    ) -> Weighing | Unweighed:
+        """The lease that is committed before anything goes up; a free operation has none."""
         if not call.operation.metered:
             return UNWEIGHED
         return self._weigher.weigh(call, tenant, client, facts, body.length)
 
-    async def _attempt(self, call: Call, crossing: Headers, body: Body, client: Client) -> Response:
+    async def _attempt(
+        self, call: Call, crossing: Headers, body: Body, client: Client, weighing: Weighing | Unweighed
+    ) -> Response:
         """Sends the call up, unless nobody waits for it any more.
 
         From here on a client that leaves is outlived: a metered call is read to its end, for Google bills it whether or
@@ -123,29 +125,19 @@ class Relay:
             raise ClientGone
         client.outlive(self._drain_s if call.operation.metered else 0)
         try:
-            response = await self._upstream.send(call, crossing, body.content, body.length)
+            return await self._upstream.send(call, crossing, body.content, body.length, weighing.goes_up)
         except Refusal:
             self._metrics.upstream_requests.labels(self._upstream.name, "failed").inc()
             raise
-        seconds = self._monotonic() - client.began
-        self._metrics.answered(self._upstream.name, call.operation.name, response.status, seconds)
-        return response
 
-    async def _down(self, response: Response, client: Client, weighing: Weighing | Unweighed) -> None:
-        meter = weighing.answered(response, self._monotonic() - client.began)
-        if response.status >= 400:
-            await weighing.settle(Outcome.UPSTREAM_ERROR)
-            fields, body = await error_to_pass(response, self._upstream)
-            await client.start(response.status, fields)
-            await client.end(body)
+    async def _relay(self, response: Response, client: Client, weighing: Weighing | Unweighed) -> None:
+        """Passes the response on as it comes, and writes it down before its last byte leaves."""
+        first_byte_s = self._monotonic() - client.began
+        self._metrics.answered(self._upstream.name, client.operation, response.status, first_byte_s)
+        meter = weighing.answered(response, first_byte_s)
+        if response.status >= 300 and response.status != 304:
+            await self._pass_error(response, client, weighing)
             return
-        if 300 <= response.status < 400 and response.status != 304:
-            await weighing.settle(Outcome.UPSTREAM_ERROR)
-            raise ProxyRefused(
-                Reason.UPSTREAM_UNREACHABLE,
-                f"The upstream answered with a redirect ({response.status}), which is not followed. "
-                "The operator's base_url may be wrong.",
-            )
         await client.start(response.status, headers.down(response.headers, self._upstream.secret))
         held = b""
         try:
@@ -163,6 +155,13 @@ class Relay:
             raise
         await weighing.settle(Outcome.CLIENT_GONE if client.gone else Outcome.OK)
         await client.end(held)
+
+    async def _pass_error(self, response: Response, client: Client, weighing: Weighing | Unweighed) -> None:
+        """Google doesn't bill what it answers with 400 or more; only what is ours is taken out of its words."""
+        await weighing.settle(Outcome.UPSTREAM_ERROR)
+        fields, body = await error_to_pass(response, self._upstream)
+        await client.start(response.status, fields)
+        await client.end(body)
 
     def _tell(self, client: Client, refusal: Refusal) -> None:
         if not client.started:

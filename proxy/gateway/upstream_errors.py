@@ -17,11 +17,17 @@ MAX_BODY = 128 * 1024
 
 async def error_to_pass(response: Response, upstream: Upstream) -> tuple[Headers, bytes]:
     """Headers and body to answer with. Raises ProxyRefused where the upstream's words are not for the caller."""
+    if response.status < 400:
+        raise ProxyRefused(
+            Reason.UPSTREAM_UNREACHABLE,
+            f"The upstream answered with a redirect ({response.status}), which is not followed. "
+            "The operator's base_url may be wrong.",
+        )
     body = await _whole(response)
     try:
         plain = edits.decoded(body, response.headers, MAX_BODY)
     except ValueError:
-        # What can't be read can't be known not to speak of us.
+        # What can't be read may speak of us.
         raise _unfit(response, "a content coding that it was not asked for") from None
     if status.refuses_our_credential(response.status, plain):
         log.error("upstream_credential_refused", upstream=upstream.name, status=response.status)

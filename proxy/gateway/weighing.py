@@ -14,12 +14,12 @@ from proxy.billing.ledger import Ledger
 from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord
-from proxy.errors import Outcome, ProxyRefused, Reason, Sent, UpstreamFailed
+from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, Sent, UpstreamFailed
 from proxy.gateway.client import Client
-from proxy.gateway.intake import ClientGone
 from proxy.gateway.meter import Meter
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.calls import Call
+from proxy.gemini.reading import Reading
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keys import Tenant
 from proxy.upstreams.transport import Response
@@ -55,6 +55,15 @@ class Weigher:
         self.monotonic = monotonic
         self.new_id = new_id
 
+    def authorize(self, call: Call) -> None:
+        """Refuses a model that has no price, where the operator wants that. Raises ProxyRefused."""
+        if self.refuse_unpriced and call.operation.metered and not self.book.knows(call.model):
+            raise ProxyRefused(
+                Reason.MODEL_UNPRICED,
+                f"The model {call.model} has no price here, and the operator serves priced models only. "
+                "Ask for another model, or have a price set for this one.",
+            )
+
     def weigh(self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, request_bytes: int) -> Weighing:
         started_at = self.now()
         record = UsageRecord(
@@ -72,12 +81,6 @@ class Weigher:
             request_bytes=request_bytes,
         )
         charge.charge_estimate(record, facts, self.book)
-        if record.cost_usd is None and self.refuse_unpriced:
-            raise ProxyRefused(
-                Reason.MODEL_UNPRICED,
-                f"The model {call.model} has no price here, and the operator serves priced models only. "
-                "Ask for another model, or have a price set for this one.",
-            )
         return Weighing(self, record, call, client, facts)
 
 
@@ -95,15 +98,16 @@ class Weighing:
         self._client = client
         self._facts = facts
         self._meter: Meter | None = None
-        self._written = False
+        self._went_up = False
+        self._settling = False
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._weigher.ledger.open_lease(self._record)
-        except BaseException:
-            self._weigher.ledger.drop_lease(self._record.record_id)
-            raise
+        await self._weigher.ledger.open_lease(self._record)
         return self
+
+    def goes_up(self) -> None:
+        """The request's first byte is about to be written: from here on the call may cost money."""
+        self._went_up = True
 
     def answered(self, response: Response, first_byte_s: float) -> Meter:
         """The response's head is there: whatever passes from here on is put on the meter."""
@@ -121,9 +125,9 @@ class Weighing:
 
     async def settle(self, outcome: Outcome, *, complete: bool = True) -> None:
         """Writes the record; on return it is durable. Only the first outcome counts."""
-        if self._written:
+        if self._settling:
             return
-        self._written = True
+        self._settling = True
         record, weigher = self._record, self._weigher
         quantities: dict[str, int] = {}
         if outcome is Outcome.UPSTREAM_ERROR:
@@ -131,34 +135,36 @@ class Weighing:
         elif self._meter is not None:
             reading = self._meter.finish(complete)
             quantities = charge.charge_reading(record, reading, self._facts.image_size, weigher.book)
-            record.response_bytes = self._meter.seen
             if reading.errored:
                 outcome = Outcome.TRUNCATED
             elif complete and (reading.usage is None or reading.unseen):
-                self._tell_missing()
+                self._tell_missing(reading)
         if outcome is Outcome.TRUNCATED:
             record.estimated = True
+        if self._meter is not None:
+            record.response_bytes = self._meter.seen
         record.outcome = outcome
         record.finished_at = weigher.now()
         record.duration_ms = int((weigher.monotonic() - self._client.began) * 1000)
-        try:
-            await weigher.ledger.write(record)
-        except asyncio.CancelledError:  # the record is written all the same, before its lease goes
-            weigher.ledger.close_lease(record.record_id)
-            raise
-        weigher.ledger.close_lease(record.record_id)
+        await weigher.ledger.write(record)
         weigher.metrics.weighed(record.project, record.model, quantities, record.images, record.cost_usd)
 
-    def _tell_missing(self) -> None:
+    def _tell_missing(self, reading: Reading) -> None:
         """A whole response without a usage that could be found: somebody should look at why."""
         record = self._record
         self._weigher.metrics.usage_missing.labels(record.operation).inc()
-        log.warning("usage_missing", request_id=record.request_id, operation=record.operation, model=record.model)
+        log.warning(
+            "usage_missing",
+            request_id=record.request_id,
+            operation=record.operation,
+            model=record.model,
+            unreadable=reading.unreadable,
+        )
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._written or error is None:
+        if self._settling or error is None:
             return
         outcome = self._outcome(error)
         if outcome is None:
@@ -168,15 +174,16 @@ class Weighing:
 
     def _outcome(self, error: BaseException) -> Outcome | None:
         """What became of a call that ended in an error; None where nothing had gone up."""
-        if isinstance(error, ClientGone):
+        if not self._went_up:
             return None
-        if isinstance(error, UpstreamFailed):
-            if self._meter is not None or error.sent is Sent.WHOLE:
-                return Outcome.TRUNCATED
-            return None if error.sent is Sent.NOTHING else Outcome.UPSTREAM_ERROR
         if isinstance(error, asyncio.CancelledError) and self._client.gone:
             return Outcome.CLIENT_GONE
-        return Outcome.UNSETTLED
+        if not isinstance(error, Refusal):
+            return Outcome.UNSETTLED
+        if self._meter is not None:
+            return Outcome.TRUNCATED
+        sent = error.sent if isinstance(error, UpstreamFailed) else Sent.PART
+        return {Sent.NOTHING: None, Sent.PART: Outcome.UPSTREAM_ERROR, Sent.WHOLE: Outcome.TRUNCATED}[sent]
 
 
 class Unweighed:
@@ -184,6 +191,9 @@ class Unweighed:
 
     async def __aenter__(self) -> Self:
         return self
+
+    def goes_up(self) -> None:
+        pass
 
     def answered(self, response: Response, first_byte_s: float) -> Self:
         return self

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, NoResultFound, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from proxy.store.tables import HEAD, revision
@@ -40,7 +40,10 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection in a read transaction: what is read in it is of one moment. Raises StoreError."""
+        """A connection in a read transaction: what is read in it is of one moment.
+
+        Raises StoreError, also where `one` or `scalar_one` finds nothing.
+        """
         with _explained(self.path), self._reader.connect() as connection:
             yield connection
 
@@ -52,7 +55,8 @@ class Database:
         """
         with _explained(self.path), self._writer.begin() as connection:
             yield connection
-            connection.execute(revision.update().values(number=revision.c.number + 1))
+            if not connection.execute(revision.update().values(number=revision.c.number + 1)).rowcount:
+                raise NoResultFound
 
 
 def open_database(data_dir: Path) -> Database:
@@ -139,11 +143,16 @@ def _begin(connection: Connection) -> None:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Says in a sentence what SQLite says in a word."""
+    """Says in a sentence what SQLite says in a word; whatever else SQLAlchemy raises becomes a StoreError, too."""
     try:
         yield
-    except DBAPIError as error:
-        what = str(error.orig)
+    except NoResultFound as error:  # the revision's: of no other table is a row demanded
+        raise StoreError(
+            f"{path}: its table `revision` is empty, so nobody would see that a key was revoked; "
+            "restore it from a backup, or put the row back: INSERT INTO revision VALUES (1, 0)"
+        ) from error
+    except SQLAlchemyError as error:
+        what = str(error.orig) if isinstance(error, DBAPIError) else str(error)
         advice = {
             "database is locked": "another process holds it for longer than five seconds: try again",
             "unable to open database file": "is it still there, and may this user read and write it?",

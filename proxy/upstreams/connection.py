@@ -12,6 +12,8 @@ from typing import Protocol, cast
 RECEIVE_BUFFER = 288 * 1024
 """Bytes. asyncio's TLS layer takes 256 KB at a time from the socket, and a record more may wait inside it. All of that
 must fit: what is left in the layer when the peer closes is lost."""
+PLAIN_READ = 128 * 1024
+"""Bytes that are taken at once without TLS: less costs more time, more costs memory where the reader is slow."""
 
 _KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 6))
 
@@ -78,6 +80,7 @@ class Connection(asyncio.BufferedProtocol):
         self.open = True
         if self._transport.get_extra_info("ssl_object") is None:
             self._transport.set_write_buffer_limits(high=0)
+            self._buffer = self._buffer[:PLAIN_READ]
         else:
             # The TLS layer pauses at `high`, not above it. Its reading limit keeps an end of stream behind the bytes
             # before it while reading is paused: uvloop's layer throws away what it still holds when the peer closes.

@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 from collections import deque
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from proxy.errors import Reason, Sent, UpstreamFailed
@@ -66,7 +67,7 @@ class Http11Transport:
         counts = f"{len(self._connections) - idle} busy, {idle} idle, {self._waiting} waiting"
         return f"<Http11Transport {self.host}:{self.port} [{counts}]>"
 
-    async def send(self, request: Request) -> RoundTrip:
+    async def send(self, request: Request, sending: Callable[[], object] = lambda: None) -> RoundTrip:
         """See `transport.Transport.send`."""
         head = build_request_head(request)
         if self._slots.locked():
@@ -80,6 +81,7 @@ class Http11Transport:
             raise
         trip = RoundTrip(self._loop, connection, request.method, self._timeouts, self._release)
         try:
+            sending()
             await trip.send(head, request.body)
         except BaseException:
             trip.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
 
 from proxy.gemini import credentials
@@ -27,17 +27,22 @@ class Upstream:
         return f"<Upstream {self.name} {self._transport!r}>"
 
     async def send(
-        self, call: Call, headers: Headers, body: bytes | bytearray | AsyncIterator[bytes], length: int
+        self,
+        call: Call,
+        headers: Headers,
+        body: bytes | bytearray | AsyncIterator[bytes],
+        length: int,
+        sending: Callable[[], object],
     ) -> Response:
         """Sends the call up and waits for the response's head. `headers` are those that cross from the client.
 
-        Raises UpstreamFailed.
+        `sending` is called just before the first byte is written. Raises UpstreamFailed.
         """
         head = [self._host, *headers, self._credential]
         if call.operation.body:
             head.append((b"content-length", b"%d" % length))
         method = call.operation.method.encode()
-        return await self._transport.send(Request(method, self._prefix + call.target, head, body))
+        return await self._transport.send(Request(method, self._prefix + call.target, head, body), sending)
 
     async def aclose(self) -> None:
         await self._transport.aclose()

@@ -13,8 +13,8 @@ from proxy.upstreams.heads import RequestHead
 from proxy.upstreams.incoming import Incoming
 from proxy.upstreams.transport import Headers, Timeouts
 
-HIGH_WATER = 128 * 1024
-"""Bytes of a body that nobody has read at which reading from the connection stops; one receive buffer may be added."""
+HIGH_WATER = 64 * 1024
+"""Bytes of a body that nobody has read at which reading from the connection stops; one more read may be on its way."""
 LOW_WATER = 32 * 1024
 SLICE = 128 * 1024
 """Bytes of a request's body that are handed over at once."""

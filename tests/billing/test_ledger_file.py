@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -26,6 +28,20 @@ def file(tmp_path: Path) -> Iterator[LedgerFile]:
     file = opened(tmp_path)
     yield file
     file.close()
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
+    """The connections that are opened from here on: what SQLite was told can only be asked on the same one."""
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def remember(*arguments: object, **options: object) -> sqlite3.Connection:
+        opened.append(connect(*arguments, **options))  # type: ignore[call-overload]
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", remember)
+    return opened
 
 
 def rows(file: LedgerFile, select: str) -> list[tuple[object, ...]]:
@@ -68,7 +84,7 @@ def test_a_transaction_is_taken_back_whole_when_one_row_fails(file: LedgerFile) 
     file.commit([], [to_row(sample("a"))], [])
 
 
-def test_a_transaction_is_fsynced_if_it_holds_a_record(file: LedgerFile) -> None:
+def test_a_transaction_is_fsynced_if_it_holds_a_record(connections: list[sqlite3.Connection], file: LedgerFile) -> None:
     synchronous = []
     for leases, records in (
         ([("a", 1, b"")], []),
@@ -77,16 +93,16 @@ def test_a_transaction_is_fsynced_if_it_holds_a_record(file: LedgerFile) -> None
         ([("c", 1, b"")], [to_row(sample("b"))]),
     ):
         file.commit(leases, records, [])
-        synchronous.append(file._connection.execute("PRAGMA synchronous").fetchone()[0])
+        synchronous.append(connections[0].execute("PRAGMA synchronous").fetchone()[0])
 
     normal, full = 1, 2
     assert synchronous == [normal, full, normal, full]
 
 
-def test_a_lease_tells_whether_its_record_is_written(file: LedgerFile) -> None:
+def test_a_lease_stands_until_its_record_is_written_or_it_is_dropped(file: LedgerFile) -> None:
     file.commit([("a", 1, b"A"), ("b", 1, b"B"), ("c", 1, b"C")], [to_row(sample("b"))], [("c",), ("unknown",)])
 
-    assert file.open_leases() == [("a", b"A", 0), ("b", b"B", 1)]
+    assert file.open_leases() == [("a", b"A")]
 
 
 def test_a_checkpoint_moves_the_wal_into_the_file(file: LedgerFile) -> None:
@@ -172,4 +188,52 @@ def test_the_ballast_takes_real_space_and_only_where_there_is_more_than_it_needs
     assert before - os.statvfs(small_disk.path).f_bfree >= (1 << 20) // 4096
     file.drop_ballast()
     assert os.statvfs(small_disk.path).f_bfree == before
+    file.close()
+
+
+@pytest.mark.parametrize("code", [None, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL])
+def test_the_ballast_is_written_where_room_cannot_be_reserved(
+    code: int | None, tmp_path: Path, file: LedgerFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS has no posix_fallocate (None), and some file systems refuse it."""
+    if code is None:
+        monkeypatch.delattr(os, "posix_fallocate")
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", refusing(code))
+    assert file.restore_ballast()
+    assert file.has_ballast
+    assert (tmp_path / "ledger" / "0.ballast").stat().st_blocks * 512 >= 1 << 20
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_quota_that_is_used_up_is_a_full_disk(
+    code: int, tmp_path: Path, file: LedgerFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "posix_fallocate", refusing(code))
+    assert not file.restore_ballast()
+    assert not (tmp_path / "ledger" / "0.ballast").exists()
+
+
+def test_a_disk_that_fails_is_not_told_as_a_full_one(
+    tmp_path: Path, file: LedgerFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "posix_fallocate", refusing(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        file.restore_ballast()
+    assert not (tmp_path / "ledger" / "0.ballast").exists()
+
+
+def refusing(code: int) -> Callable[..., None]:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return refuse
+
+
+def test_on_macos_an_fsync_reaches_the_disk_itself(
+    tmp_path: Path, connections: list[sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    file = opened(tmp_path)
+    assert connections[0].execute("PRAGMA fullfsync").fetchone() == (1,)
     file.close()

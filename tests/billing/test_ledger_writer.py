@@ -74,8 +74,9 @@ async def test_on_a_full_disk_calls_in_flight_are_recorded_and_new_ones_refused_
         small_disk.free()
         await until(ledger, available=True)
         await ledger.open_lease(lease("afterwards"))
-    async with opened(small_disk.path) as ledger:
-        assert ledger.unsettled == taken + 1  # the refused leases left nothing behind
+    async with opened(small_disk.path):
+        left = set(recorded(small_disk.path)) - {"in-flight"}
+        assert len(left) == taken + 1  # the refused leases left nothing behind
 
 
 async def test_a_record_waits_where_even_the_ballast_was_not_enough(small_disk: SmallDisk) -> None:
@@ -99,7 +100,6 @@ async def test_a_server_starts_on_a_full_disk_and_closes_out_its_predecessor(sma
     small_disk.fill()
 
     async with opened(small_disk.path) as ledger:
-        assert ledger.unsettled == 20
         assert not ledger.available
         assert len(recorded(small_disk.path)) == 20
         small_disk.free()
@@ -132,15 +132,6 @@ async def test_a_value_that_cannot_be_written_fails_its_own_record_alone(tmp_pat
         assert [type(result) for result in results] == [type(None), RowRefused, RowRefused, RowRefused, type(None)]
         await ledger.write(sample("c"))
     assert recorded(tmp_path) == ["a", "b", "c"]
-
-
-async def test_a_closed_lease_goes_by_the_clock_where_no_other_commit_takes_it_along(tmp_path: Path) -> None:
-    async with opened(tmp_path) as ledger:
-        await ledger.open_lease(lease("a"))
-        ledger.close_lease("a")
-        with anyio.fail_after(10), closing(sqlite3.connect(tmp_path / "ledger" / "0.db")) as reader:
-            while reader.execute("SELECT count(*) FROM leases").fetchone() != (0,):
-                await anyio.sleep(0.005)
 
 
 async def test_the_wal_is_moved_into_the_file_as_it_grows(tmp_path: Path) -> None:
@@ -201,8 +192,8 @@ async def test_a_failing_disk_breaks_the_ledger_once_and_a_successor_finds_all_t
     assert told["broken"] == told["errors"][:1]
     assert told["refused"] == "LEDGER_UNAVAILABLE"
     assert not told["available"]
-    async with opened(tmp_path) as ledger:
-        assert ledger.unsettled == 1
+    async with opened(tmp_path):
+        pass
     found = recorded(tmp_path)
     assert len(found) == len(set(found))
     assert set(told["written"]) | {"in-flight"} <= set(found)

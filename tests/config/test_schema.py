@@ -142,3 +142,9 @@ def test_the_base_url_for_clients_is_one_that_they_can_reach(host: str, base_url
 
 def test_every_rate_of_the_price_book_can_be_configured_and_no_other() -> None:
     assert set(Price.model_fields) - {"model", "from_", "search_per_1000"} == set(RATE_NAMES) - {"search"}
+
+
+def test_a_rate_beyond_what_the_ledger_can_hold_is_refused() -> None:
+    assert Price(model="m", input_text=Decimal(1000)).input_text == 1000
+    with pytest.raises(ValidationError, match="less than or equal to 1000"):
+        Price(model="m", input_text=Decimal("1000.01"))

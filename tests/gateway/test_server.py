@@ -233,6 +233,23 @@ async def test_an_http_1_0_client_that_half_closes_sees_a_reset() -> None:
             await connection.rest()
 
 
+async def test_a_client_that_leaves_while_its_last_pipelined_request_is_answered_is_gone() -> None:
+    app = Watched(b"first")
+
+    async def first_then_watched(scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] == "GET":
+            await respond(send, b"one")
+        else:
+            await app(scope, receive, send)
+
+    async with door(first_then_watched) as gateway:
+        connection = await gateway.connect()
+        connection.writer.write(GET + POST + b"content-length: 0\r\n\r\n")
+        await app.begun.wait()
+        connection.writer.close()
+        await app.left.wait()
+
+
 async def test_a_client_that_leaves_in_the_midst_of_its_body_is_gone() -> None:
     messages: list[Any] = []
     ended = asyncio.Event()
@@ -286,9 +303,10 @@ async def test_a_client_that_reads_slowly_is_served_to_the_end() -> None:
         client.close()
 
 
-async def test_a_response_that_is_over_for_the_app_does_not_wait_for_ever_for_its_reader() -> None:
+@pytest.mark.parametrize("size", [32 * MIB, 120_000, 100_000, 80_000])
+async def test_a_response_that_is_over_for_the_app_does_not_wait_for_ever_for_its_reader(size: int) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await respond(send, bytes(32 * MIB), 200, (b"connection", b"close"))
+        await respond(send, bytes(size), 200, (b"connection", b"close"))
 
     async with door(app, stall_s=0.1, send_buffer=16 * 1024) as gateway:
         connection = await gateway.connect(receive_buffer=16 * 1024)

@@ -126,6 +126,10 @@ async def door(
         server.close()
         for client in clients:
             client.writer.transport.abort()
+        if state.tasks:
+            _, stuck = await asyncio.wait(list(state.tasks), timeout=5)
+            for task in stuck:
+                task.cancel()
+            assert not stuck, "the app was never told that the client has left"
         while state.connections:
             await asyncio.sleep(0.001)
-        await asyncio.gather(*state.tasks)

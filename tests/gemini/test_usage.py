@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.config.schema import MAX_USD_PER_MILLION
 from proxy.gemini.usage import details, parse, quantities, total_tokens
 
 
@@ -176,7 +177,7 @@ def test_counts_may_be_strings_and_unknown_fields_are_passed_over() -> None:
     )
 
 
-@pytest.mark.parametrize("wrong", ["-1", "1.5", '"many"', "[]", "{}", "true", "1e30", '"99999999999999999999"'])
+@pytest.mark.parametrize("wrong", ["-1", "1.5", '"many"', "[]", "{}", "true", "1e30", '"99999999999999999999"', "1000000000001"])
 def test_a_field_of_a_wrong_type_is_missing_and_the_others_stand(wrong: str) -> None:
     usage = parse(f'{{"promptTokenCount":{wrong},"totalTokenCount":3,"serviceTier":"flex"}}'.encode())
     assert (usage.prompt_token_count, usage.total_token_count, usage.service_tier) == (None, 3, "flex")
@@ -203,3 +204,14 @@ def test_details_are_a_map_by_modality_or_nothing() -> None:
     usage = parse(b'{"promptTokensDetails":[{"modality":"TEXT"},{"modality":"IMAGE","tokenCount":2},{"tokenCount":3}]}')
     assert details(usage.prompt_tokens_details) == {"TEXT": 0, "IMAGE": 2, "MODALITY_UNSPECIFIED": 3}
     assert details(usage.candidates_tokens_details) is None
+
+
+def test_the_largest_usage_that_is_believed_fits_the_ledger_at_the_dearest_rate() -> None:
+    """The ledger's integers have 64 bits, and its money is nano-dollars."""
+    most = 10**12
+    counts = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "toolUsePromptTokenCount")
+    usage = parse(msgspec.json.encode(dict.fromkeys(counts, most)))
+    tokens = sum(quantities(usage, images_seen=0, image_model=False, image_tokens_each=None).values())
+    assert tokens == 4 * most
+    nano_dollars_per_token = MAX_USD_PER_MILLION * 1_000
+    assert tokens * nano_dollars_per_token < 2**63

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, InvalidRequestError
 
 from proxy.store import database as store
 from proxy.store.database import Database, StoreError, open_database, upgrade
@@ -157,3 +157,24 @@ def test_a_data_dir_that_cannot_be_made_is_an_error_that_names_the_setting(tmp_p
 def test_a_data_dir_of_any_name_is_the_one_that_is_used(folder: str, tmp_path: Path) -> None:
     assert number(open_database(tmp_path / folder)) == 0
     assert [path.name for path in tmp_path.iterdir()] == [folder]
+
+
+def test_a_database_without_its_revision_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    database = open_database(tmp_path)
+    with sqlite3.connect(database.path) as other:
+        other.execute("DELETE FROM revision")
+    with pytest.raises(StoreError, match=r"`revision` is empty.*restore it from a backup, or put the row back: INSERT"):
+        number(database)
+    with pytest.raises(StoreError, match="`revision` is empty"), database.writing() as connection:
+        connection.execute(projects.insert().values(name="a", created_at=1))
+    with database.reading() as connection:
+        assert connection.execute(select(projects)).all() == []
+
+
+def test_whatever_sqlalchemy_raises_is_a_store_error(tmp_path: Path) -> None:
+    """Who catches StoreError, as the watcher of keys does, has caught all of them."""
+    database = open_database(tmp_path)
+    with pytest.raises(StoreError, match=r"weighbridge\.db: .*see storage\.data_dir") as caught:
+        with database.reading() as connection:
+            connection.begin()
+    assert isinstance(caught.value.__cause__, InvalidRequestError)

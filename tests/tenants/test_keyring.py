@@ -201,6 +201,25 @@ async def test_while_the_database_is_away_known_keys_are_served_and_others_are_n
     assert [entry["event"] for entry in logs] == ["database_failing", "database_back"]
 
 
+async def test_a_lost_revision_does_not_end_the_watch(database: Database, keyring: Keyring, clock: Clock) -> None:
+    """Else no revocation would be seen any more until a restart."""
+    tenant, secret = key_of(database)
+    with structlog.testing.capture_logs() as logs:
+        async with watching(keyring, clock):
+            await keyring.authenticate(secret)
+            with sqlite3.connect(database.path) as other:
+                other.execute("DELETE FROM revision")
+            await clock.tick()
+            assert keyring.known(secret) == tenant
+            assert (await refusal(keyring, keys.mint(secrets.randbelow))).reason is Reason.STORE_UNAVAILABLE
+            with sqlite3.connect(database.path) as other:
+                other.execute("INSERT INTO revision VALUES (1, 9)")
+            keys.revoke(database, tenant.key_id, 6)
+            await clock.tick()
+            assert (await refusal(keyring, secret)).reason is Reason.API_KEY_INVALID
+    assert [entry["event"] for entry in logs] == ["database_failing", "database_back"]
+
+
 async def test_a_locked_database_does_not_stop_known_keys(database: Database, keyring: Keyring, clock: Clock) -> None:
     tenant, secret = key_of(database)
     async with watching(keyring, clock):

@@ -20,14 +20,12 @@ from cryptography.x509.oid import NameOID
 
 from proxy.upstreams.http11 import Http11Transport
 from proxy.upstreams.round_trip import RoundTrip
-from proxy.upstreams.transport import Request, Timeouts
+from proxy.upstreams.transport import Request
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 BOTH_LOOPS = pytest.mark.parametrize(
     "anyio_backend", [("asyncio", {"use_uvloop": True}), ("asyncio", {"use_uvloop": False})], ids=["uvloop", "asyncio"]
 )
-SHORT = Timeouts(pool=0.1, connect=0.1, write=0.1, first_byte=0.1, idle=0.1)
-"""For calls that are meant to run into one of them."""
 
 
 class Security(NamedTuple):
@@ -150,8 +148,7 @@ class Origin:
             raise self._errors[0]
 
     def transport(self, **options: Any) -> contextlib.AbstractAsyncContextManager[Http11Transport]:
-        """A transport to this origin, closed at the end, with timeouts that no working call reaches."""
-        options.setdefault("timeouts", Timeouts(pool=5, connect=5, write=5, first_byte=5, idle=5))
+        """A transport to this origin, closed at the end."""
         if self.security is not None:
             options.setdefault("ssl_context", self.security.client)
         return contextlib.aclosing(Http11Transport(self.url, **options))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from proxy.errors import Reason, Sent, UpstreamFailed
+from proxy.upstreams.connection import RECEIVE_BUFFER
 from proxy.upstreams.http11 import Http11Transport, tls_context
 from proxy.upstreams.transport import Request, Timeouts
-from tests.upstreams.origin import BOTH_LOOPS, OK, SHORT, Peer, Security, make_security, post, read_all, serving
+from tests.upstreams.origin import BOTH_LOOPS, OK, Peer, Security, make_security, post, read_all, serving
 
 pytestmark = [pytest.mark.anyio, BOTH_LOOPS]
 
@@ -94,6 +96,87 @@ async def test_failed_calls_give_their_place_back() -> None:
         assert origin.accepted == 3
 
 
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nx:", b"HTTP/1.1 200 OK\r\nbad\r\n\r\n", b"SSH-2.0-x\r\n"])
+async def test_an_answer_that_is_none_is_a_failure_of_a_request_that_went_up_whole(
+    answer: bytes, security: Security | None
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.answer(OK)
+        await peer.answer(answer)
+        peer.close()
+
+    async with serving(script, security) as origin, origin.transport() as transport:
+        await read_all(await transport.send(post()))
+        with pytest.raises(UpstreamFailed) as caught:
+            await transport.send(post())
+        assert caught.value.sent is Sent.WHOLE
+        assert origin.accepted == 1  # not sent again, though the connection had been kept
+
+
+async def test_what_the_body_raises_is_raised_and_drops_the_connection(security: Security | None) -> None:
+    gone = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"1"
+        raise LookupError("the client has gone")
+
+    async def script(peer: Peer) -> None:
+        await peer.gone()
+        gone.set()
+
+    async with serving(script, security) as origin, origin.transport() as transport:
+        with pytest.raises(LookupError):
+            await transport.send(post(pieces(), 9))
+        await gone.wait()
+
+
+@pytest.mark.parametrize("body", ["small", "large", "pieces"])
+async def test_cancelling_a_call_drops_its_connection(body: str, security: Security | None) -> None:
+    come, gone = asyncio.Event(), asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"1"
+        await asyncio.Event().wait()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        come.set()
+        while "1 busy" in repr(transport):
+            await asyncio.sleep(0)
+        gone.set()
+
+    bodies = {"small": (b"{}", 2), "large": (bytes(32 << 20), 32 << 20), "pieces": (pieces(), 9)}
+    async with serving(script, security) as origin, origin.transport() as transport, asyncio.TaskGroup() as tasks:
+        call = tasks.create_task(transport.send(post(*bodies[body])))
+        await come.wait()
+        call.cancel()
+        await gone.wait()
+
+
+async def test_closing_before_the_end_drops_the_connection_and_reading_on_is_an_error(
+    security: Security | None,
+) -> None:
+    gone = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")
+        await peer.gone()
+        gone.set()
+
+    async with serving(script, security) as origin, origin.transport() as transport:
+        response = await transport.send(post())
+        reading = asyncio.get_running_loop().create_task(response.read())
+        await asyncio.sleep(0)
+        response.close()
+        response.close()
+        await gone.wait()
+        with pytest.raises(RuntimeError, match="closed"):
+            await reading
+        with pytest.raises(RuntimeError, match="closed"):
+            await response.read()
+        assert "0 busy" in repr(transport)
+
+
 async def test_the_connection_used_last_is_used_first() -> None:
     async with serving(answer_with_number) as origin, origin.transport() as transport:
         responses = [await transport.send(post()) for _ in range(3)]
@@ -117,7 +200,7 @@ async def test_no_more_idle_connections_are_kept_than_allowed(security: Security
 async def test_a_refused_connection_is_unreachable_with_nothing_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    transport = Http11Transport(f"http://127.0.0.1:{port}", max_connections=1, timeouts=SHORT)
+    transport = Http11Transport(f"http://127.0.0.1:{port}", max_connections=1, timeouts=Timeouts(pool=0.1))
     for _ in range(2):
         with pytest.raises(UpstreamFailed, match=r"connection refused \(connect\)") as caught:
             await transport.send(post())
@@ -131,7 +214,7 @@ async def test_a_handshake_that_does_not_come_is_unreachable_when_its_time_is_ov
 
     async with serving(script) as origin:
         url = origin.url.replace("http", "https")
-        transport = Http11Transport(url, ssl_context=tls_security.client, timeouts=SHORT)
+        transport = Http11Transport(url, ssl_context=tls_security.client, timeouts=Timeouts(connect=0.1))
         with pytest.raises(UpstreamFailed, match=r"no connection within 0.1 s \(connect\)") as caught:
             await transport.send(post())
         assert (caught.value.reason, caught.value.sent) == (Reason.UPSTREAM_UNREACHABLE, Sent.NOTHING)
@@ -210,7 +293,7 @@ async def test_a_request_that_cannot_be_sent_takes_no_connection() -> None:
 
 
 async def test_two_transports_share_a_receive_buffer() -> None:
-    buffer = bytearray(300_000)
+    buffer = bytearray(RECEIVE_BUFFER)
     async with (
         serving(answer_with_number) as origin,
         origin.transport(receive_buffer=buffer) as one,
@@ -218,6 +301,11 @@ async def test_two_transports_share_a_receive_buffer() -> None:
     ):
         responses = [await one.send(post()), await two.send(post())]
         assert [await read_all(response) for response in responses] == [b"1", b"2"]
+
+
+async def test_a_receive_buffer_that_is_too_small_is_refused() -> None:
+    with pytest.raises(ValueError, match="receive buffer"):
+        Http11Transport("http://localhost", receive_buffer=bytearray(RECEIVE_BUFFER - 1))
 
 
 @pytest.mark.parametrize(

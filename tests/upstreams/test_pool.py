@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from proxy.gemini import calls
@@ -17,7 +19,7 @@ class Recorder:
     def __init__(self) -> None:
         self.requests: list[Request] = []
 
-    async def send(self, request: Request) -> Response:
+    async def send(self, request: Request, sending: Callable[[], object]) -> Response:
         self.requests.append(request)
         return None  # type: ignore[return-value]
 
@@ -29,7 +31,7 @@ async def sent(base_url: str, auth: str = "x-goog-api-key", method: str = "POST"
     transport = Recorder()
     upstream = Upstream("google", base_url, auth, KEY, transport)
     path = b"/v1/models/m:generateContent" if method == "POST" else b"/v1/models"
-    await upstream.send(calls.parse(method, path, b""), [(b"x-mine", b"1")], b"{}", 2)
+    await upstream.send(calls.parse(method, path, b""), [(b"x-mine", b"1")], b"{}", 2, lambda: None)
     return transport.requests[0]
 
 

@@ -11,7 +11,7 @@ from proxy.errors import Reason, Sent, UpstreamFailed
 from proxy.upstreams.connection import RECEIVE_BUFFER
 from proxy.upstreams.round_trip import HIGH_WATER, SLICE, RoundTrip
 from proxy.upstreams.transport import Timeouts
-from tests.upstreams.origin import BOTH_LOOPS, OK, SHORT, Peer, Security, post, read_all, serving
+from tests.upstreams.origin import BOTH_LOOPS, OK, Peer, Security, post, read_all, serving
 
 pytestmark = [pytest.mark.anyio, BOTH_LOOPS]
 
@@ -24,7 +24,7 @@ MORE = LARGE * 4
 def now_there(response: RoundTrip) -> int:
     """Bytes that can be read without waiting."""
     total = 0
-    while True:
+    while not response.complete:
         reading = response.read()
         try:
             reading.send(None)
@@ -32,7 +32,8 @@ def now_there(response: RoundTrip) -> int:
             total += len(done.value)
         else:
             reading.close()
-            return total
+            break
+    return total
 
 
 @pytest.mark.parametrize("size", [0, 1, 934, SLICE, SLICE + 1, len(LARGE)])
@@ -138,7 +139,7 @@ async def test_an_unread_body_is_held_back_and_arrives_whole_when_it_is_read(sec
         assert len(await read_all(response)) == len(MORE) - held
 
 
-@pytest.mark.parametrize("size", [HIGH_WATER, 300_000, 600_000, 900_001])
+@pytest.mark.parametrize("size", [HIGH_WATER, 300_000, 518_000, 900_001])
 async def test_nothing_is_lost_when_the_peer_closes_before_a_slow_reader_has_read(
     size: int, security: Security | None
 ) -> None:
@@ -147,8 +148,8 @@ async def test_nothing_is_lost_when_the_peer_closes_before_a_slow_reader_has_rea
 
     async def script(peer: Peer) -> None:
         await peer.answer(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % size)
-        for start in range(0, size, 10_000):
-            await peer.say(LARGE[start : min(start + 10_000, size)])
+        for start in range(0, size, 16_000):
+            peer.writer.write(LARGE[start : min(start + 16_000, size)])
         peer.end()
         closed.set()
         await peer.gone()
@@ -207,23 +208,6 @@ async def test_over_tls_a_body_until_close_is_complete_only_with_close_notify(tl
             await response.read()
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nx:", b"HTTP/1.1 200 OK\r\nbad\r\n\r\n", b"SSH-2.0-x\r\n"])
-async def test_an_answer_that_is_none_is_a_failure_of_a_request_that_went_up_whole(
-    answer: bytes, security: Security | None
-) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.answer(OK)
-        await peer.answer(answer)
-        peer.close()
-
-    async with serving(script, security) as origin, origin.transport() as transport:
-        await read_all(await transport.send(post()))
-        with pytest.raises(UpstreamFailed) as caught:
-            await transport.send(post())
-        assert caught.value.sent is Sent.WHOLE
-        assert origin.accepted == 1  # not sent again, though the connection had been kept
-
-
 async def test_a_mistake_in_the_body_fails_the_reading(security: Security | None) -> None:
     async def script(peer: Peer) -> None:
         await peer.answer(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n")
@@ -254,14 +238,14 @@ async def test_a_peer_that_takes_no_more_of_the_body_is_a_timeout_in_the_write_p
         peer.writer.transport.pause_reading()
         await asyncio.Event().wait()
 
-    async with serving(script, security) as origin, origin.transport(timeouts=SHORT) as transport:
+    async with serving(script, security) as origin, origin.transport(timeouts=Timeouts(write=0.1)) as transport:
         with pytest.raises(UpstreamFailed, match=r"\(write\)") as caught:
             await transport.send(post(MORE))
         assert (caught.value.reason, caught.value.sent) == (Reason.UPSTREAM_TIMEOUT, Sent.PART)
 
 
 async def test_a_peer_that_takes_the_body_slowly_is_not_a_timeout() -> None:
-    timeouts = Timeouts(write=0.4, first_byte=5)
+    timeouts = Timeouts(write=0.6)
 
     async def script(peer: Peer) -> None:
         head = await peer.head()
@@ -281,7 +265,7 @@ async def test_no_answer_is_a_timeout_in_the_first_byte_phase(begun: bytes, secu
         await peer.answer(begun)
         await peer.gone()
 
-    async with serving(script, security) as origin, origin.transport(timeouts=SHORT) as transport:
+    async with serving(script, security) as origin, origin.transport(timeouts=Timeouts(first_byte=0.1)) as transport:
         with pytest.raises(UpstreamFailed, match=r"\(first byte\)") as caught:
             await transport.send(post())
         assert (caught.value.reason, caught.value.sent) == (Reason.UPSTREAM_TIMEOUT, Sent.WHOLE)
@@ -294,7 +278,7 @@ async def test_a_head_that_drips_does_not_put_off_the_first_byte_timeout() -> No
             await peer.say(b"y")
             await asyncio.sleep(0.01)
 
-    async with serving(script) as origin, origin.transport(timeouts=SHORT) as transport:
+    async with serving(script) as origin, origin.transport(timeouts=Timeouts(first_byte=0.1)) as transport:
         with pytest.raises(UpstreamFailed, match=r"\(first byte\)"):
             await transport.send(post())
 
@@ -315,12 +299,12 @@ async def test_silence_in_the_body_is_a_timeout_in_the_idle_phase(security: Secu
 
 async def test_one_timer_serves_calls_whose_phases_are_short_after_long_ones() -> None:
     """The timer of an earlier call doesn't fire into a later one."""
-    timeouts = Timeouts(first_byte=0.2, idle=0.05)
+    timeouts = Timeouts(first_byte=0.5, idle=0.05)
 
     async def script(peer: Peer) -> None:
         for _ in range(8):
             await peer.request()
-            await asyncio.sleep(0.04)
+            await asyncio.sleep(0.08)
             await peer.say(OK)
         await peer.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab")
         await peer.gone()
@@ -373,7 +357,7 @@ async def test_a_body_in_pieces_waits_for_the_kernel() -> None:
         peer.writer.transport.pause_reading()
         await asyncio.Event().wait()
 
-    async with serving(script) as origin, origin.transport(timeouts=SHORT) as transport:
+    async with serving(script) as origin, origin.transport(timeouts=Timeouts(write=0.1)) as transport:
         with pytest.raises(UpstreamFailed, match=r"\(write\)"):
             await transport.send(post(pieces(), len(MORE)))
         assert asked < len(MORE) // SLICE
@@ -397,67 +381,3 @@ async def test_a_body_in_pieces_of_another_length_is_an_error_and_drops_the_conn
         with pytest.raises(ValueError, match="content-length"):
             await transport.send(post(pieces(), length))
         assert len(await got.get()) <= length
-
-
-async def test_what_the_body_raises_is_raised_and_drops_the_connection(security: Security | None) -> None:
-    gone = asyncio.Event()
-
-    async def pieces() -> AsyncIterator[bytes]:
-        yield b"1"
-        raise LookupError("the client has gone")
-
-    async def script(peer: Peer) -> None:
-        await peer.gone()
-        gone.set()
-
-    async with serving(script, security) as origin, origin.transport() as transport:
-        with pytest.raises(LookupError):
-            await transport.send(post(pieces(), 9))
-        await gone.wait()
-
-
-@pytest.mark.parametrize("body", ["small", "large", "pieces"])
-async def test_cancelling_a_call_drops_its_connection(body: str, security: Security | None) -> None:
-    come, gone = asyncio.Event(), asyncio.Event()
-
-    async def pieces() -> AsyncIterator[bytes]:
-        yield b"1"
-        await asyncio.Event().wait()
-
-    async def script(peer: Peer) -> None:
-        await peer.head()
-        come.set()
-        while "1 busy" in repr(transport):
-            await asyncio.sleep(0)
-        gone.set()
-
-    bodies = {"small": (b"{}", 2), "large": (MORE, len(MORE)), "pieces": (pieces(), 9)}
-    async with serving(script, security) as origin, origin.transport() as transport, asyncio.TaskGroup() as tasks:
-        call = tasks.create_task(transport.send(post(*bodies[body])))
-        await come.wait()
-        call.cancel()
-        await gone.wait()
-
-
-async def test_closing_before_the_end_drops_the_connection_and_reading_on_is_an_error(
-    security: Security | None,
-) -> None:
-    gone = asyncio.Event()
-
-    async def script(peer: Peer) -> None:
-        await peer.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")
-        await peer.gone()
-        gone.set()
-
-    async with serving(script, security) as origin, origin.transport() as transport:
-        response = await transport.send(post())
-        reading = asyncio.get_running_loop().create_task(response.read())
-        await asyncio.sleep(0)
-        response.close()
-        response.close()
-        await gone.wait()
-        with pytest.raises(RuntimeError, match="closed"):
-            await reading
-        with pytest.raises(RuntimeError, match="closed"):
-            await response.read()
-        assert "0 busy" in repr(transport)

@@ -1,0 +1,321 @@
+"""Faults on our side and stubborn peers: nothing is completed that isn't on the bill, nothing goes up that can't be."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import sqlite3
+import struct
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+import anyio
+import httpx2
+import pytest
+from pydantic import SecretStr
+
+from proxy.app import App
+from proxy.billing import reports
+from proxy.config.schema import Settings, Storage, Upstream
+from tests.gateway.wire import door
+from tests.journeys.watching import TEXT, body, connect, open_leases, until
+from tests.scripted import says, scripted
+from tests.stand import Weighbridge, weighbridge
+
+USAGE = b'"usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":5,"totalTokenCount":8}'
+PARTS = [b'{"candidates":[{"content":{"parts":[{"text":"one "}]}}]', b'"modelVersion":"gemini-3.8-flash"', USAGE + b"}"]
+ELEMENTS = [b"{%b}" % USAGE] * 3
+BODIES = {
+    "generateContent": [b",".join(PARTS[:2]), b"," + PARTS[2]],
+    "streamGenerateContent?alt=sse": [b"data: %b\r\n\r\n" % element for element in ELEMENTS],
+    "streamGenerateContent": [b"[" + ELEMENTS[0], b",\r\n" + ELEMENTS[1], b",\r\n" + ELEMENTS[2] + b"\n]"],
+}
+"""What an upstream answers, by verb, in the pieces that it sends."""
+
+
+class Held:
+    """Answers a call as soon as it may `go`."""
+
+    def __init__(self, verb: str, *, length: bool) -> None:
+        self.pieces, self.length = BODIES[verb], length
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, connection: socket.socket) -> None:
+        self.asked.set()
+        self.go.wait()
+        framing = b"Content-Length: %d" % len(b"".join(self.pieces)) if self.length else b"Transfer-Encoding: chunked"
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%b\r\n\r\n" % framing)
+        for piece in self.pieces:
+            connection.sendall(piece if self.length else b"%x\r\n%b\r\n" % (len(piece), piece))
+        if not self.length:
+            connection.sendall(b"0\r\n\r\n")
+
+
+@contextmanager
+def locked(ledger: Path) -> Iterator[None]:
+    """Another process holds the ledger file: what is to be written waits."""
+    with closing(sqlite3.connect(ledger, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        yield
+        holder.execute("ROLLBACK")
+
+
+def ask(stand: Weighbridge, verb: str, version: str = "1.1") -> socket.socket:
+    """Sends a request over a connection of its own."""
+    connection = connect(stand.base_url)
+    head = f"POST {TEXT}{verb} HTTP/{version}\r\nHost: x\r\nConnection: close\r\nX-Goog-Api-Key: {stand.key()}\r\n"
+    connection.sendall(head.encode() + b"Content-Length: 2\r\n\r\n{}")
+    return connection
+
+
+def read(connection: socket.socket) -> bytes:
+    """All that comes, until nothing comes for a while or the connection ends."""
+    connection.settimeout(0.4)
+    came = b""
+    with suppress(TimeoutError):
+        while piece := connection.recv(65536):
+            came += piece
+    return came
+
+
+def whole(answer: bytes, upstream: Held) -> bool:
+    """Whether a client takes it for complete."""
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" in head:
+        return rest.endswith(b"0\r\n\r\n")
+    return bool(head) and len(rest) == len(b"".join(upstream.pieces))
+
+
+@pytest.mark.parametrize("length", [True, False])
+@pytest.mark.parametrize("verb", BODIES)
+def test_no_response_is_complete_before_its_record_is_durable(tmp_path: Path, verb: str, length: bool) -> None:
+    upstream = Held(verb, length=length)
+    with scripted(upstream) as script, weighbridge(tmp_path, script.base_url) as stand, ask(stand, verb) as connection:
+        assert upstream.asked.wait(20)
+        with locked(stand.data_dir / "ledger/0.db"):
+            upstream.go.set()
+            before = b""
+            while "stream" in verb and not all(event in before for event in upstream.pieces):
+                before += connection.recv(65536)  # no event of a stream waits
+            before += read(connection)
+            assert not whole(before, upstream)
+            assert stand.records() == []
+        answer = before + read(connection)
+        assert whole(answer, upstream)
+        assert [record.total_token_count for record in stand.records()] == [8]
+
+
+def test_a_process_that_dies_before_the_record_is_durable_has_completed_nothing(tmp_path: Path) -> None:
+    """Its start writes down by estimate what went up."""
+    upstream = Held("streamGenerateContent?alt=sse", length=True)
+    with scripted(upstream) as script, weighbridge(tmp_path, script.base_url) as stand:
+        with ask(stand, "streamGenerateContent?alt=sse") as connection:
+            assert upstream.asked.wait(20)
+            with locked(stand.data_dir / "ledger/0.db"):
+                upstream.go.set()
+                came = connection.recv(65536)
+                stand.stop(signal.SIGKILL)
+                with suppress(ConnectionResetError):
+                    came += read(connection)
+            assert not whole(came, upstream)
+        stand.start()
+        (record,) = stand.records()
+        assert (record.outcome, record.estimated) == ("unsettled", True)
+        assert record.cost_usd
+        assert open_leases(stand.data_dir) == 0
+
+
+class Load:
+    """Calls without end, several at once: what was answered, by request id."""
+
+    def __init__(self, stand: Weighbridge) -> None:
+        self.answered: dict[str, int] = {}
+        self.refused: list[httpx2.Response] = []
+        self._enough = threading.Event()
+        self._url, self._headers = f"{stand.base_url}{TEXT}generateContent", {"x-goog-api-key": stand.key()}
+        self._threads = ThreadPoolExecutor(4)
+        self._callers = [self._threads.submit(self._call) for _ in range(4)]
+
+    def _call(self) -> None:
+        with httpx2.Client(headers=self._headers, timeout=60) as client, suppress(httpx2.TransportError):
+            while not self._enough.is_set():
+                answer = client.post(self._url, json=body("hi"))
+                self.answered[answer.headers["x-weighbridge-request-id"]] = answer.status_code
+                if answer.status_code != 200:
+                    self.refused.append(answer)
+                    self._enough.wait(0.01)
+
+    def whole(self) -> set[str]:
+        return {request_id for request_id, status in list(self.answered.items()) if status == 200}
+
+    def more(self, calls: int) -> None:
+        """Waits until so many more calls were answered in full."""
+        before = len(self.whole())
+        until(lambda: len(self.whole()) >= before + calls, f"{calls} more calls")
+
+    def end(self) -> None:
+        self._enough.set()
+        for caller in self._callers:
+            caller.result()
+
+
+def answers_all_but(first: int, go: threading.Event) -> Callable[[socket.socket], None]:
+    """An upstream that answers at once, but for the first calls: these get half of a stream, and the rest at `go`."""
+    number = count()
+    single, stream = b",".join(PARTS), b"".join(BODIES["streamGenerateContent?alt=sse"])
+
+    def answer(connection: socket.socket) -> None:
+        held = next(number) < first
+        whole = stream if held else single
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(whole), whole[:100]))
+        if held:
+            go.wait()
+        connection.sendall(whole[100:])
+
+    return answer
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 90 MiB of its own where the server keeps its data. Mounting it takes root."""
+    path = tmp_path / "data"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=90m,uid={os.getuid()}", "tmpfs", path], check=True)
+    yield path
+    subprocess.run(["umount", "--lazy", path], check=True)  # even where a failed test left a file open
+
+
+def test_on_a_full_disk_calls_are_refused_before_they_go_up_until_there_is_room_again(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    filler = small_disk / "filler"
+    go = threading.Event()
+    with scripted(answers_all_but(1, go)) as script, weighbridge(tmp_path, script.base_url) as stand:
+        with ask(stand, "streamGenerateContent?alt=sse") as in_flight:
+            came = in_flight.recv(65536)
+            load = Load(stand)
+            load.more(20)
+            with filler.open("wb", buffering=0) as file, suppress(OSError):
+                while file.write(bytes(1 << 20)):
+                    pass
+            until(lambda: len(load.refused) > 20, "calls are refused")
+            for door in (stand.base_url, stand.admin_url):
+                assert httpx2.get(f"{door}/readyz").status_code == 503
+                assert httpx2.get(f"{door}/healthz").status_code == 200
+            go.set()
+            came += read(in_flight)
+            assert came.endswith(b"0\r\n\r\n")
+            filler.unlink()
+            load.more(20)
+            assert httpx2.get(f"{stand.base_url}/readyz").status_code == 200
+        load.end()
+        error = load.refused[0].json()["error"]
+        assert (error["code"], error["status"]) == (503, "UNAVAILABLE")
+        assert error["details"][0]["reason"] == "LEDGER_UNAVAILABLE"
+        assert error["message"].startswith("The ledger's disk is full, so calls can't be written down.")
+        assert {answer.headers["x-weighbridge-refused"] for answer in load.refused} == {"LEDGER_UNAVAILABLE"}
+        assert stand.stop() == 0
+        records = stand.records()
+        assert {record.outcome for record in records} == {"ok"}
+        assert len(records) == len(script.received) == len(load.whole()) + 1
+        assert load.whole() < {record.request_id for record in records}
+        assert open_leases(small_disk) == 0
+        assert [event in stand.log() for event in ("ledger_disk_full", "ledger_available")] == [True, True]
+
+
+def test_where_the_ledger_fails_all_calls_are_broken_off_and_the_next_start_recovers(tmp_path: Path) -> None:
+    """A file that may not grow any more fails as a dying disk does: with an error that says nothing of space."""
+    go = threading.Event()
+    with scripted(answers_all_but(2, go)) as script, weighbridge(tmp_path, script.base_url) as stand:
+        assert stand.process is not None
+        old = "streamGenerateContent?alt=sse", "1.0"
+        with ask(stand, "streamGenerateContent") as in_flight, ask(stand, *old) as in_flight_of_http_1_0:
+            came = in_flight.recv(65536)
+            assert in_flight_of_http_1_0.recv(65536)
+            load = Load(stand)
+            load.more(50)
+            size = (stand.data_dir / "ledger/0.db-wal").stat().st_size
+            resource.prlimit(stand.process.pid, resource.RLIMIT_FSIZE, (size, size))
+            with stand.process as process:
+                assert process.wait(60) == 74
+            load.end()
+            came += read(in_flight)
+            assert not came.endswith(b"0\r\n\r\n")
+            with pytest.raises(ConnectionResetError):
+                in_flight_of_http_1_0.recv(65536)
+        assert not load.refused
+        assert "ledger_broken" in stand.log()
+        assert "look at the disk before it is started again" in stand.log()
+        stand.start()
+        ids = [record.request_id for record in stand.records()]
+        assert len(ids) == len(set(ids))
+        assert load.whole() <= set(ids)
+        assert len(ids) >= len(script.received), "a call reached the upstream and left no record"
+        assert [record.outcome for record in stand.records()].count("unsettled") >= 2
+        assert open_leases(stand.data_dir) == 0
+
+
+async def test_a_client_that_does_not_read_its_response_is_billed_what_google_reports(tmp_path: Path) -> None:
+    """It waits 0.1 s here, where a server waits two minutes."""
+    body = b'{"candidates":[],"padding":"%b",%b}' % (bytes(32 << 20).replace(b"\0", b"x"), USAGE)
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with scripted(says(whole)) as script:
+        upstream = Upstream(name="slow", base_url=script.base_url, api_key=SecretStr("k"))
+        settings = Settings(storage=Storage(data_dir=tmp_path / "data"), upstreams=(upstream,))
+        app = await App.open(settings, ledger_broke=pytest.fail)
+        head = (
+            f"POST {TEXT}generateContent HTTP/1.1\r\nHost: x\r\nX-Goog-Api-Key: {Weighbridge(tmp_path, '').key()}\r\n"
+        )
+        async with door(app.gateway, stall_s=0.1, send_buffer=16 * 1024) as gateway:
+            connection = await gateway.connect(receive_buffer=16 * 1024)
+            connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            connection.writer.write(head.encode() + b"Content-Length: 2\r\n\r\n{}")
+            with anyio.fail_after(20):
+                while not (records := list(reports.export(reports.ledger_files(settings.storage.data_dir)))):
+                    await anyio.sleep(0.01)
+        await app.close()
+    (record,) = records
+    assert (record.outcome, record.estimated, record.total_token_count) == ("client_gone", False, 8)
+    assert record.response_bytes == len(body)
+
+
+@pytest.mark.parametrize(("seen", "tokens"), [(b"", None), (b"".join(BODIES["streamGenerateContent?alt=sse"]), 8)])
+def test_a_client_that_left_is_outlived_for_so_long_and_no_longer(tmp_path: Path, seen: bytes, tokens: int) -> None:
+    """Then the call is billed by the last usage that was seen, else by its estimate."""
+    half = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + seen if seen else b""
+    settings = {"gateway": {"drain_after_disconnect_s": 0.2}}
+    with scripted(says(half)) as script, weighbridge(tmp_path, script.base_url, settings) as stand:
+        with ask(stand, "streamGenerateContent?alt=sse") as connection:
+            until(lambda: script.received, "the upstream has the call")
+            if seen:
+                assert connection.recv(65536)
+        (record,) = until(stand.records, "its record")
+        assert (record.outcome, record.estimated, record.total_token_count) == ("client_gone", True, tokens)
+        assert record.cost_usd
+        assert stand.stop() == 0
+        assert open_leases(stand.data_dir) == 0
+
+
+def test_a_request_that_the_upstream_did_not_take_whole_costs_nothing(tmp_path: Path) -> None:
+    def refuse(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as threads:
+        refusing = threads.submit(refuse, listener)
+        with weighbridge(tmp_path, f"http://127.0.0.1:{listener.getsockname()[1]}") as stand:
+            headers = {"x-goog-api-key": stand.key()}
+            answer = httpx2.post(f"{stand.base_url}{TEXT}generateContent", json=body("x" * (32 << 20)), headers=headers)
+            refusing.result()
+            assert (answer.status_code, answer.headers["x-weighbridge-refused"]) == (502, "UPSTREAM_UNREACHABLE")
+            (record,) = stand.records()
+            assert (record.outcome, record.cost_usd, record.http_status) == ("upstream_error", 0, None)
