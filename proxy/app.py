@@ -29,7 +29,7 @@ from proxy.upstreams.http11 import Http11Transport
 from proxy.upstreams.pool import Upstream
 from proxy.upstreams.transport import Timeouts
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger("weighbridge")
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 
 def unix_us() -> int:
@@ -88,7 +88,7 @@ class App:
         metrics = Metrics(__version__, book.models())
 
         def on_broken(broken: LedgerBroken) -> None:
-            log.critical("ledger_broken", why=str(broken))
+            log.critical("ledger_broken", why=str(broken), what="breaking off every call and ending")
             ledger_broke()
 
         try:
@@ -123,9 +123,11 @@ class App:
 
     async def close(self) -> None:
         """Commits what the ledger still holds, and lets everything go."""
-        await self._upstream.aclose()
-        await self.ledger.close()
-        self._keyring.close()
+        try:
+            await self._upstream.aclose()
+        finally:
+            self._keyring.close()
+            await self.ledger.close()
 
 
 def _upstream(settings: UpstreamSettings, first_byte_s: float) -> Upstream:

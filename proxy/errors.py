@@ -16,7 +16,7 @@ class Outcome(StrEnum):
     UPSTREAM_ERROR = "upstream_error"
     """The upstream answered 400 or more, or the request never went up in full. Costs nothing."""
     UNSETTLED = "unsettled"
-    """The worker died in the call."""
+    """The worker died in the call, was told to end before the call did, or broke down in it."""
 
 
 class Reason(Enum):

@@ -25,7 +25,7 @@ from proxy.gateway.server import GatewayProtocol, gateway_protocol
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger("weighbridge")
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 INTERRUPT_DRAIN_S = 5
 """How long Ctrl-C waits for calls in flight; a second Ctrl-C doesn't wait."""
@@ -98,8 +98,8 @@ class Door(uvicorn.Server):
     def break_off(self) -> None:
         """Ends every call so that no client takes what it has for complete."""
         for connection in list(self.server_state.connections):
-            if isinstance(connection, GatewayProtocol) and connection.cycle is not None:
-                connection.cycle.break_off()
+            if isinstance(connection, GatewayProtocol) and connection.active is not None:
+                connection.active.break_off()
 
 
 class Doors:
@@ -120,9 +120,11 @@ class Doors:
 
     async def open_until_told(self) -> None:
         control = asyncio.get_running_loop().create_task(self.control.open_until_told())
-        await self.gateway.open_until_told()
-        self.control.close(INTERRUPT_DRAIN_S)
-        await control
+        try:
+            await self.gateway.open_until_told()
+        finally:
+            self.control.close(INTERRUPT_DRAIN_S)
+            await control
 
     @property
     def closing(self) -> bool:
@@ -152,9 +154,16 @@ class Doors:
         self.app.drain()
         self.gateway.close(drain_s)
 
+    def watch_ended(self, watching: asyncio.Task[None]) -> None:
+        """Without it a revoked key would be served for ever: better not to serve."""
+        if not watching.cancelled():
+            log.critical(
+                "watch_ended", what="changes of keys are not followed any more", why=repr(watching.exception())
+            )
+            self.interrupt()
+
     def ledger_broke(self) -> None:
         """What the disk holds is unknown: nothing more is answered, and the next start recovers what is there."""
-        log.critical("the ledger can't be written: breaking off", exit_code=BROKEN_LEDGER_EXIT)
         self.gateway.break_off()
         os._exit(BROKEN_LEDGER_EXIT)
 
@@ -178,6 +187,7 @@ async def open_doors(settings: Settings, gateway: socket.socket, control: socket
         gc.set_threshold(50_000, 20, 20)
         app.ready = True
         watching = loop.create_task(app.watch())
+        watching.add_done_callback(doors.watch_ended)
         serving = loop.create_task(doors.open_until_told())
         try:
             yield doors
@@ -198,7 +208,7 @@ async def serve(
         opened(doors)
 
 
-def run(settings: Settings, *, opened: Callable[[Doors], object] = lambda _: None) -> None:
+def run(settings: Settings, *, opened: Callable[[Doors], object]) -> None:
     """Binds both doors and serves until told to stop. `opened` is called once they are open. Raises PortTaken."""
     server = settings.server
     with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -69,12 +70,12 @@ def database(config: Path | None) -> Database:
 
 def command() -> str:
     """What to type to start this program again: for a line that is meant to be pasted."""
-    started = Path(sys.argv[0])
-    if started.name == "__main__.py":
-        return "python -m proxy"
     if shutil.which("weighbridge"):
         return "weighbridge"
-    return os.path.relpath(started) if started.is_relative_to(Path.cwd()) else str(started)
+    installed = Path(sys.executable).with_name("weighbridge")
+    if not installed.exists():
+        return "python -m proxy"
+    return shlex.quote(os.path.relpath(installed) if installed.is_relative_to(Path.cwd()) else str(installed))
 
 
 def now() -> int:

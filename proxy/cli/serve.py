@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
+import structlog
 import typer
 
 from proxy import serve as process
 from proxy.cli import output
 from proxy.cli.options import ConfigOption
-from proxy.config.load import load
+from proxy.config.load import read
 from proxy.config.schema import Settings
 from proxy.telemetry import logs
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 
 def register(app: typer.Typer) -> None:
@@ -35,11 +38,12 @@ def serve(
 
     Example: `GEMINI_API_KEY=… weighbridge serve --port 8080`
     """
-    settings = load(config, os.environ)
-    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    settings = settings.model_copy(update={"server": settings.server.model_copy(update=given)})
+    given = {"WEIGHBRIDGE_SERVER__HOST": host, "WEIGHBRIDGE_SERVER__PORT": port}
+    loaded = read(config, {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}})
     logs.configure()
-    process.run(settings, opened=lambda doors: announce(settings, doors))
+    for warning in loaded.warnings:
+        log.warning("configuration", what=warning)
+    process.run(loaded.settings, opened=lambda doors: announce(loaded.settings, doors))
 
 
 def announce(settings: Settings, doors: process.Doors) -> None:

@@ -10,20 +10,50 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from proxy.gateway import heads
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent, HTTPResponseStartEvent, HTTPScope
 
+    from proxy.errors import Refusal
     from proxy.gateway.server import GatewayProtocol
 
 JOINED = 16 * 1024
 """Up to this size, copying a body piece into one write is cheaper than a vector of writes."""
 
 
-class Cycle(RequestResponseCycle):
-    """Takes the place of uvicorn's, of whose work per request hardly anything is needed here."""
+class Cycle:
+    """Replaces uvicorn's RequestResponseCycle: same ASGI interface, own framing, and a break-off."""
 
+    __slots__ = (
+        "bodiless",
+        "body_failure",
+        "chunked",
+        "connection",
+        "disconnected",
+        "due",
+        "end_received",
+        "flow",
+        "gone",
+        "head",
+        "keep_alive",
+        "more_body",
+        "on_the_wire",
+        "pieces",
+        "request_id",
+        "response_complete",
+        "response_started",
+        "scope",
+        "waiter",
+        "waiting_bytes",
+        "waiting_for_100_continue",
+        "when_gone",
+    )
+
+    request_id: str
+    """Stands in every response as x-weighbridge-request-id."""
     gone: bool
     """The client left, closed its sending half, left its response unread, or sent a body that can't be read."""
     when_gone: Callable[[], object] | None
@@ -33,6 +63,7 @@ class Cycle(RequestResponseCycle):
         self, connection: GatewayProtocol, scope: HTTPScope, *, keep_alive: bool, expects_continue: bool
     ) -> None:
         self.connection = connection
+        self.request_id = connection.new_request_id()
         self.scope = scope
         scope["extensions"] = {"weighbridge": self}  # type: ignore[dict-item]
         self.flow = connection.flow
@@ -45,6 +76,7 @@ class Cycle(RequestResponseCycle):
         self.pieces: deque[bytes] = deque()
         self.waiting_bytes = 0
         self.end_received = False
+        self.body_failure: Refusal | None = None
         self.waiter: Future[None] | None = None
         self.response_started = False
         self.response_complete = False
@@ -64,7 +96,7 @@ class Cycle(RequestResponseCycle):
         try:
             await app(self.scope, self.receive, self.send)
         except Exception:
-            self.connection.logger.exception("The app failed.")
+            self.connection.logger.exception("The app failed on the request %s.", self.request_id)
         finally:
             if not self.response_complete and not self.disconnected:
                 self._unanswered()
@@ -75,7 +107,7 @@ class Cycle(RequestResponseCycle):
             self.break_off()
         else:
             self.response_complete = True
-            self.connection.fail()
+            self.connection.end(heads.internal_error(self.request_id))
 
     def take(self, piece: bytes) -> None:
         """A piece of the request's body has come."""
@@ -88,15 +120,25 @@ class Cycle(RequestResponseCycle):
         self.more_body = False
         self._wake()
 
+    def fail_body(self, refusal: Refusal) -> None:
+        """No more of the body will be waited for."""
+        self.body_failure = refusal
+        self._wake()
+
     async def receive(self) -> ASGIReceiveEvent:
-        """The body's next piece as it came; after the last, waits for the client to leave or the response to end."""
+        """The body's next piece as it came; after the last, waits for the client to leave or the response to end.
+
+        Raises CallerErred REQUEST_TIMEOUT where the client sends no more of its body, for the app to answer.
+        """
         if self.waiting_for_100_continue:
             self.waiting_for_100_continue = False
             if self.more_body and not self.pieces and not self.response_started and not self.disconnected:
                 self.connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while not (self.disconnected or self.response_complete or self.pieces):
+            if self.body_failure is not None:
+                raise self.body_failure
             if self.more_body:
-                self.flow.resume_reading()
+                self.connection.read_body()
             elif not self.end_received:
                 break
             self.waiter = self.connection.loop.create_future()
@@ -134,15 +176,16 @@ class Cycle(RequestResponseCycle):
         """The framing is ours: of the app's own we take content-length, and `connection: close`."""
         code = message["status"]
         lines = [STATUS_LINE[code]]
-        for name, value in (*self.connection.server_state.default_headers, *message.get("headers", ())):
+        for name, value in message.get("headers", ()):
             if name == b"content-length":
                 self.due = int(value)
             elif name == b"connection":
                 self.keep_alive = self.keep_alive and b"close" not in value.lower()
                 continue
-            elif name == b"transfer-encoding":
+            elif name == b"transfer-encoding" or name == REQUEST_ID:
                 continue
             lines += (name, b": ", value, b"\r\n")
+        lines.append(b"x-weighbridge-request-id: %b\r\n" % self.request_id.encode())
         self.bodiless = self.bodiless or code in (204, 304)
         if self.due is None and not self.bodiless and self.scope["http_version"] == "1.1":
             self.chunked = True

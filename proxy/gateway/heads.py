@@ -28,6 +28,8 @@ class Bounds(NamedTuple):
     """Requests that wait behind the one being answered."""
     head_s: float = 30.0
     """From a connection's opening to its first byte, and from a head's first byte to its last."""
+    body_s: float = 60.0
+    """How long no byte of a body may come while we read; it doesn't run while reading is paused for a slow app."""
     stall_s: float = 120.0
     """How long a client may leave its response unread."""
     linger_s: float = 10.0
@@ -116,15 +118,9 @@ def _split_absolute(target: bytes) -> tuple[bytes | None, bytes | None]:
 
 def refusal(unacceptable: Unacceptable, request_id: str) -> bytes:
     """The whole response, head and all, that answers a request which the app never saw."""
-    reason = unacceptable.reason
-    info = {
-        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-        "reason": reason.word,
-        "domain": "weighbridge",
-        "metadata": {"service": "generativelanguage.googleapis.com"},
-    }
-    body = status.error_body(unacceptable.http, reason.status, unacceptable.message, [info])
-    return _response(unacceptable.http, body, request_id, b"x-weighbridge-refused: %b\r\n" % reason.word.encode())
+    body = status.refusal_body(unacceptable, "single", unacceptable.http)
+    refused = b"x-weighbridge-refused: %b\r\n" % unacceptable.reason.word.encode()
+    return _response(unacceptable.http, body, request_id, refused)
 
 
 def internal_error(request_id: str) -> bytes:

@@ -26,7 +26,7 @@ from proxy.upstreams.transport import Headers, Response
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger("weighbridge")
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 
 class Relay:

@@ -2,9 +2,9 @@
 
 `gateway_protocol()` makes the class that goes into `uvicorn.Config(http=...)`; what an app is offered is in cycle.py.
 
-What uvicorn does and this doesn't: websockets, access logs, root paths, its limit on concurrency, and a search of each
-response header for control characters. Those headers are written by us or were validated by the HTTP parser that read
-them from the upstream: neither lets a CR, LF or NUL through.
+What uvicorn does and this doesn't: websockets, access logs, root paths, default headers, lifespan state, its limit on
+concurrency, and a search of each response header for control characters. Those headers are written by us or were
+validated by the HTTP parser that read them from the upstream: neither lets a CR, LF or NUL through.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from __future__ import annotations
 import socket
 import struct
 from asyncio import TimerHandle, Transport
+from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from proxy.errors import Reason
+from proxy.errors import CallerErred, Reason, Refusal
 from proxy.gateway import heads
 from proxy.gateway.cycle import Cycle
 from proxy.gateway.heads import DEFAULT_BOUNDS, Bounds, Unacceptable
@@ -41,20 +42,23 @@ class GatewayProtocol(HttpToolsProtocol):
 
     bounds = DEFAULT_BOUNDS
     new_request_id: Callable[[], str]
-    cycle: Cycle
-    """The request read last; `active` is the one being answered, `pipeline` holds those between."""
+    refused: Callable[[Refusal, str], object]
+    cycle: Cycle  # type: ignore[assignment]
+    """The request read last; `active` is the one being answered, `pipelined` holds those between."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # uvicorn lets data follow a request that said `connection: close`. We don't: it's nobody's request.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
         self.active: Cycle | None = None
-        self.deaf = False  # what comes from now on is dropped
+        self.pipelined: deque[Cycle] = deque()
+        self.asgi: Any = {"version": self.asgi_version, "spec_version": "2.3"}
+        self.discarding = False  # what comes from now on is dropped
         self.in_head = False
         self.skips_head = False
         self.head_bytes = 0
-        self.unheeded = 0  # bytes fed to the parser since it last handed out a head, a body piece or an end
-        self.last_words: bytes | None = None  # a refusal that waits for the answers before it
+        self.unparsed_bytes = 0  # bytes fed to the parser since it last handed out a head, a body piece or an end
+        self.final_response: bytes | None = None  # a refusal that waits for the answers before it
         self.unsent = 0
         self.deadline = inf  # until when the client must have sent what it owes
         self.read_timer: TimerHandle | None = None
@@ -67,11 +71,11 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
-        self.deaf = True
+        self.discarding = True
         if self.read_timer is not None:
             self.read_timer.cancel()
         self._stop_watching()
-        self.pipeline.clear()
+        self.pipelined.clear()
         if self.active is not None:
             self.active.leave()
         self.active = self.cycle = self.parser = None  # type: ignore[assignment]
@@ -86,18 +90,17 @@ class GatewayProtocol(HttpToolsProtocol):
             self.close()
 
     def data_received(self, data: bytes) -> None:
-        if self.deaf:
+        if self.discarding:
             return
-        self.unheeded += len(data)
+        self.unparsed_bytes += len(data)
         try:
             self._feed(data)
-            if self.unheeded > self.bounds.head_bytes:
+            if self.unparsed_bytes > self.bounds.head_bytes:
                 raise heads.too_large(self.bounds)
         except Unacceptable as unacceptable:
             self._refuse(unacceptable)
             return
-        if self.in_head and self.deadline == inf and not self.pipeline:
-            self._allow(self.bounds.head_s)
+        self._expect_more()
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -105,10 +108,10 @@ class GatewayProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._decline_upgrade()
             rest = data[upgrade.args[0] :]
-            if rest and not self.deaf:
+            if rest and not self.discarding:
                 self._feed(rest)
         except httptools.HttpParserError as error:
-            if self.deaf:
+            if self.discarding:
                 return
             if isinstance(error.__context__, Unacceptable):
                 raise error.__context__ from None
@@ -131,7 +134,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if self.skips_head:
             return
-        if self.deaf or len(self.pipeline) >= self.bounds.pipelined:
+        if self.discarding or len(self.pipelined) >= self.bounds.pipelined:
             raise Unacceptable(400, "Too many requests were sent ahead of their responses. Wait for a response.")
         self._disallow()
         self.in_head = True
@@ -157,7 +160,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self.skips_head = False
             return
         self.in_head = False
-        self.unheeded = 0
+        self.unparsed_bytes = 0
         self._disallow()
         version = self.parser.get_http_version()
         method = self.parser.get_method().decode("ascii")
@@ -167,7 +170,7 @@ class GatewayProtocol(HttpToolsProtocol):
         target = heads.split_target(method, self.url)
         scope: HTTPScope = {
             "type": "http",
-            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "asgi": self.asgi,
             "http_version": version,
             "method": method,
             "scheme": self.scheme or "http",
@@ -178,7 +181,6 @@ class GatewayProtocol(HttpToolsProtocol):
             "headers": self.headers,
             "client": self.client,
             "server": self.server,
-            "state": self.app_state.copy(),
         }
         continues = version == "1.1" and heads.expects_continue(self.headers)
         keep_alive = version == "1.1" and self.parser.should_keep_alive()
@@ -190,14 +192,22 @@ class GatewayProtocol(HttpToolsProtocol):
             self._answer(cycle)
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, self.app))
+            self.pipelined.append(cycle)
 
     def _answer(self, cycle: Cycle) -> None:
         self.active = cycle
-        self._start_asgi_task(cycle, self.app)
+        task = self.loop.create_task(cycle.run_asgi(self.app))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def read_body(self) -> None:
+        """The app wants more of the body: reads on after a pause, and gives the client time from now."""
+        if self.deadline == inf:
+            self.flow.resume_reading()
+            self._allow(self.bounds.body_s)
 
     def on_body(self, body: bytes) -> None:
-        self.unheeded = 0
+        self.unparsed_bytes = 0
         self.cycle.take(body)
         if self.cycle.waiting_bytes > READ_AHEAD:
             self.flow.pause_reading()
@@ -205,49 +215,50 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade() and heads.framing(self.headers):
             return  # its body is still to come: _decline_upgrade
-        self.unheeded = 0
+        self.unparsed_bytes = 0
+        self._disallow()
         self.cycle.take_end()
         if not self.cycle.keep_alive:
-            self.deaf = True
+            self.discarding = True
 
     def _refuse(self, unacceptable: Unacceptable) -> None:
         """Answers what can't be read as a request, when its turn has come."""
-        self.deaf = True
+        self.discarding = True
         self._disallow()
-        self.logger.info("Refused before it reached the app: %s", unacceptable)
-        words = heads.refusal(unacceptable, self.new_request_id())
         broken = self.cycle if self.cycle is not None and self.cycle.more_body else None
+        request_id = self.new_request_id() if broken is None else broken.request_id
+        self.refused(unacceptable, request_id)
+        response = heads.refusal(unacceptable, request_id)
         if self.active is None:
-            self.end(words)
+            self.end(response)
         elif broken is not self.active:
             if broken is not None:
-                self.pipeline.popleft()
-            self.last_words = words
+                self.pipelined.pop()
+            self.final_response = response
         elif broken.on_the_wire:
             broken.leave()
             self.break_off(reset=broken.until_close)
         else:
-            self.end(words)
+            self.end(response)
             broken.leave()
 
-    def end(self, words: bytes = b"") -> None:
-        """Says the last that is said on this connection, and reads on for a while so that the client can hear it."""
-        self.deaf = True
+    def end(self, response: bytes = b"") -> None:
+        """Writes `response` as this connection's last bytes, half-closes, and discards input for linger_s.
+
+        So the client can read them before a reset.
+        """
+        self.discarding = True
         self.active = None
-        if words:
-            self.transport.write(words)
+        if response:
+            self.transport.write(response)
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._allow(self.bounds.linger_s)
 
-    def fail(self) -> None:
-        """Answers for an app that broke down before it had answered."""
-        self.end(heads.internal_error(self.new_request_id()))
-
     def close(self) -> None:
         """Closes once all is sent, or the client doesn't read it."""
-        self.deaf = True
+        self.discarding = True
         self.active = None
         self._disallow()
         self.transport.close()
@@ -259,7 +270,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if not reset:
             self.close()
             return
-        self.deaf = True
+        self.discarding = True
         self.active = None
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.transport.abort()
@@ -274,16 +285,27 @@ class GatewayProtocol(HttpToolsProtocol):
                 self.end()
             else:
                 self.close()
-        elif self.pipeline:
-            self._answer(cast(Cycle, self.pipeline.pop()[0]))
-            if not self.pipeline:
+        elif self.pipelined:
+            self._answer(self.pipelined.popleft())
+            if not self.pipelined:
                 self.flow.resume_reading()
-        elif self.last_words is not None:
-            self.end(self.last_words)
+        elif self.final_response is not None:
+            self.end(self.final_response)
         else:
             self.flow.resume_reading()
             if self.deadline == inf:
                 self._allow(self.bounds.head_s if self.in_head else self.timeout_keep_alive)
+
+    def _expect_more(self) -> None:
+        """Sets the deadline for what the client owes: the rest of a head, or the next byte of a body."""
+        if self.in_head:
+            if self.deadline == inf and not self.pipelined:
+                self._allow(self.bounds.head_s)
+        elif self.cycle is not None and self.cycle.more_body:
+            if self.flow.read_paused or self.cycle.waiting_for_100_continue:
+                self._disallow()  # until `read_body`
+            elif self.unparsed_bytes == 0 or self.deadline == inf:
+                self._allow(self.bounds.body_s)
 
     def _allow(self, seconds: float) -> None:
         """Sets the deadline. A timer that is due before it stays: setting one costs more than all else here."""
@@ -308,9 +330,14 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _time_is_up(self) -> None:
         self.deadline = inf
-        if self.in_head and not self.deaf:
+        if self.discarding:
+            self.close()
+        elif self.in_head:
             message = f"The request's head was not complete within {self.bounds.head_s:g} s."
             self._refuse(Unacceptable(408, message, Reason.REQUEST_TIMEOUT))
+        elif self.cycle is not None and self.cycle.more_body:
+            message = f"No byte of the request's body came for {self.bounds.body_s:g} s. Send the request again."
+            self.cycle.fail_body(CallerErred(Reason.REQUEST_TIMEOUT, message))
         else:
             self.close()
 
@@ -341,7 +368,19 @@ class GatewayProtocol(HttpToolsProtocol):
             self.write_timer = None
 
 
-def gateway_protocol(new_request_id: Callable[[], str], bounds: Bounds = DEFAULT_BOUNDS) -> type[GatewayProtocol]:
-    """The class for `uvicorn.Config(http=...)`. `new_request_id` names what is refused before it reaches the app."""
-    made = {"new_request_id": staticmethod(new_request_id), "bounds": bounds}
+def _nobody_listens(refusal: Refusal, request_id: str) -> None:
+    pass
+
+
+def gateway_protocol(
+    new_request_id: Callable[[], str],
+    refused: Callable[[Refusal, str], object] = _nobody_listens,
+    bounds: Bounds = DEFAULT_BOUNDS,
+) -> type[GatewayProtocol]:
+    """The class for `uvicorn.Config(http=...)`. `new_request_id` names every request, at its head's end.
+
+    `refused` is called, on the loop, with each refusal that the app has no part in, and with the id that its answer
+    bears: to count and log it. It must not raise. What the app's `receive` raises, the app answers.
+    """
+    made = {"new_request_id": staticmethod(new_request_id), "refused": staticmethod(refused), "bounds": bounds}
     return type("GatewayProtocol", (GatewayProtocol,), made)

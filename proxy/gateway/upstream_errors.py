@@ -9,7 +9,7 @@ from proxy.gemini import edits, headers, status
 from proxy.upstreams.pool import Upstream
 from proxy.upstreams.transport import Headers, Response
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger("weighbridge")
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 MAX_BODY = 128 * 1024
 """An error is read whole before it goes down. Google's are a few KB; to look through one of this size takes 5 ms."""

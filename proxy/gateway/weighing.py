@@ -24,7 +24,7 @@ from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keys import Tenant
 from proxy.upstreams.transport import Response
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger("weighbridge")
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 SERVICE_TIER = b"x-gemini-service-tier"
 

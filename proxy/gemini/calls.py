@@ -1,4 +1,4 @@
-"""The request line → Call: operation, version, model, and what goes up of path and query; or why not."""
+"""The request line → Call: operation, model, and what goes up of path and query; or why not."""
 
 from __future__ import annotations
 
@@ -48,7 +48,6 @@ class Call:
     """What a request line asks for."""
 
     operation: surface.Operation
-    version: str
     model: str
     """Without `models/`: "gemini-3-pro-image"; "" where the path names none."""
     target: bytes
@@ -83,11 +82,11 @@ def _parse(method: str, raw_path: bytes, query: bytes) -> Call:
     if found is None:
         raise _unknown(method, segments, resource)
     operation, model = found
-    if operation.model == "path":
+    if operation.names_model:
         _check_model(model)
     framing = _framing(operation, query)
     target = f"/{version}/{resource}".encode("ascii")
-    return Call(operation, version, model, target + b"?" + query if query else target, framing)
+    return Call(operation, model, target + b"?" + query if query else target, framing)
 
 
 _cached = lru_cache(maxsize=1024)(_parse)  # refusals are not kept, so a key that stands in a path isn't either

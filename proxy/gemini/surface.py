@@ -1,9 +1,8 @@
-"""THE table of operations: what is served, where it stands, how it is metered, and whether it may be tried again."""
+"""THE table of operations: what is served, where it stands, and what is metered."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 _FORMAT = frozenset({"alt", "$alt", "prettyPrint", "$prettyPrint", "quotaUser"})
 """System parameters that neither hide the usage nor change what an error looks like.
@@ -22,70 +21,32 @@ class Operation:
     """The HTTP method, in capitals."""
     path: str
     """The resource path without a version; `{model}` is one segment."""
-    model: Literal["path", "none"]
-    """Where the request names its model."""
-    body: bool
+    body: bool = False
     """Takes a JSON body."""
-    metered: bool
-    """Leaves a usage record; free operations leave none."""
-    usage: bool
-    """A 2xx response bears usageMetadata. Where it doesn't, the call is billed at its estimate."""
-    images: bool
-    """The response may hold images."""
-    streaming: bool
+    metered: bool = False
+    """Leaves a usage record, and a 2xx response bears usageMetadata; free operations do neither."""
+    streaming: bool = False
     """The response comes as a stream: of events with `alt=sse`, else of the elements of one JSON array."""
-    repeatable: bool
-    """Another attempt may be made after this one went up: doing it twice costs and changes nothing."""
     parameters: frozenset[str] = _FORMAT
     """Query parameters that cross."""
 
-
-def _metered(name: str, *, images: bool = False, streaming: bool = False) -> Operation:
-    return Operation(
-        name=name,
-        method="POST",
-        path=f"models/{{model}}:{name}",
-        model="path",
-        body=True,
-        metered=True,
-        usage=True,
-        images=images,
-        streaming=streaming,
-        repeatable=False,
-    )
+    @property
+    def names_model(self) -> bool:
+        return "{model}" in self.path
 
 
-def _free(
-    name: str,
-    method: str,
-    path: str,
-    *,
-    body: bool = False,
-    parameters: frozenset[str] = _FORMAT,
-) -> Operation:
-    return Operation(
-        name=name,
-        method=method,
-        path=path,
-        model="path" if "{model}" in path else "none",
-        body=body,
-        metered=False,
-        usage=False,
-        images=False,
-        streaming=False,
-        repeatable=True,
-        parameters=parameters,
-    )
+def _on_model(name: str, *, metered: bool = True, streaming: bool = False) -> Operation:
+    return Operation(name, "POST", f"models/{{model}}:{name}", body=True, metered=metered, streaming=streaming)
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    _metered("generateContent", images=True),
-    _metered("streamGenerateContent", images=True, streaming=True),
-    _metered("embedContent"),
-    _metered("batchEmbedContents"),
-    _free("countTokens", "POST", "models/{model}:countTokens", body=True),
-    _free("models.list", "GET", "models", parameters=_FORMAT | _PAGE),
-    _free("models.get", "GET", "models/{model}"),
+    _on_model("generateContent"),
+    _on_model("streamGenerateContent", streaming=True),
+    _on_model("embedContent"),
+    _on_model("batchEmbedContents"),
+    _on_model("countTokens", metered=False),
+    Operation("models.list", "GET", "models", parameters=_FORMAT | _PAGE),
+    Operation("models.get", "GET", "models/{model}"),
 )
 
 _TABLE = {(operation.method, operation.path): operation for operation in OPERATIONS}

@@ -37,7 +37,6 @@ class Usage(msgspec.Struct, rename="camel", gc=False):
     candidates_tokens_details: Details | None = None
     tool_use_prompt_tokens_details: Details | None = None
     service_tier: str | None = None
-    traffic_type: str | None = None
     malformed: Annotated[bool, msgspec.Meta(description="Not on the wire")] = False
     """Something had another type than Google documents, or was no JSON; it is missing here."""
 

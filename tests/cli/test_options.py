@@ -46,13 +46,23 @@ def test_an_error_that_is_a_bug_is_not_passed_off_as_the_users() -> None:
     assert isinstance(result_of(ZeroDivisionError()).exception, ZeroDivisionError)
 
 
-@pytest.mark.parametrize(
-    ("started_as", "told"),
-    [("/usr/bin/weighbridge", "weighbridge"), ("/srv/proxy/__main__.py", "python -m proxy")],
-)
-def test_people_are_told_to_type_what_they_typed(started_as: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", [started_as])
-    assert options.command() == told
+def test_people_are_told_what_to_type_to_start_the_program_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name where that is on the path, its place where it is installed beside Python, else the module."""
+    folder = tmp_path / "here" / "check out"
+    folder.mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(folder.parent)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    assert options.command() == "python -m proxy"
+    (folder / "weighbridge").touch(0o755)
+    assert options.command() == "'check out/weighbridge'"
+    monkeypatch.chdir(folder.parent.parent / "other")
+    assert options.command() == f"'{folder}/weighbridge'"
+    monkeypatch.setenv("PATH", str(folder))
+    assert options.command() == "weighbridge"
 
 
 def test_commands_that_call_nobody_read_their_database_without_an_upstream(

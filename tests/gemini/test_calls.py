@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import unquote_to_bytes
 
 import pytest
@@ -9,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import CallerErred, Reason
-from proxy.gemini import calls
 from proxy.gemini.calls import parse
 
 GENERATE = b"/v1beta/models/gemini-3-pro-image:generateContent"
@@ -23,30 +23,30 @@ def refusal(method: str, path: bytes, query: bytes = b"") -> CallerErred:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "operation", "version", "model", "target"),
+    ("method", "path", "operation", "model", "target"),
     [
-        ("POST", GENERATE, "generateContent", "v1beta", "gemini-3-pro-image", GENERATE),
-        ("POST", b"/v1/models/g:countTokens", "countTokens", "v1", "g", b"/v1/models/g:countTokens"),
-        ("POST", b"/v1alpha/models/g:embedContent", "embedContent", "v1alpha", "g", b"/v1alpha/models/g:embedContent"),
-        ("GET", b"/v1beta1/models/g", "models.get", "v1beta1", "g", b"/v1beta1/models/g"),
-        ("GET", b"/v1/models", "models.list", "v1", "", b"/v1/models"),
-        ("GET", b"/models", "models.list", "v1beta", "", b"/v1beta/models"),
-        ("GET", b"/v1beta/models/", "models.list", "v1beta", "", b"/v1beta/models"),
-        ("POST", b"/models/g:generateContent", "generateContent", "v1beta", "g", b"/v1beta/models/g:generateContent"),
-        ("POST", b"//v1//models///g:countTokens", "countTokens", "v1", "g", b"/v1/models/g:countTokens"),
-        ("POST", b"/v1/models/g%3AcountTokens", "countTokens", "v1", "g", b"/v1/models/g:countTokens"),
-        ("POST", b"/v1/models/g%3acountTokens", "countTokens", "v1", "g", b"/v1/models/g:countTokens"),
-        ("POST", b"/%76%31/models/g%2D1:countTokens", "countTokens", "v1", "g-1", b"/v1/models/g-1:countTokens"),
-        ("POST", b"/v1beta/v1/models/g:countTokens", "countTokens", "v1", "g", b"/v1/models/g:countTokens"),
-        ("POST", b"/v1/v1beta/models/g:countTokens", "countTokens", "v1beta", "g", b"/v1beta/models/g:countTokens"),
-        ("POST", b"/v1/models/Gemma_3.1-x:countTokens", "countTokens", "v1", "Gemma_3.1-x", None),
+        ("POST", GENERATE, "generateContent", "gemini-3-pro-image", GENERATE),
+        ("POST", b"/v1/models/g:countTokens", "countTokens", "g", b"/v1/models/g:countTokens"),
+        ("POST", b"/v1alpha/models/g:embedContent", "embedContent", "g", b"/v1alpha/models/g:embedContent"),
+        ("GET", b"/v1beta1/models/g", "models.get", "g", b"/v1beta1/models/g"),
+        ("GET", b"/v1/models", "models.list", "", b"/v1/models"),
+        ("GET", b"/models", "models.list", "", b"/v1beta/models"),
+        ("GET", b"/v1beta/models/", "models.list", "", b"/v1beta/models"),
+        ("POST", b"/models/g:generateContent", "generateContent", "g", b"/v1beta/models/g:generateContent"),
+        ("POST", b"//v1//models///g:countTokens", "countTokens", "g", b"/v1/models/g:countTokens"),
+        ("POST", b"/v1/models/g%3AcountTokens", "countTokens", "g", b"/v1/models/g:countTokens"),
+        ("POST", b"/v1/models/g%3acountTokens", "countTokens", "g", b"/v1/models/g:countTokens"),
+        ("POST", b"/%76%31/models/g%2D1:countTokens", "countTokens", "g-1", b"/v1/models/g-1:countTokens"),
+        ("POST", b"/v1beta/v1/models/g:countTokens", "countTokens", "g", b"/v1/models/g:countTokens"),
+        ("POST", b"/v1/v1beta/models/g:countTokens", "countTokens", "g", b"/v1beta/models/g:countTokens"),
+        ("POST", b"/v1/models/Gemma_3.1-x:countTokens", "countTokens", "Gemma_3.1-x", None),
     ],
 )
 def test_a_path_becomes_a_call_with_a_canonical_target(
-    method: str, path: bytes, operation: str, version: str, model: str, target: bytes | None
+    method: str, path: bytes, operation: str, model: str, target: bytes | None
 ) -> None:
     call = parse(method, path, b"")
-    assert (call.operation.name, call.version, call.model) == (operation, version, model)
+    assert (call.operation.name, call.model) == (operation, model)
     assert call.target == (target or path)
 
 
@@ -252,11 +252,10 @@ def test_the_same_request_line_gets_the_same_call_whatever_its_key() -> None:
 
 def test_no_value_that_a_client_chose_in_the_query_is_kept() -> None:
     """What is cached is a path and one of a few fixed queries; a page token or a quota user is parsed anew."""
-    before = calls._cached.cache_info().currsize
-    for number in range(3):
-        parse("GET", b"/v1alpha/models", b"pageToken=%d&key=K" % number)
-        parse("GET", b"/v1alpha/models", b"quotaUser=%d" % number)
-    assert calls._cached.cache_info().currsize == before
+    for query in (b"pageToken=1&key=K", b"quotaUser=1"):
+        first, second = (parse("GET", b"/v1alpha/models", query) for _ in range(2))
+        assert first == second
+        assert first is not second
 
 
 PIECES = st.sampled_from(
@@ -289,7 +288,7 @@ def test_parse_answers_any_bytes_with_a_call_or_a_refusal(method: str, path: byt
         call = parse(method, path, query)
     except CallerErred:
         return
-    assert call.target.startswith(b"/" + call.version.encode() + b"/models")
+    assert re.match(rb"/v1(alpha|beta1?)?/models", call.target)
     path_up, _, query_up = call.target.partition(b"?")
     assert parse(method, path_up, query_up) == call, "canonical is canonical"
     assert not set(call.target) - set(range(0x21, 0x7F))

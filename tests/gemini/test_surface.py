@@ -56,17 +56,17 @@ def test_at_finds_the_row_under_another_http_method() -> None:
     assert surface.at("files/g") is None
 
 
-def test_only_what_leaves_no_record_may_be_repeated() -> None:
-    """A second attempt at what is metered would be billed twice."""
-    for row in surface.OPERATIONS:
-        assert row.repeatable == (not row.metered), row.name
-
-
-def test_whatever_is_metered_brings_usage_and_takes_its_model_from_the_path() -> None:
+def test_whatever_is_metered_takes_a_body_and_its_model_from_the_path() -> None:
     metered = [row for row in surface.OPERATIONS if row.metered]
-    assert [row.name for row in metered if row.images] == ["generateContent", "streamGenerateContent"]
-    assert [row.name for row in metered if row.streaming] == ["streamGenerateContent"]
-    assert all(row.usage and row.body and row.model == "path" for row in metered)
+    names = ["generateContent", "streamGenerateContent", "embedContent", "batchEmbedContents"]
+    assert [row.name for row in metered] == names
+    assert [row.name for row in surface.OPERATIONS if row.streaming] == ["streamGenerateContent"]
+    assert all(row.body and row.names_model for row in metered)
+
+
+def test_what_lists_models_names_none_and_gets_take_no_body() -> None:
+    assert [row.name for row in surface.OPERATIONS if not row.names_model] == ["models.list"]
+    assert [row.name for row in surface.OPERATIONS if not row.body] == ["models.list", "models.get"]
 
 
 def test_no_parameter_that_crosses_can_hide_the_usage_or_carry_a_credential() -> None:

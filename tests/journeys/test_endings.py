@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -138,6 +139,27 @@ def test_an_upstream_that_is_not_there_costs_nothing_and_leaves_no_record(tmp_pa
         assert stand.records() == []
         stand.start()
         assert stand.records() == [], "a lease was left behind"
+
+
+@pytest.mark.parametrize("client_leaves", [True, False])
+def test_a_call_that_ends_while_it_still_connects_is_not_billed(tmp_path: Path, client_leaves: bool) -> None:
+    settings = {"gateway": {"drain_after_disconnect_s": 0}}
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never says a word of TLS
+        nobody = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        with weighbridge(tmp_path, nobody, settings) as stand, ThreadPoolExecutor() as callers:
+            headers = {"x-goog-api-key": stand.key()}
+            url, patience = stand.base_url + PICTURE, 0.2 if client_leaves else 60
+            calling = callers.submit(httpx2.post, url, json=body("a cat"), headers=headers, timeout=patience)
+            connection, _ = silent.accept()
+            if client_leaves:
+                assert isinstance(calling.exception(DEADLINE_S), httpx2.ReadTimeout)
+                with connection:
+                    read_to_the_end(connection)
+            stand.stop()
+            assert calling.exception(DEADLINE_S)
+            connection.close()
+            stand.start()
+            assert stand.records() == []
 
 
 def test_an_upstream_that_takes_a_call_and_never_answers_leaves_an_estimate(tmp_path: Path) -> None:

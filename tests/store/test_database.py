@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError, InvalidRequestError
+from sqlalchemy.exc import IntegrityError, MultipleResultsFound
 
 from proxy.store import database as store
 from proxy.store.database import Database, StoreError, open_database, upgrade
@@ -176,5 +176,5 @@ def test_whatever_sqlalchemy_raises_is_a_store_error(tmp_path: Path) -> None:
     database = open_database(tmp_path)
     with pytest.raises(StoreError, match=r"weighbridge\.db: .*see storage\.data_dir") as caught:
         with database.reading() as connection:
-            connection.begin()
-    assert isinstance(caught.value.__cause__, InvalidRequestError)
+            connection.exec_driver_sql("SELECT 1 UNION SELECT 2").scalar_one()
+    assert isinstance(caught.value.__cause__, MultipleResultsFound)
