@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Self
 
 import structlog
@@ -19,6 +20,7 @@ from proxy.config.schema import Settings
 from proxy.config.schema import Upstream as UpstreamSettings
 from proxy.control.routes import control_app
 from proxy.gateway.intake import Intake
+from proxy.gateway.refusals import tell_refusal
 from proxy.gateway.relay import Relay
 from proxy.gateway.routes import Gateway
 from proxy.gateway.weighing import Weigher
@@ -64,10 +66,11 @@ class App:
                 new_id=self.new_id,
             ),
             metrics=metrics,
-            new_id=self.new_id,
             monotonic=time.monotonic,
             drain_after_disconnect_s=settings.gateway.drain_after_disconnect_s,
         )
+        self.tell_refusal = partial(tell_refusal, metrics)
+        """What the door refuses before it reaches the relay is counted and logged like all else."""
         metrics.in_flight.set_function(lambda: self.in_flight)
         self.gateway = Gateway(self._relay, ready=self.is_ready, cors_origins=settings.gateway.cors_origins)
         self.control = control_app(metrics=metrics, ready=self.is_ready)

@@ -112,7 +112,7 @@ class Doors:
         self.app = app
         self.base_url = _url("https" if tls else "http", gateway)
         self.admin_url = _url("http", control)
-        self.gateway = Door(app.gateway, gateway, http=gateway_protocol(app.new_id), **tls)
+        self.gateway = Door(app.gateway, gateway, http=gateway_protocol(app.new_id, app.tell_refusal), **tls)
         _load_certificate(self.gateway)
         self.control = Door(app.control, control, http="httptools")
         self._settings = settings

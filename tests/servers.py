@@ -21,6 +21,7 @@ def _server(app: ASGIApp) -> uvicorn.Server:
         ws="none",
         lifespan="off",
         server_header=False,
+        date_header=False,
         access_log=False,
         log_config=None,
         log_level="critical",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from proxy.billing.prices import PriceBook
+from proxy.gemini.bodies import BodyFacts
 
 BYTES_PER_TOKEN = 4
 """E-TEXT. Google: "a token is equivalent to about 4 characters" (https://ai.google.dev/gemini-api/docs/tokens)."""
@@ -28,22 +27,7 @@ MAX_CANDIDATES = 8
 _EMBEDDINGS = frozenset(("embedContent", "batchEmbedContents"))
 
 
-class Facts(Protocol):
-    """What an estimate must know of a request's body."""
-
-    @property
-    def image_size(self) -> str | None: ...
-    @property
-    def candidates(self) -> int | None: ...
-    @property
-    def max_output_tokens(self) -> int | None: ...
-    @property
-    def inline_pictures(self) -> int: ...
-    @property
-    def text_bytes(self) -> int: ...
-
-
-def estimate(facts: Facts, operation_name: str, model: str, book: PriceBook) -> dict[str, int]:
+def estimate(facts: BodyFacts, operation_name: str, model: str, book: PriceBook) -> dict[str, int]:
     """The probable quantities of a call, zeros left out. `operation_name` is the surface table's: "generateContent"."""
     picture = book.picture_tokens(model) or PICTURE_TOKENS
     quantities = {
@@ -55,8 +39,8 @@ def estimate(facts: Facts, operation_name: str, model: str, book: PriceBook) -> 
     return {name: quantity for name, quantity in quantities.items() if quantity > 0}
 
 
-def _output(facts: Facts, model: str, book: PriceBook) -> dict[str, int]:
-    candidates = min(max(facts.candidates or 1, 1), MAX_CANDIDATES)
+def _output(facts: BodyFacts, model: str, book: PriceBook) -> dict[str, int]:
+    candidates = min(max(facts.candidates, 1), MAX_CANDIDATES)
     if not book.is_image_model(model):
         return {"output_text": candidates * _capped(TEXT_OUTPUT_TOKENS, facts.max_output_tokens)}
     image = book.image_tokens(model, facts.image_size) or book.image_tokens(model) or IMAGE_TOKENS

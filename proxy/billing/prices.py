@@ -6,12 +6,14 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from proxy.billing import rate_tables
 from proxy.billing.genai_rates import Matcher, read_genai_prices
 from proxy.billing.price_book import Book, Model, Override, read_book, read_overrides
-from proxy.billing.rate_tables import RateTable
+from proxy.billing.rate_tables import UNPRICED, Priced, RateTable, divide_half_even
+
+__all__ = ["LATEST", "PriceBook", "Priced", "divide_half_even"]
 
 LATEST = 2**63 - 1
 """A time, in Unix microseconds, after every change of rates."""
@@ -20,20 +22,6 @@ _LOOK_UPS_KEPT = 1024
 _LONGEST_NAME = 128
 _PINNED = re.compile(r"(-preview(-\d{2}-\d{2,4})?|-\d{3})$")
 """A-RETIRED-AS-SUCCESSOR."""
-
-
-class Priced(NamedTuple):
-    """What a call costs, and all that is needed to work it out again."""
-
-    cost: int | None
-    """Nano-dollars; None where the model, or one of the quantities, has no price."""
-    rates: dict[str, tuple[int, int]]
-    """Quantity charged and nano-dollars per million, of each quantity that isn't zero."""
-    priced_as: str | None
-    source: str | None
-
-
-_UNPRICED = Priced(None, {}, None, None)
 
 
 class PriceBook:
@@ -66,36 +54,20 @@ class PriceBook:
         at: int,
         quantities: Mapping[str, int],
     ) -> Priced:
-        """What `quantities` cost of a call that started at `at` (Unix microseconds) and was served in `tier`.
+        """What `quantities` cost of a call; see `table`, which finds the rates, and `RateTable.price`."""
+        table = self.table(model_version, model, model_asked, tier, at)
+        return UNPRICED if table is None else table.price(quantities)
 
-        Priced as `model_version`, the response's; where it has no price as `model`, which went up; then `model_asked`.
-        Quantities are disjoint: cached tokens don't stand in input, image tokens not in text. Raises ValueError for a
-        negative one.
+    def table(
+        self, model_version: str | None, model: str, model_asked: str, tier: str | None, at: int
+    ) -> RateTable | None:
+        """The rates of a call that started at `at` (Unix microseconds) and was served in `tier`; None: it has no price.
+
+        Those of `model_version`, the response's; where it has no price of `model`, which went up; then `model_asked`.
         """
         if model_version is not None and len(model_version) > _LONGEST_NAME:
             model_version = None  # look-ups are kept: what bounds their number must bound their size
-        table = self._table((model_version, model, model_asked), self._tier(tier), bisect_right(self._changes, at))
-        if table is None:
-            return _UNPRICED
-        rates = table.long_rates if _is_long(table, quantities) else table.rates
-        charged: dict[str, tuple[int, int]] = {}
-        total = 0
-        complete = True
-        for name, quantity in quantities.items():
-            if not quantity:
-                continue
-            if quantity < 0:
-                raise ValueError(f"{quantity} {name} can't be priced: a quantity is never negative")
-            rate = rates.get(name)
-            if rate is None:
-                complete = False
-                continue
-            if name == "search" and table.search_per == "prompt":
-                quantity = 1
-            charged[name] = quantity, rate
-            total += quantity * rate
-        source = "configuration" if not table.configured.isdisjoint(charged) else table.source
-        return Priced(divide_half_even(total) if complete else None, charged, table.model, source)
+        return self._table((model_version, model, model_asked), self._tier(tier), bisect_right(self._changes, at))
 
     def rates_at(self, model: str, at: int, tier: str | None = None) -> RateTable | None:
         """The rates in force for `model` at `at`, or None where it has no price."""
@@ -106,21 +78,18 @@ class PriceBook:
         return self.rates_at(model, at) is not None
 
     def first_known(self, *names: str | None) -> str | None:
-        """The first of `names` that has a price: with the names that `price` takes, the one that it goes by."""
+        """The first name that has a price: the one that `price` charges by."""
         return next((name for name in names if name and self.knows(name)), None)
 
     def is_image_model(self, model: str) -> bool:
         """Whether `model` has a rate for images made."""
         table = self.rates_at(model, LATEST)
-        return table is not None and "output_image" in table.rates
+        return table is not None and table.is_image_model
 
     def image_tokens(self, model: str, size: str | None = None) -> int | None:
-        """Tokens of one image made by `model` in `size` ("512", "1K"; None: 1K, as at Google); None where unknown."""
-        found = self._resolve(model, LATEST)
-        if found is None:
-            return None
-        wanted = (size or "1K").upper()
-        return found.images.get("512" if wanted == "0.5K" else wanted)
+        """Tokens of one image made by `model` in `size`, as `RateTable.image_tokens`."""
+        table = self.rates_at(model, LATEST)
+        return None if table is None else table.image_tokens(size)
 
     def picture_tokens(self, model: str) -> int | None:
         """Tokens of a picture sent to `model`, where they are known for it."""
@@ -165,7 +134,7 @@ class PriceBook:
         alias = self._book.aliases.get(name)
         is_kind = {
             "all": True,
-            "image": "output_image" in table.rates,
+            "image": table.is_image_model,
             "long": table.long_above is not None,
             "no cached": "cached_text" in table.fallbacks,
             "cached standard": model is not None and "cached_text" not in table.fallbacks and not model.cached_by_tier,
@@ -201,19 +170,6 @@ class PriceBook:
                 if table is not None:
                     return table
         return None
-
-
-def divide_half_even(total: int) -> int:
-    """`total` quantity x nano-dollars per million, in nano-dollars: divided once by a million, half to even."""
-    cost, rest = divmod(total, 1_000_000)
-    return cost + (rest > 500_000 or (rest == 500_000 and cost & 1))
-
-
-def _is_long(table: RateTable, quantities: Mapping[str, int]) -> bool:
-    if table.long_above is None:
-        return False
-    prompt = sum(quantity for name, quantity in quantities.items() if name.startswith(("input_", "cached_")))
-    return prompt > table.long_above
 
 
 def _changes(book: Book, overrides: Iterable[Override], others: Iterable[tuple[Matcher, Model]]) -> set[int]:

@@ -1,4 +1,4 @@
-"""The rates that calls are charged at: a table for a model, a tier and a time, with every gap filled by rule."""
+"""What calls are charged at: a table of rates for a model, a tier and a time, every gap filled by rule."""
 
 from __future__ import annotations
 
@@ -19,6 +19,20 @@ _FALLBACKS = {
 """A-MODALITY-AS-TEXT, A-CACHED-AS-INPUT. Output has none: A-NO-RATE-NO-COST."""
 
 
+class Priced(NamedTuple):
+    """What a call costs, and all that is needed to work it out again."""
+
+    cost: int | None
+    """Nano-dollars; None where the model, or one of the quantities, has no price."""
+    rates: dict[str, tuple[int, int]]
+    """Quantity charged and nano-dollars per million, of each quantity that isn't zero."""
+    priced_as: str | None
+    source: str | None
+
+
+UNPRICED = Priced(None, {}, None, None)
+
+
 class RateTable(NamedTuple):
     """The rates that a call of a model is charged at: nano-dollars per million, by name, fallbacks filled in."""
 
@@ -35,6 +49,56 @@ class RateTable(NamedTuple):
     """Names whose rate is the configuration's."""
     fallbacks: Mapping[str, str]
     """Names without a rate of their own, and the name whose rate they have."""
+    images: Mapping[str, int]
+    """Tokens of an image made, by size."""
+    picture: int | None
+    """Tokens of a picture sent in, where they are known for this model."""
+
+    @property
+    def is_image_model(self) -> bool:
+        """Whether there is a rate for images made."""
+        return "output_image" in self.rates
+
+    def image_tokens(self, size: str | None = None) -> int | None:
+        """Tokens of one image made in `size` ("512", "1K"; None: 1K, as at Google); None where unknown."""
+        wanted = (size or "1K").upper()
+        return self.images.get("512" if wanted == "0.5K" else wanted)
+
+    def price(self, quantities: Mapping[str, int]) -> Priced:
+        """What `quantities` cost.
+
+        They are disjoint: cached tokens don't stand in input, image tokens not in text. Raises ValueError for a
+        negative one.
+        """
+        rates = self.long_rates if self._is_long(quantities) else self.rates
+        charged: dict[str, tuple[int, int]] = {}
+        total = 0
+        complete = True
+        for name, quantity in quantities.items():
+            if quantity < 0:
+                raise ValueError(f"{quantity} {name} can't be priced: a quantity is never negative")
+            rate = rates.get(name)
+            if not quantity or rate is None:
+                complete &= not quantity
+                continue
+            if name == "search" and self.search_per == "prompt":
+                quantity = 1
+            charged[name] = quantity, rate
+            total += quantity * rate
+        source = "configuration" if not self.configured.isdisjoint(charged) else self.source
+        return Priced(divide_half_even(total) if complete else None, charged, self.model, source)
+
+    def _is_long(self, quantities: Mapping[str, int]) -> bool:
+        if self.long_above is None:
+            return False
+        prompt = sum(quantity for name, quantity in quantities.items() if name.startswith(("input_", "cached_")))
+        return prompt > self.long_above
+
+
+def divide_half_even(total: int) -> int:
+    """`total` quantity x nano-dollars per million, in nano-dollars: divided once by a million, half to even."""
+    cost, rest = divmod(total, 1_000_000)
+    return cost + (rest > 500_000 or (rest == 500_000 and cost & 1))
 
 
 def build(
@@ -67,6 +131,8 @@ def build(
         model.search_per,
         frozenset((*own, *(name for name, other in fallbacks.items() if other in own))),
         fallbacks,
+        model.images,
+        model.picture,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -74,7 +73,6 @@ _TIMES = ("started_at", "finished_at")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NANO = 1_000_000_000
 DRAWN_AT_ONCE = 64
-_USD = re.compile(r"([+-]?)([0-9]{1,18})(?:\.([0-9]{1,9}))?", re.ASCII)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 _encoder = msgspec.json.Encoder()
@@ -154,27 +152,11 @@ def to_usd(nano_dollars: int) -> str:
     return f"-{text}" if nano_dollars < 0 else text
 
 
-def from_usd(text: str) -> int:
-    """A decimal string of dollars as nano-dollars, exactly.
-
-    Raises ValueError where it isn't a plain decimal number, or has more than nine decimals.
-    """
-    if (found := _USD.fullmatch(text)) is None:
-        raise ValueError(
-            f"{text!r} is not an amount in dollars: write digits, with at most nine decimals, such as 0.0336."
-        )
-    sign, whole, part = found.groups(default="")
-    nano_dollars = int(whole) * _NANO + int(part.ljust(9, "0"))
-    return -nano_dollars if sign == "-" else nano_dollars
-
-
-def uuid7(unix_ms: int, random: bytes) -> str:
-    """A UUID of version 7 (RFC 9562) from Unix milliseconds and ten random bytes."""
-    return _uuid7(unix_ms << 74 | int.from_bytes(random) >> 6)
-
-
 def id_maker(now_ms: Callable[[], int], random: Callable[[int], bytes]) -> Callable[[], str]:
-    """A function that makes ids, each greater than the one before, even where the clock stands still or goes back."""
+    """A function that makes UUIDs of version 7 (RFC 9562), each greater than the one before, whatever the clock does.
+
+    `now_ms` gives Unix milliseconds, `random` as many random bytes as it is asked for.
+    """
     last = 0
     drawn: list[int] = []  # in advance: a draw is a system call
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 
-from proxy.cli.options import JsonOption
+from proxy import serve as process
+from proxy.cli.options import CommandError, JsonOption
 from proxy.cli.output import line
+from proxy.config.schema import base_url
 from proxy.emulator.account import Account
 from proxy.emulator.app import DEFAULT_KEY, create_app
-from proxy.emulator.server import listen, server
 
 _BODY = """{"contents":[{"parts":[{"text":"A red lorry on a weighbridge"}]}]}"""
 _EXAMPLES = """\
@@ -34,6 +38,8 @@ What that was billed:
 
 Prompts may hold directives, such as [[status=429]] or [[delay=2]]: see docs/emulator.md. Ctrl-C ends it."""
 
+_DRAIN_S = 1
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
@@ -53,19 +59,25 @@ def emulator(
     """Emulates the Gemini API on this machine: no Google key, no cost, pictures included."""
     try:
         books = Account(file=account)
-        door = listen(host, port)
-    except OSError as wrong:
-        typer.echo(f"error: can't start the emulator: {wrong}. Try --port 0, or another file.", err=True)
-        raise typer.Exit(1) from None
-    shown = f"[{host}]" if ":" in host else host
-    base = f"http://{shown}:{door.getsockname()[1]}"
-    if as_json:
-        line(json.dumps({"base_url": base, "key": key, "account_url": f"{base}/emulator/account"}))
-    else:
-        line(_EXAMPLES.format(base=base, key=key, body=_BODY))
-    try:
-        with closing(books):
-            server(create_app(keys={key}, account=books)).run(sockets=[door])
-    except KeyboardInterrupt:
-        # uvicorn has shut down and passes the signal on; that is how the command is meant to end.
-        raise typer.Exit from None
+    except OSError as error:
+        raise CommandError(f"{account} can't be written: {error.strerror}. Try another file") from None
+    with closing(books):
+        try:
+            listener = process.bind(host, port)
+        except process.PortTaken as taken:
+            raise CommandError(f"can't listen on {host}:{port} ({taken.__cause__}): try --port 0") from None
+        base = base_url("http", *listener.getsockname()[:2])
+        if as_json:
+            line(json.dumps({"base_url": base, "key": key, "account_url": f"{base}/emulator/account"}))
+        else:
+            line(_EXAMPLES.format(base=base, key=key, body=_BODY))
+        door = process.Door(create_app(keys={key}, account=books), listener, http="httptools")
+        with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(door))
+
+
+async def _serve(door: process.Door) -> None:
+    """Until SIGTERM or Ctrl-C."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, door.close, _DRAIN_S)
+    await door.open_until_told()

@@ -17,6 +17,7 @@ import typer
 from PIL import Image
 from rich.console import Console
 
+from proxy.app import unix_us
 from proxy.billing import charge
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import to_usd
@@ -96,7 +97,7 @@ def request_body(prompt: str, size: str | None, aspect: str | None, references: 
 def make(base_url: str, key: str, model: str, body: dict[str, Any], size: str | None) -> Made:
     """Makes the call. Raises CommandError, which says why there is no picture and what to do."""
     url = f"{base_url.rstrip('/')}/v1beta/models/{model}:generateContent"
-    began, began_at = time.monotonic(), time.time_ns() // 1000
+    began, began_at = time.monotonic(), unix_us()
     try:
         response = httpx2.post(url, json=body, headers={"x-goog-api-key": key}, timeout=TIMEOUT_S)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from proxy.app import unix_us
 from proxy.cli import options, output
 from proxy.cli.options import ConfigOption, JsonOption
 from proxy.store.database import open_database
@@ -22,7 +23,7 @@ def fields(key: Key) -> dict[str, Any]:
         "id": key.id,
         "project": key.project,
         "name": key.name,
-        "hint": key.hint,
+        "masked": key.masked,
         "created_at": output.moment(key.created_at),
         "revoked_at": output.moment(key.revoked_at),
     }
@@ -35,7 +36,7 @@ def table(found: list[Key]) -> None:
             key.id,
             key.project,
             key.name,
-            key.hint,
+            key.masked,
             output.moment(key.created_at) or "",
             output.moment(key.revoked_at) or "-",
         )
@@ -59,7 +60,7 @@ def create(
     """
     settings = options.settings(config)
     database = open_database(settings.storage.data_dir)
-    key, secret = keys.create(database, project, name, options.now(), secrets.randbelow)
+    key, secret = keys.create(database, project, name, unix_us(), secrets.randbelow)
     if json:
         output.document({"id": key.id, "key": secret, "project": project, "name": name})
         return
@@ -102,7 +103,7 @@ def revoke(
 
     Example: `weighbridge key revoke key_3fK9…`
     """
-    key = keys.revoke(options.database(config), key_id, options.now())
+    key = keys.revoke(options.database(config), key_id, unix_us())
     if json:
         output.document(fields(key))
     else:

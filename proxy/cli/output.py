@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import typer
+
+from proxy.billing.records import to_rfc3339
 
 
 def line(text: str = "") -> None:
@@ -31,5 +32,5 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[i
 
 
 def moment(at: int | None) -> str | None:
-    """Unix microseconds as RFC 3339 in UTC: "2026-11-21T14:46:43Z"."""
-    return None if at is None else datetime.fromtimestamp(at // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Unix microseconds as the ledger's export has them: "2026-11-21T14:46:43.000001Z"."""
+    return None if at is None else to_rfc3339(at)

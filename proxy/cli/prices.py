@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from proxy.app import unix_us
 from proxy.billing import price_book
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import to_usd
 from proxy.cli import options, output
-from proxy.cli.options import ConfigOption, JsonOption
+from proxy.cli.options import CommandError, ConfigOption, JsonOption
 
 app = options.group("What a call costs: the rates in force, and where they come from.")
 
@@ -70,13 +71,11 @@ def show(
     facts = _facts(book, model.removeprefix("models/"), _moment(at))
     if facts is None:
         near = get_close_matches(model, book.models(), n=1, cutoff=0.8)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        typer.echo(
-            f"error: {model} has no price, neither in {book.source} nor in genai-prices.{hint} "
-            "Give it one with [[prices]] in the configuration.",
-            err=True,
+        guess = f" Did you mean {near[0]}?" if near else ""
+        raise CommandError(
+            f"{model} has no price, neither in {book.source} nor in genai-prices.{guess} "
+            "Give it one with [[prices]] in the configuration."
         )
-        raise typer.Exit(1)
     if json:
         output.document(facts)
     else:
@@ -84,7 +83,7 @@ def show(
 
 
 def _moment(at: datetime | None) -> int:
-    return options.now() if at is None else price_book.starts(at)
+    return unix_us() if at is None else price_book.starts(at)
 
 
 def _facts(book: PriceBook, name: str, at: int) -> dict[str, Any] | None:

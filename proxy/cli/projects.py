@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from proxy.app import unix_us
 from proxy.cli import keys as key_commands
 from proxy.cli import options, output
 from proxy.cli.options import ConfigOption, JsonOption
@@ -31,7 +32,7 @@ def create(name: Name, config: ConfigOption = None, json: JsonOption = False) ->
 
     Example: `weighbridge project create alice`, then `weighbridge key create alice`.
     """
-    project = projects.create(options.database(config), name, options.now())
+    project = projects.create(options.database(config), name, unix_us())
     if json:
         output.document(_fields(project))
     else:
@@ -85,7 +86,7 @@ def disable(name: Name, config: ConfigOption = None, json: JsonOption = False) -
 
     Example: `weighbridge project disable alice`
     """
-    project = projects.disable(options.database(config), name, options.now())
+    project = projects.disable(options.database(config), name, unix_us())
     if json:
         output.document(_fields(project))
     else:

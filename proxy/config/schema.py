@@ -29,6 +29,12 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
+def base_url(scheme: str, host: str, port: int) -> str:
+    """Where a client on this machine reaches a server that listens on `host` and `port`."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"{scheme}://[{here}]:{port}" if ":" in here else f"{scheme}://{here}:{port}"
+
+
 def _base_url(url: str) -> str:
     parts = urlsplit(url)
     # Never the URL itself in the message: what is wrong with it may be a password in it.
@@ -95,10 +101,7 @@ class Server(Section):
     @property
     def base_url(self) -> str:
         """Where a client on this machine reaches the gateway door."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)  # noqa: S104
-        if ":" in host and not host.startswith("["):
-            host = f"[{host}]"
-        return f"{'https' if self.tls_cert else 'http'}://{host}:{self.port}"
+        return base_url("https" if self.tls_cert else "http", self.host, self.port)
 
 
 class Storage(Section):

@@ -16,7 +16,7 @@ Entry = dict[str, Any]
 _SMALL_BODY = 64 * 1024
 
 
-class Shelf:
+class RequestLog:
     """The last `room` entries, numbered by `seq` from 1 while the emulator runs. Safe to read from any thread."""
 
     def __init__(self, room: int) -> None:
@@ -47,7 +47,7 @@ class Shelf:
         return {"entries": found[:limit], "next": found[limit - 1]["seq"] if more else None}
 
 
-class Account(Shelf):
+class Account(RequestLog):
     """What was billed. With `file`, each entry is a line there twice: before the first byte of its response is sent,
     with `sent_whole` null, and once that is known. Of an entry's lines the last holds.
     """

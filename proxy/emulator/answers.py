@@ -11,7 +11,7 @@ from typing import Any
 from proxy.emulator import errors, requests, schemas
 from proxy.emulator.behaviours import TIERS, Behaviour, without_directives
 from proxy.emulator.models import Model
-from proxy.emulator.pictures import Picture, Studio
+from proxy.emulator.pictures import Picture, PictureCache
 from proxy.emulator.usage import Usage, prompt_of, text_tokens
 
 Part = dict[str, Any]
@@ -81,12 +81,12 @@ def prompt_usage(model: Model, request: dict[str, Any], how: Behaviour) -> Usage
     return prompt_of(spoken, model.reference_tokens, how.cached)
 
 
-def answer(asked: Asked, studio: Studio) -> Answer:
+def answer(asked: Asked, cache: PictureCache) -> Answer:
     """The answer. Raises ApiError (400) for what the model doesn't offer. Takes a while where pictures are drawn."""
     how = asked.how
     if how.block is not None:
         return Answer((), asked.usage, blocked=how.block)
-    drawn = _pictures(asked, studio) if asked.model.draws else _texts(asked)
+    drawn = _pictures(asked, cache) if asked.model.draws else _texts(asked)
     if how.refuse is not None:
         usage = replace(drawn.usage, text=0, image=0, thoughts=drawn.usage.thoughts or 100)
         said = f"The model refused to answer ({how.refuse}). Try rephrasing the prompt."
@@ -94,7 +94,7 @@ def answer(asked: Asked, studio: Studio) -> Answer:
     return replace(drawn, finish=how.finish or drawn.finish, grounding=_grounding(asked) if how.search else None)
 
 
-def _pictures(asked: Asked, studio: Studio) -> Answer:
+def _pictures(asked: Asked, cache: PictureCache) -> Answer:
     model, how, chance = asked.model, asked.how, asked.chance
     if asked.tools and any("functionDeclarations" in tool for tool in asked.tools):
         raise errors.invalid(f"Function calling is not enabled for models/{model.id}")
@@ -110,7 +110,7 @@ def _pictures(asked: Asked, studio: Studio) -> Answer:
     prompt = without_directives(asked.prompt)
     for index in range(count):
         picture = Picture(width, height, prompt, references, index, model.media_type, how.image_bytes)
-        parts.append(_inline(picture, asked, studio))
+        parts.append(_inline(picture, asked, cache))
     # Beside the pictures Google bills 88 to 630 tokens that it doesn't break down.
     beside = 88 + chance[1] * 2 if model.thinks and count else 0
     usage = replace(
@@ -147,12 +147,12 @@ def _size(asked: Asked) -> tuple[int, int, int]:
     return width, height, model.image_tokens[size or "1K"]
 
 
-def _inline(picture: Picture, asked: Asked, studio: Studio) -> Part:
+def _inline(picture: Picture, asked: Asked, cache: PictureCache) -> Part:
     if asked.how.url:
         ending = picture.media_type.partition("/")[2]
         data = f"https://example.com/emulated/{asked.chance.hex()[:16]}-{picture.index}.{ending}"
     else:
-        data = base64.b64encode(studio.file(picture)).decode()
+        data = base64.b64encode(cache.file(picture)).decode()
     part: Part = {"inlineData": {"mimeType": picture.media_type, "data": data}}
     if asked.model.thinks:
         part["thoughtSignature"] = base64.b64encode(asked.chance * 3).decode()

@@ -18,10 +18,10 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from proxy.emulator import errors, operations, wire
-from proxy.emulator.account import Account, Entry, Shelf, received
+from proxy.emulator.account import Account, Entry, RequestLog, received
 from proxy.emulator.models import MODELS
 from proxy.emulator.operations import METERED, OPERATIONS, Exchange
-from proxy.emulator.pictures import Studio
+from proxy.emulator.pictures import PictureCache
 
 DEFAULT_KEY = "emulator-key"
 _PATH = re.compile(r"/(v1|v1beta|v1alpha|v1beta1)/models(?:/([^/:]+)(?::([A-Za-z]+))?)?")
@@ -46,16 +46,16 @@ def create_app(
     `app.state.received` hold what was billed and the last `requests_kept` requests; both are served under `/emulator/`.
     """
     books = Account() if account is None else account
-    shelf = Shelf(requests_kept)
-    gemini = Gemini(frozenset(keys), bearer, clock, random.Random(seed), books, shelf)  # noqa: S311  ids, not secrets
+    requests = RequestLog(requests_kept)
+    gemini = Gemini(frozenset(keys), bearer, clock, random.Random(seed), books, requests)  # noqa: S311  ids, not secrets
     app = Starlette(
         routes=[
             Route("/emulator/account", _shown(books), methods=["GET", "DELETE"]),
-            Route("/emulator/requests", _shown(shelf), methods=["GET", "DELETE"]),
+            Route("/emulator/requests", _shown(requests), methods=["GET", "DELETE"]),
             Mount("/", gemini),
         ]
     )
-    app.state.account, app.state.received = books, shelf
+    app.state.account, app.state.received = books, requests
     return app
 
 
@@ -69,15 +69,15 @@ class Gemini:
         clock: Callable[[], float],
         chance: random.Random,
         account: Account,
-        shelf: Shelf,
+        requests: RequestLog,
     ) -> None:
         self._keys = keys
         self._bearer = bearer
         self._clock = clock
         self._chance = chance
         self._account = account
-        self._shelf = shelf
-        self._studio = Studio()
+        self._requests = requests
+        self._pictures = PictureCache()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = self._clock()
@@ -123,8 +123,9 @@ class Gemini:
         packed = how.gzip or wire.wants_gzip(scope["headers"])
         if packed:
             await _in_thread_if(sum(map(len, exchange.pieces)) > _THREAD_FROM, _pack, exchange)
-        milliseconds = max(0, round((self._clock() - started) * 1000))
-        head = wire.headers(exchange.content_type, milliseconds=milliseconds, tier=exchange.tier, gzip=packed)
+        now = self._clock()
+        taken = max(0, round((now - started) * 1000))
+        head = wire.headers(exchange.content_type, now=now, milliseconds=taken, tier=exchange.tier, gzip=packed)
         if how.echo_key:
             head.append((b"x-emulator-echo", exchange.credential.encode("latin-1")))
         # Before the first byte is sent: whatever a client has of a response, the account has the whole of.
@@ -142,10 +143,10 @@ class Gemini:
             return
         draws = exchange.model in MODELS and MODELS[exchange.model].draws
         slow = draws or len(exchange.body) > _THREAD_FROM or b"-bytes=" in exchange.body
-        await _in_thread_if(slow, OPERATIONS[exchange.verb], exchange, self._studio)
+        await _in_thread_if(slow, OPERATIONS[exchange.verb], exchange, self._pictures)
 
     def _remember(self, scope: Scope, body: bytes, complete: bool, started: float) -> None:
-        self._shelf.add(received(scope, body, complete=complete, time=_time(started)))
+        self._requests.add(received(scope, body, complete=complete, time=_time(started)))
 
     def _credential(self, exchange: Exchange, headers: wire.Headers) -> str:
         """The API key. Raises ApiError in Google's words for none, for a wrong one, and for more than one."""
@@ -223,15 +224,15 @@ async def _not_found(send: Send) -> None:
     await send({"type": "http.response.body", "body": wire.HTML_404})
 
 
-def _shown(shelf: Shelf) -> Callable[[Request], Response]:
+def _shown(log: RequestLog) -> Callable[[Request], Response]:
     def endpoint(request: Request) -> Response:
         if request.method == "DELETE":
-            shelf.clear()
+            log.clear()
             return Response(status_code=204)
         after, limit = request.query_params.get("after", "0"), request.query_params.get("limit", "1000")
         if not (after.isdecimal() and limit.isdecimal() and int(limit)):
             return JSONResponse({"error": "after and limit are whole numbers, limit from 1."}, 400)
-        return JSONResponse(shelf.page(int(after), int(limit)))
+        return JSONResponse(log.page(int(after), int(limit)))
 
     return endpoint
 

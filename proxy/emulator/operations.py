@@ -18,7 +18,7 @@ from proxy.emulator.account import Entry
 from proxy.emulator.answers import Answer
 from proxy.emulator.behaviours import Behaviour, parse
 from proxy.emulator.models import MODELS, Model
-from proxy.emulator.pictures import Studio
+from proxy.emulator.pictures import PictureCache
 from proxy.emulator.usage import Usage, prompt_of, spoilt
 
 QUERY = {"key", "alt", "prettyPrint", "access_token"}
@@ -80,13 +80,13 @@ def get_model(exchange: Exchange) -> None:
     exchange.pieces = wire.single(_model(exchange, "generateContent").described())
 
 
-def generate(exchange: Exchange, studio: Studio) -> None:
+def generate(exchange: Exchange, cache: PictureCache) -> None:
     """generateContent and streamGenerateContent."""
     model = _model(exchange, exchange.verb)
     request = _read(exchange, requests.GENERATE)
     asked = answers.understood(model, request, exchange.how)
     _fail_if_told(exchange, model)
-    answer = answers.answer(asked, studio)
+    answer = answers.answer(asked, cache)
     stamp = replies.Stamp(exchange.how.model_version or model.version, exchange.id)
     exchange.tier = answer.usage.tier
     if exchange.streams:
@@ -137,7 +137,7 @@ def embed(exchange: Exchange) -> None:
     _bill(exchange, usage, value.get("usageMetadata"))
 
 
-OPERATIONS: dict[str, Callable[[Exchange, Studio], None]] = {
+OPERATIONS: dict[str, Callable[[Exchange, PictureCache], None]] = {
     "generateContent": generate,
     "streamGenerateContent": generate,
     "countTokens": lambda exchange, _: count_tokens(exchange),

@@ -32,7 +32,7 @@ class Picture:
     file_size: int | None = None
 
 
-class Studio:
+class PictureCache:
     """Draws pictures and keeps those last drawn, up to `kept_bytes`. Safe to call from several threads."""
 
     def __init__(self, kept_bytes: int = 16 * 1024 * 1024) -> None:

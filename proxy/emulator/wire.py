@@ -7,6 +7,7 @@ import json
 import sys
 import zlib
 from collections.abc import Iterable, Sequence
+from email.utils import formatdate
 from typing import Any
 
 from starlette.types import Receive, Send
@@ -75,8 +76,8 @@ def wants_gzip(headers: Headers) -> bool:
     return False
 
 
-def headers(content_type: bytes, *, milliseconds: int, tier: str | None, gzip: bool) -> Headers:
-    """The headers of a reply of Google's, in its order. `tier` is None for errors, which name none."""
+def headers(content_type: bytes, *, now: float, milliseconds: int, tier: str | None, gzip: bool) -> Headers:
+    """The headers of a reply of Google's, in order. `now`: Unix seconds; `tier`: None for errors, which have none."""
     found: Headers = [(b"content-type", content_type)]
     if content_type.startswith(b"text/event-stream"):
         found.append((b"content-disposition", b"attachment"))
@@ -84,6 +85,7 @@ def headers(content_type: bytes, *, milliseconds: int, tier: str | None, gzip: b
     if gzip:
         found.append((b"content-encoding", b"gzip"))
     found += [
+        (b"date", formatdate(now, usegmt=True).encode()),
         (b"server", b"scaffolding on HTTPServer2"),
         (b"x-xss-protection", b"0"),
         (b"x-frame-options", b"SAMEORIGIN"),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from proxy.errors import Refusal
 from proxy.gemini import status
@@ -13,20 +12,8 @@ from proxy.gemini.calls import Call
 if TYPE_CHECKING:
     from starlette.types import Scope, Send
 
+    from proxy.gateway.cycle import Cycle
     from proxy.upstreams.transport import Headers
-
-
-class Connection(Protocol):
-    """What `gateway/server.py` offers to the app, in scope["extensions"]["weighbridge"], beyond plain ASGI."""
-
-    gone: bool
-    """The client left, closed its sending half, or didn't read for 120 s."""
-    when_gone: Callable[[], object] | None
-    """Called once, on the loop, when that happens."""
-
-    def break_off(self) -> None:
-        """Ends the connection so that the client can't take the response for complete."""
-        ...
 
 
 class Client:
@@ -34,11 +21,11 @@ class Client:
 
     __slots__ = ("_connection", "_outliving", "_send", "began", "call", "project", "request_id", "started", "status")
 
-    def __init__(self, scope: Scope, send: Send, request_id: str, began: float) -> None:
-        self._connection = cast(Connection, scope["extensions"]["weighbridge"])
+    def __init__(self, scope: Scope, send: Send, began: float) -> None:
+        self._connection = cast("Cycle", scope["extensions"]["weighbridge"])
         self._send = send
         self._outliving: asyncio.TimerHandle | None = None
-        self.request_id = request_id
+        self.request_id = self._connection.request_id
         self.began = began
         self.call: Call | None = None
         self.project = ""
@@ -87,7 +74,6 @@ class Client:
         # A stream is framed by its terminator, which can be held back until the record is durable.
         whole = not self.streams or status_code >= 300
         ours = headers if whole else [field for field in headers if field[0] != b"content-length"]
-        ours.append((b"x-weighbridge-request-id", self.request_id.encode()))
         await self._send({"type": "http.response.start", "status": status_code, "headers": ours})
 
     async def send(self, piece: bytes) -> None:

@@ -182,7 +182,7 @@ class Cycle:
             elif name == b"connection":
                 self.keep_alive = self.keep_alive and b"close" not in value.lower()
                 continue
-            elif name == b"transfer-encoding" or name == REQUEST_ID:
+            elif name == b"transfer-encoding":
                 continue
             lines += (name, b": ", value, b"\r\n")
         lines.append(b"x-weighbridge-request-id: %b\r\n" % self.request_id.encode())

@@ -1,6 +1,7 @@
 """Request bodies taken in whole: into memory while there is room, to an unlinked file beyond it, never past a limit.
 
-A slow sender holds no upstream: nothing goes up before the body is complete.
+A slow sender holds no upstream: nothing goes up before the body is complete. How long a sender may be silent is the
+connection's business (gateway/server.py): its `receive` raises.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ import mmap
 import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from proxy.errors import CallerErred, ProxyRefused, Reason
 from proxy.gemini.calls import Call
@@ -27,7 +27,6 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 MEMORY_BYTES = 256 << 20
 SPOOL_BYTES = 4 << 30
-PATIENCE_S = 60.0
 SPOOLED_PIECE = 256 * 1024
 """Bytes that go to or come from a spool file in one thread hop."""
 
@@ -97,7 +96,7 @@ class SpoolFile:
 
 
 class Body:
-    """A request body, complete once `Intake` gives it out. `close()` gives back its room."""
+    """A request body, complete once `Intake` gives it out. The end of a `with`, or `close`, gives back its room."""
 
     def __init__(self, project: str, memory: Pool, spool: Pool, directory: Path) -> None:
         self.length = 0
@@ -108,6 +107,12 @@ class Body:
         self._data: bytes | bytearray = b""  # of a spooled body, what isn't written yet
         self._file: SpoolFile | None = None
         self._map: mmap.mmap | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     @property
     def spooled(self) -> bool:
@@ -188,66 +193,49 @@ class Intake:
         limit: int,
         memory_bytes: int = MEMORY_BYTES,
         spool_bytes: int = SPOOL_BYTES,
-        patience_s: float = PATIENCE_S,
     ) -> None:
         """`directory` is made when the first body is spooled. `limit` is a body's, in bytes."""
         self.memory = Pool(memory_bytes)
         self.spool = Pool(spool_bytes)
         self._directory = directory
         self._limit = limit
-        self._patience_s = patience_s
 
-    @asynccontextmanager
-    async def take_in(self, call: Call, tenant: Tenant, headers: Headers, receive: Receive) -> AsyncIterator[Body]:
-        """The body of a call, for as long as the context lasts. Raises what `take` does."""
+    async def take_in(self, call: Call, tenant: Tenant, headers: Headers, receive: Receive) -> Body:
+        """The body of a call: `with await intake.take_in(…) as body`. Raises what `take` does."""
         declared = _declared_length(headers)
         if call.operation.body:
-            body = await self.take(receive, tenant.project, declared)
-        elif declared == 0:
-            body = Body(tenant.project, self.memory, self.spool, self._directory)
-        else:
-            raise CallerErred(Reason.BAD_REQUEST, f"{call.operation.name} takes no request body. Send none.")
-        try:
-            yield body
-        finally:
-            body.close()
+            return await self.take(receive, tenant.project, declared)
+        if declared == 0:
+            return Body(tenant.project, self.memory, self.spool, self._directory)
+        raise CallerErred(Reason.BAD_REQUEST, f"{call.operation.name} takes no request body. Send none.")
 
     async def take(self, receive: Receive, project: str, declared: int | None) -> Body:
         """Waits for the whole body; the caller closes it. `declared` is its content-length, None where it has none.
 
-        Raises CallerErred REQUEST_TOO_LARGE, before a byte is read where that is known, and REQUEST_TIMEOUT when no
-        byte comes for a while; ProxyRefused STORE_UNAVAILABLE where there is no room; ClientGone.
+        Raises CallerErred REQUEST_TOO_LARGE, before a byte is read where that is known; ProxyRefused STORE_UNAVAILABLE
+        where there is no room; ClientGone; and what `receive` does.
         """
         if declared is not None and declared > self._limit:
             raise self._too_large()
         body = Body(project, self.memory, self.spool, self._directory)
         try:
             await self._fill(body, receive)
-        except BaseException as error:
+        except BaseException:
             body.close()
-            if isinstance(error, TimeoutError):
-                raise CallerErred(
-                    Reason.REQUEST_TIMEOUT,
-                    f"No byte of the request's body came for {self._patience_s:g} s. Send the request again.",
-                ) from None
             raise
         return body
 
     async def _fill(self, body: Body, receive: Receive) -> None:
-        now = asyncio.get_running_loop().time
         more = True
-        async with asyncio.timeout(self._patience_s) as waiting:
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                more = message.get("more_body", False)
-                if piece := message.get("body", b""):
-                    if body.length + len(piece) > self._limit:
-                        raise self._too_large()
-                    await body.add(piece)
-                    if more:
-                        waiting.reschedule(now() + self._patience_s)
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            more = message.get("more_body", False)
+            if piece := message.get("body", b""):
+                if body.length + len(piece) > self._limit:
+                    raise self._too_large()
+                await body.add(piece)
         await body.flush()
 
     def _too_large(self) -> CallerErred:

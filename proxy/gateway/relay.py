@@ -12,6 +12,7 @@ import structlog
 from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, UpstreamFailed
 from proxy.gateway.client import Client
 from proxy.gateway.intake import Body, ClientGone, Intake
+from proxy.gateway.refusals import tell_refusal
 from proxy.gateway.upstream_errors import error_to_pass
 from proxy.gateway.weighing import UNWEIGHED, Unweighed, Weigher, Weighing
 from proxy.gemini import bodies, calls, credentials, headers
@@ -40,7 +41,6 @@ class Relay:
         intake: Intake,
         weigher: Weigher,
         metrics: Metrics,
-        new_id: Callable[[], str],
         monotonic: Callable[[], float],
         drain_after_disconnect_s: float,
     ) -> None:
@@ -50,14 +50,13 @@ class Relay:
         self._intake = intake
         self._weigher = weigher
         self._metrics = metrics
-        self._new_id = new_id
         self._monotonic = monotonic
         self._drain_s = drain_after_disconnect_s
         self.draining = False
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client = Client(scope, send, self._new_id(), self._monotonic())
+        client = Client(scope, send, self._monotonic())
         self.in_flight += 1
         try:
             await self._call(scope, receive, client)
@@ -85,7 +84,7 @@ class Relay:
         if call.operation.body:
             headers.require_json(came)
         crossing = headers.up(came)
-        async with self._intake.take_in(call, tenant, came, receive) as body:
+        with await self._intake.take_in(call, tenant, came, receive) as body:
             facts = await self._look(call, body)
             async with self._reserve(call, tenant, client, facts, body) as weighing:
                 with closing(await self._attempt(call, crossing, body, client, weighing)) as response:
@@ -164,14 +163,7 @@ class Relay:
         await client.end(body)
 
     def _tell(self, client: Client, refusal: Refusal) -> None:
-        if not client.started:
-            self._metrics.refusals.labels(self._metrics.project(client.project), refusal.reason.word).inc()
-        log.info(
-            "broken_off" if client.started else "refused",
-            reason=refusal.reason.word,
-            why=refusal.message,
-            request_id=client.request_id,
-            project=client.project,
-            operation=client.operation,
-            model=client.model,
-        )
+        if client.started:
+            log.info("broken_off", why=refusal.message, request_id=client.request_id, project=client.project)
+        else:
+            tell_refusal(self._metrics, refusal, client.request_id, client.project, client.operation, client.model)

@@ -11,16 +11,9 @@ if TYPE_CHECKING:
     from proxy.upstreams.transport import Headers
 
 ALLOW_METHODS = b"GET, POST, OPTIONS"
-ALLOW_HEADERS = (
-    b"authorization, content-type, x-goog-api-client, x-goog-api-key, x-api-key, x-server-timeout, api-revision, "
-    b"x-goog-upload-command, x-goog-upload-content-length, x-goog-upload-file-name, "
-    b"x-goog-upload-header-content-length, x-goog-upload-header-content-type, x-goog-upload-offset, "
-    b"x-goog-upload-protocol"
-)
-EXPOSE_HEADERS = (
-    b"x-weighbridge-request-id, x-weighbridge-refused, x-weighbridge-hint, x-gemini-service-tier, "
-    b"x-goog-upload-status, x-goog-upload-url, retry-after"
-)
+ALLOW_HEADERS = b"authorization, content-type, x-goog-api-client, x-goog-api-key, x-api-key, x-server-timeout"
+"""What Google's SDK for browsers sends, and where else a key may stand."""
+EXPOSE_HEADERS = b"x-weighbridge-request-id, x-weighbridge-refused, x-gemini-service-tier"
 
 
 class Gateway:

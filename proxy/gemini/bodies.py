@@ -193,7 +193,11 @@ def _search_piece(piece: bytes | bytearray) -> _Found:
         or (b"\\" in piece and _spells(piece))
     )
     grounding = b"google" in folded and (b"googlesearch" in folded or b"googlemaps" in folded)
-    return _Found(named, grounding, len(_PICTURE.findall(folded)))
+    pictures = len(_PICTURE.findall(folded))
+    if pictures and len(piece) > _PIECE:
+        # What begins in the overlap is counted in the next piece.
+        pictures -= len(_PICTURE.findall(folded, _PIECE - piece.count(b"_", 0, _PIECE)))
+    return _Found(named, grounding, pictures)
 
 
 def _spells(piece: bytes | bytearray) -> bool:
@@ -220,7 +224,7 @@ def _settings(text: bytes | bytearray) -> dict[str, Any] | None:
 
 
 def _asks_for_search(document: references.Json) -> bool:
-    """Whether a document does whose names may be spelled in escapes."""
+    """True if `tools` of the parsed body asks for Google Search or Maps; also finds names written with escapes."""
     tools = references.fold(repr(_member(document, "tools", "tools")))
     return "googlesearch" in tools or "googlemaps" in tools
 

@@ -15,7 +15,7 @@ _SHORT_STRING = rb'"[^"\\]{0,400}+(?:\\.[^"\\]{0,100}+){0,100}+"'
 
 
 def _balanced(levels: int) -> bytes:
-    """What needs no look: scalars, commas, short strings, and brackets nested up to `levels`.
+    """Regex for text to skip whole: scalars, short strings, brackets nested up to `levels`.
 
     Possessive throughout: a try that fails is not tried otherwise, and text is seen at most once a level.
     """

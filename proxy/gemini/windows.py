@@ -151,11 +151,10 @@ def look_forward(head: bytes) -> dict[bytes, bytes]:
 
 
 def look_backward(tail: bytes) -> dict[bytes, bytes]:
-    """The same for the end of a document that is whole: depth is counted from its last bracket, strings from its last
-    quote.
+    """Like look_forward, from the end: brackets and quotes are counted back from the last byte, so the window may start
+    anywhere, even inside a string.
 
-    So it needs no knowledge of what came before, not even whether the window begins within a string: only a first quote
-    that might have been escaped by what is cut off is left out.
+    The document must be whole. A first quote that might have been escaped by what is cut off is left out.
     """
     found: dict[bytes, bytes] = {}
     quote = tail.find(b'"')

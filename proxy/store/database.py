@@ -149,7 +149,7 @@ def _explained(path: Path) -> Iterator[None]:
     except NoResultFound as error:  # the revision's: of no other table is a row demanded
         raise StoreError(
             f"{path}: its table `revision` is empty, so nobody would see that a key was revoked; "
-            "restore it from a backup, or put the row back: INSERT INTO revision VALUES (1, 0)"
+            "restore it from a backup, or put its one row back: id 1, number 0"
         ) from error
     except SQLAlchemyError as error:
         what = str(error.orig) if isinstance(error, DBAPIError) else str(error)

@@ -42,12 +42,12 @@ keys = Table(
     Column("project", String(63), ForeignKey("projects.name"), nullable=False),
     Column("name", String(63), nullable=False),
     Column("digest", LargeBinary(32), nullable=False, unique=True),
-    Column("hint", String(63), nullable=False),
+    Column("masked", String(63), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
     Index("ix_keys_project", "project"),
 )
-"""`digest` is the SHA-256 of the key, which itself is nowhere; `hint` is what people recognise it by."""
+"""`digest` is the SHA-256 of the key, which itself is nowhere; `masked` is what people recognise it by."""
 
 revision = Table(
     "revision",

@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import select
 
 from proxy.errors import CallerErred, ProxyRefused, Reason, Refusal
+from proxy.gemini import status
 from proxy.store.database import Database, StoreError
 from proxy.store.tables import keys, projects, revision
 from proxy.tenants.keys import LENGTH, Tenant, digest, well_formed
@@ -26,7 +27,7 @@ LONGEST_READ_S = 10
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 
 class Keyring:
@@ -115,10 +116,10 @@ class Keyring:
         """Keeps what is known, for a while; says so once."""
         if self._failing_since is None:
             self._failing_since = self._monotonic()
-            log.error("database_failing", error=str(error), consequence="known keys are served, others get 503")
+            log.error("database_failing", why=str(error), what="known keys are served, others get 503")
         elif self._monotonic() - self._failing_since > TRUSTED_WITHOUT_DATABASE_S and self._tenants:
             self._drop()
-            log.error("keys_dropped", error=str(error), consequence="every call gets 503 until the database is back")
+            log.error("keys_dropped", why=str(error), what="every call gets 503 until the database is back")
 
     def _drop(self) -> None:
         self._tenants.clear()
@@ -166,7 +167,7 @@ def _put(held: dict[bytes, T], hashed: bytes, answer: T) -> None:
 def _refusal(reason: Reason) -> Refusal:
     if reason is Reason.API_KEY_INVALID:
         # Google's own words, which SDKs and people know.
-        return CallerErred(reason, "API key not valid. Please pass a valid API key.")
+        return CallerErred(reason, status.API_KEY_INVALID)
     if reason is Reason.PROJECT_DISABLED:
         return ProxyRefused(
             reason, "The project of this key is disabled. Ask whoever runs this proxy to have it served."

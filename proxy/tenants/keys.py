@@ -39,12 +39,12 @@ class Tenant(NamedTuple):
 
 
 class Key(NamedTuple):
-    """A key as stored: not the key itself. `hint` (prefix, first and last four characters) is to recognise it by."""
+    """A key as stored: not the key itself. `masked` (prefix, first and last four characters) is to recognise it by."""
 
     id: str
     project: str
     name: str
-    hint: str
+    masked: str
     created_at: int
     revoked_at: int | None
 

@@ -2,96 +2,92 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from proxy.billing.estimates import estimate
 from proxy.billing.prices import PriceBook
+from proxy.gemini.bodies import BodyFacts
 
 BOOK = PriceBook.load()
 
 
-@dataclass
-class Facts:
-    image_size: str | None = None
-    candidates: int | None = 1
-    max_output_tokens: int | None = None
-    inline_pictures: int = 0
-    text_bytes: int = 100
+def facts_of(text_bytes: int = 100, **other: Any) -> BodyFacts:
+    return BodyFacts(text_bytes=text_bytes, **other)
 
 
 @pytest.mark.parametrize(
     ("model", "facts", "quantities"),
     [
-        ("gemini-3.8-flash", Facts(), {"input_text": 25, "output_text": 1024}),
-        ("gemini-3.8-flash", Facts(text_bytes=101), {"input_text": 26, "output_text": 1024}),
-        ("gemini-3.8-flash", Facts(max_output_tokens=64), {"input_text": 25, "output_text": 64}),
-        ("gemini-3.8-flash", Facts(max_output_tokens=65_536), {"input_text": 25, "output_text": 1024}),
-        ("gemini-3.8-flash", Facts(candidates=3), {"input_text": 25, "output_text": 3072}),
+        ("gemini-3.8-flash", facts_of(), {"input_text": 25, "output_text": 1024}),
+        ("gemini-3.8-flash", facts_of(text_bytes=101), {"input_text": 26, "output_text": 1024}),
+        ("gemini-3.8-flash", facts_of(max_output_tokens=64), {"input_text": 25, "output_text": 64}),
+        ("gemini-3.8-flash", facts_of(max_output_tokens=65_536), {"input_text": 25, "output_text": 1024}),
+        ("gemini-3.8-flash", facts_of(candidates=3), {"input_text": 25, "output_text": 3072}),
         (
             "gemini-3.8-flash",
-            Facts(inline_pictures=2),
+            facts_of(inline_pictures=2),
             {"input_text": 25, "input_image": 516, "output_text": 1024},
         ),
-        ("gemini-3-pro-image", Facts(), {"input_text": 25, "output_image": 1120, "output_text": 400}),
+        ("gemini-3-pro-image", facts_of(), {"input_text": 25, "output_image": 1120, "output_text": 400}),
         (
             "gemini-3-pro-image",
-            Facts(image_size="4K", inline_pictures=1),
+            facts_of(image_size="4K", inline_pictures=1),
             {"input_text": 25, "input_image": 560, "output_image": 2000, "output_text": 400},
         ),
         (
             "gemini-3.1-flash-lite-image",
-            Facts(inline_pictures=1),
+            facts_of(inline_pictures=1),
             {"input_text": 25, "input_image": 1120, "output_image": 1120, "output_text": 400},
         ),
         (
             "gemini-3.1-flash-image-preview",
-            Facts(image_size="0.5K", candidates=2),
+            facts_of(image_size="0.5K", candidates=2),
             {"input_text": 25, "output_image": 1494, "output_text": 400},
         ),
-        ("gemini-9-unheard-of", Facts(text_bytes=0), {"output_text": 1024}),
+        ("gemini-9-unheard-of", facts_of(text_bytes=0), {"output_text": 1024}),
     ],
 )
-def test_an_estimate_by_kind_of_model(model: str, facts: Facts, quantities: dict[str, int]) -> None:
+def test_an_estimate_by_kind_of_model(model: str, facts: BodyFacts, quantities: dict[str, int]) -> None:
     assert estimate(facts, "generateContent", model, BOOK) == quantities
     assert estimate(facts, "streamGenerateContent", model, BOOK) == quantities
 
 
 @pytest.mark.parametrize("operation", ["embedContent", "batchEmbedContents"])
 def test_embeddings_have_no_output(operation: str) -> None:
-    facts = Facts(text_bytes=4000, inline_pictures=1)
+    facts = facts_of(text_bytes=4000, inline_pictures=1)
     assert estimate(facts, operation, "gemini-embedding-2", BOOK) == {"input_text": 1000, "input_image": 258}
 
 
 def test_a_size_that_the_model_does_not_make_weighs_as_its_usual_one() -> None:
-    facts = Facts(image_size="64K")
+    facts = facts_of(image_size="64K")
     assert estimate(facts, "generateContent", "gemini-nano-banana-2.1", BOOK)["output_image"] == 1120
     assert estimate(facts, "generateContent", "gemini-2.5-flash-image", BOOK)["output_image"] == 1290
 
 
-@pytest.mark.parametrize("candidates", [None, 0, -5])
-def test_a_count_of_candidates_that_makes_no_sense_is_one(candidates: int | None) -> None:
-    facts = Facts(candidates=candidates)
+@pytest.mark.parametrize("candidates", [0, -5])
+def test_a_count_of_candidates_that_makes_no_sense_is_one(candidates: int) -> None:
+    facts = facts_of(candidates=candidates)
     assert estimate(facts, "generateContent", "gemini-nano-banana-2.1", BOOK)["output_image"] == 1120
 
 
 def test_what_a_client_writes_does_not_make_an_estimate_without_a_bound() -> None:
-    facts = Facts(candidates=10**18, max_output_tokens=10**18)
+    facts = facts_of(candidates=10**18, max_output_tokens=10**18)
     found = estimate(facts, "generateContent", "gemini-3.8-flash", BOOK)
     assert found["output_text"] == 8 * 1024
 
 
 @pytest.mark.parametrize("most", [0, -1])
 def test_a_cap_that_makes_no_sense_is_none(most: int) -> None:
-    facts = Facts(max_output_tokens=most)
+    facts = facts_of(max_output_tokens=most)
     assert estimate(facts, "generateContent", "gemini-3.8-flash", BOOK)["output_text"] == 1024
 
 
 @pytest.mark.parametrize("operation", ["generateContent", "batchEmbedContents"])
 def test_every_estimate_of_a_model_in_the_book_has_a_price_above_zero(operation: str) -> None:
     for model in BOOK.models():
-        quantities = estimate(Facts(inline_pictures=1), operation, model, BOOK)
+        quantities = estimate(facts_of(inline_pictures=1), operation, model, BOOK)
         if model.startswith("gemini-embedding"):
             quantities.pop("output_text", None)
         priced = BOOK.price(None, model, model, None, 1_795_000_000_000_000, quantities)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,19 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import typer
 from typer.testing import CliRunner
 
-from proxy.cli import emulator
-from proxy.emulator.server import listen
-
-PROGRAM = "import typer; from proxy.cli import emulator; app = typer.Typer(); emulator.register(app); app()"
+from proxy.cli.main import app
 
 
 @contextmanager
 def _started(*options: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "--port", "0", *options],
+        [sys.executable, "-m", "proxy", "emulator", "--port", "0", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -75,10 +72,31 @@ def test_it_prints_where_it_is_its_key_and_examples_and_ends_quietly_on_ctrl_c()
 
 
 def test_a_taken_port_is_told_in_a_sentence() -> None:
-    app = typer.Typer()
-    emulator.register(app)
-    with listen("127.0.0.1", 0) as door:
-        result = CliRunner().invoke(app, ["--port", str(door.getsockname()[1])])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(app, ["emulator", "--port", str(port)])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: can't listen on 127.0.0.1:{port} (")
+    assert "Address already in use" in result.stderr
+    assert "try --port 0" in result.stderr
+
+
+def test_an_account_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["emulator", "--port", "0", "--account", str(tmp_path)])
     assert result.exit_code == 1
-    assert "error: can't start the emulator" in result.stderr
-    assert "--port 0" in result.stderr
+    assert result.stderr == f"error: {tmp_path} can't be written: Is a directory. Try another file\n"
+
+
+def test_what_listens_on_every_address_is_told_by_one_that_a_client_can_use() -> None:
+    with _started("--json", "--host", "0.0.0.0") as process:
+        told: dict[str, Any] = json.loads(_first_line(process))
+        assert told["base_url"].startswith("http://127.0.0.1:")
+        assert _ask(told["base_url"], told["key"]).status_code == 200
+
+
+def test_nothing_is_added_to_googles_headers() -> None:
+    with _started("--json") as process:
+        told: dict[str, Any] = json.loads(_first_line(process))
+        headers = _ask(told["base_url"], told["key"]).headers
+    assert headers.get_list("server") == ["scaffolding on HTTPServer2"]
+    assert len(headers.get_list("date")) == 1

@@ -28,5 +28,5 @@ def test_a_document_is_json_that_people_can_read(capsys: pytest.CaptureFixture[s
 
 
 def test_a_moment_is_told_in_utc() -> None:
-    assert output.moment(1_795_273_603_999_999) == "2026-11-21T15:06:43Z"
+    assert output.moment(1_795_273_603_999_999) == "2026-11-21T15:06:43.999999Z"
     assert output.moment(None) is None

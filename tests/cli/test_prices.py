@@ -44,7 +44,7 @@ def test_show_prints_the_rates_of_every_tier_images_by_size_source_and_assumptio
 def test_show_prints_the_next_change_with_what_changes() -> None:
     result = run("show", "gemini-4-argon", "--at", "2026-11-21")
     assert (
-        "next change 2026-12-01T08:00:00Z: input_text 2 → 4, cached_text 0.1 → 0.2, output_text 10 → 20\n"
+        "next change 2026-12-01T08:00:00.000000Z: input_text 2 → 4, cached_text 0.1 → 0.2, output_text 10 → 20\n"
         in result.stdout
     )
 
@@ -52,7 +52,7 @@ def test_show_prints_the_next_change_with_what_changes() -> None:
 def test_show_json_has_decimal_strings() -> None:
     facts = shown("show", "models/gemini-flash-latest", "--at", "2026-11-21T12:00:00")
     assert facts["priced_as"] == "gemini-3.8-flash"
-    assert facts["at"] == "2026-11-21T20:00:00Z"
+    assert facts["at"] == "2026-11-21T20:00:00.000000Z"
     assert facts["tiers"]["standard"] == {
         "input_text": "0.75",
         "cached_text": "0.075",
@@ -94,7 +94,7 @@ def test_list_names_every_model_once_with_its_rates() -> None:
     assert result.exit_code == 0
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["gemini-nano-banana-2.1", "1.5", "7.5", "30", "14"] in lines
-    assert ["gemini-4-argon", "2", "0.1", "10", "14", "2026-12-01T08:00:00Z"] in lines
+    assert ["gemini-4-argon", "2", "0.1", "10", "14", "2026-12-01T08:00:00.000000Z"] in lines
 
 
 def test_the_configurations_rates_are_shown_as_such(tmp_path: Path) -> None:

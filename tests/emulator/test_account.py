@@ -6,7 +6,7 @@ import json
 from contextlib import closing
 from pathlib import Path
 
-from proxy.emulator.account import Account, Shelf
+from proxy.emulator.account import Account, RequestLog
 from proxy.emulator.app import DEFAULT_KEY, create_app
 from tests.emulator.conftest import TEXT, Client
 from tests.servers import running
@@ -16,22 +16,22 @@ def _lines(file: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-def test_a_shelf_forgets_the_oldest_and_goes_on_counting() -> None:
-    shelf = Shelf(room=2)
+def test_a_log_forgets_the_oldest_and_goes_on_counting() -> None:
+    log = RequestLog(room=2)
     for name in "abc":
-        shelf.add({"name": name})
-    assert [(entry["seq"], entry["name"]) for entry in shelf.entries()] == [(2, "b"), (3, "c")]
-    shelf.clear()
-    assert shelf.add({"name": "d"})["seq"] == 4
+        log.add({"name": name})
+    assert [(entry["seq"], entry["name"]) for entry in log.entries()] == [(2, "b"), (3, "c")]
+    log.clear()
+    assert log.add({"name": "d"})["seq"] == 4
 
 
 def test_pages_join_without_gap_or_overlap() -> None:
-    shelf = Shelf(room=10)
+    log = RequestLog(room=10)
     for _ in range(5):
-        shelf.add({})
+        log.add({})
     seen, after = [], 0
     while after is not None:
-        page = shelf.page(after, 2)
+        page = log.page(after, 2)
         seen += [entry["seq"] for entry in page["entries"]]
         after = page["next"]
     assert seen == [1, 2, 3, 4, 5]

@@ -102,10 +102,10 @@ def test_a_reply_has_googles_headers_and_no_others(base_url: str) -> None:
         f"{base_url}/v1/models/{TEXT}:generateContent", json=BODY, headers={"x-goog-api-key": DEFAULT_KEY}
     )
     assert [name for name, _ in answer.headers.multi_items()] == [
-        "date",
         "content-type",
         *["vary"] * 3,
         "content-encoding",
+        "date",
         "server",
         "x-xss-protection",
         "x-frame-options",

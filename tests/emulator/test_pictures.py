@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from proxy.emulator.errors import ApiError
-from proxy.emulator.pictures import Picture, Studio
+from proxy.emulator.pictures import Picture, PictureCache
 
 SMALL = Picture(512, 288, "a red lorry", 2, 0, "image/jpeg")
 
@@ -22,22 +22,22 @@ def _opened(file: bytes) -> Image.Image:
 
 @pytest.mark.parametrize(("media_type", "kind"), [("image/jpeg", "JPEG"), ("image/png", "PNG")])
 def test_a_picture_has_the_size_and_the_format_asked_for(media_type: str, kind: str) -> None:
-    image = _opened(Studio().file(replace(SMALL, media_type=media_type)))
+    image = _opened(PictureCache().file(replace(SMALL, media_type=media_type)))
     assert (image.size, image.format) == ((512, 288), kind)
 
 
 def test_the_same_picture_is_the_same_file_and_others_differ() -> None:
-    file = Studio().file(SMALL)
-    assert Studio().file(SMALL) == file
+    file = PictureCache().file(SMALL)
+    assert PictureCache().file(SMALL) == file
     others = (replace(SMALL, index=1), replace(SMALL, references=3), replace(SMALL, prompt="a blue lorry"))
-    assert len({file, *map(Studio().file, others)}) == 4
+    assert len({file, *map(PictureCache().file, others)}) == 4
 
 
 @pytest.mark.parametrize("media_type", ["image/jpeg", "image/png"])
 @pytest.mark.parametrize("beyond", [12, 13, 65_537, 65_538, 65_541, 65_544, 131_074, 200_000])
 def test_a_padded_picture_has_exactly_the_bytes_asked_for_and_the_same_pixels(media_type: str, beyond: int) -> None:
-    plain = Studio().file(replace(SMALL, media_type=media_type))
-    padded = Studio().file(replace(SMALL, media_type=media_type, file_size=len(plain) + beyond))
+    plain = PictureCache().file(replace(SMALL, media_type=media_type))
+    padded = PictureCache().file(replace(SMALL, media_type=media_type, file_size=len(plain) + beyond))
     assert len(padded) == len(plain) + beyond
     assert _opened(padded).tobytes() == _opened(plain).tobytes()
 
@@ -45,16 +45,16 @@ def test_a_padded_picture_has_exactly_the_bytes_asked_for_and_the_same_pixels(me
 @pytest.mark.parametrize("media_type", ["image/jpeg", "image/png"])
 def test_fewer_bytes_than_a_picture_takes_are_refused(media_type: str) -> None:
     with pytest.raises(ApiError, match="takes at least"):
-        Studio().file(replace(SMALL, media_type=media_type, file_size=100))
+        PictureCache().file(replace(SMALL, media_type=media_type, file_size=100))
 
 
 def test_a_small_cache_forgets_the_oldest_and_keeps_nothing_large() -> None:
-    size = len(Studio().file(SMALL))
-    studio = Studio(kept_bytes=size * 5)
-    first = studio.file(SMALL)
-    assert studio.file(SMALL) is first
+    size = len(PictureCache().file(SMALL))
+    cache = PictureCache(kept_bytes=size * 5)
+    first = cache.file(SMALL)
+    assert cache.file(SMALL) is first
     large = replace(SMALL, file_size=size * 2)
-    assert studio.file(large) is not studio.file(large)
+    assert cache.file(large) is not cache.file(large)
     for index in range(1, 8):
-        studio.file(replace(SMALL, index=index))
-    assert studio.file(SMALL) is not first
+        cache.file(replace(SMALL, index=index))
+    assert cache.file(SMALL) is not first

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import h11
 import pytest
 
+from proxy.errors import Refusal
+from proxy.gateway.server import GatewayProtocol
 from tests.gateway.test_heads import GET, POST
 from tests.gateway.wire import door, parse
+from tests.upstreams.origin import make_security
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +73,8 @@ async def test_the_framing_is_the_servers_own_and_the_apps_other_headers_cross_a
     async with door(Sends(b"x", headers=headers)) as gateway:
         answer = await gateway.ask(CLOSE)
     assert answer == (
-        b"HTTP/1.1 200 OK\r\na: 1\r\na: 2\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\na: 1\r\na: 2\r\nx-weighbridge-request-id: request-1\r\n"
+        b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n1\r\nx\r\n0\r\n\r\n"
     )
 
 
@@ -112,6 +117,18 @@ async def test_an_http_1_0_client_sees_a_reset_where_only_the_close_would_tell_i
             await gateway.ask(OLD)
 
 
+@pytest.mark.parametrize("raw", [GET, b"GET / HTTP/1.0\r\n\r\n"])
+async def test_over_tls_a_response_that_is_broken_off_looks_broken(raw: bytes, tmp_path: Path) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        scope["extensions"]["weighbridge"].break_off()
+
+    async with door(app, tls=make_security(tmp_path)) as gateway:
+        with pytest.raises((h11.RemoteProtocolError, ConnectionResetError)):
+            parse(await gateway.ask(raw))
+
+
 async def test_breaking_off_before_anything_was_sent_sends_nothing() -> None:
     async with door(Sends(then="break off", headers=[(b"content-length", b"0")])) as gateway:
         assert await gateway.ask(CLOSE) == b""
@@ -132,7 +149,41 @@ async def test_an_app_that_fails_before_it_has_sent_anything_is_answered_for_in_
         response = parse(await gateway.ask(GET))
     assert response.status == 500
     assert b'"status":"INTERNAL"' in response.body
-    assert response.headers[b"x-weighbridge-request-id"] == b"refused-1"
+    assert response.headers[b"x-weighbridge-request-id"] == b"request-1"
+
+
+@pytest.mark.parametrize("then", ["end", "raise"])
+async def test_each_request_has_one_id_which_the_app_knows_and_its_response_bears(then: str) -> None:
+    ids: list[bytes] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        ids.append(scope["extensions"]["weighbridge"].request_id.encode())
+        if then == "end":
+            await Sends(b"x")(scope, receive, send)
+        raise ValueError("a mistake")
+
+    async with door(app) as gateway:
+        answers = [parse(await gateway.ask(CLOSE)) for _ in range(2)]
+    assert [answer.headers[b"x-weighbridge-request-id"] for answer in answers] == ids == [b"request-1", b"request-2"]
+
+
+async def test_a_body_that_breaks_is_refused_under_the_id_of_its_request() -> None:
+    ids: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        ids.append(scope["extensions"]["weighbridge"].request_id)
+        await receive()
+        await receive()
+
+    async with door(app) as gateway:
+        connection = await gateway.connect()
+        connection.writer.write(POST + b"transfer-encoding: chunked\r\n\r\n1\r\n")
+        while not ids:
+            await asyncio.sleep(0)
+        connection.writer.write(b"ab\r\n")
+        answer = parse(await connection.rest())
+    assert [request_id for _, request_id in gateway.refused] == ids
+    assert answer.headers[b"x-weighbridge-request-id"] == ids[0].encode()
 
 
 @pytest.mark.parametrize("pieces", [[b"01234", b"56789"], [b"01234567"]])
@@ -186,6 +237,109 @@ async def test_a_client_that_is_refused_before_it_sends_its_body_is_not_asked_fo
     async with door(Sends(b"no", status=403)) as gateway:
         answer = await gateway.ask(POST + b"expect: 100-continue\r\ncontent-length: 2\r\n\r\n")
     assert parse(answer).headers[b"connection"] == b"close"
+
+
+async def answer_what_comes(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with the body's length, or with the refusal that `receive` raises."""
+    length, more = 0, True
+    try:
+        while more:
+            message = await receive()
+            length += len(message["body"])
+            more = message["more_body"]
+    except Refusal as refusal:
+        await Sends(refusal.message.encode(), status=refusal.reason.http)(scope, receive, send)
+    else:
+        await Sends(b"%d" % length)(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"content-length: 9\r\n\r\n",
+        b"content-length: 9\r\n\r\nabc",
+        b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n",
+        b"expect: 100-continue\r\ncontent-length: 9\r\n\r\n",
+    ],
+)
+async def test_a_body_that_stops_coming_is_answered_408_by_the_app_and_the_connection_closed(sent: bytes) -> None:
+    async with door(answer_what_comes, body_s=0.05, linger_s=0.05) as gateway:
+        answer = parse(await gateway.ask(POST + sent))
+        assert gateway.refused == [], "it is the app's refusal"
+    assert (answer.status, answer.headers[b"connection"]) == (408, b"close")
+    assert answer.body == b"No byte of the request's body came for 0.05 s. Send the request again."
+
+
+async def test_an_app_that_asks_for_the_body_after_its_time_is_up_learns_of_it() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        cycle = scope["extensions"]["weighbridge"]
+        assert (await receive())["body"] == b"abc"
+        while cycle.body_failure is None:
+            await asyncio.sleep(0.001)
+        await answer_what_comes(scope, receive, send)
+
+    async with door(app, body_s=0.05, linger_s=0.05) as gateway:
+        assert parse(await gateway.ask(POST + b"content-length: 9\r\n\r\nabc")).status == 408
+
+
+async def test_chunk_extensions_give_a_body_no_more_time() -> None:
+    async with door(answer_what_comes, body_s=0.1, linger_s=0.05) as gateway:
+        connection = await gateway.connect()
+        answer = asyncio.get_running_loop().create_task(connection.rest())
+        connection.writer.write(POST + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n1;")
+        while not answer.done():
+            connection.writer.write(b"x")
+            await asyncio.wait([answer], timeout=0.01)
+        assert parse(await answer).status == 408
+
+
+async def test_a_body_that_is_slow_but_comes_is_waited_for() -> None:
+    async with door(answer_what_comes, body_s=0.2) as gateway:
+        connection = await gateway.connect()
+        connection.writer.write(POST + b"content-length: 30\r\n\r\n")
+        for _ in range(30):  # longer than the time for one byte
+            await asyncio.sleep(0.01)
+            connection.writer.write(b"a")
+        assert (await connection.response()).body == b"30"
+
+
+@pytest.mark.parametrize("expect", [b"", b"expect: 100-continue\r\n"])
+async def test_a_client_is_given_no_blame_for_an_app_that_does_not_read(expect: bytes) -> None:
+    """Its time runs only while we read: neither while reading is paused, nor before it is told to send."""
+    length = 8 * MIB
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if not expect:
+            (server_side,) = gateway.state.connections
+            assert isinstance(server_side, GatewayProtocol)
+            while not server_side.flow.read_paused:
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.15)  # three times as long as a client may be silent
+        await answer_what_comes(scope, receive, send)
+
+    async with door(app, body_s=0.05) as gateway:
+        connection = await gateway.connect()
+        connection.writer.write(POST + expect + b"content-length: %d\r\n\r\n" % length)
+        if expect:
+            assert b"100 Continue" in await connection.reader.readuntil(b"\r\n\r\n")
+        connection.writer.write(bytes(length))
+        assert (await connection.response()).body == b"%d" % length
+
+
+async def test_after_a_whole_body_no_time_runs_out_for_it() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.15)
+        await answer_what_comes(scope, receive, send)
+
+    async with door(app, body_s=0.05) as gateway:
+        connection = await gateway.connect()
+        for pieces in ([b"ab", b"cd"], [b"abcd"]):
+            connection.writer.write(POST + b"content-length: 4\r\n\r\n")
+            for piece in pieces:
+                await asyncio.sleep(0.01)
+                connection.writer.write(piece)
+            assert (await connection.response()).body == b"4"
 
 
 async def test_after_the_body_the_app_can_wait_for_the_client_to_leave() -> None:

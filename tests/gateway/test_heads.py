@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from proxy.errors import Reason
 from proxy.gateway.heads import Unacceptable, split_target
+from proxy.gemini.status import refusal_body
 from tests.gateway.wire import Door, door, parse
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +46,7 @@ def refused(raw: bytes, http: int, reason: str = "BAD_REQUEST") -> str:
     assert error["details"][0]["domain"] == "weighbridge"
     assert error["details"][0]["reason"] == reason
     assert response.headers[b"x-weighbridge-refused"] == reason.encode()
-    assert response.headers[b"x-weighbridge-request-id"] == b"refused-1"
+    assert response.headers[b"x-weighbridge-request-id"].startswith(b"request-")
     assert response.headers[b"connection"] == b"close"
     return str(error["message"])
 
@@ -185,6 +187,32 @@ async def test_bytes_that_trickle_in_do_not_give_a_head_more_time() -> None:
             connection.writer.write(b"a")
             await asyncio.wait([answer], timeout=0.01)
         refused(await answer, 408, "REQUEST_TIMEOUT")
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason", "http"),
+    [
+        (b"BAD \x00", Reason.BAD_REQUEST, 400),
+        (GET[:-2] + b"a: " + b"b" * 70_000 + b"\r\n\r\n", Reason.BAD_REQUEST, 431),
+        (GET[:-2], Reason.REQUEST_TIMEOUT, 408),
+    ],
+)
+async def test_a_refusal_before_the_app_is_told_once_with_the_id_that_its_answer_bears(
+    raw: bytes, reason: Reason, http: int
+) -> None:
+    async with door(Echo(), head_s=0.05) as gateway:
+        response = parse(await gateway.ask(raw))
+        ((refusal, request_id),) = gateway.refused
+    assert (refusal.reason, response.status) == (reason, http)
+    assert refusal.message == json.loads(response.body)["error"]["message"]
+    assert response.headers[b"x-weighbridge-request-id"] == request_id.encode()
+
+
+async def test_what_the_protocol_refuses_looks_like_every_refusal_of_ours() -> None:
+    async with door(Echo()) as gateway:
+        response = parse(await gateway.ask(b"BAD \x00"))
+        ((refusal, _),) = gateway.refused
+    assert response.body == refusal_body(refusal, "single")
 
 
 async def test_a_connection_that_never_sends_anything_is_closed_without_a_word() -> None:

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from proxy.gateway.routes import Gateway
+from tests.gateway.wire import door, parse
 from tests.servers import running
 
 
@@ -17,7 +18,7 @@ async def relay(scope: object, receive: object, send: object) -> None:
 
 
 def gateway(origins: Collection[str] = ("*",), *, ready: bool = True) -> Gateway:
-    return Gateway(relay, ready=lambda: ready, cors_origins=origins)  # type: ignore[arg-type]
+    return Gateway(relay, ready=lambda: ready, cors_origins=origins)
 
 
 def test_health_is_ours_and_all_else_is_the_relays() -> None:
@@ -33,15 +34,22 @@ def test_a_preflight_is_answered_for_every_path_without_a_key() -> None:
         answer = httpx2.options(f"{url}/v1beta/models/m:generateContent", headers=asked)
     assert answer.status_code == 204
     assert answer.headers["access-control-allow-origin"] == "*"
-    allowed = answer.headers["access-control-allow-headers"]
-    assert all(name in allowed for name in ("x-goog-api-key", "x-goog-api-client", "content-type", "x-server-timeout"))
+    assert answer.headers["access-control-allow-headers"].split(", ") == [
+        "authorization",
+        "content-type",
+        "x-goog-api-client",
+        "x-goog-api-key",
+        "x-api-key",
+        "x-server-timeout",
+    ]
 
 
 def test_a_page_may_read_the_answer_and_the_headers_that_sdks_look_at() -> None:
     with running(gateway()) as url:
         answer = httpx2.get(f"{url}/x", headers={"origin": "https://app.example"})
     assert answer.headers["access-control-allow-origin"] == "*"
-    assert "x-weighbridge-request-id" in answer.headers["access-control-expose-headers"]
+    exposed = answer.headers["access-control-expose-headers"].split(", ")
+    assert exposed == ["x-weighbridge-request-id", "x-weighbridge-refused", "x-gemini-service-tier"]
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [("https://app.example", True), ("https://evil.example", False)])
@@ -50,6 +58,17 @@ def test_only_listed_origins_are_let_in_where_there_is_a_list(origin: str, allow
         answer = httpx2.get(f"{url}/x", headers={"origin": origin})
     assert answer.headers.get("access-control-allow-origin") == (origin if allowed else None)
     assert answer.headers["vary"] == "Origin"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("asked", "status"), [(b"GET /healthz", 200), (b"GET /readyz", 503), (b"OPTIONS /x", 204), (b"GET /x", 200)]
+)
+async def test_what_the_relay_has_no_part_in_bears_a_request_id_as_well(asked: bytes, status: int) -> None:
+    async with door(gateway(ready=False)) as served:
+        head = asked + b" HTTP/1.1\r\nhost: x\r\norigin: https://a.example\r\nconnection: close\r\n\r\n"
+        answer = parse(await served.ask(head))
+    assert (answer.status, answer.headers[b"x-weighbridge-request-id"]) == (status, b"request-1")
 
 
 def test_who_is_no_browser_gets_no_cors_headers() -> None:

@@ -1,10 +1,11 @@
-"""Connections: pipelining, upgrades, clients that leave or stall, last words, and uvicorn's server around it all."""
+"""Connections: pipelining, upgrades, clients that leave or stall, final responses, TLS; uvicorn's server around it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import socket
+from pathlib import Path
 from typing import Any
 
 import h11
@@ -12,9 +13,10 @@ import httpx2
 import pytest
 import uvicorn
 
-from proxy.gateway.server import gateway_protocol
+from proxy.gateway.server import GatewayProtocol, gateway_protocol
 from tests.gateway.test_heads import GET, POST, Echo, refused
 from tests.gateway.wire import Connection, door, parse
+from tests.upstreams.origin import make_security
 
 pytestmark = pytest.mark.anyio
 
@@ -132,7 +134,8 @@ async def test_what_is_sent_ahead_of_a_response_is_left_with_the_client(each: in
         connection.writer.write((POST + b"content-length: %d\r\n\r\n" % each + bytes(each)) * (32 * MIB // each))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(connection.writer.drain(), 0.3)
-        assert sum(cycle.waiting_bytes for cycle, _ in server_side.pipeline) < MIB  # type: ignore[union-attr]
+        assert isinstance(server_side, GatewayProtocol)
+        assert sum(cycle.waiting_bytes for cycle in server_side.pipelined) < MIB
         app.go.set()
 
 
@@ -203,10 +206,10 @@ async def test_a_body_that_breaks_while_the_app_waits_for_it_makes_the_client_go
     assert seen == [b"ab", "gone", True]
 
 
-@pytest.mark.parametrize("how", ["half-close", "close", "reset"])
-async def test_a_client_that_leaves_is_gone_at_once_and_what_is_sent_to_it_vanishes(how: str) -> None:
+@pytest.mark.parametrize("how", ["half-close", "close", "reset", "close over TLS", "reset over TLS"])
+async def test_a_client_that_leaves_is_gone_at_once_and_what_is_sent_to_it_vanishes(how: str, tmp_path: Path) -> None:
     app = Watched(b"first")
-    async with door(app) as gateway:
+    async with door(app, tls=make_security(tmp_path) if "TLS" in how else None) as gateway:
         connection = await gateway.connect()
         connection.writer.write(GET)
         await app.begun.wait()
@@ -214,7 +217,7 @@ async def test_a_client_that_leaves_is_gone_at_once_and_what_is_sent_to_it_vanis
             connection.writer.write_eof()
             with pytest.raises(h11.RemoteProtocolError):
                 parse(await connection.rest())
-        elif how == "close":
+        elif how.startswith("close"):
             connection.writer.close()
         else:
             connection.writer.transport.abort()
@@ -344,6 +347,22 @@ async def test_a_client_that_sends_on_for_ever_after_its_answer_is_cut_off() -> 
                 connection.writer.write(bytes(4096))
                 await asyncio.sleep(0.001)
         assert parse(await connection.reader.read()).status == 413
+
+
+async def test_over_tls_all_is_as_it_is_without(tmp_path: Path) -> None:
+    schemes: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        schemes.append(scope["scheme"])
+        await Echo()(scope, receive, send)
+
+    async with door(app, tls=make_security(tmp_path), linger_s=0.05) as gateway:
+        connection = await gateway.connect()
+        for size in (0, 5, MIB):
+            connection.writer.write(POST + b"content-length: %d\r\n\r\n" % size + bytes(size))
+            assert (await connection.response()).body == b"ok"
+        refused(await gateway.ask(b"BAD \x00"), 400)
+    assert schemes == ["https"] * 3
 
 
 async def test_uvicorns_server_runs_it_and_stops_only_when_a_call_in_flight_is_answered() -> None:

@@ -13,8 +13,10 @@ import h11
 import uvicorn
 from uvicorn.server import ServerState
 
+from proxy.errors import Refusal
 from proxy.gateway.heads import Bounds
 from proxy.gateway.server import gateway_protocol
+from tests.upstreams.origin import Security
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -23,6 +25,9 @@ class Door(NamedTuple):
     port: int
     state: ServerState
     clients: list[Connection]
+    refused: list[tuple[Refusal, str]]
+    """What the protocol refused by itself."""
+    tls: Security | None
 
     async def connect(self, receive_buffer: int | None = None) -> Connection:
         client = socket.socket()
@@ -30,7 +35,8 @@ class Door(NamedTuple):
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         client.setblocking(False)
         await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", self.port))
-        connection = Connection(*await asyncio.open_connection(sock=client, limit=1 << 24))
+        tls: Any = {"ssl": self.tls.client, "server_hostname": "localhost"} if self.tls else {}
+        connection = Connection(*await asyncio.open_connection(sock=client, limit=1 << 24, **tls))
         self.clients.append(connection)
         return connection
 
@@ -100,11 +106,17 @@ def parse(raw: bytes, method: str = "GET") -> Response:
 
 @asynccontextmanager
 async def door(
-    app: App, *, keep_alive_s: int = 5, send_buffer: int | None = None, **bounds: Any
+    app: App,
+    *,
+    keep_alive_s: int = 5,
+    send_buffer: int | None = None,
+    tls: Security | None = None,
+    **bounds: Any,
 ) -> AsyncIterator[Door]:
-    """Serves `app` behind the gateway's protocol."""
+    """Serves `app` behind the gateway's protocol. Requests are named request-1, request-2 …"""
     ids: Iterator[int] = count(1)
-    protocol = gateway_protocol(lambda: f"refused-{next(ids)}", Bounds(**bounds))
+    refused: list[tuple[Refusal, str]] = []
+    protocol = gateway_protocol(lambda: f"request-{next(ids)}", lambda *what: refused.append(what), Bounds(**bounds))
     config = uvicorn.Config(
         app, http=protocol, log_config=None, lifespan="off", timeout_keep_alive=keep_alive_s, proxy_headers=False
     )
@@ -117,11 +129,13 @@ async def door(
     listener.bind(("127.0.0.1", 0))
     make: Any = protocol
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: make(config=config, server_state=state, app_state={}), sock=listener)
+    server = await loop.create_server(
+        lambda: make(config=config, server_state=state, app_state={}), sock=listener, ssl=tls and tls.server
+    )
     clients: list[Connection] = []
     try:
         async with asyncio.timeout(20):  # a test that waits in vain fails
-            yield Door(listener.getsockname()[1], state, clients)
+            yield Door(listener.getsockname()[1], state, clients, refused, tls)
     finally:
         server.close()
         for client in clients:

@@ -210,6 +210,14 @@ def test_a_name_is_found_across_the_pieces_of_a_long_text(before: int) -> None:
     refused(body + b" " * bodies._PIECE, Reason.RESOURCE_NOT_OWNED)
 
 
+@pytest.mark.parametrize("before", range(bodies._PIECE - 80, bodies._PIECE + 4, 3))
+@pytest.mark.parametrize("picture", [b'"mimeType": "image/png"', b'"mime_type": "image/png"'])
+def test_a_picture_across_the_pieces_of_a_long_text_is_counted_once(before: int, picture: bytes) -> None:
+    start = b'{"t":"_'
+    body = start + b"x_" * ((before - len(start) - 2) // 2) + b'",' + picture + b"}"
+    assert facts(body + b" " * bodies._PIECE).inline_pictures == 1
+
+
 def test_text_too_long_to_parse_is_refused_only_where_it_must_be_parsed() -> None:
     long = "\u6f22" * 800_000
     assert len(json.dumps(asks(long))) > bodies.references.MAX_PARSED

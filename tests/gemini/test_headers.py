@@ -98,6 +98,15 @@ def test_what_google_answers_comes_down_but_for_what_is_its_own_hop() -> None:
     assert down(stays + crosses, b"AIza1") == crosses
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_only_the_headers_that_hold_the_secret_are_dropped(place: int) -> None:
+    headers = [(b"x-a", b"A"), (b"x-b", b"Iza1"), (b"x-c", b"AIza")]
+    kept = headers.copy()
+    assert down(headers, b"AIza1") == kept, "a secret in two pieces is none"
+    headers.insert(place, (b"x-echo", b"key=AIza1&"))
+    assert down(headers, b"AIza1") == kept
+
+
 def test_without_a_secret_nothing_is_taken_for_one() -> None:
     assert down([(b"date", b"now")], b"") == [(b"date", b"now")]
 

@@ -177,7 +177,9 @@ def test_counts_may_be_strings_and_unknown_fields_are_passed_over() -> None:
     )
 
 
-@pytest.mark.parametrize("wrong", ["-1", "1.5", '"many"', "[]", "{}", "true", "1e30", '"99999999999999999999"', "1000000000001"])
+@pytest.mark.parametrize(
+    "wrong", ["-1", "1.5", '"many"', "[]", "{}", "true", "1e30", '"99999999999999999999"', "1000000000001"]
+)
 def test_a_field_of_a_wrong_type_is_missing_and_the_others_stand(wrong: str) -> None:
     usage = parse(f'{{"promptTokenCount":{wrong},"totalTokenCount":3,"serviceTier":"flex"}}'.encode())
     assert (usage.prompt_token_count, usage.total_token_count, usage.service_tier) == (None, 3, "flex")

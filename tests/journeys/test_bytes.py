@@ -203,8 +203,9 @@ def test_what_comes_down_is_what_the_upstream_sent(
     kept: list[tuple[bytes, bytes]],
     dropped: list[tuple[bytes, bytes]],
 ) -> None:
-    if coding == "br" and status >= 400:
-        coding = None  # an error that can't be read doesn't cross: it may speak of us
+    if status >= 400:
+        body = body[:100_000]  # an error is read whole, so there is a bound
+        coding = None if coding == "br" else coding  # one that can't be read doesn't cross: it may speak of us
     if coding == "gzip":
         packer = zlib.compressobj(wbits=31)
         body = packer.compress(body) + packer.flush()

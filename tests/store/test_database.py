@@ -85,7 +85,7 @@ def test_a_write_that_fails_leaves_neither_rows_nor_a_new_revision(tmp_path: Pat
 
 def test_a_key_cannot_be_of_no_project(tmp_path: Path) -> None:
     database = open_database(tmp_path)
-    row = {"id": "key_1", "project": "none", "name": "", "digest": b"1", "hint": "", "created_at": 1}
+    row = {"id": "key_1", "project": "none", "name": "", "digest": b"1", "masked": "", "created_at": 1}
     with pytest.raises(StoreError, match="FOREIGN KEY") as caught, database.writing() as connection:
         connection.execute(keys.insert().values(row))
     assert isinstance(caught.value.__cause__, IntegrityError)
@@ -163,7 +163,7 @@ def test_a_database_without_its_revision_is_an_error_that_says_what_to_do(tmp_pa
     database = open_database(tmp_path)
     with sqlite3.connect(database.path) as other:
         other.execute("DELETE FROM revision")
-    with pytest.raises(StoreError, match=r"`revision` is empty.*restore it from a backup, or put the row back: INSERT"):
+    with pytest.raises(StoreError, match=r"`revision` is empty.*restore it from a backup, or put its one row back"):
         number(database)
     with pytest.raises(StoreError, match="`revision` is empty"), database.writing() as connection:
         connection.execute(projects.insert().values(name="a", created_at=1))
@@ -174,7 +174,7 @@ def test_a_database_without_its_revision_is_an_error_that_says_what_to_do(tmp_pa
 def test_whatever_sqlalchemy_raises_is_a_store_error(tmp_path: Path) -> None:
     """Who catches StoreError, as the watcher of keys does, has caught all of them."""
     database = open_database(tmp_path)
-    with pytest.raises(StoreError, match=r"weighbridge\.db: .*see storage\.data_dir") as caught:
-        with database.reading() as connection:
-            connection.exec_driver_sql("SELECT 1 UNION SELECT 2").scalar_one()
+    expected = pytest.raises(StoreError, match=r"weighbridge\.db: .*see storage\.data_dir")
+    with expected as caught, database.reading() as connection:
+        connection.exec_driver_sql("SELECT 1 UNION SELECT 2").scalar_one()
     assert isinstance(caught.value.__cause__, MultipleResultsFound)

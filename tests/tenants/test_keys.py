@@ -62,7 +62,7 @@ def test_junk_is_told_from_a_key_whatever_it_is(text: str) -> None:
 def test_a_key_is_stored_as_its_digest_alone(database: Database) -> None:
     key, secret = keys.create(database, "alice", "notebook", 5, secrets.randbelow)
     assert secret[7:-10] not in repr(key)
-    assert key.hint == f"{secret[:7]}…{secret[31:35]}"
+    assert key.masked == f"{secret[:7]}…{secret[31:35]}"
     kept = database.path.read_bytes()
     assert keys.digest(secret) in kept
     assert secret.encode() not in kept

@@ -23,7 +23,7 @@ def upgrade() -> None:
         sa.Column("project", sa.String(63), nullable=False),
         sa.Column("name", sa.String(63), nullable=False),
         sa.Column("digest", sa.LargeBinary(32), nullable=False),
-        sa.Column("hint", sa.String(63), nullable=False),
+        sa.Column("masked", sa.String(63), nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("revoked_at", sa.BigInteger),
         sa.PrimaryKeyConstraint("id", name="pk_keys"),
