@@ -19,7 +19,7 @@ import uvloop
 
 from proxy.app import App
 from proxy.config.load import ConfigError
-from proxy.config.schema import Server, Settings
+from proxy.config.schema import Server, Settings, base_url
 from proxy.gateway.server import GatewayProtocol, gateway_protocol
 
 if TYPE_CHECKING:
@@ -233,6 +233,4 @@ def _load_certificate(door: Door) -> None:
 
 
 def _url(scheme: str, bound: socket.socket) -> str:
-    host, port = bound.getsockname()[:2]
-    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"{scheme}://[{here}]:{port}" if ":" in here else f"{scheme}://{here}:{port}"
+    return base_url(scheme, *bound.getsockname()[:2])

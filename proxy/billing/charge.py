@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from proxy.billing.estimates import estimate
 from proxy.billing.prices import PriceBook
+from proxy.billing.rate_tables import UNPRICED, RateTable
 from proxy.billing.records import UsageRecord
 from proxy.gemini import usage as usages
 from proxy.gemini.bodies import BodyFacts
@@ -14,7 +15,8 @@ from proxy.gemini.usage import Usage
 def charge_estimate(record: UsageRecord, facts: BodyFacts, book: PriceBook) -> None:
     """Makes the record what is billed if nobody learns better."""
     record.estimated = True
-    _price(record, estimate(facts, record.operation, record.model, book), book)
+    table = _table(record, book)
+    _price(record, estimate(facts, record.operation, table), table)
 
 
 def charge_nothing(record: UsageRecord) -> None:
@@ -36,7 +38,7 @@ def charge_reading(record: UsageRecord, reading: Reading, image_size: str | None
     record.searches = reading.searches
     if reading.usage is None:
         return {}
-    usage, quantities = weigh(reading, record.model, image_size, book)
+    usage = usages.parse(reading.usage)
     record.usage = reading.usage.decode()
     record.service_tier = usage.service_tier or record.service_tier
     record.prompt_token_count = usage.prompt_token_count
@@ -47,28 +49,31 @@ def charge_reading(record: UsageRecord, reading: Reading, image_size: str | None
     record.total_token_count = usage.total_token_count
     record.prompt_tokens_details = usages.details(usage.prompt_tokens_details)
     record.candidates_tokens_details = usages.details(usage.candidates_tokens_details)
-    record.estimated = reading.unseen or not reading.complete
-    _price(record, quantities, book)
+    record.estimated = reading.unseen or not reading.complete or usage.malformed
+    table = _table(record, book)
+    quantities = weigh(reading, usage, image_size, table)
+    _price(record, quantities, table)
     return quantities
 
 
-def weigh(reading: Reading, model: str, image_size: str | None, book: PriceBook) -> tuple[Usage, dict[str, int]]:
-    """The usage of a reading that has one, and its quantities. `model` is the one asked for, `image_size` likewise."""
-    assert reading.usage is not None
-    usage = usages.parse(reading.usage)
-    served = book.first_known(reading.model_version, model) or model
+def weigh(reading: Reading, usage: Usage, image_size: str | None, table: RateTable | None) -> dict[str, int]:
+    """The quantities of a response. `usage` is the one in it, `image_size` was asked for, `table` has its rates."""
     quantities = usages.quantities(
         usage,
         images_seen=reading.images,
-        image_model=book.is_image_model(served),
-        image_tokens_each=book.image_tokens(served, image_size),
+        image_model=table is not None and table.is_image_model,
+        image_tokens_each=None if table is None else table.image_tokens(image_size),
     )
     if reading.searches:
         quantities["search"] = reading.searches
-    return usage, quantities
+    return quantities
 
 
-def _price(record: UsageRecord, quantities: dict[str, int], book: PriceBook) -> None:
-    record.cost_usd, record.rates, record.priced_as, record.price_source = book.price(
-        record.model_version, record.model, record.model_asked, record.service_tier, record.started_at, quantities
+def _table(record: UsageRecord, book: PriceBook) -> RateTable | None:
+    return book.table(record.model_version, record.model, record.model_asked, record.service_tier, record.started_at)
+
+
+def _price(record: UsageRecord, quantities: dict[str, int], table: RateTable | None) -> None:
+    record.cost_usd, record.rates, record.priced_as, record.price_source = (
+        UNPRICED if table is None else table.price(quantities)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.billing.prices import PriceBook
+from proxy.billing.rate_tables import RateTable
 from proxy.gemini.bodies import BodyFacts
 
 BYTES_PER_TOKEN = 4
@@ -27,23 +27,26 @@ MAX_CANDIDATES = 8
 _EMBEDDINGS = frozenset(("embedContent", "batchEmbedContents"))
 
 
-def estimate(facts: BodyFacts, operation_name: str, model: str, book: PriceBook) -> dict[str, int]:
-    """The probable quantities of a call, zeros left out. `operation_name` is the surface table's: "generateContent"."""
-    picture = book.picture_tokens(model) or PICTURE_TOKENS
+def estimate(facts: BodyFacts, operation_name: str, table: RateTable | None) -> dict[str, int]:
+    """The probable quantities of a call, zeros left out.
+
+    `operation_name` is the surface table's: "generateContent"; `table` has the model's rates, None where it has none.
+    """
+    picture = (table and table.picture) or PICTURE_TOKENS
     quantities = {
         "input_text": -(-facts.text_bytes // BYTES_PER_TOKEN),
         "input_image": facts.inline_pictures * picture,
     }
     if operation_name not in _EMBEDDINGS:
-        quantities |= _output(facts, model, book)
+        quantities |= _output(facts, table)
     return {name: quantity for name, quantity in quantities.items() if quantity > 0}
 
 
-def _output(facts: BodyFacts, model: str, book: PriceBook) -> dict[str, int]:
+def _output(facts: BodyFacts, table: RateTable | None) -> dict[str, int]:
     candidates = min(max(facts.candidates, 1), MAX_CANDIDATES)
-    if not book.is_image_model(model):
+    if table is None or not table.is_image_model:
         return {"output_text": candidates * _capped(TEXT_OUTPUT_TOKENS, facts.max_output_tokens)}
-    image = book.image_tokens(model, facts.image_size) or book.image_tokens(model) or IMAGE_TOKENS
+    image = table.image_tokens(facts.image_size) or table.image_tokens() or IMAGE_TOKENS
     return {
         "output_image": candidates * image,
         "output_text": _capped(IMAGE_REST_TOKENS, facts.max_output_tokens),

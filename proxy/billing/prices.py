@@ -1,19 +1,19 @@
-"""The price book: rates in force at a time for a model and tier, and what a call's quantities cost at them."""
+"""The price book: rates in force at a time for a model and tier, found by a call's names."""
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 from proxy.billing import rate_tables
 from proxy.billing.genai_rates import Matcher, read_genai_prices
 from proxy.billing.price_book import Book, Model, Override, read_book, read_overrides
-from proxy.billing.rate_tables import UNPRICED, Priced, RateTable, divide_half_even
+from proxy.billing.rate_tables import RateTable, divide_half_even
 
-__all__ = ["LATEST", "PriceBook", "Priced", "divide_half_even"]
+__all__ = ["LATEST", "PriceBook", "divide_half_even"]
 
 LATEST = 2**63 - 1
 """A time, in Unix microseconds, after every change of rates."""
@@ -45,19 +45,6 @@ class PriceBook:
         """
         return cls(read_book(), read_overrides(overrides), read_genai_prices())
 
-    def price(
-        self,
-        model_version: str | None,
-        model: str,
-        model_asked: str,
-        tier: str | None,
-        at: int,
-        quantities: Mapping[str, int],
-    ) -> Priced:
-        """What `quantities` cost of a call; see `table`, which finds the rates, and `RateTable.price`."""
-        table = self.table(model_version, model, model_asked, tier, at)
-        return UNPRICED if table is None else table.price(quantities)
-
     def table(
         self, model_version: str | None, model: str, model_asked: str, tier: str | None, at: int
     ) -> RateTable | None:
@@ -76,25 +63,6 @@ class PriceBook:
     def knows(self, model: str, at: int = LATEST) -> bool:
         """Whether `model` has a price: in the book, in the configuration, or in genai-prices."""
         return self.rates_at(model, at) is not None
-
-    def first_known(self, *names: str | None) -> str | None:
-        """The first name that has a price: the one that `price` charges by."""
-        return next((name for name in names if name and self.knows(name)), None)
-
-    def is_image_model(self, model: str) -> bool:
-        """Whether `model` has a rate for images made."""
-        table = self.rates_at(model, LATEST)
-        return table is not None and table.is_image_model
-
-    def image_tokens(self, model: str, size: str | None = None) -> int | None:
-        """Tokens of one image made by `model` in `size`, as `RateTable.image_tokens`."""
-        table = self.rates_at(model, LATEST)
-        return None if table is None else table.image_tokens(size)
-
-    def picture_tokens(self, model: str) -> int | None:
-        """Tokens of a picture sent to `model`, where they are known for it."""
-        found = self._resolve(model, LATEST)
-        return None if found is None else found.picture
 
     def models(self) -> tuple[str, ...]:
         """Every name that stands in the book or the configuration, aliases too: a bounded set, for metric labels."""

@@ -16,6 +16,7 @@ import uvloop
 from pydantic import SecretStr
 
 from proxy import serve as process
+from proxy.app import unix_us
 from proxy.billing import reports
 from proxy.billing.prices import divide_half_even
 from proxy.billing.records import UsageRecord, to_usd
@@ -115,8 +116,8 @@ def _settings(upstream: Upstream) -> Settings:
 def _key(database: Database) -> str:
     """A new key of the demo's project: an older one can't be shown again."""
     if all(project.name != PROJECT for project in projects.list_projects(database)):
-        projects.create(database, PROJECT, options.now())
-    return keys.create(database, PROJECT, "demo", options.now(), secrets.randbelow)[1]
+        projects.create(database, PROJECT, unix_us())
+    return keys.create(database, PROJECT, "demo", unix_us(), secrets.randbelow)[1]
 
 
 def _bind(port: int) -> socket.socket:

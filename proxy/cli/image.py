@@ -24,6 +24,7 @@ from proxy.billing.records import to_usd
 from proxy.cli import output
 from proxy.cli.options import CommandError, JsonOption
 from proxy.gemini import scanner
+from proxy.gemini import usage as usages
 
 DEFAULT_MODEL = "gemini-nano-banana-2.1"
 TIMEOUT_S = 600
@@ -157,9 +158,9 @@ def cost(body: bytes, model: str, size: str | None, at: int) -> int | None:
     reading = scan.finish(True)
     if reading.usage is None:
         return None
-    book = PriceBook.load()
-    usage, quantities = charge.weigh(reading, model, size, book)
-    return book.price(reading.model_version, model, model, usage.service_tier, at, quantities).cost
+    usage = usages.parse(reading.usage)
+    table = PriceBook.load().table(reading.model_version, model, model, usage.service_tier, at)
+    return None if table is None else table.price(charge.weigh(reading, usage, size, table)).cost
 
 
 def check_place(path: Path) -> None:

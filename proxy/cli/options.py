@@ -6,7 +6,6 @@ import os
 import shlex
 import shutil
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,8 +75,3 @@ def command() -> str:
     if not installed.exists():
         return "python -m proxy"
     return shlex.quote(os.path.relpath(installed) if installed.is_relative_to(Path.cwd()) else str(installed))
-
-
-def now() -> int:
-    """Unix microseconds."""
-    return time.time_ns() // 1000

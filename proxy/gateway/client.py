@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from starlette.types import Scope, Send
 
     from proxy.gateway.cycle import Cycle
-    from proxy.upstreams.transport import Headers
+    from proxy.gemini.headers import Headers
 
 
 class Client:

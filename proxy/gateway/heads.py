@@ -12,7 +12,7 @@ from proxy.errors import CallerErred, Reason
 from proxy.gemini import status
 
 if TYPE_CHECKING:
-    from proxy.upstreams.transport import Headers
+    from proxy.gemini.headers import Headers
 
 INTERNAL_ERROR = b'{"error":{"code":500,"message":"Internal error encountered.","status":"INTERNAL"}}'
 

@@ -17,8 +17,8 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from proxy.errors import CallerErred, ProxyRefused, Reason
 from proxy.gemini.calls import Call
+from proxy.gemini.headers import Headers
 from proxy.tenants.keys import Tenant
-from proxy.upstreams.transport import Headers
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -18,11 +18,12 @@ from proxy.gateway.weighing import UNWEIGHED, Unweighed, Weigher, Weighing
 from proxy.gemini import bodies, calls, credentials, headers
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.calls import Call
+from proxy.gemini.headers import Headers
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keyring import Keyring
 from proxy.tenants.keys import Tenant
 from proxy.upstreams.pool import Upstream
-from proxy.upstreams.transport import Headers, Response
+from proxy.upstreams.transport import Response
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from proxy.upstreams.transport import Headers
+    from proxy.gemini.headers import Headers
 
 ALLOW_METHODS = b"GET, POST, OPTIONS"
 ALLOW_HEADERS = b"authorization, content-type, x-goog-api-client, x-goog-api-key, x-api-key, x-server-timeout"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import structlog
 
 from proxy.errors import ProxyRefused, Reason
-from proxy.gemini import edits, headers, status
+from proxy.gemini import codings, edits, headers, status
+from proxy.gemini.headers import Headers
 from proxy.upstreams.pool import Upstream
-from proxy.upstreams.transport import Headers, Response
+from proxy.upstreams.transport import Response
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
@@ -25,7 +26,8 @@ async def error_to_pass(response: Response, upstream: Upstream) -> tuple[Headers
         )
     body = await _whole(response)
     try:
-        plain = edits.decoded(body, response.headers, MAX_BODY)
+        coding = b"".join(value for name, value in response.headers if name == b"content-encoding")
+        plain = codings.decoded(body, coding, MAX_BODY)
     except ValueError:
         # What can't be read may speak of us.
         raise _unfit(response, "a content coding that it was not asked for") from None

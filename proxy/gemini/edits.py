@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zlib
 from functools import lru_cache
 
 _REDACTED = b"REDACTED"
@@ -33,26 +32,6 @@ def redact(body: bytes, secret: bytes) -> bytes:
         body = _spellings(secret).sub(_REDACTED, body)
     body = _CONSUMER.sub(rb"\g<1>0", body)
     return _PROJECT.sub(rb"\g<1>\g<2>0", body)
-
-
-def decoded(body: bytes, headers: list[tuple[bytes, bytes]], limit: int) -> bytes:
-    """The body without its content coding, at most `limit` bytes of it; itself where it has none.
-
-    Raises ValueError where it can't be decoded, or not within the limit.
-    """
-    coding = b"".join(value for name, value in headers if name == b"content-encoding").strip().lower()
-    if coding in (b"", b"identity"):
-        return body
-    if coding not in (b"gzip", b"x-gzip", b"deflate"):
-        raise ValueError("an unknown content coding")
-    inflater = zlib.decompressobj(wbits=47)  # zlib's header or gzip's
-    try:
-        plain = inflater.decompress(body, limit)
-    except zlib.error as error:
-        raise ValueError("a broken content coding") from error
-    if not inflater.eof:
-        raise ValueError("a content coding that is cut off, or holds more than the limit")
-    return plain
 
 
 @lru_cache(maxsize=64)

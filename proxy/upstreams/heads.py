@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import httptools
 
+from proxy.gemini.headers import Headers
 from proxy.upstreams.framing import Body, ChunkedBody, LengthBody, UntilCloseBody
-from proxy.upstreams.transport import Headers, Request
+from proxy.upstreams.transport import Request
 
 MAX_HEAD = 65536
 """Bytes of a response's head, its last empty line included."""

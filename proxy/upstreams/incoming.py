@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from proxy.gemini.headers import Headers
 from proxy.upstreams.framing import Body
 from proxy.upstreams.heads import MAX_HEAD, HeadError, parse_response_head
-from proxy.upstreams.transport import Headers
 
 MAX_INTERIM = 16
 """Interim (1xx) responses that are passed over before the final one."""

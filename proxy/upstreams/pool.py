@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from proxy.gemini import credentials
 from proxy.gemini.calls import Call
-from proxy.upstreams.transport import Headers, Request, Response, Transport
+from proxy.gemini.headers import Headers
+from proxy.upstreams.transport import Request, Response, Transport
 
 
 class Upstream:

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable
 from enum import Enum
 
 from proxy.errors import Reason, Sent, UpstreamFailed
+from proxy.gemini.headers import Headers
 from proxy.upstreams.connection import Connection
 from proxy.upstreams.heads import RequestHead
 from proxy.upstreams.incoming import Incoming
-from proxy.upstreams.transport import Headers, Timeouts
+from proxy.upstreams.transport import Timeouts
 
 HIGH_WATER = 64 * 1024
 """Bytes of a body that nobody has read at which reading from the connection stops; one more read may be on its way."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple, Protocol
 
-Headers = list[tuple[bytes, bytes]]
-"""Names in lower case, values as on the wire, in order."""
+from proxy.gemini.headers import Headers
 
 
 class Timeouts(NamedTuple):

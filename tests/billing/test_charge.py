@@ -127,3 +127,10 @@ def test_searches_are_charged_beside_the_tokens() -> None:
     charge.charge_reading(row, reading({"promptTokenCount": 10, "totalTokenCount": 10}, searches=2), None, BOOK)
     assert row.cost_usd == 10 * 750 + 2 * 14_000_000
     assert row.searches == 2
+
+
+def test_a_usage_with_a_count_that_cannot_be_read_is_an_estimate() -> None:
+    row = record()
+    charge.charge_reading(row, reading({**PICTURE, "promptTokenCount": -1}), None, BOOK)
+    assert row.estimated
+    assert row.prompt_token_count is None

@@ -8,9 +8,14 @@ import pytest
 
 from proxy.billing.estimates import estimate
 from proxy.billing.prices import PriceBook
+from proxy.billing.rate_tables import RateTable
 from proxy.gemini.bodies import BodyFacts
 
 BOOK = PriceBook.load()
+
+
+def rates(model: str) -> RateTable | None:
+    return BOOK.rates_at(model, 1_795_000_000_000_000)
 
 
 def facts_of(text_bytes: int = 100, **other: Any) -> BodyFacts:
@@ -50,46 +55,48 @@ def facts_of(text_bytes: int = 100, **other: Any) -> BodyFacts:
     ],
 )
 def test_an_estimate_by_kind_of_model(model: str, facts: BodyFacts, quantities: dict[str, int]) -> None:
-    assert estimate(facts, "generateContent", model, BOOK) == quantities
-    assert estimate(facts, "streamGenerateContent", model, BOOK) == quantities
+    assert estimate(facts, "generateContent", rates(model)) == quantities
+    assert estimate(facts, "streamGenerateContent", rates(model)) == quantities
 
 
 @pytest.mark.parametrize("operation", ["embedContent", "batchEmbedContents"])
 def test_embeddings_have_no_output(operation: str) -> None:
     facts = facts_of(text_bytes=4000, inline_pictures=1)
-    assert estimate(facts, operation, "gemini-embedding-2", BOOK) == {"input_text": 1000, "input_image": 258}
+    assert estimate(facts, operation, rates("gemini-embedding-2")) == {"input_text": 1000, "input_image": 258}
 
 
 def test_a_size_that_the_model_does_not_make_weighs_as_its_usual_one() -> None:
     facts = facts_of(image_size="64K")
-    assert estimate(facts, "generateContent", "gemini-nano-banana-2.1", BOOK)["output_image"] == 1120
-    assert estimate(facts, "generateContent", "gemini-2.5-flash-image", BOOK)["output_image"] == 1290
+    assert estimate(facts, "generateContent", rates("gemini-nano-banana-2.1"))["output_image"] == 1120
+    assert estimate(facts, "generateContent", rates("gemini-2.5-flash-image"))["output_image"] == 1290
 
 
 @pytest.mark.parametrize("candidates", [0, -5])
 def test_a_count_of_candidates_that_makes_no_sense_is_one(candidates: int) -> None:
     facts = facts_of(candidates=candidates)
-    assert estimate(facts, "generateContent", "gemini-nano-banana-2.1", BOOK)["output_image"] == 1120
+    assert estimate(facts, "generateContent", rates("gemini-nano-banana-2.1"))["output_image"] == 1120
 
 
 def test_what_a_client_writes_does_not_make_an_estimate_without_a_bound() -> None:
     facts = facts_of(candidates=10**18, max_output_tokens=10**18)
-    found = estimate(facts, "generateContent", "gemini-3.8-flash", BOOK)
+    found = estimate(facts, "generateContent", rates("gemini-3.8-flash"))
     assert found["output_text"] == 8 * 1024
 
 
 @pytest.mark.parametrize("most", [0, -1])
 def test_a_cap_that_makes_no_sense_is_none(most: int) -> None:
     facts = facts_of(max_output_tokens=most)
-    assert estimate(facts, "generateContent", "gemini-3.8-flash", BOOK)["output_text"] == 1024
+    assert estimate(facts, "generateContent", rates("gemini-3.8-flash"))["output_text"] == 1024
 
 
 @pytest.mark.parametrize("operation", ["generateContent", "batchEmbedContents"])
 def test_every_estimate_of_a_model_in_the_book_has_a_price_above_zero(operation: str) -> None:
     for model in BOOK.models():
-        quantities = estimate(facts_of(inline_pictures=1), operation, model, BOOK)
+        quantities = estimate(facts_of(inline_pictures=1), operation, rates(model))
         if model.startswith("gemini-embedding"):
             quantities.pop("output_text", None)
-        priced = BOOK.price(None, model, model, None, 1_795_000_000_000_000, quantities)
+        table = rates(model)
+        assert table is not None
+        priced = table.price(quantities)
         assert priced.cost is not None, model
         assert priced.cost > 0, model

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.gateway.meter import STEP, Meter
+from proxy.gateway.meter import Meter
+from proxy.gemini.codings import STEP
 from proxy.gemini.reading import Reading
 
 USAGE = {"promptTokenCount": 3, "totalTokenCount": 10}

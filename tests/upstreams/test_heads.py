@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from proxy.gemini.headers import Headers
 from proxy.upstreams.framing import ChunkedBody, LengthBody, UntilCloseBody
 from proxy.upstreams.heads import MAX_FIELDS, HeadError, build_request_head, parse_response_head
-from proxy.upstreams.transport import Headers, Request
+from proxy.upstreams.transport import Request
 
 START = b"HTTP/1.1 200 OK\r\n"
 
