@@ -11,9 +11,8 @@ from typing import Any
 from proxy.billing import rate_tables
 from proxy.billing.genai_rates import Matcher, read_genai_prices
 from proxy.billing.price_book import Book, Model, Override, read_book, read_overrides
-from proxy.billing.rate_tables import RateTable, divide_half_even
+from proxy.billing.rate_tables import RateTable
 
-__all__ = ["LATEST", "PriceBook", "divide_half_even"]
 
 LATEST = 2**63 - 1
 """A time, in Unix microseconds, after every change of rates."""

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from proxy import serve as process
 from proxy.app import unix_us
 from proxy.billing import reports
-from proxy.billing.prices import divide_half_even
+from proxy.billing.rate_tables import divide_half_even
 from proxy.billing.records import UsageRecord, to_usd
 from proxy.cli import image, options, output, snippets
 from proxy.config.load import GOOGLE_KEYS

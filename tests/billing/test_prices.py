@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.billing.prices import PriceBook, divide_half_even
+from proxy.billing.prices import PriceBook
 from proxy.billing.rate_tables import UNPRICED, Priced
 
 USD = 10**9
@@ -388,16 +388,6 @@ def test_a_cost_is_the_exact_sum_divided_once_half_to_even(text: int, cached: in
     priced = cost(_ODD_BOOK, "odd", **quantities)
     exact = sum((Fraction(quantity * rate, 10**6) for quantity, rate in priced.rates.values()), Fraction(0))
     assert priced.cost == round(exact)  # of a Fraction: exact, half to even
-
-
-@given(st.integers(0, 10**30))
-def test_dividing_by_a_million_is_half_to_even(total: int) -> None:
-    assert divide_half_even(total) == round(Fraction(total, 10**6))
-
-
-@pytest.mark.parametrize(("total", "nanos"), [(500_000, 0), (500_001, 1), (1_500_000, 2), (2_500_000, 2), (0, 0)])
-def test_halves_go_to_the_even_neighbour(total: int, nanos: int) -> None:
-    assert divide_half_even(total) == nanos
 
 
 def _odd_book() -> PriceBook:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.billing.price_book import Model, Override, Period
-from proxy.billing.rate_tables import RateTable, build
+from proxy.billing.rate_tables import RateTable, build, divide_half_even
 
 MODEL = Model(
     "m",
@@ -85,3 +90,13 @@ def test_no_entry_and_no_override_with_an_input_rate_is_no_table() -> None:
     assert build("m", None, (Override("m", 0, {"output_text": 1}),), "standard", Decimal(1), 0) is None
     assert build("m", None, (Override("m", 5, {"input_text": 1}),), "standard", Decimal(1), 4) is None
     assert build("m", None, (Override("m", 5, {"input_text": 1}),), "standard", Decimal(1), 5) is not None
+
+
+@given(st.integers(0, 10**30))
+def test_dividing_by_a_million_is_half_to_even(total: int) -> None:
+    assert divide_half_even(total) == round(Fraction(total, 10**6))
+
+
+@pytest.mark.parametrize(("total", "nanos"), [(500_000, 0), (500_001, 1), (1_500_000, 2), (2_500_000, 2), (0, 0)])
+def test_halves_go_to_the_even_neighbour(total: int, nanos: int) -> None:
+    assert divide_half_even(total) == nanos
