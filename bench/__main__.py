@@ -66,14 +66,14 @@ def versions() -> dict[str, str]:
     }
 
 
-def bench(letters: str, pairs: int, seconds: int) -> dict[str, Any]:
+def bench(letters: str, pairs: int, seconds: int, buffer: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="weighbridge-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
         files = [response_file(payload, folder) for payload in PAYLOADS]
         with (
             stand.upstream(folder, files) as upstream,
-            stand.nginx(folder, upstream) as (nginx_pid, nginx_port),
+            stand.nginx(folder, upstream, buffer) as (nginx_pid, nginx_port),
             stand.weighbridge(folder, upstream) as (pid, port, key),
         ):
             results = {}
@@ -128,9 +128,10 @@ def main() -> None:
     parser.add_argument("--only", default="SML", help="which payloads, such as S or SM")
     parser.add_argument("--pairs", type=int, default=5, help="how many interleaved pairs")
     parser.add_argument("--seconds", type=int, default=6, help="how long each side of a pair runs")
+    parser.add_argument("--nginx-buffer", default="", metavar="SIZE", help="nginx's proxy buffers, such as 64k")
     parser.add_argument("--save", action="store_true", help="write bench/results/DATE.json")
     options = parser.parse_args()
-    results = bench(options.only, options.pairs, options.seconds)
+    results = bench(options.only, options.pairs, options.seconds, options.nginx_buffer)
     if options.save:
         now = datetime.now(UTC)
         RESULTS.mkdir(exist_ok=True)

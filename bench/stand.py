@@ -30,7 +30,7 @@ http {{
   server {{
     listen 127.0.0.1:{port};
     location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_buffering off; proxy_request_buffering off; }}
+      proxy_buffering off; proxy_request_buffering off; {buffers} }}
   }}
 }}
 """
@@ -78,10 +78,11 @@ def upstream(folder: Path, files: list[Path]) -> Generator[int]:
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, upstream_port: int) -> Generator[tuple[int, int]]:
-    """Yields nginx's pid and port."""
+def nginx(folder: Path, upstream_port: int, buffer: str) -> Generator[tuple[int, int]]:
+    """Yields nginx's pid and port. `buffer`, such as "64k", in place of its default page or two."""
     port, config = free_port(), folder / "nginx.conf"
-    config.write_text(NGINX.format(folder=folder, upstream=upstream_port, port=port))
+    sizes = f"proxy_buffer_size {buffer}; proxy_buffers 4 {buffer}; proxy_busy_buffers_size {buffer};" if buffer else ""
+    config.write_text(NGINX.format(folder=folder, upstream=upstream_port, port=port, buffers=sizes))
     with running(PROXY_CORE, need("nginx"), "-c", str(config), "-p", str(folder)) as process:
         wait_for(port)
         yield process.pid, port

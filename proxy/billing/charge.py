@@ -29,7 +29,8 @@ def charge_nothing(record: UsageRecord) -> None:
 def charge_reading(record: UsageRecord, reading: Reading, image_size: str | None, book: PriceBook) -> dict[str, int]:
     """Fills the record with what the response said, and prices that. Returns the quantities.
 
-    Where the response said nothing of usage the record keeps its estimate, and there are no quantities.
+    Where the response said nothing of usage, or nothing that amounts to anything, the record keeps its estimate, and
+    there are no quantities: no call is silently free.
     """
     record.model_version = reading.model_version
     record.response_id = reading.response_id
@@ -49,9 +50,11 @@ def charge_reading(record: UsageRecord, reading: Reading, image_size: str | None
     record.total_token_count = usage.total_token_count
     record.prompt_tokens_details = usages.details(usage.prompt_tokens_details)
     record.candidates_tokens_details = usages.details(usage.candidates_tokens_details)
-    record.estimated = reading.unseen or not reading.complete or usage.malformed
     table = _table(record, book)
     quantities = weigh(reading, usage, image_size, table)
+    if not quantities:
+        return {}
+    record.estimated = reading.unseen or reading.uncounted or not reading.complete or usage.malformed
     _price(record, quantities, table)
     return quantities
 

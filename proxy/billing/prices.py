@@ -13,7 +13,6 @@ from proxy.billing.genai_rates import Matcher, read_genai_prices
 from proxy.billing.price_book import Book, Model, Override, read_book, read_overrides
 from proxy.billing.rate_tables import RateTable
 
-
 LATEST = 2**63 - 1
 """A time, in Unix microseconds, after every change of rates."""
 

@@ -15,7 +15,7 @@ from proxy.gateway.intake import Body, ClientGone, Intake
 from proxy.gateway.refusals import tell_refusal
 from proxy.gateway.upstream_errors import error_to_pass
 from proxy.gateway.weighing import UNWEIGHED, Unweighed, Weigher, Weighing
-from proxy.gemini import bodies, calls, credentials, headers
+from proxy.gemini import bodies, calls, credentials, edits, headers
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.calls import Call
 from proxy.gemini.headers import Headers
@@ -79,23 +79,24 @@ class Relay:
     async def _call(self, scope: Scope, receive: Receive, client: Client) -> None:
         came: Headers = scope["headers"]
         client.call = call = calls.parse(scope["method"], scope["raw_path"], scope["query_string"])
-        tenant = await self._authenticate(came, scope["query_string"])
+        key = credentials.client_key(came, scope["query_string"])
+        tenant = await self._authenticate(key)
         client.project = tenant.project
         self._weigher.authorize(call)
         if call.operation.body:
             headers.require_json(came)
-        crossing = headers.up(came)
+        crossing = headers.up(came, key.encode())
         with await self._intake.take_in(call, tenant, came, receive) as body:
             facts = await self._look(call, body)
             async with self._reserve(call, tenant, client, facts, body) as weighing:
                 with closing(await self._attempt(call, crossing, body, client, weighing)) as response:
                     await self._relay(response, client, weighing)
 
-    async def _authenticate(self, came: Headers, query: bytes) -> Tenant:
-        """Whose call it is. Refuses what can be refused before the body is taken in."""
+    async def _authenticate(self, key: str) -> Tenant:
+        """Whose call it is."""
         if self.draining:
             raise ProxyRefused(Reason.DRAINING, "This server is shutting down. Send the request again.")
-        return await self._keyring.authenticate(credentials.client_key(came, query))
+        return await self._keyring.authenticate(key)
 
     async def _look(self, call: Call, body: Body) -> BodyFacts:
         """What must be known of the body. What takes long is done in a thread, so that it can't hold up other calls."""
@@ -139,12 +140,13 @@ class Relay:
             await self._pass_error(response, client, weighing)
             return
         await client.start(response.status, headers.down(response.headers, self._upstream.secret))
-        held = b""
+        held, failing = b"", False
         try:
             while piece := await response.read():
                 meter.feed(piece)
                 if client.streams:
-                    await client.send(piece)
+                    failing = failing or edits.begins_error(piece)
+                    await client.send(edits.redact(piece, self._upstream.secret) if failing else piece)
                 else:
                     if held:
                         await client.send(held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -10,7 +11,7 @@ from typing import Self
 import structlog
 
 from proxy.billing import charge
-from proxy.billing.ledger import Ledger
+from proxy.billing.ledger import Ledger, RowRefused
 from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord
@@ -128,26 +129,41 @@ class Weighing:
         if self._settling:
             return
         self._settling = True
-        record, weigher = self._record, self._weigher
-        quantities: dict[str, int] = {}
+        weigher, estimate = self._weigher, copy.copy(self._record)
+        try:
+            record, quantities = self._record, self._weigh(outcome, complete)
+            await weigher.ledger.write(record)
+        except (ArithmeticError, LookupError, TypeError, ValueError, RowRefused):
+            # What the response says can't be priced or written: the call is on the bill all the same.
+            log.exception("record_unwritable", request_id=estimate.request_id, billed="by estimate")
+            record, quantities = self._finished(estimate, outcome), {}
+            await weigher.ledger.write(record)
+        weigher.metrics.weighed(record.project, record.model, quantities, record.images, record.cost_usd)
+
+    def _weigh(self, outcome: Outcome, complete: bool) -> dict[str, int]:
+        """Completes the record by what the meter saw. Returns the quantities."""
+        record, quantities = self._record, {}
         if outcome is Outcome.UPSTREAM_ERROR:
             charge.charge_nothing(record)
         elif self._meter is not None:
             reading = self._meter.finish(complete)
-            quantities = charge.charge_reading(record, reading, self._facts.image_size, weigher.book)
+            quantities = charge.charge_reading(record, reading, self._facts.image_size, self._weigher.book)
             if reading.errored:
                 outcome = Outcome.TRUNCATED
-            elif complete and (reading.usage is None or reading.unseen):
+            elif complete and (not quantities or reading.unseen):
                 self._tell_missing(reading)
         if outcome is Outcome.TRUNCATED:
             record.estimated = True
+        self._finished(record, outcome)
+        return quantities
+
+    def _finished(self, record: UsageRecord, outcome: Outcome) -> UsageRecord:
         if self._meter is not None:
             record.response_bytes = self._meter.seen
         record.outcome = outcome
-        record.finished_at = weigher.now()
-        record.duration_ms = int((weigher.monotonic() - self._client.began) * 1000)
-        await weigher.ledger.write(record)
-        weigher.metrics.weighed(record.project, record.model, quantities, record.images, record.cost_usd)
+        record.finished_at = self._weigher.now()
+        record.duration_ms = int((self._weigher.monotonic() - self._client.began) * 1000)
+        return record
 
     def _tell_missing(self, reading: Reading) -> None:
         """A whole response without a usage that could be found: somebody should look at why."""

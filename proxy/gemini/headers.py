@@ -39,7 +39,9 @@ _FORWARDED_FOR = frozenset(
 
 # Google's gateway counts some of these as credentials beside ours, and refuses the call.
 _OURS_TO_SET = frozenset({b"host", b"content-length", b"expect", b"accept-encoding"})
-_OF_THE_CLIENT = frozenset({b"cookie", b"x-goog-user-project", b"openai-organization", b"openai-project"})
+_OF_THE_CLIENT = frozenset(
+    {b"cookie", b"x-goog-iam-authorization-token", b"x-goog-user-project", b"openai-organization", b"openai-project"}
+)
 
 # They would hide the usage, or make Google do something other than we read.
 # https://docs.cloud.google.com/apis/docs/system-parameters
@@ -50,10 +52,12 @@ _UNMETERABLE = frozenset(
         b"x-http-method-override",
         b"x-http-method",
         b"x-method-override",
+        b"range",
     }
 )
 
 _STAYS_BELOW = CREDENTIAL_HEADERS | _HOP_BY_HOP | _FORWARDED_FOR | _OURS_TO_SET | _OF_THE_CLIENT | _UNMETERABLE
+_LOOKED_AT = _STAYS_BELOW | {b"accept"}
 _STAYS_BELOW_PREFIXES = (b"x-forwarded-", b"x-weighbridge-")
 
 _STAYS_ABOVE = _HOP_BY_HOP | {b"set-cookie", b"set-cookie2", b"alt-svc"}
@@ -72,26 +76,30 @@ _JSON = frozenset(
 )
 
 
-def up(headers: Headers) -> Headers:
+def up(headers: Headers, key: bytes) -> Headers:
     """What goes up of a client's headers; the caller adds host, the body's framing and the upstream's credential.
 
-    Raises CallerErred UNMETERABLE_PARAMETER.
+    `key` is the client's: a header that holds it stays, whatever its name. Raises CallerErred UNMETERABLE_PARAMETER.
     """
     kept = [_IDENTITY]
     connection = b""
     for field in headers:
         name = field[0]
-        if name not in _STAYS_BELOW:
+        if name not in _LOOKED_AT:
             if not name.startswith(_STAYS_BELOW_PREFIXES):
                 kept.append(field)
+        elif name == b"accept" and b"proto" not in field[1].lower():
+            kept.append(field)
         elif name == b"connection":
             connection += b"," + field[1]
-        elif name in _UNMETERABLE:
+        elif name in _UNMETERABLE or name == b"accept":
             raise CallerErred(
                 Reason.UNMETERABLE_PARAMETER,
-                f"The header {name.decode('ascii')} is not taken: it can hide what a call used, or change what is "
-                "asked. Leave it out.",
+                f"The header {name.decode('ascii')} is not taken as it stands: it can hide what a call used, or change "
+                "what is asked. Leave it out.",
             )
+    if key in b"\n".join([value for _, value in kept]):
+        kept = [field for field in kept if key not in field[1]]
     return _without_named(kept, connection) if connection else kept
 
 

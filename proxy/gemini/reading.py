@@ -20,8 +20,8 @@ class Reading(msgspec.Struct, kw_only=True, gc=False):
     images: int = 0
     """Parts of candidates whose `inlineData` or `fileData` has a `mimeType` that begins with `image/`."""
     searches: int = 0
-    """Entries of `groundingMetadata.webSearchQueries`, over all candidates; of a stream, the most that one event
-    listed, as it may repeat what an earlier one said (assumption: Google doesn't document it)."""
+    """Entries of `groundingMetadata.webSearchQueries` and `.imageSearchQueries`, over all candidates; of a stream, the
+    most that one event listed, as it may repeat what an earlier one said (assumption: Google doesn't document it)."""
     uncounted: bool = False
     """`images` and `searches` may be too low: a document was malformed, cut off, or too deep for the tokenizer."""
     errored: bool = False
@@ -47,6 +47,7 @@ class _Content(msgspec.Struct, gc=False):
 
 class _Grounding(msgspec.Struct, rename="camel", gc=False):
     web_search_queries: list[str] | None = None
+    image_search_queries: list[str] | None = None
 
 
 class _Candidate(msgspec.Struct, rename="camel", gc=False):
@@ -108,7 +109,8 @@ def _read_candidates(candidates: list[_Candidate], reading: Reading) -> None:
                 if part.inline_data is not None or part.file_data is not None:
                     reading.images += _is_image(part.inline_data) or _is_image(part.file_data)
         if candidate.grounding_metadata is not None:
-            searches += len(candidate.grounding_metadata.web_search_queries or ())
+            grounding = candidate.grounding_metadata
+            searches += len(grounding.web_search_queries or ()) + len(grounding.image_search_queries or ())
     if searches > reading.searches:
         reading.searches = searches
 

@@ -138,8 +138,11 @@ class Connection(asyncio.BufferedProtocol):
         return self.open and not self._poll.poll(0)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        """What a connection that has failed is given goes nowhere: it isn't `drained` then, until `lost` is told."""
         if self.open:
             self._transport.write(data)
+            if self._transport.is_closing():
+                self.open = self.drained = False
 
     def pause_reading(self) -> None:
         self._transport.pause_reading()

@@ -124,7 +124,9 @@ class Hostile:
                 members.append(("finishReason", self._random.choice(("STOP", "SAFETY", "MAX_TOKENS"))))
             if self._tools:
                 queries = [self.text() for _ in self._some(3)] if self._random.random() < 0.8 else None
+                few = queries and queries[:1]
                 grounding: list[tuple[str, Any]] = [("x", self.arguments(1)), ("webSearchQueries", queries)]
+                grounding.append(("imageSearchQueries", few))
                 members.append(("groundingMetadata", self._shuffled(grounding)))
             many.append(self._shuffled(members))
         return many

@@ -116,7 +116,10 @@ def document(text: bytes, cut: int, window: int, grounding: bool, reading: Readi
     if whole or not fits:
         reading.images += sum((value.end if grounding else begun) <= cut for value, begun in images)
     searches = [
-        v for v in said if _matches(v.path, ("candidates", None, "groundingMetadata", "webSearchQueries", None))
+        v
+        for v in said
+        for name in ("webSearchQueries", "imageSearchQueries")
+        if _matches(v.path, ("candidates", None, "groundingMetadata", name, None))
     ]
     if whole or not fits:
         reading.searches = max(reading.searches, sum(value.start < cut for value in searches))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.gemini import edits
 from proxy.gemini.edits import redact
 
 KEY = b"AIza" + b"SyD-0_9aZ" + b"x" * 26
@@ -94,3 +95,13 @@ def test_without_a_secret_only_projects_are_redacted() -> None:
 def test_no_mixture_of_spellings_gets_the_key_through(before: bytes, after: bytes, spelled: list[bytes]) -> None:
     spelling = b"".join(form % byte for form, byte in zip(spelled, KEY, strict=True))
     assert redact(before + spelling + after, KEY) == redact(before, b"") + b"REDACTED" + redact(after, b"")
+
+
+def test_an_error_in_a_stream_is_told_from_a_text_or_an_argument_that_speaks_of_one() -> None:
+    assert edits.begins_error(b'data: {"error": {"code": 429, "message": "slow down"}}\r\n\r\n')
+    assert edits.begins_error(b',\n{\n  "error": {\n    "code": 500')
+    assert not edits.begins_error(
+        b'data: {"candidates":[{"content":{"parts":[{"text":"{\\"error\\":{\\"code\\":1}}"}]}}]}'
+    )
+    assert not edits.begins_error(b'data: {"args":{"error":"none"}}')
+    assert not edits.begins_error(b"iVBORw0KGgo" * 1000)

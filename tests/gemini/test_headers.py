@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from proxy.errors import CallerErred, Reason
 from proxy.gemini.headers import down, require_json, up
 
+KEY = b"wb_the-clients-own"
 IDENTITY = (b"accept-encoding", b"identity")
 
 
@@ -30,7 +31,7 @@ def test_what_an_sdk_sends_crosses_in_order_but_for_what_is_ours_to_set() -> Non
         (b"x-goog-api-key", b"wb_1"),
         (b"content-length", b"12"),
     ]
-    assert up(stays + crosses) == [IDENTITY, *crosses]
+    assert up(stays + crosses, KEY) == [IDENTITY, *crosses]
 
 
 @pytest.mark.parametrize(
@@ -43,12 +44,12 @@ def test_what_an_sdk_sends_crosses_in_order_but_for_what_is_ours_to_set() -> Non
     ],
 )  # fmt: skip
 def test_a_header_that_stays_with_us_does_not_go_up(name: bytes) -> None:
-    assert up([(name, b"value"), (b"accept", b"*/*")]) == [IDENTITY, (b"accept", b"*/*")]
+    assert up([(name, b"value"), (b"accept", b"*/*")], KEY) == [IDENTITY, (b"accept", b"*/*")]
 
 
 def test_identity_is_asked_for_even_of_a_client_that_did_not_say() -> None:
-    assert up([]) == [IDENTITY]
-    assert up([(b"accept-encoding", b"gzip"), (b"accept-encoding", b"br")]) == [IDENTITY]
+    assert up([], KEY) == [IDENTITY]
+    assert up([(b"accept-encoding", b"gzip"), (b"accept-encoding", b"br")], KEY) == [IDENTITY]
 
 
 def test_what_connection_names_stays_and_what_is_ours_can_not_be_named_away() -> None:
@@ -58,7 +59,7 @@ def test_what_connection_names_stays_and_what_is_ours_can_not_be_named_away() ->
         (b"connection", b"x-two"),
         (b"x-two", b"2"),
     ]
-    assert up(headers) == [IDENTITY]
+    assert up(headers, KEY) == [IDENTITY]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_what_connection_names_stays_and_what_is_ours_can_not_be_named_away() ->
 def test_a_header_that_could_hide_the_usage_is_refused(name: bytes) -> None:
     for headers in ([(name, b"x")], [(b"connection", name), (name, b"x")], [(name, b"")]):
         with pytest.raises(CallerErred) as caught:
-            up(headers)
+            up(headers, KEY)
         assert caught.value.reason is Reason.UNMETERABLE_PARAMETER
         assert name.decode() in caught.value.message
 
@@ -119,7 +120,7 @@ FIELDS = st.tuples(
 
 @given(headers=st.lists(FIELDS, max_size=8))
 def test_nothing_is_added_reordered_or_changed(headers: list[tuple[bytes, bytes]]) -> None:
-    for kept in (up(headers)[1:], down(headers, b"SECRET")):
+    for kept in (up(headers, KEY)[1:], down(headers, b"SECRET")):
         rest = iter(headers)
         assert all(field in rest for field in kept), "a subsequence of what came"
     assert not any(b"SECRET" in value for _, value in down(headers, b"SECRET"))
@@ -160,3 +161,15 @@ def test_any_other_body_is_refused_with_what_to_send(headers: list[tuple[bytes, 
         require_json(headers)
     assert caught.value.reason is Reason.BAD_REQUEST
     assert says in caught.value.message
+
+
+@pytest.mark.parametrize("name", [b"referer", b"x_goog_api_key", b"x-anything"])
+def test_the_clients_key_does_not_go_up_in_whatever_header(name: bytes) -> None:
+    assert up([(name, b"see " + KEY), (b"x-mine", b"1")], KEY) == [IDENTITY, (b"x-mine", b"1")]
+
+
+@pytest.mark.parametrize("field", [(b"accept", b"application/x-protobuf"), (b"range", b"bytes=0-99")])
+def test_what_would_hide_the_usage_is_refused(field: tuple[bytes, bytes]) -> None:
+    with pytest.raises(CallerErred) as refused:
+        up([field], KEY)
+    assert refused.value.reason is Reason.UNMETERABLE_PARAMETER

@@ -43,7 +43,10 @@ def test_images_and_searches_are_counted_over_all_candidates() -> None:
         {"inlineData": {"mimeType": "audio/wav"}},
         {"inlineData": None},
     ]
-    candidate = {"content": {"parts": parts}, "groundingMetadata": {"webSearchQueries": ["a", "b"]}}
+    candidate = {
+        "content": {"parts": parts},
+        "groundingMetadata": {"webSearchQueries": ["a"], "imageSearchQueries": ["b"]},
+    }
     reading = Reading()
     read_whole(json.dumps({"candidates": [candidate, candidate, {"groundingMetadata": {}}]}).encode(), reading)
     assert (reading.images, reading.searches) == (4, 4)

@@ -228,6 +228,23 @@ def test_an_error_that_speaks_of_us_is_redacted(stand: Weighbridge, directive: s
     assert "123456789012" not in said
 
 
+@pytest.mark.parametrize("query", ["?alt=sse", ""])
+def test_an_error_in_mid_stream_that_speaks_of_us_is_redacted(stand: Weighbridge, query: str) -> None:
+    headers = {"x-goog-api-key": stand.key("redacted")}
+    asked = body("x [[chunks=6]] [[error-mid-stream=429-project]]")
+    answer = httpx2.post(f"{stand.base_url}{TEXT}streamGenerateContent{query}", json=asked, headers=headers)
+    assert "RESOURCE_EXHAUSTED" in answer.text
+    assert "123456789012" not in answer.text
+
+
+def test_a_usage_of_nothing_is_billed_by_estimate_and_never_silently_free(stand: Weighbridge) -> None:
+    headers = {"x-goog-api-key": stand.key("zero")}
+    httpx2.post(stand.base_url + PICTURE, json=body("a cat [[usage=zero]]"), headers=headers)
+    record = record_of(stand, project="zero")
+    assert (record.outcome, record.estimated) == ("ok", True)
+    assert record.cost_usd
+
+
 def test_an_error_in_mid_stream_is_billed_by_what_was_seen(stand: Weighbridge) -> None:
     headers = {"x-goog-api-key": stand.key("midway")}
     path = TEXT + "streamGenerateContent?alt=sse"
