@@ -17,20 +17,21 @@ _SHORT_STRING = rb'"[^"\\]{0,400}+(?:\\.[^"\\]{0,100}+){0,100}+"'
 def _balanced(levels: int) -> bytes:
     """Regex for text to skip whole: scalars, short strings, brackets nested up to `levels`.
 
-    Possessive throughout: a try that fails is not tried otherwise, and text is seen at most once a level.
+    Atomic throughout: a try that fails is not tried otherwise, and text is seen at most once a level. Groups are
+    written (?>(?:x)*) and not (?:x)*+, which matches wrongly before Python 3.11.5 (gh-106052).
     """
     flat = rb'[^"{}\[\]]++|' + _SHORT_STRING
     pattern = flat
     for _ in range(levels):
-        pattern = rb"%s|[{\[](?:%s)*+[}\]]" % (flat, pattern)
-    return rb"(?:%s)*+" % pattern
+        pattern = rb"%s|[{\[](?>(?:%s)*)[}\]]" % (flat, pattern)
+    return rb"(?>(?:%s)*)" % pattern
 
 
 _BALANCED = re.compile(_balanced(6), re.DOTALL)
-_STRING_END = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_STRING_END = re.compile(rb'[^"\\]*+(?>(?:\\.[^"\\]*+)*)"', re.DOTALL)
 _GAP = re.compile(rb'[^"{}\[\]]*+')
-_MEMBER = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"%s*+:%s*+(?=[^ \t\r\n])' % (_WS, _WS), re.DOTALL)
-_TEXT = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
+_MEMBER = re.compile(rb'"([^"\\]*+(?>(?:\\.[^"\\]*+)*))"%s*+:%s*+(?=[^ \t\r\n])' % (_WS, _WS), re.DOTALL)
+_TEXT = re.compile(rb'"([^"\\]*+(?>(?:\\.[^"\\]*+)*))"', re.DOTALL)
 _IMAGE = re.compile(rb"image\\?/")
 _QUOTE, _BACKSLASH = b'"\\'
 
