@@ -131,6 +131,8 @@ def main() -> None:
     parser.add_argument("--nginx-buffer", default="", metavar="SIZE", help="nginx's proxy buffers, such as 64k")
     parser.add_argument("--save", action="store_true", help="write bench/results/DATE.json")
     options = parser.parse_args()
+    if unknown := set(options.only) - {payload.letter for payload in PAYLOADS}:
+        parser.error(f"--only takes letters of {''.join(p.letter for p in PAYLOADS)}, not {''.join(sorted(unknown))}")
     results = bench(options.only, options.pairs, options.seconds, options.nginx_buffer)
     if options.save:
         now = datetime.now(UTC)

@@ -23,6 +23,7 @@ from proxy.billing.records import UsageRecord, to_usd
 from proxy.cli import image, options, output, snippets
 from proxy.config.load import GOOGLE_KEYS
 from proxy.config.schema import Server, Settings, Storage, Upstream
+from proxy.config.secrets import SecretError, resolve
 from proxy.emulator.app import DEFAULT_KEY, create_app
 from proxy.store.database import Database, open_database
 from proxy.telemetry import logs
@@ -133,7 +134,11 @@ async def _upstream(environ: Mapping[str, str]) -> AsyncGenerator[Upstream]:
     """Google where there is a key for it, else an emulator that runs for so long."""
     for name in GOOGLE_KEYS:
         if environ.get(name):
-            yield Upstream(name="google", api_key=SecretStr(environ[name]), api_key_env=name)
+            try:
+                key = resolve({"api_key_env": name}, environ)
+            except SecretError as error:
+                raise options.CommandError(f"{name}: {error}") from None
+            yield Upstream(name="google", api_key=SecretStr(key), api_key_env=name)
             return
     with process.bind("127.0.0.1", 0) as listener:
         door = process.Door(create_app(), listener, http="httptools")

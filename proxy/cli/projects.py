@@ -84,6 +84,8 @@ def show(name: Name, config: ConfigOption = None, json: JsonOption = False) -> N
 def disable(name: Name, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Refuse a project's calls from within two seconds on, whatever the key. Its records stay.
 
+    There is no way back in this version: to serve them again, make another project.
+
     Example: `weighbridge project disable alice`
     """
     project = projects.disable(options.database(config), name, unix_us())

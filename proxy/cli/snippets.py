@@ -33,7 +33,7 @@ answer = client.models.generate_content(
 picture = next(part.inline_data.data for part in answer.parts if part.inline_data)
 open("cat-py.jpg", "wb").write(picture)"""
     javascript = f"""\
-// npm install @google/genai
+// npm install @google/genai; save as cat.mjs; node cat.mjs
 import {{ writeFileSync }} from "node:fs";
 import {{ GoogleGenAI }} from "@google/genai";
 

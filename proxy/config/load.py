@@ -135,7 +135,8 @@ class _Reader:
             table[name] = str(self.file.parent / value)
 
     def take_environment(self) -> None:
-        single = {name.replace("__", "_"): name for name in _VARIABLES}
+        nearly = {name.replace("__", "_"): name for name in _VARIABLES}
+        nearly |= {f"{PREFIX}{setting}".upper(): name for name, (_, setting) in _VARIABLES.items()}
         for name in sorted(self.environ):
             if name in _VARIABLES:
                 section, setting = _VARIABLES[name]
@@ -149,9 +150,11 @@ class _Reader:
                 )
             elif name.startswith(PREFIX) and "__" in name:
                 self.problems.append(f"env {name}: unknown setting{_nearest(name, _VARIABLES)}")
-            # Kubernetes sets such names (to tcp://…) for a service that is called weighbridge-server.
-            elif name in single and "://" not in self.environ[name]:
-                self.problems.append(f"env {name}: write two underscores after the section: {single[name]}")
+            # Kubernetes sets such names (to tcp://…) for a service that is called weighbridge or weighbridge-server.
+            elif name in nearly and "://" not in self.environ[name]:
+                self.problems.append(
+                    f"env {name}: write the section and two underscores before the name: {nearly[name]}"
+                )
 
     def take_upstreams(self) -> None:
         listed = self.raw.get("upstreams")

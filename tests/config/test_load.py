@@ -123,8 +123,13 @@ def test_a_mistyped_variable_is_told_with_the_nearest_name() -> None:
         load(None, {**KEY, "WEIGHBRIDGE_SEVER__PORT": "1"})
 
 
+def test_a_variable_without_its_section_is_not_passed_over() -> None:
+    with pytest.raises(ConfigError, match="env WEIGHBRIDGE_PORT: .* WEIGHBRIDGE_SERVER__PORT"):
+        load(None, {"GEMINI_API_KEY": "k", "WEIGHBRIDGE_PORT": "9000"})
+
+
 def test_a_variable_with_one_underscore_is_not_passed_over() -> None:
-    with pytest.raises(ConfigError, match="two underscores after the section: WEIGHBRIDGE_STORAGE__DATA_DIR"):
+    with pytest.raises(ConfigError, match="two underscores before the name: WEIGHBRIDGE_STORAGE__DATA_DIR"):
         load(None, {**KEY, "WEIGHBRIDGE_STORAGE_DATA_DIR": "/x"})
 
 
