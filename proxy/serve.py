@@ -21,6 +21,7 @@ from proxy.app import App
 from proxy.config.load import ConfigError
 from proxy.config.schema import Server, Settings, base_url
 from proxy.gateway.server import GatewayProtocol, gateway_protocol
+from proxy.telemetry import logs
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -157,14 +158,15 @@ class Doors:
     def watch_ended(self, watching: asyncio.Task[None]) -> None:
         """Without it a revoked key would be served for ever: better not to serve."""
         if not watching.cancelled():
+            self.interrupt()
             log.critical(
                 "watch_ended", what="changes of keys are not followed any more", why=repr(watching.exception())
             )
-            self.interrupt()
 
     def ledger_broke(self) -> None:
         """What the disk holds is unknown: nothing more is answered, and the next start recovers what is there."""
         self.gateway.break_off()
+        logs.flush()
         os._exit(BROKEN_LEDGER_EXIT)
 
 

@@ -6,7 +6,6 @@ An app finds its `Cycle` at scope["extensions"]["weighbridge"]: whether the clie
 from __future__ import annotations
 
 from asyncio import Future
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -73,7 +72,7 @@ class Cycle:
         self.when_gone = None
         self.disconnected = False  # nothing can be sent any more: the client is gone, or we broke off
         self.more_body = True
-        self.pieces: deque[bytes] = deque()
+        self.pieces: list[bytes] = []
         self.waiting_bytes = 0
         self.end_received = False
         self.body_failure: Refusal | None = None
@@ -126,7 +125,8 @@ class Cycle:
         self._wake()
 
     async def receive(self) -> ASGIReceiveEvent:
-        """The body's next piece as it came; after the last, waits for the client to leave or the response to end.
+        """All of the body that has come since the last piece; after the end, waits for the client to leave or the
+        response to end.
 
         Raises CallerErred REQUEST_TIMEOUT where the client sends no more of its body, for the app to answer.
         """
@@ -145,9 +145,10 @@ class Cycle:
             await self.waiter
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
-        piece = self.pieces.popleft() if self.pieces else b""
-        self.waiting_bytes -= len(piece)
-        more = self.more_body or bool(self.pieces)
+        piece = b"".join(self.pieces)  # a body may come in chunks of one byte
+        self.pieces.clear()
+        self.waiting_bytes = 0
+        more = self.more_body
         self.end_received = not more
         return {"type": "http.request", "body": piece, "more_body": more}
 

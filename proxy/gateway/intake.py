@@ -12,6 +12,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -29,6 +30,8 @@ MEMORY_BYTES = 256 << 20
 SPOOL_BYTES = 4 << 30
 SPOOLED_PIECE = 256 * 1024
 """Bytes that go to or come from a spool file in one thread hop."""
+DISK_KEPT_FREE = 512 << 20
+"""Bytes of the disk that spooling leaves to others: the ledger may lie on it, too, and needs 64 MiB at a time."""
 
 
 class ClientGone(Exception):
@@ -67,14 +70,18 @@ class SpoolFile:
     So there is no close(): a descriptor closed under a running write could be another body's by then.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Raises OSError."""
+    def __init__(self, directory: Path, keep_free: int) -> None:
+        """`keep_free` is in bytes of the disk. Raises OSError."""
+        self._keep_free = keep_free
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._fd, name = tempfile.mkstemp(dir=directory)
         Path(name).unlink()
 
     def write(self, piece: bytes | bytearray) -> None:
-        """Appends. Raises OSError."""
+        """Appends. Raises OSError; ProxyRefused, with nothing written, where the disk would be too full after it."""
+        disk = os.statvfs(self._fd)
+        if disk.f_bavail * disk.f_frsize - len(piece) < self._keep_free:
+            raise _no_room()
         rest = memoryview(piece)
         while rest:
             rest = rest[os.write(self._fd, rest) :]
@@ -98,12 +105,12 @@ class SpoolFile:
 class Body:
     """A request body, complete once `Intake` gives it out. The end of a `with`, or `close`, gives back its room."""
 
-    def __init__(self, project: str, memory: Pool, spool: Pool, directory: Path) -> None:
+    def __init__(self, project: str, memory: Pool, spool: Pool, make_file: Callable[[], SpoolFile]) -> None:
         self.length = 0
         self._project = project
         self._memory = memory
         self._spool = spool
-        self._directory = directory
+        self._make_file = make_file
         self._data: bytes | bytearray = b""  # of a spooled body, what isn't written yet
         self._file: SpoolFile | None = None
         self._map: mmap.mmap | None = None
@@ -151,7 +158,7 @@ class Body:
     async def _move_to_file(self) -> SpoolFile:
         self._reserve_spool(self.length)
         try:
-            file = await _on_disk(SpoolFile, self._directory)
+            file = await _on_disk(self._make_file)
             await _on_disk(file.write, self._data)
         except BaseException:
             self._spool.release(self._project, self.length)
@@ -162,11 +169,7 @@ class Body:
 
     def _reserve_spool(self, size: int) -> None:
         if not self._spool.reserve(self._project, size):
-            raise ProxyRefused(
-                Reason.STORE_UNAVAILABLE,
-                "This server has no room for your request's body now, with all those that it is serving. "
-                "Send it again in a moment.",
-            )
+            raise _no_room()
 
     async def flush(self) -> None:
         """Writes what of a spooled body isn't written yet. Raises ProxyRefused."""
@@ -193,11 +196,12 @@ class Intake:
         limit: int,
         memory_bytes: int = MEMORY_BYTES,
         spool_bytes: int = SPOOL_BYTES,
+        disk_kept_free: int = DISK_KEPT_FREE,
     ) -> None:
         """`directory` is made when the first body is spooled. `limit` is a body's, in bytes."""
         self.memory = Pool(memory_bytes)
         self.spool = Pool(spool_bytes)
-        self._directory = directory
+        self._make_file = partial(SpoolFile, directory, disk_kept_free)
         self._limit = limit
 
     async def take_in(self, call: Call, tenant: Tenant, headers: Headers, receive: Receive) -> Body:
@@ -206,7 +210,7 @@ class Intake:
         if call.operation.body:
             return await self.take(receive, tenant.project, declared)
         if declared == 0:
-            return Body(tenant.project, self.memory, self.spool, self._directory)
+            return Body(tenant.project, self.memory, self.spool, self._make_file)
         raise CallerErred(Reason.BAD_REQUEST, f"{call.operation.name} takes no request body. Send none.")
 
     async def take(self, receive: Receive, project: str, declared: int | None) -> Body:
@@ -217,7 +221,7 @@ class Intake:
         """
         if declared is not None and declared > self._limit:
             raise self._too_large()
-        body = Body(project, self.memory, self.spool, self._directory)
+        body = Body(project, self.memory, self.spool, self._make_file)
         try:
             await self._fill(body, receive)
         except BaseException:
@@ -243,6 +247,14 @@ class Intake:
             Reason.REQUEST_TOO_LARGE,
             f"The request's body is larger than this server takes, which is {self._limit} bytes. Send less.",
         )
+
+
+def _no_room() -> ProxyRefused:
+    return ProxyRefused(
+        Reason.STORE_UNAVAILABLE,
+        "This server has no room for your request's body now, with all those that it is serving. "
+        "Send it again in a moment.",
+    )
 
 
 def _declared_length(headers: Headers) -> int | None:

@@ -53,6 +53,7 @@ class Relay:
         self._metrics = metrics
         self._monotonic = monotonic
         self._drain_s = drain_after_disconnect_s
+        self._big_looks = asyncio.Semaphore(1)  # each takes turns with the loop for the interpreter
         self.draining = False
         self.in_flight = 0
 
@@ -102,7 +103,8 @@ class Relay:
         """What must be known of the body. What takes long is done in a thread, so that it can't hold up other calls."""
         asked = call.operation.name, call.model, self._upstream_hosts
         if body.spooled or body.length > bodies.SKIMMED_AT_ONCE:
-            return await asyncio.to_thread(lambda: bodies.look(body.view(), *asked))
+            async with self._big_looks:
+                return await asyncio.to_thread(lambda: bodies.look(body.view(), *asked))
         outline = bodies.skim(body.view())
         return await asyncio.to_thread(outline.read, *asked) if outline.costly else outline.read(*asked)
 

@@ -120,7 +120,7 @@ class Weighing:
                 encoding = value
         self._record.http_status = response.status
         self._record.first_byte_ms = int(first_byte_s * 1000)
-        several = self._facts.grounding or self._facts.candidates > 1
+        several = self._facts.tools or self._facts.candidates > 1
         self._meter = Meter(self._call.framing, encoding, grounding=several)
         return self._meter
 

@@ -6,7 +6,9 @@ a reference may be named at all; only then is it parsed.
 
 from __future__ import annotations
 
+import codecs
 import re
+from collections.abc import Iterator
 from mmap import mmap
 from typing import Any, NamedTuple
 
@@ -28,20 +30,28 @@ _BASE64_BYTES = 1024
 """Shorter inline data is left in the text."""
 _MAX_PARTS = 1000
 """Values called "data" that are looked at; what comes after them counts as text."""
+_MAX_SKIPPED = 4 << 20
+"""Bytes of text that are stepped over in search of the settings. A million tokens, the longest context that Google
+offers, are about as much."""
+_MAX_VALUE = 1024
+"""Bytes of settings up to which all of them are decoded."""
 _PIECE = 256 * 1024
-_OVERLAP = 64  # longer than any name that is searched
+"""What is done at once: one step through C holds up all other threads."""
+_OVERLAP = 64  # longer than any name that is searched, in lower case and without underscores
 
-_DATA = re.compile(rb'"data"[ \t\r\n]*:[ \t\r\n]*"')
+_DATA = re.compile(rb'"data"[ \t\r\n]{0,64}:[ \t\r\n]{0,64}"')
 _OTHER_ESCAPE = re.compile(rb"\\[^/]")
+_Utf8 = codecs.getincrementaldecoder("utf-8")
 _LOWER = bytes(range(256)).lower()
 _MODEL = re.compile(rb"""model["']?\s*(?:[:/#]|\Z)""")
+_TOOLS = re.compile(rb"""tools["']?\s*(?:[:/#]|\Z)""")
 _PICTURE = re.compile(rb'"mimetype"\s*:\s*"image\\?/')
 # An escape that may spell a letter, digit or underscore, or that no JSON has (a lenient parser takes \f\i for "fi").
 _SPELLS = re.compile(
     rb"\\(?:[^\"\\/bfnrtu]|u(?:00(?:3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a])|(?![0-9a-f]{4})))", re.IGNORECASE
 )
 
-_SIZES = {"0.5K": "512", "512": "512", "1K": "1K", "2K": "2K", "4K": "4K"}
+_SIZES: dict[str | int, str] = {"0.5K": "512", "512": "512", 512: "512", "1K": "1K", "2K": "2K", "4K": "4K"}
 
 
 class BodyFacts(NamedTuple):
@@ -54,19 +64,65 @@ class BodyFacts(NamedTuple):
     inline_pictures: int = 0
     text_bytes: int = 0
     """The body without its inline data."""
-    grounding: bool = False
-    """It may ask for Google Search or Maps."""
+    tools: bool = False
+    """It may declare tools: Google Search or Maps, or functions whose arguments the model makes up."""
+
+
+_NULL = msgspec.Raw(b"null")
 
 
 class _Settings(msgspec.Struct, gc=False):
     """The one part of a body that is decoded; the rest is stepped over, and found to be JSON."""
 
-    camel: msgspec.Raw = msgspec.field(default=msgspec.Raw(b"null"), name="generationConfig")
-    snake: msgspec.Raw = msgspec.field(default=msgspec.Raw(b"null"), name="generation_config")
+    camel: msgspec.Raw = msgspec.field(default=_NULL, name="generationConfig")
+    snake: msgspec.Raw = msgspec.field(default=_NULL, name="generation_config")
 
+
+_Members = msgspec.defstruct(
+    "_Members",
+    [
+        (name, msgspec.Raw, _NULL)
+        for name in (
+            *("imageConfig", "image_config", "responseFormat", "response_format", "image", "imageSize", "image_size"),
+            *("candidateCount", "candidate_count", "maxOutputTokens", "max_output_tokens"),
+        )
+    ],
+    gc=False,
+)
+"""All that is known of the settings, at whatever depth."""
 
 _SETTINGS = msgspec.json.Decoder(_Settings)
+_MEMBERS = msgspec.json.Decoder(_Members)
 _ANY = msgspec.json.Decoder()
+
+
+class _Text:
+    """A body without the values of its inline data; nothing is copied before it is looked at."""
+
+    __slots__ = ("_body", "_spans", "length")
+
+    def __init__(self, body: bytes | bytearray | mmap, spans: list[tuple[int, int]]) -> None:
+        self._body = body
+        self._spans = spans
+        self.length = sum([end - start for start, end in spans])
+
+    def whole(self) -> bytes | bytearray:
+        """For short text: all of it in memory."""
+        if self.length == len(self._body) and not isinstance(self._body, mmap):
+            return self._body
+        return b"".join([self._body[start:end] for start, end in self._spans])
+
+    def pieces(self) -> Iterator[bytes | bytearray]:
+        """For long text: each shorter than two _PIECE, none empty."""
+        gathered = b""
+        for start, end in self._spans:
+            for at in range(start, end, _PIECE):
+                gathered += self._body[at : min(at + _PIECE, end)]
+                if len(gathered) >= _PIECE:
+                    yield gathered
+                    gathered = b""
+        if gathered:
+            yield gathered
 
 
 class _Found(NamedTuple):
@@ -74,7 +130,7 @@ class _Found(NamedTuple):
 
     references: bool
     """It may name a resource or a model."""
-    grounding: bool
+    tools: bool
     pictures: int
 
 
@@ -83,28 +139,28 @@ class Outline:
 
     __slots__ = ("_body", "_found", "_settings", "_text")
 
-    def __init__(self, body: bytes | bytearray | mmap, text: bytes | bytearray) -> None:
+    def __init__(self, body: bytes | bytearray | mmap, text: _Text) -> None:
         self._body: bytes | bytearray | mmap | None = body
         self._text = text
         self._settings: Any = None
         self._found: _Found | None = None
-        if len(text) <= SEARCHED_AT_ONCE:
+        if text.length <= SEARCHED_AT_ONCE:
             self._survey(body)
 
     def _survey(self, body: bytes | bytearray | mmap) -> None:
         self._body = None
-        if len(self._text) <= references.MAX_PARSED:
-            self._settings = _settings(self._text)
-        if self._settings is None and len(self._text) < len(body):
+        if self._text.length <= _MAX_SKIPPED:
+            self._settings = _settings(self._text.whole())
+        if self._settings is None and self._text.length < len(body):
             # Not JSON, so what looked like inline data may be anything: all of the body is text, then.
-            self._text = body[:]
-        if len(self._text) <= SEARCHED_AT_ONCE:
+            self._text = _Text(body, [(0, len(body))])
+        if self._text.length <= SEARCHED_AT_ONCE:
             self._found = _search(self._text)
 
     @property
     def costly(self) -> bool:
         """`read` may take more than 5 ms."""
-        return self._found is None or (self._found.references and len(self._text) > PARSED_AT_ONCE)
+        return self._found is None or (self._found.references and self._text.length > PARSED_AT_ONCE)
 
     def read(self, operation_name: str, model: str, upstream_hosts: frozenset[str]) -> BodyFacts:
         """`operation_name` is the surface table's; `model` the path's, without "models/"; hosts in lower case.
@@ -116,11 +172,13 @@ class Outline:
         found = self._found or _search(self._text)
         settings = self._settings
         if found.references:
-            document = references.parse(self._text, upstream_hosts)
+            if self._text.length > references.MAX_PARSED:
+                raise references.too_long()
+            document = references.parse(self._text.whole(), upstream_hosts)
             references.check_model(document, operation_name, model)
             settings = _member(document, "generationConfig", "generation_config")
-            found = found._replace(grounding=found.grounding or _asks_for_search(document))
-        return _facts(settings, len(self._text), found)
+            found = found._replace(tools=found.tools or _declares_tools(document))
+        return _facts(settings, self._text.length, found)
 
 
 def look(body: Buffer, operation_name: str, model: str, upstream_hosts: frozenset[str]) -> BodyFacts:
@@ -141,74 +199,100 @@ def skim(body: Buffer) -> Outline:
     return Outline(whole, _without_base64(whole))
 
 
-def _without_base64(body: bytes | bytearray | mmap) -> bytes | bytearray:
+def _without_base64(body: bytes | bytearray | mmap) -> _Text:
     """The body without the values of its inline data. If the result is JSON, then so is the body, and with this very
     structure: what was taken out lay within a string, and holds neither an end of it nor a byte beyond ASCII."""
-    pieces: list[bytes | bytearray] = []
+    spans: list[tuple[int, int]] = []
     kept = at = 0
+    all_ascii = not isinstance(body, mmap) and body.isascii()  # once, and not for each of a thousand parts
     for _ in range(_MAX_PARTS):
-        found = _DATA.search(body, at)
-        if found is None:
+        at = _find(body, b'"data"', at)
+        if at < 0:
             break
+        found = _DATA.match(body, at)
+        if found is None:
+            at += 1
+            continue
         at = found.end()
-        end = body.find(b'"', at)
-        if end - at >= _BASE64_BYTES and _is_plain(body, at, end):
-            pieces.append(body[kept:at])
+        end = _find(body, b'"', at)
+        if end - at >= _BASE64_BYTES and _is_plain(body, at, end, all_ascii):
+            spans.append((kept, at))
             kept = at = end
-    if not pieces:
-        return body[:] if isinstance(body, mmap) else body
-    pieces.append(body[kept:])
-    return b"".join(pieces)
+    spans.append((kept, len(body)))
+    return _Text(body, spans)
 
 
-def _is_plain(body: bytes | bytearray | mmap, start: int, end: int) -> bool:
-    r"""ASCII, and no escape but \/, which PHP writes for every slash."""
-    if body.find(b"\\", start, end) >= 0 and (body[end - 1] == 0x5C or _OTHER_ESCAPE.search(body, start, end)):
+def _find(body: bytes | bytearray | mmap, what: bytes, start: int) -> int:
+    """As `find` does, in pieces."""
+    for at in range(start, len(body), _PIECE):
+        found = body.find(what, at, at + _PIECE + len(what) - 1)
+        if found >= 0:
+            return found
+    return -1
+
+
+def _is_plain(body: bytes | bytearray | mmap, start: int, end: int, all_ascii: bool) -> bool:
+    r"""ASCII, and no escape but \/, which PHP writes for every slash. `all_ascii`: the whole body is ASCII."""
+    if body[end - 1] == 0x5C:
         return False
-    if not isinstance(body, mmap) and body.isascii():
-        return True
-    return all(body[at : min(at + _PIECE, end)].isascii() for at in range(start, end, _PIECE))
+    for at in range(start, end, _PIECE):
+        stop = min(at + _PIECE, end)
+        if not (all_ascii or body[at:stop].isascii()):
+            return False
+        if body.find(b"\\", at, stop) >= 0 and _OTHER_ESCAPE.search(body, at, min(stop + 1, end)):
+            return False
+    return True
 
 
-def _search(text: bytes | bytearray) -> _Found:
+def _search(text: _Text) -> _Found:
     """In pieces, so that other threads get their turn. Raises CallerErred BAD_REQUEST for what is not UTF-8."""
-    if not text.isascii():
-        _check_utf8(text)
-    if len(text) <= _PIECE:
-        return _search_piece(text)
-    pieces = [_search_piece(text[start : start + _PIECE + _OVERLAP]) for start in range(0, len(text), _PIECE)]
-    return _Found(
-        any(found.references for found in pieces),
-        any(found.grounding for found in pieces),
-        sum(found.pictures for found in pieces),
-    )
+    if text.length <= _PIECE:
+        whole = text.whole()
+        if not whole.isascii():
+            _check_utf8(_Utf8(), whole, final=True)
+        return _search_piece(whole, whole.translate(_LOWER, b"_"), last=True)
+    named, tools, pictures, left = False, False, 0, text.length
+    raw: bytes | bytearray = b""
+    folded: bytes | bytearray = b""
+    decoder: codecs.IncrementalDecoder | None = None
+    for piece in text.pieces():
+        left -= len(piece)
+        if decoder is not None or not piece.isascii():
+            decoder = decoder or _Utf8()
+            _check_utf8(decoder, piece, final=not left)
+        # The overlap is of folded text: a name may hold any number of underscores.
+        raw = raw[-_OVERLAP:] + piece
+        folded = folded[-_OVERLAP:] + piece.translate(_LOWER, b"_")
+        found = _search_piece(raw, folded, last=not left)
+        named, tools, pictures = named or found.references, tools or found.tools, pictures + found.pictures
+    return _Found(named, tools, pictures)
 
 
-def _search_piece(piece: bytes | bytearray) -> _Found:
-    folded = piece.translate(_LOWER, b"_")
+def _search_piece(raw: bytes | bytearray, folded: bytes | bytearray, *, last: bool) -> _Found:
+    """What begins in the last _OVERLAP bytes may be cut off; it is found in the next piece, unless this is the last."""
+    overlap = 0 if last else _OVERLAP
+    own = max(0, len(folded) - overlap)
     named = (
         (b"file" in folded and (b"fileuri" in folded or b"filesearchstorenames" in folded))
         or b"cachedcontent" in folded
-        or (b"model" in folded and _MODEL.search(folded) is not None)
-        or (b"\\" in piece and _spells(piece))
+        or (b"model" in folded and _begins(_MODEL, folded, own))
+        or (b"\\" in raw and _begins(_SPELLS, raw, len(raw) - overlap))
     )
-    grounding = b"google" in folded and (b"googlesearch" in folded or b"googlemaps" in folded)
+    tools = b"tools" in folded and _begins(_TOOLS, folded, own)
     pictures = len(_PICTURE.findall(folded))
-    if pictures and len(piece) > _PIECE:
-        # What begins in the overlap is counted in the next piece.
-        pictures -= len(_PICTURE.findall(folded, _PIECE - piece.count(b"_", 0, _PIECE)))
-    return _Found(named, grounding, pictures)
+    if pictures and not last:
+        pictures -= len(_PICTURE.findall(folded, own))
+    return _Found(named, tools, pictures)
 
 
-def _spells(piece: bytes | bytearray) -> bool:
-    """An escape that may spell a name. One in the overlap may be cut off; it is seen in the next piece, too."""
-    found = _SPELLS.search(piece)
-    return found is not None and found.start() < _PIECE
+def _begins(pattern: re.Pattern[bytes], text: bytes | bytearray, before: int) -> bool:
+    found = pattern.search(text)
+    return found is not None and found.start() < before
 
 
-def _check_utf8(text: bytes | bytearray) -> None:
+def _check_utf8(decoder: codecs.IncrementalDecoder, piece: bytes | bytearray, *, final: bool) -> None:
     try:
-        str(text, "utf-8")
+        decoder.decode(piece, final)
     except UnicodeDecodeError:
         raise _not_utf8() from None
 
@@ -217,16 +301,31 @@ def _settings(text: bytes | bytearray) -> dict[str, Any] | None:
     """`generationConfig`, empty where there is none; None where the text is not a JSON object."""
     try:
         settings = _SETTINGS.decode(text)
-        value = _ANY.decode(settings.camel) or _ANY.decode(settings.snake)
+        value = _known(settings.camel) or _known(settings.snake)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     return value if isinstance(value, dict) else {}
 
 
-def _asks_for_search(document: references.Json) -> bool:
-    """True if `tools` of the parsed body asks for Google Search or Maps; also finds names written with escapes."""
-    tools = references.fold(repr(_member(document, "tools", "tools")))
-    return "googlesearch" in tools or "googlemaps" in tools
+def _known(raw: msgspec.Raw, depth: int = 3) -> Any:
+    """A value of the settings: of a long object the members that are known here, None for what is long beside them.
+
+    However long it is, it is stepped over `depth` times at most, and nothing is made of what isn't known.
+    """
+    if raw is _NULL:
+        return None
+    view = memoryview(raw)
+    if len(view) <= _MAX_VALUE:
+        return _ANY.decode(raw)
+    if view[0] != 0x7B or not depth:
+        return None
+    members = _MEMBERS.decode(raw)
+    return {name: _known(getattr(members, name), depth - 1) for name in _Members.__struct_fields__}
+
+
+def _declares_tools(document: references.Json) -> bool:
+    """Also finds the name written with escapes."""
+    return isinstance(document, dict) and any(references.fold(key) == "tools" for key in document)
 
 
 def _facts(settings: Any, text_bytes: int, found: _Found) -> BodyFacts:
@@ -234,10 +333,10 @@ def _facts(settings: Any, text_bytes: int, found: _Found) -> BodyFacts:
     if settings:
         image = _member(settings, "imageConfig", "image_config")
         image = image or _member(_member(settings, "responseFormat", "response_format"), "image", "image")
-        image_size = _SIZES.get(str(_member(image, "imageSize", "image_size")).upper())
+        image_size = _size(_member(image, "imageSize", "image_size"))
         candidates = _count(_member(settings, "candidateCount", "candidate_count"))
         most = _count(_member(settings, "maxOutputTokens", "max_output_tokens"))
-    return BodyFacts(image_size, candidates or 1, most, found.pictures, text_bytes, found.grounding)
+    return BodyFacts(image_size, candidates or 1, most, found.pictures, text_bytes, found.tools)
 
 
 def _member(value: Any, camel: str, snake: str) -> Any:
@@ -245,6 +344,12 @@ def _member(value: Any, camel: str, snake: str) -> Any:
         return None
     found = value.get(camel)
     return value.get(snake) if found is None else found
+
+
+def _size(value: Any) -> str | None:
+    if isinstance(value, str) and len(value) < 8:
+        return _SIZES.get(value.upper())
+    return _SIZES.get(value) if isinstance(value, int) else None
 
 
 def _count(value: Any) -> int | None:

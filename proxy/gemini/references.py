@@ -14,8 +14,8 @@ from proxy.errors import CallerErred, Reason
 
 Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 
-MAX_PARSED = 4 << 20
-"""Bytes of text that are parsed. A million tokens, the longest context that Google offers, are about as much."""
+MAX_PARSED = 1 << 20
+"""Bytes of text that are parsed: other calls wait meanwhile, for the interpreter is shared."""
 
 _FIELDS = {"fileuri": "fileUri", "cachedcontent": "cachedContent", "filesearchstorenames": "fileSearchStoreNames"}
 """Those that name a resource, as `fold` gives them. A fileUri may also lead elsewhere."""
@@ -24,9 +24,9 @@ _MODEL_HOLDERS = {"batchEmbedContents": "requests", "countTokens": "generatecont
 """Where, beside the top level, a body names its model."""
 
 _URI = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.-]*://"
+    r"(?:[Hh][Tt][Tt][Pp][Ss]?|[Gg][Ss])://"
     r"(?P<host>[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?"
-    r"(?:[/?#][^\s\x00-\x1f\x7f\\]*)?"
+    r"(?:/[^\s\x00-\x1f\x7f\\]*|[?#][^\s\x00-\x1f\x7f\\@]*)?"
 )
 
 
@@ -38,7 +38,7 @@ def parse(text: bytes | bytearray, upstream_hosts: frozenset[str]) -> Json:
     the upstream's credential.
     """
     if len(text) > MAX_PARSED:
-        raise _bad(f"it is longer than {MAX_PARSED} bytes besides inline data")
+        raise too_long()
 
     def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         members = dict(pairs)
@@ -109,13 +109,19 @@ def _check_reference(field: str, value: Any, upstream_hosts: frozenset[str]) -> 
 def crosses(uri: str, upstream_hosts: frozenset[str]) -> bool:
     """Whether a URI surely leads to something other than Google's Files API, or an upstream.
 
-    Surely: it is absolute, and its host stands there plainly, without user name, escape, or letters beyond ASCII.
+    Surely: it is an http, https or gs URI, and its host stands there plainly, without user name, escape, or letters
+    beyond ASCII, nor an @ after it that a lenient parser may take for the end of a user name.
     """
     match = _URI.fullmatch(uri)
     if match is None:
         return False
     host = match["host"].lower().strip(".[]")
     return bool(host) and "generativelanguage" not in host and host not in upstream_hosts
+
+
+def too_long() -> CallerErred:
+    """The refusal of a text beyond MAX_PARSED."""
+    return _bad(f"it is longer than {MAX_PARSED} bytes besides inline data")
 
 
 def _no_constant(name: str) -> NoReturn:

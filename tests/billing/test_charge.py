@@ -90,7 +90,7 @@ def test_the_usage_is_kept_as_it_was_received() -> None:
 def test_without_usage_the_estimate_stands_and_says_that_it_is_one() -> None:
     row = record()
     facts = BodyFacts(
-        image_size="1K", candidates=1, max_output_tokens=None, inline_pictures=0, text_bytes=40, grounding=False
+        image_size="1K", candidates=1, max_output_tokens=None, inline_pictures=0, text_bytes=40, tools=False
     )
     charge.charge_estimate(row, facts, BOOK)
     before = row.cost_usd

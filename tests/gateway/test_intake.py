@@ -55,7 +55,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Intake]]:
     made: list[Intake] = []
 
     def make(**options: Any) -> Intake:
-        made.append(Intake(tmp_path / "spool", **{"limit": 64 * MIB, **options}))
+        made.append(Intake(tmp_path / "spool", **{"limit": 64 * MIB, "disk_kept_free": 0, **options}))
         return made[-1]
 
     yield make
@@ -177,6 +177,18 @@ async def test_where_the_spools_quota_is_used_up_the_body_is_refused(
     with pytest.raises(ProxyRefused, match="no room") as refused:
         await make(memory_bytes=MIB, spool_bytes=spool_bytes).take(comes(*[bytes(300 * KIB)] * 5), "shop", None)
     assert refused.value.reason is Reason.STORE_UNAVAILABLE
+
+
+async def test_where_the_disk_would_be_too_full_for_others_the_body_is_refused(
+    make: Callable[..., Intake], tmp_path: Path
+) -> None:
+    disk = os.statvfs(tmp_path)
+    intake = make(memory_bytes=MIB, disk_kept_free=disk.f_blocks * disk.f_frsize)
+    with pytest.raises(ProxyRefused, match="no room") as refused:
+        await intake.take(comes(*[bytes(300 * KIB)] * 5), "shop", None)
+    assert refused.value.reason is Reason.STORE_UNAVAILABLE
+    with await intake.take(comes(b"short"), "shop", None) as body:
+        assert not body.spooled
 
 
 async def test_a_spool_directory_that_can_not_be_made_is_said(tmp_path: Path) -> None:

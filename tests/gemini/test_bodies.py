@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import CallerErred, Reason
-from proxy.gemini import bodies
+from proxy.gemini import bodies, references
 from proxy.gemini.bodies import BodyFacts, look, skim
 from proxy.gemini.references import camel
 
@@ -131,8 +131,8 @@ def test_inline_data_hides_nothing(hides: bytes) -> None:
 @pytest.mark.parametrize("end", [b"\\", b"\\\\", b"\\/\\", b"\\n", b"\\u0041", "\u00e9".encode()])
 def test_only_what_surely_ends_at_the_next_quote_is_stepped_over(end: bytes) -> None:
     body = b'{"data":"' + PICTURE.encode() + end + b'", "b": 1}'
-    assert bodies._without_base64(body) == body
-    assert bodies._without_base64(body.replace(end, b"")) == b'{"data":"", "b": 1}'
+    assert bodies._without_base64(body).whole() == body
+    assert bodies._without_base64(body.replace(end, b"")).whole() == b'{"data":"", "b": 1}'
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_model_in_the_body_must_be_the_paths() -> None:
 
 def test_settings_and_tools_spelled_in_escapes_are_read() -> None:
     body = b'{"generation\\u0043onfig":{"candidateC\\u006funt":4},"tools":[{"google\\u0053earch":{}}]}'
-    assert facts(body) == BodyFacts(candidates=4, text_bytes=len(body), grounding=True)
+    assert facts(body) == BodyFacts(candidates=4, text_bytes=len(body), tools=True)
 
 
 @pytest.mark.parametrize("make", [bytes, bytearray, memoryview])
@@ -220,17 +220,46 @@ def test_a_picture_across_the_pieces_of_a_long_text_is_counted_once(before: int,
 
 def test_text_too_long_to_parse_is_refused_only_where_it_must_be_parsed() -> None:
     long = "\u6f22" * 800_000
-    assert len(json.dumps(asks(long))) > bodies.references.MAX_PARSED
+    assert len(json.dumps(asks(long))) > references.MAX_PARSED
     assert facts(asks(long)).candidates == 1
     assert "longer than" in refused(asks(long, cachedContent=""), Reason.BAD_REQUEST)
 
 
 def test_many_pieces_of_inline_data_are_looked_at() -> None:
-    body = asks("x", *["A" * 2000] * 1500)
+    body = asks("x", *["A" * 2000] * 1300)
     got = facts(body)
-    assert got.inline_pictures == 1500
+    assert got.inline_pictures == 1300
     assert got.text_bytes < len(json.dumps(body)) / 2
-    refused(asks("x", *["A" * 2000] * 1500, cachedContent="x"), Reason.RESOURCE_NOT_OWNED)
+    refused(asks("x", *["A" * 2000] * 1300, cachedContent="x"), Reason.RESOURCE_NOT_OWNED)
+
+
+@pytest.mark.parametrize("before", range(bodies._PIECE - 170, bodies._PIECE + 4, 7))
+def test_underscores_hide_no_name_across_the_pieces_of_a_long_text(before: int) -> None:
+    start = b'{"t":"'
+    body = start + b"x" * (before - len(start)) + b'","file' + b"_" * 150 + b'Uri":"files/x"}'
+    refused(body + b" " * bodies._PIECE, Reason.RESOURCE_NOT_OWNED)
+
+
+@pytest.mark.parametrize("before", range(bodies._PIECE - 12, bodies._PIECE + 2))
+def test_an_escape_across_the_pieces_of_a_long_text_hides_no_name(before: int) -> None:
+    start = b'{"t":"'
+    body = start + b"x" * (before - len(start)) + b'","f\\u0069leUri":"files/x"}'
+    refused(body + b" " * bodies._PIECE, Reason.RESOURCE_NOT_OWNED)
+
+
+@pytest.mark.parametrize("cut", [b"model train", b"\\u00e9", b"1234" + "\U0001f388".encode()])
+def test_what_the_end_of_a_piece_cuts_off_is_judged_by_the_next(cut: bytes) -> None:
+    start = b'{"t":"' + b"x" * (bodies._PIECE - 6 - 5)
+    assert facts(start + cut + b"x" * references.MAX_PARSED + b'"}').candidates == 1
+
+
+@pytest.mark.parametrize("name", ['"tools"', "'tools'", "tools", '"TOOLS" ', '"to_ols"', '"too\\u006cs"'])
+def test_tools_of_any_kind_are_seen_however_they_are_spelled(name: str) -> None:
+    assert facts(f'{{"contents": [], {name}: [{{"functionDeclarations": []}}]}}').tools
+
+
+def test_text_that_only_speaks_of_tools_declares_none() -> None:
+    assert not facts(asks("the right tools for a job", toolConfig={})).tools
 
 
 NAMES = ["fileUri", "file_uri", "cachedContent", "cached_content", "fileSearchStoreNames", "file_search_store_names"]

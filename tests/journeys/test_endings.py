@@ -16,6 +16,7 @@ import httpx2
 import pytest
 
 from proxy.billing.records import UsageRecord
+from tests.journeys.watching import until
 from tests.scripted import says, scripted
 from tests.stand import Weighbridge, weighbridge
 
@@ -213,7 +214,7 @@ def test_a_refusal_of_our_credential_never_looks_like_one_of_the_clients(upstrea
     answer = httpx2.post(stand.base_url + PICTURE, json=body("a cat"), headers={"x-goog-api-key": stand.key()})
     stand.stop()
     assert (answer.status_code, answer.headers["x-weighbridge-refused"]) == (502, "UPSTREAM_CREDENTIAL_REFUSED")
-    assert "upstream_credential_refused" in stand.log()
+    until(lambda: "upstream_credential_refused" in stand.log(), "its line in the log")
     assert "not-the-emulators-key" not in stand.log() + answer.text
 
 

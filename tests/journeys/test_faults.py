@@ -12,7 +12,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from pydantic import SecretStr
 from proxy.app import App
 from proxy.billing import reports
 from proxy.config.schema import Settings, Storage, Upstream
+from proxy.store.database import open_database
+from proxy.tenants import keys
 from tests.gateway.wire import door
 from tests.journeys.watching import DEADLINE_S, TEXT, body, connect, open_leases, until
 from tests.scripted import Scripted, says, scripted
@@ -333,3 +335,31 @@ def test_a_request_that_the_upstream_did_not_take_whole_costs_nothing(tmp_path: 
             assert (answer.status_code, answer.headers["x-weighbridge-refused"]) == (502, "UPSTREAM_UNREACHABLE")
             (record,) = stand.records()
             assert (record.outcome, record.cost_usd, record.http_status) == ("upstream_error", 0, None)
+
+
+@pytest.mark.parametrize("trouble", ["nobody reads it", "its reader has gone", "its disk is full"])
+def test_what_happens_to_the_log_is_no_business_of_the_callers(tmp_path: Path, trouble: str) -> None:
+    """Calls are answered or refused as ever, a revocation is in force, SIGTERM ends the process."""
+    log = tmp_path / "log"
+    with ExitStack() as reading, scripted(says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")) as script:
+        if trouble == "its disk is full":
+            log.symlink_to("/dev/full")
+        else:
+            os.mkfifo(log)
+            reading.callback(os.close, os.open(log, os.O_RDONLY | os.O_NONBLOCK))
+        with weighbridge(tmp_path, script.base_url) as stand:
+            if trouble == "its reader has gone":
+                reading.close()
+            elif trouble == "nobody reads it":
+                with closing(os.fdopen(os.open(log, os.O_WRONLY | os.O_NONBLOCK), "wb", buffering=0)) as pipe:
+                    while pipe.write(bytes(4096)):
+                        pass
+            url, key = f"{stand.base_url}/v1beta/models", stand.key()
+            with httpx2.Client(timeout=DEADLINE_S) as client:
+                for _ in range(20):
+                    assert client.get(url, headers={"x-goog-api-key": "none"}).status_code == 400
+                assert client.get(url, headers={"x-goog-api-key": key}).status_code == 200
+                database = open_database(stand.data_dir)
+                keys.revoke(database, keys.list_keys(database)[0].id, 1)
+                until(lambda: client.get(url, headers={"x-goog-api-key": key}).status_code == 400, "it is refused")
+            assert stand.stop(signal.SIGTERM) == 0

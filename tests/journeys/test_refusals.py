@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
+from tests.journeys.watching import until
 from tests.scripted import Scripted, says, scripted
 from tests.stand import Weighbridge, weighbridge
 
@@ -193,7 +194,7 @@ def test_what_is_no_http_is_answered_in_googles_shape(stand: Weighbridge, raw: b
     assert json.loads(body)["error"]["code"] == status
     request_id = head.partition(b"x-weighbridge-request-id: ")[2].partition(b"\r\n")[0].decode()
     assert request_id
-    assert request_id in stand.log()
+    until(lambda: request_id in stand.log(), "its line in the log")
 
 
 def test_a_body_that_stops_half_way_sends_nothing_up(stand: Weighbridge) -> None:
@@ -210,5 +211,5 @@ def test_a_body_that_stops_half_way_sends_nothing_up(stand: Weighbridge) -> None
 def test_a_key_in_a_log_line_would_be_found_here(stand: Weighbridge) -> None:
     key = stand.key()
     httpx2.post(f"{stand.base_url}/v1beta/models/m:nonsense?key={key}", content=BODY, headers=JSON)
+    until(lambda: "UNKNOWN_OPERATION" in stand.log(), "its line in the log")
     assert key not in stand.log()
-    assert "UNKNOWN_OPERATION" in stand.log()

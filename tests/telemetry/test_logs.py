@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
+import os
+import resource
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import structlog
@@ -56,3 +62,86 @@ def test_the_servers_own_lines_are_redacted_too(said: io.StringIO) -> None:
     logging.getLogger("uvicorn.error").warning("bad request: ?key=%s", SECRETS[2])
     assert "bad request" in said.getvalue()
     assert SECRETS[2] not in said.getvalue()
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    for end in (reader, writer):
+        with contextlib.suppress(OSError):
+            os.close(end)
+
+
+def read_all(reader: int) -> list[str]:
+    with os.fdopen(reader) as file:
+        return file.read().splitlines()
+
+
+def test_lines_arrive_whole_and_in_order(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    with os.fdopen(writer, "w") as stream:
+        logs.configure(stream)
+        log = structlog.get_logger()
+        for number in range(300):
+            log.info("line", number=number)
+        logging.getLogger("uvicorn.error").error("the last one \udcff")
+        logs.flush(20)
+    *lines, last = read_all(reader)
+    assert [json.loads(line)["number"] for line in lines] == list(range(300))
+    assert json.loads(last)["event"] == "the last one \udcff"
+
+
+def test_a_reader_that_has_gone_costs_lines_and_no_error(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        logs.configure(stream)
+        for _ in range(3):
+            structlog.get_logger().error("nobody reads this")
+            logging.getLogger("uvicorn.error").error("nor this")
+            logs.flush(20)
+
+
+def test_a_reader_that_stalls_holds_nobody_up_and_is_told_what_it_missed(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = pipe
+    monkeypatch.setattr(logs, "MOST_LINES", 100)
+    outlet = logs.Outlet(writer)
+    for number in range(2_000):
+        outlet.write(f"{number} {'x' * 1000}\n")
+    outlet.drain(0.01)  # nor does waiting for it take longer than that
+    with ThreadPoolExecutor(1) as threads:
+        came = threads.submit(read_all, reader)
+        outlet.drain(20)
+        outlet.write("the last one\n")
+        outlet.drain(20)
+        os.close(writer)
+        lines = came.result()
+    (told,) = [json.loads(line) for line in lines if line.startswith("{")]
+    numbers = [int(line.split()[0]) for line in lines if line[0].isdigit()]
+    assert numbers == sorted(numbers)
+    assert told["event"] == "log_lines_lost"
+    assert told["lines"] == 2_000 - len(numbers) > 0
+    assert lines[-1] == "the last one"
+
+
+def test_what_a_full_disk_did_not_take_is_told_when_there_is_room(tmp_path: Path) -> None:
+    """A file that may not grow any more refuses what is written to it as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    file = tmp_path / "log"
+    with file.open("w") as stream:
+        outlet = logs.Outlet(stream.fileno())
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+            for _ in range(3):
+                outlet.write("no room\n")
+            outlet.drain(20)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        outlet.write("room\n")
+        outlet.drain(20)
+    told, line = file.read_text().splitlines()
+    assert json.loads(told) == {"event": "log_lines_lost", "lines": 3, "level": "error"}
+    assert line == "room"

@@ -6,11 +6,13 @@ import asyncio
 import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 import structlog
+from sqlalchemy import Engine, event
 
 from proxy.errors import CallerErred, ProxyRefused, Reason, Refusal
 from proxy.store import database as store
@@ -72,6 +74,21 @@ async def watching(keyring: Keyring, clock: Clock) -> AsyncIterator[None]:
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
+
+
+@contextmanager
+def queries() -> Iterator[list[str]]:
+    """The statements that the database is asked meanwhile."""
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield asked
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
 
 
 def key_of(database: Database, name: str = "notebook") -> tuple[Tenant, str]:
@@ -151,21 +168,13 @@ async def test_nothing_is_forgotten_while_nothing_changes(database: Database, ke
         assert keyring.known(secret) == tenant
 
 
-async def test_a_refused_key_is_not_asked_for_again_until_something_changes(
-    database: Database, keyring: Keyring, clock: Clock
-) -> None:
+async def test_a_project_that_is_enabled_again_is_served_at_once(database: Database, keyring: Keyring) -> None:
     tenant, secret = key_of(database)
-    keys.revoke(database, tenant.key_id, 6)
-    async with watching(keyring, clock):
-        await refusal(keyring, secret)
-        kept = database.path.read_bytes()
-        database.path.unlink()
-        assert (await refusal(keyring, secret)).reason is Reason.API_KEY_INVALID
-        database.path.write_bytes(kept)
-        with database.writing() as connection:
-            connection.exec_driver_sql("UPDATE keys SET revoked_at = NULL")
-        await clock.tick()
-        assert await keyring.authenticate(secret) == tenant
+    projects.disable(database, "alice", 6)
+    assert (await refusal(keyring, secret)).reason is Reason.PROJECT_DISABLED
+    with database.writing() as connection:
+        connection.exec_driver_sql("UPDATE projects SET disabled_at = NULL")
+    assert await keyring.authenticate(secret) == tenant
 
 
 async def test_a_restored_backup_is_in_force_like_any_change(
@@ -184,10 +193,10 @@ async def test_while_the_database_is_away_known_keys_are_served_and_others_are_n
     database: Database, keyring: Keyring, clock: Clock
 ) -> None:
     tenant, secret = key_of(database)
-    _, unseen = key_of(database)
     with structlog.testing.capture_logs() as logs:
         async with watching(keyring, clock):
             await keyring.authenticate(secret)
+            _, unseen = key_of(database)
             away = database.path.rename(database.path.with_suffix(".away"))
             for _ in range(5):
                 await clock.tick()
@@ -260,24 +269,94 @@ async def test_a_database_that_never_answers_costs_a_refusal_and_not_a_hanging_c
     other.close()
 
 
-async def test_a_flood_of_made_up_keys_is_refused_beyond_a_bound(
-    keyring: Keyring, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MOST_WAITING", 5)
-    made_up = [keys.mint(secrets.randbelow) for _ in range(20)]
-    reasons = [error.reason for error in await asyncio.gather(*(refusal(keyring, key) for key in made_up))]
-    assert reasons.count(Reason.API_KEY_INVALID) == 5
-    assert reasons.count(Reason.STORE_UNAVAILABLE) == 15
-    assert (await refusal(keyring, made_up[-1])).reason is Reason.API_KEY_INVALID
-
-
-async def test_what_is_held_in_memory_is_bounded(
-    database: Database, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "CAPACITY", 3)
-    made = [key_of(database) for _ in range(5)]
-    for tenant, secret in made:
+async def test_a_flood_of_made_up_keys_costs_a_handful_of_queries(database: Database, keyring: Keyring) -> None:
+    tenant, secret = key_of(database)
+    made_up = [keys.mint(secrets.randbelow) for _ in range(2_000)]
+    with queries() as asked:
+        flood = asyncio.gather(*(refusal(keyring, key) for key in made_up))
         assert await keyring.authenticate(secret) == tenant
+        assert {error.reason for error in await flood} == {Reason.API_KEY_INVALID}
+    assert 1 <= len(asked) <= 6
+
+
+async def test_who_comes_while_the_database_is_read_waits_for_the_next_read(
+    database: Database, keyring: Keyring
+) -> None:
+    """What is being read may be older than the key."""
+    with sqlite3.connect(database.path) as other:
+        other.execute("PRAGMA journal_mode = WAL")  # lets a key be made in the middle of a read
+    loop = asyncio.get_running_loop()
+    made: list[tuple[Tenant, Future[Tenant]]] = []
+
+    def make_another(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("SELECT revision") and not made:
+            tenant, secret = key_of(database)
+            made.append((tenant, asyncio.run_coroutine_threadsafe(keyring.authenticate(secret), loop)))
+
+    event.listen(Engine, "after_cursor_execute", make_another)
+    try:
         await refusal(keyring, keys.mint(secrets.randbelow))
-    assert repr(keyring) == "<Keyring 3 known, 3 refused, revision 6>"
-    assert [keyring.known(secret) for _, secret in made] == [None, None, *(tenant for tenant, _ in made[2:])]
+    finally:
+        event.remove(Engine, "after_cursor_execute", make_another)
+    ((tenant, answer),) = made
+    assert await asyncio.wrap_future(answer) == tenant
+
+
+async def test_a_change_never_makes_a_good_key_unknown(database: Database, keyring: Keyring, clock: Clock) -> None:
+    """It is served from what was read before until the new is there."""
+    tenant, secret = key_of(database)
+    seen = []
+
+    def look(*_: object) -> None:
+        seen.append(keyring.known(secret))
+
+    async with watching(keyring, clock):
+        event.listen(Engine, "after_cursor_execute", look)
+        try:
+            for name in ("a", "b", "c"):
+                key_of(database, name)
+                await clock.tick()
+        finally:
+            event.remove(Engine, "after_cursor_execute", look)
+        assert keyring.known(secret) == tenant
+    assert len(seen) >= 6
+    assert set(seen) == {tenant}
+
+
+async def test_a_caller_that_leaves_takes_no_answer_from_the_others(database: Database, keyring: Keyring) -> None:
+    tenant, secret = key_of(database)
+    loop = asyncio.get_running_loop()
+    leaving, staying = (loop.create_task(keyring.authenticate(secret)) for _ in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert await staying == tenant
+    assert leaving.cancelled()
+
+
+async def test_an_error_that_nobody_thought_of_does_not_end_the_watch(
+    database: Database, keyring: Keyring, clock: Clock
+) -> None:
+    tenant, secret = key_of(database)
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with structlog.testing.capture_logs() as logs:
+        async with watching(keyring, clock):
+            event.listen(Engine, "before_cursor_execute", fail)
+            try:
+                await clock.tick()
+                await clock.tick()
+            finally:
+                event.remove(Engine, "before_cursor_execute", fail)
+            keys.revoke(database, tenant.key_id, 6)
+            await clock.tick()
+            assert keyring.known(secret) is None
+    assert [entry["event"] for entry in logs] == ["database_failing", "database_back"]
+    assert "ZeroDivisionError" in logs[0]["why"]
+
+
+async def test_its_repr_shows_no_key(database: Database, keyring: Keyring) -> None:
+    _, secret = key_of(database)
+    await keyring.authenticate(secret)
+    assert repr(keyring) == "<Keyring 1 known, revision 2>"
