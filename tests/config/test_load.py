@@ -124,7 +124,7 @@ def test_a_mistyped_variable_is_told_with_the_nearest_name() -> None:
 
 
 def test_a_variable_without_its_section_is_not_passed_over() -> None:
-    with pytest.raises(ConfigError, match="env WEIGHBRIDGE_PORT: .* WEIGHBRIDGE_SERVER__PORT"):
+    with pytest.raises(ConfigError, match=r"env WEIGHBRIDGE_PORT: .* WEIGHBRIDGE_SERVER__PORT"):
         load(None, {"GEMINI_API_KEY": "k", "WEIGHBRIDGE_PORT": "9000"})
 
 
