@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5, help="how many interleaved pairs")
     parser.add_argument("--seconds", type=int, default=6, help="how long each side of a pair runs")
     parser.add_argument("--nginx-buffer", default="", metavar="SIZE", help="nginx's proxy buffers, such as 64k")
-    parser.add_argument("--save", action="store_true", help="write bench/results/DATE.json")
+    parser.add_argument("--save", action="store_true", help="write bench/results/DATE….json")
     options = parser.parse_args()
     if unknown := set(options.only) - {payload.letter for payload in PAYLOADS}:
         parser.error(f"--only takes letters of {''.join(p.letter for p in PAYLOADS)}, not {''.join(sorted(unknown))}")
@@ -137,7 +137,8 @@ def main() -> None:
     if options.save:
         now = datetime.now(UTC)
         RESULTS.mkdir(exist_ok=True)
-        file = RESULTS / f"{now:%Y-%m-%d}.json"
+        kind = f"-nginx-{options.nginx_buffer}" if options.nginx_buffer else ""
+        file = RESULTS / f"{now:%Y-%m-%d}{kind}.json"
         content = {"at": f"{now:%Y-%m-%dT%H:%MZ}", "versions": versions(), "pairs": options.pairs, "payloads": results}
         file.write_text(json.dumps(content, indent=2) + "\n")
         print(f"written: {os.path.relpath(file)}")
