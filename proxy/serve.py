@@ -148,7 +148,6 @@ class Doors:
         if self.closing:
             self.gateway.force_exit = True
         else:
-            self.app.ready = False
             self._close(INTERRUPT_DRAIN_S)
 
     def _close(self, drain_s: float) -> None:

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+
+from tests.stand import Weighbridge, emulator, weighbridge
 
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """Asynchronous tests run on the event loop that the server runs on."""
     return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[str]:
+    """An emulator's base URL."""
+    with emulator() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def stand(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weighbridge]:
+    """A Weighbridge before that emulator, for the tests of a module that need nothing of their own."""
+    with weighbridge(tmp_path_factory.mktemp("weighbridge"), upstream) as running:
+        yield running
 
 
 NEEDS_ROOT = {"small_disk"}

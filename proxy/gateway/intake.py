@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
 from proxy.errors import CallerErred, ProxyRefused, Reason
+from proxy.gateway import heads
 from proxy.gemini.calls import Call
 from proxy.gemini.headers import Headers
 from proxy.tenants.keys import Tenant
@@ -259,12 +260,11 @@ def _no_room() -> ProxyRefused:
 
 def _declared_length(headers: Headers) -> int | None:
     """The request's content-length, 0 where it has no body, None where it comes in chunks."""
-    for name, value in headers:
-        if name == b"content-length":
-            return int(value)
-        if name == b"transfer-encoding":
-            return None
-    return 0
+    field = heads.framing(headers)
+    if field is None:
+        return 0
+    name, value = field
+    return int(value) if name == b"content-length" else None
 
 
 async def _read(file: SpoolFile, length: int) -> AsyncIterator[bytes]:

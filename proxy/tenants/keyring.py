@@ -59,7 +59,7 @@ class Keyring:
         self._failing_since: float | None = None
         self._one_at_a_time = asyncio.Lock()
         self._next_read: asyncio.Task[None] | None = None
-        self._this_read: asyncio.Task[None] | None = None
+        self._this_read: asyncio.Task[None] | None = None  # held: a task that nobody holds may be collected
         self._read_again_at = 0.0
 
     def __repr__(self) -> str:

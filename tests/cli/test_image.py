@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -15,21 +14,9 @@ from typer.testing import Result
 from proxy.billing.records import to_usd
 from tests.cli.conftest import Weighbridge as Command
 from tests.scripted import says, scripted
-from tests.stand import Weighbridge, emulator, weighbridge
+from tests.stand import Weighbridge
 
 PNG = "picture.png"
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[str]:
-    with emulator() as base_url:
-        yield base_url
-
-
-@pytest.fixture(scope="module")
-def stand(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weighbridge]:
-    with weighbridge(tmp_path_factory.mktemp("image"), upstream) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
