@@ -1,5 +1,6 @@
 # make demo     a picture through Weighbridge in about a minute; no key needed
 # make test     the tests, and what they need
+# make prove    the proofs among the tests at their whole size: hours; results into tests/results
 # make check    ruff, mypy, import-linter
 # make bench    processor time beside nginx; with ARGS=--save into bench/results
 # make lock     pins requirements/*.txt anew
@@ -10,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench lock clean
+.PHONY: help demo serve test prove check format bench lock clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -23,6 +24,9 @@ serve: $(VENV)/.runs
 
 test: $(VENV)/.tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+prove: $(VENV)/.tests
+	@WEIGHBRIDGE_PROOFS=whole $(BIN)/python -m pytest -m proof --timeout 0 $(ARGS)
 
 check: $(VENV)/.checks
 	$(BIN)/ruff format --check .

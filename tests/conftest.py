@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.proof import Proof
 from tests.stand import Weighbridge, emulator, weighbridge
 
 
@@ -28,6 +29,16 @@ def stand(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
     """A Weighbridge before that emulator, for the tests of a module that need nothing of their own."""
     with weighbridge(tmp_path_factory.mktemp("weighbridge"), upstream) as running:
         yield running
+
+
+@pytest.fixture
+def proof(request: pytest.FixtureRequest) -> Iterator[Proof]:
+    """Takes what a proof counted, and keeps it if the proof was run whole and passed."""
+    kept = Proof(request.node.originalname.removeprefix("test_"))
+    failed_before = request.session.testsfailed
+    yield kept
+    if request.session.testsfailed == failed_before:
+        kept.keep()
 
 
 NEEDS_ROOT = {"small_disk"}
