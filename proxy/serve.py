@@ -78,10 +78,16 @@ class Door(uvicorn.Server):
             )
         )
         self._listener = listener
+        self._told = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
+
+    async def main_loop(self) -> None:
+        """Waits to be told, where uvicorn looks ten times a second."""
+        await self.on_tick(0)
+        await self._told.wait()
 
     async def open_until_told(self) -> None:
         """Serves until `close`, then waits for the calls in flight; what is left then is cancelled and awaited."""
@@ -95,6 +101,7 @@ class Door(uvicorn.Server):
     def close(self, drain_s: float) -> None:
         self.config.timeout_graceful_shutdown = math.ceil(drain_s)
         self.should_exit = True
+        self._told.set()
 
     def break_off(self) -> None:
         """Ends every call so that no client takes what it has for complete."""
