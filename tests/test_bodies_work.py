@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from proxy.gemini import bodies
 from proxy.gemini.bodies import look
-from tests.gemini.test_bodies import HOSTS, PICTURE, asks, facts
+from tests.gemini.test_bodies import HOSTS, PICTURE, asks
 
 
 class Counted(bytes):
@@ -61,19 +60,3 @@ def test_text_of_any_length_takes_little_memory(pictures: int) -> None:
 def test_settings_of_any_length_are_not_made_into_objects(at: str) -> None:
     body = b'{"generationConfig": %b}' % at.encode().replace(b"%b", b"[" + b"[]," * 300_000 + b"[]]")
     assert peak(body) < 2_500_000, "2 MB are two pieces searched and folded"
-
-
-def test_settings_are_found_among_any_number_of_others() -> None:
-    blank = " " * 100_000
-    config = f'{{{blank}"imageConfig": {{{blank}"imageSize": "4K"}}, "x": [[]], {blank}"candidate_count": 2}}'
-    got = facts(f'{{"generationConfig": {config}}}')
-    assert (got.image_size, got.candidates) == ("4K", 2)
-    image = f'{{"responseFormat": {{{blank}"image": {{{blank}"imageSize": "2K"}}}}}}'
-    assert facts(f'{{"generation_config": {image}}}').image_size == "2K"
-
-
-@pytest.mark.parametrize("escape", ["\\/", "\\n"])
-@pytest.mark.parametrize("before", range(bodies._PIECE - 2, bodies._PIECE + 2))
-def test_an_escape_across_the_pieces_of_inline_data_is_seen(escape: str, before: int) -> None:
-    body = '{"data":"' + "A" * before + escape + "A" * 9 + '"}'
-    assert (facts(body).text_bytes == len(body)) == (escape == "\\n")
