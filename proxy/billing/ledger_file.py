@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from proxy.billing import ledger_schema as schema
 from proxy.billing.ledger_errors import LedgerUnusable
-from proxy.billing.ledger_slot import make_folder, refuse_network_file_system, take_lock
+from proxy.billing.ledger_slot import refuse_network_file_system, take_lock
+from proxy.store.folders import make_folder
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""Where a ledger file lies: its folder, the lock that makes one process its owner, network file systems refused."""
+"""Where a ledger file may lie, and the lock that makes one process its owner."""
 
 from __future__ import annotations
 
@@ -36,18 +36,6 @@ def refuse_network_file_system(folder: Path, mounts: str | None = None) -> None:
             f"{folder} is on a network file system ({kind} at {deepest}), where a ledger file isn't safe. "
             "Set storage.data_dir to a folder on a local disk."
         )
-
-
-def make_folder(folder: Path) -> None:
-    """Makes a folder, and fsyncs those above it, so that it survives a power loss as the records in it do."""
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for made in missing:
-        descriptor = os.open(made.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def take_lock(path: Path) -> int:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, NoResultFound, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from proxy.store.folders import make_folder
 from proxy.store.tables import HEAD, revision
 
 FILE_NAME = "weighbridge.db"
@@ -114,8 +115,7 @@ def _migrate(connection: Connection, path: Path, before: str | None) -> None:
 def _make_file(path: Path) -> None:
     """Makes the file for this user alone, in a folder for this user alone. SQLite gives its journal the file's mode."""
     try:
-        if not path.parent.is_dir():
-            path.parent.mkdir(mode=0o700, parents=True)
+        make_folder(path.parent)
         if not path.is_file():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
@@ -130,6 +130,9 @@ def _engine(path: Path) -> Engine:
         # isolation_level=None: the driver begins no transactions of its own.
         opened = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
         opened.execute("PRAGMA foreign_keys = ON")
+        # A commit is the journal's removal. Less than EXTRA doesn't fsync that, and a power loss could bring back a key
+        # that was revoked: https://sqlite.org/pragma.html#pragma_synchronous
+        opened.execute("PRAGMA synchronous = EXTRA")
         return opened
 
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)

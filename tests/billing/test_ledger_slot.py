@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.billing.ledger_errors import LedgerLocked, LedgerUnusable
-from proxy.billing.ledger_slot import make_folder, refuse_network_file_system, take_lock
+from proxy.billing.ledger_slot import refuse_network_file_system, take_lock
 
 MOUNTS = r"""41 40 8:2 / /srv/team\040share/disk rw - xfs /dev/sdb1 rw
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -43,10 +43,3 @@ def test_a_second_owner_is_told_which_process_holds_the_lock(tmp_path: Path) -> 
         take_lock(tmp_path / "0.lock")
     os.close(lock)
     os.close(take_lock(tmp_path / "0.lock"))
-
-
-def test_folders_that_are_missing_are_made_for_their_owner_alone(tmp_path: Path) -> None:
-    make_folder(tmp_path / "data" / "ledger")
-    make_folder(tmp_path / "data" / "ledger")
-
-    assert (tmp_path / "data" / "ledger").stat().st_mode & 0o777 == 0o700
