@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.disk import Disk
 from tests.proof import Proof
 from tests.stand import Weighbridge, emulator, weighbridge
 
@@ -41,16 +45,26 @@ def proof(request: pytest.FixtureRequest) -> Iterator[Proof]:
         kept.keep()
 
 
-NEEDS_ROOT = {"small_disk"}
-"""Fixtures that mount a file system of their own."""
+@pytest.fixture
+def watched_disk(tmp_path: Path) -> Disk:
+    """A folder of which each call of its writers is known, and may be told to fail."""
+    return Disk(tmp_path)
+
+
+NEEDS = {
+    "small_disk": ("root, to mount a disk of its own", lambda: os.geteuid() == 0),
+    "watched_disk": ("Linux and gcc, to watch a disk", lambda: sys.platform == "linux" and shutil.which("gcc")),
+}
+"""What fixtures need that not every machine has, and whether this one has it."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what only root can do, and says so; where everything is required, those tests run and fail."""
-    if os.geteuid() == 0 or os.environ.get("WEIGHBRIDGE_TESTS_REQUIRE") == "all":
+    """Leaves out what can't run here, and says so; where everything is required, those tests run and fail."""
+    if os.environ.get("WEIGHBRIDGE_TESTS_REQUIRE") == "all":
         return
-    left_out = [item for item in items if isinstance(item, pytest.Function) and NEEDS_ROOT & set(item.fixturenames)]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-        print(f"\nleft out: {len(left_out)} tests that mount a disk of their own, which takes root")
+    for fixture, (what, there) in NEEDS.items():
+        left_out = [item for item in items if isinstance(item, pytest.Function) and fixture in item.fixturenames]
+        if left_out and not there():
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if item not in left_out]
+            print(f"\nleft out: {len(left_out)} tests that need {what}")

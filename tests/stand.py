@@ -26,12 +26,16 @@ SERVES = re.compile(r"Weighbridge serves at (\S+); metrics at (\S+)/metrics")
 
 @dataclass
 class Weighbridge:
-    """A `weighbridge serve` on free ports, its files in `folder`."""
+    """A `weighbridge serve` on free ports, its files in `folder`. `module` is what Python runs, `environment` what it
+    finds in its environment besides ours.
+    """
 
     folder: Path
     upstream_url: str
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     upstream_key: str = DEFAULT_KEY
+    module: str = "proxy"
+    environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
     base_url: str = ""
     admin_url: str = ""
@@ -49,15 +53,9 @@ class Weighbridge:
 
     def start(self) -> None:
         """Starts the process and waits until both doors are open."""
-        config = self.folder / "weighbridge.toml"
-        config.write_text(self._toml())
         with (self.folder / "log").open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "proxy", "serve", "--config", str(config)],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, "UPSTREAM_KEY": self.upstream_key},
-                text=True,
+                self._command(self.module, "serve"), stdout=subprocess.PIPE, stderr=log, env=self._env(), text=True
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -75,6 +73,19 @@ class Weighbridge:
             self.process.kill()
             if self.process.stdout is not None:
                 self.process.stdout.close()
+
+    def run(self, *arguments: str) -> str:
+        """Runs a command to its end; what it prints."""
+        command = self._command("proxy", *arguments)
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, env=self._env(), text=True).stdout
+
+    def _command(self, module: str, *arguments: str) -> list[str]:
+        config = self.folder / "weighbridge.toml"
+        config.write_text(self._toml())
+        return [sys.executable, "-m", module, *arguments, "--config", str(config)]
+
+    def _env(self) -> dict[str, str]:
+        return {**os.environ, "UPSTREAM_KEY": self.upstream_key, **self.environment}
 
     def log(self) -> str:
         return (self.folder / "log").read_text()
