@@ -1,7 +1,7 @@
 """A disk that is watched: what a process asked of it, what it holds after a power loss, and when it is to fail.
 
-The watching is done by disk.c, preloaded into the process. It writes down each call in order; replayed to any point, that
-is what the disk had been told by then, and of it what had been fsynced: the power may go off at every single call.
+The watching is done by disk.c, preloaded into the process. It writes down each call in order. Replayed to any point,
+that is what the disk had been told by then, and what of it had been fsynced: the power may go off at every single call.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Disk:
 
     @property
     def now(self) -> int:
-        """A point in time: how much had been asked of the disk by then. Whatever came before it is before this point."""
+        """A point in time: how much had been asked of the disk by then."""
         return self._log.stat().st_size
 
     def fault(self, call: str, suffix: str, action: int | str, number: int = 1) -> None:
@@ -59,10 +59,9 @@ class Disk:
         waiting.write_text(f"{call} {suffix} {number} {action}")
         waiting.rename(self._fault)
 
-    @property
-    def faultless(self) -> bool:
-        """The last fault has struck."""
-        return not self._fault.exists()
+    def faultless(self) -> None:
+        """Takes back a fault that nothing has met."""
+        self._fault.unlink(missing_ok=True)
 
     def calls(self) -> list[Call]:
         """All that was asked, in order."""

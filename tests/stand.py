@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from proxy.billing import reports
 from proxy.billing.records import UsageRecord
@@ -26,15 +27,12 @@ SERVES = re.compile(r"Weighbridge serves at (\S+); metrics at (\S+)/metrics")
 
 @dataclass
 class Weighbridge:
-    """A `weighbridge serve` on free ports, its files in `folder`. `module` is what Python runs, `environment` what it
-    finds in its environment besides ours.
-    """
+    """A `weighbridge serve` on free ports, its files in `folder`. `environment` is what it finds there besides ours."""
 
     folder: Path
     upstream_url: str
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     upstream_key: str = DEFAULT_KEY
-    module: str = "proxy"
     environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
     base_url: str = ""
@@ -53,20 +51,36 @@ class Weighbridge:
 
     def start(self) -> None:
         """Starts the process and waits until both doors are open."""
-        with (self.folder / "log").open("a") as log:
-            self.process = subprocess.Popen(
-                self._command(self.module, "serve"), stdout=subprocess.PIPE, stderr=log, env=self._env(), text=True
-            )
+        self.spawn()
+        assert self.process is not None
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        self.serves(self.process.stdout.readline())
+
+    def spawn(self) -> None:
+        """Starts the process, whatever becomes of it."""
+        self.process = self.popen("proxy", "serve")
+
+    def popen(self, module: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Starts a command, its errors going to the log."""
+        command, env = self._command(module, *arguments), self._env()
+        with (self.folder / "log").open("a") as log:
+            return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=env, text=True, **options)
+
+    def serves(self, line: str) -> None:
+        """Takes the addresses of both doors from the line that tells them."""
         found = SERVES.match(line)
         assert found is not None, f"{line}\n{self.log()}"
         self.base_url, self.admin_url = found[1], found[2]
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> int:
-        """Ends the process, and waits for that."""
+        """Ends the process, and waits for that. Its exit code."""
         assert self.process is not None
         self.process.send_signal(how)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Waits until the process ends by itself. Its exit code."""
+        assert self.process is not None
         try:
             return self.process.wait(30)
         finally:

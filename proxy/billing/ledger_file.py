@@ -196,11 +196,26 @@ def _connect(path: Path, busy_timeout_s: float, file_id: str) -> sqlite3.Connect
                 f"{path} was written by a newer version of this program (its schema is {version}, this program knows up"
                 f" to {schema.SCHEMA_VERSION}). Run the newer version."
             )
+        _empty_wal(connection, path)
         schema.bring_up_to_date(connection, file_id)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _empty_wal(connection: sqlite3.Connection, path: Path) -> None:
+    """Moves all of a predecessor's WAL into the file, before anything is written behind it.
+
+    If its last fsync failed, the kernel shows frames that the disk may never get: it takes them for written. A power
+    loss would take them away, and with them every later one, since checksums run through them all. Raises
+    LedgerUnusable.
+    """
+    busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise LedgerUnusable(
+            f"{path} is being read by another process, in a transaction that doesn't end. End that one."
+        )
 
 
 def describe(error: BaseException) -> str:

@@ -44,7 +44,7 @@ class Load:
     at_once: int = 12
     clock: Callable[[], int] = lambda: 0
     whole: dict[int, Whole] = field(default_factory=dict)
-    refused: list[httpx2.Response] = field(default_factory=list)
+    refused: dict[int, httpx2.Response] = field(default_factory=dict)
     numbers: int = 0
     enough: bool = False
     _waiting: list[tuple[int, asyncio.Event]] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Load:
             if answer.status_code == 200:
                 self._received(number, answer.headers["x-weighbridge-request-id"])
             else:
-                self.refused.append(answer)
+                self.refused[number] = answer
                 await asyncio.sleep(0.01)
 
     def _received(self, number: int, request_id: str) -> None:

@@ -3,65 +3,74 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import signal
-from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
-import httpx2
 import pytest
 
+from tests.disk import Disk
+from tests.journeys.chain import Chain
+from tests.journeys.numbered import Load, account, compare, forget
+from tests.journeys.stopping import STEPS, Step
+from tests.journeys.watching import open_leases
+from tests.proof import WHOLE, Proof, sized
 from tests.stand import Weighbridge
 
-AT_ONCE = 16
-VERBS = ("generateContent", "streamGenerateContent?alt=sse", "streamGenerateContent")
+LATE = dict(list(STEPS.items())[list(STEPS).index("first byte came down") : -1])
+"""What is left to happen once a client has left."""
 
 
-async def load(stand: Weighbridge, key: str, whole: list[str], enough: asyncio.Event, after: int) -> None:
-    """Calls until the process dies; the request ids of those that were received whole."""
-    limits = httpx2.Limits(max_connections=AT_ONCE)
-    headers = {"x-goog-api-key": key}
-    async with httpx2.AsyncClient(base_url=stand.base_url, headers=headers, limits=limits, timeout=30) as client:
-
-        async def caller(number: int) -> None:
-            chance = random.Random(number)
-            with contextlib.suppress(httpx2.HTTPError):
-                while True:
-                    verb = chance.choice(VERBS)
-                    text = f"[[delay={chance.choice([0, 0, 0.005])}]] {'x' * chance.randrange(2000)}"
-                    body = {"contents": [{"parts": [{"text": text}]}]}
-                    answer = await client.post(f"/v1beta/models/gemini-3.8-flash:{verb}", json=body)
-                    assert answer.status_code == 200
-                    whole.append(answer.headers["x-weighbridge-request-id"])
-                    if len(whole) >= after:
-                        enough.set()
-
-        async with asyncio.TaskGroup() as tasks:
-            for number in range(AT_ONCE):
-                tasks.create_task(caller(number))
-            await asyncio.wait_for(enough.wait(), 30)
-            assert stand.process is not None
-            stand.process.send_signal(signal.SIGKILL)
+def every(number: int, steps: Mapping[str, Step], *, first: int) -> dict[str, Step]:
+    """Every so manyth of them; whole, all of them."""
+    return dict(list(steps.items())[:] if WHOLE else list(steps.items())[first::number])
 
 
-@pytest.mark.parametrize("after", [1, 60, 200])
-async def test_nothing_is_lost_and_nothing_is_twice(upstream: str, tmp_path: Path, after: int) -> None:
-    httpx2.delete(f"{upstream}/emulator/account")
-    stand = Weighbridge(tmp_path, upstream)
-    stand.start()
-    whole: list[str] = []
-    await load(stand, stand.key(), whole, asyncio.Event(), after)
-    stand.stop(signal.SIGKILL)
-    stand.start()  # closes out what was left
-    stand.stop()
-    records = stand.records()
-    seen = Counter(record.request_id for record in records)
-    assert max(seen.values()) == 1
-    assert set(whole) <= set(seen)
-    entries = httpx2.get(f"{upstream}/emulator/account", params={"limit": 100_000}).json()["entries"]
-    assert len(records) >= len(entries), "a call reached the upstream and left no record"
-    settled = {record.response_id for record in records if record.outcome != "unsettled"}
-    unsettled = [record for record in records if record.outcome == "unsettled"]
-    assert len(unsettled) >= len([entry for entry in entries if entry["id"] not in settled])
-    assert all(record.estimated and record.cost_usd for record in unsettled)
+@pytest.mark.proof
+def test_kill_matrix(tmp_path: Path, proof: Proof) -> None:
+    """Killed at each step of a call: recorded, `unsettled` or not there, as the step says; at each start the same.
+
+    Quick, each step is taken with one kind of call; whole, with each.
+    """
+    steps = {"single": every(2, STEPS, first=0), "stream": every(2, STEPS, first=1), "left": every(9, LATE, first=3)}
+
+    with ExitStack() as around, ThreadPoolExecutor() as threads:
+        chains = [Chain(tmp_path / kind, kind, around) for kind in steps]
+        counts = dict(zip(steps, threads.map(Chain.run, chains, steps.values()), strict=True))
+    proof(kills=sum(counts.values()), steps=len(STEPS), by_kind=counts)
+
+
+@pytest.mark.proof
+async def test_random_kills(upstream: str, tmp_path: Path, proof: Proof) -> None:
+    """Killed again and again under load, at random: each time the ledger holds against the emulator's own account."""
+    forget(upstream)
+    chance = random.Random(seed := random.randrange(10**9))
+    print("seed", seed)
+    stand, load = Weighbridge(tmp_path, upstream), Load(seed)
+    key, kills = stand.key(), sized(4, 50)
+    for _ in range(kills):
+        await asyncio.to_thread(stand.start)  # closes out what was left
+        compare(stand.records(), account(upstream), load.whole)
+        assert open_leases(stand.data_dir) == 0
+        calling = asyncio.get_running_loop().create_task(load.run(stand, key))
+        await load.more(chance.randrange(1, 150))
+        await asyncio.sleep(chance.random() * 0.01)
+        await asyncio.to_thread(stand.stop, signal.SIGKILL)
+        await calling
+    for _ in range(2):
+        await asyncio.to_thread(stand.start)
+        outcomes = compare(stand.records(), account(upstream), load.whole)
+        assert await asyncio.to_thread(stand.stop) == 0
+    proof(kills=kills, calls=load.numbers, received_whole=len(load.whole), outcomes=dict(outcomes))
+
+
+@pytest.mark.proof
+def test_kills_within_a_commit(watched_disk: Disk, tmp_path: Path, proof: Proof) -> None:
+    """Killed before each write to the write-ahead log that a call brings about, and around the record's fsync."""
+    with ExitStack() as around:
+        chain = Chain(watched_disk.root / "stand", "single", around, watched_disk.environment)
+        kills = chain.run_into(watched_disk, range(1, 100, sized(5, 1)))
+    proof(kills=kills)
