@@ -50,7 +50,7 @@ class LedgerFile:
         path = data_dir.absolute() / "ledger" / "0.db"
         make_folder(path.parent)
         refuse_network_file_system(path.parent)
-        lock = take_lock(path.with_suffix(".lock"))
+        lock = take_lock(path.parent)
         try:
             connection = with_all_room(path, lambda: _connect(path, busy_timeout_s, random(16).hex()))
         except BaseException:
@@ -214,7 +214,7 @@ def _empty_wal(connection: sqlite3.Connection, path: Path) -> None:
     busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
         raise LedgerUnusable(
-            f"{path} is being read by another process, in a transaction that doesn't end. End that one."
+            f"{path} is locked by another process, in a transaction that doesn't end. End that one."
         )
 
 

@@ -116,6 +116,13 @@ def _create_triggers(connection: sqlite3.Connection) -> None:
             f"CREATE TRIGGER {name} BEFORE {verb} ON usage_records BEGIN"
             " SELECT RAISE(ABORT, 'usage_records is insert-only: a correction is a row of its own'); END"
         )
+    # What REPLACE deletes fires no DELETE trigger: https://sqlite.org/lang_createtrigger.html, recursive_triggers.
+    connection.execute("DROP TRIGGER IF EXISTS usage_records_no_replace")
+    connection.execute(
+        "CREATE TRIGGER usage_records_no_replace BEFORE INSERT ON usage_records"
+        " WHEN EXISTS (SELECT 1 FROM usage_records WHERE record_id = NEW.record_id OR seq = NEW.seq)"
+        " BEGIN SELECT RAISE(IGNORE); END"
+    )
     connection.execute("DROP TRIGGER IF EXISTS usage_records_hourly")
     connection.execute(_hourly_trigger())
 

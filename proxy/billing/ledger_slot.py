@@ -38,22 +38,29 @@ def refuse_network_file_system(folder: Path, mounts: str | None = None) -> None:
         )
 
 
-def take_lock(path: Path) -> int:
-    """The descriptor of the lock file, locked: the lock ends with the descriptor, thus with the process.
+def take_lock(folder: Path) -> int:
+    """The descriptor of the ledger's folder, locked: the lock ends with the descriptor, thus with the process.
 
-    Raises LedgerLocked where another holds it.
+    The folder, and not a lock file in it: that could be removed while a server runs, and let a second one in. Raises
+    LedgerLocked where another holds it.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    owner = folder / "owner"
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
         os.close(descriptor)
         raise LedgerLocked(
-            f"{path} is held by {f'process {owner}' if owner else 'another process'}: a server already runs on this"
-            " data_dir. Stop it, or set storage.data_dir to another folder."
+            f"{folder} is held by {_told_by(owner)}: a server already runs on this data_dir. "
+            "Stop it, or set storage.data_dir to another folder."
         ) from None
-    with suppress(OSError):  # a full disk: the process id is only a courtesy
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    with suppress(OSError):  # a full disk: who owns it is only a courtesy
+        owner.write_text(f"process {os.getpid()}")
     return descriptor
+
+
+def _told_by(owner: Path) -> str:
+    try:
+        return owner.read_text() or "another process"
+    except OSError:
+        return "another process"

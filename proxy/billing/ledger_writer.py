@@ -93,9 +93,11 @@ class Writer(threading.Thread):
         except Exception as error:
             self.available = False
             self._file.abandon()
+            locked = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+            advice = "end the process that holds it" if locked else "look at the disk"
             broken = LedgerBroken(
-                f"The ledger file {self._file.path} can't be written: {describe(error)}. This process ends; look at the"
-                " disk before it is started again."
+                f"The ledger file {self._file.path} can't be written: {describe(error)}. This process ends; {advice}"
+                " before it is started again."
             )
             self.inbox.extendleft(reversed(self._batch))
             self._call(self._on_end, broken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -113,6 +114,31 @@ def test_a_checkpoint_moves_the_wal_into_the_file(file: LedgerFile) -> None:
 
     file.checkpoint()
     assert file.path.stat().st_size > before
+
+
+def test_what_a_predecessor_left_in_the_wal_is_in_the_file_before_anything_is_written(tmp_path: Path) -> None:
+    """So that no new frame stands behind one whose fsync failed."""
+    file = opened(tmp_path / "a")
+    file.commit([], [to_row(sample("a"))], [])
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    left = (tmp_path / "b" / "ledger" / "0.db").stat().st_size
+    file.close()
+
+    successor = opened(tmp_path / "b")
+    assert successor.path.stat().st_size > left
+    assert rows(successor, "SELECT record_id FROM usage_records") == [("a",)]
+    successor.close()
+
+
+def test_a_file_that_another_process_reads_without_end_is_refused(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "ledger" / "0.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM usage_records").fetchall()
+        with closing(sqlite3.connect(tmp_path / "ledger" / "0.db")) as writer, writer:
+            writer.execute("INSERT INTO leases VALUES ('a', 1, x'')")
+        with pytest.raises(LedgerUnusable, match="locked by another process"):
+            opened(tmp_path)
 
 
 def test_a_newer_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

@@ -43,6 +43,18 @@ def test_records_can_be_neither_changed_nor_deleted(connection: sqlite3.Connecti
     ) == sample("a")
 
 
+@pytest.mark.parametrize(("seq", "record_id"), [(1, "b"), (2, "a")])
+def test_records_cannot_be_replaced(connection: sqlite3.Connection, seq: int, record_id: str) -> None:
+    """Neither by their number nor by their id; the hour doesn't count what wasn't written."""
+    connection.execute(schema.INSERT_RECORD, to_row(sample("a")))
+    other = [seq, *to_row(sample(record_id, cost_usd=1))]
+
+    connection.execute(f"INSERT OR REPLACE INTO usage_records VALUES ({', '.join('?' * len(other))})", other)
+
+    assert connection.execute("SELECT seq, record_id, cost_usd FROM usage_records").fetchall() == [(1, "a", 33_602_100)]
+    assert hourly(connection, "calls", "cost_usd") == [(1, 33_602_100)]
+
+
 def test_a_record_counts_once_however_often_it_is_inserted(connection: sqlite3.Connection) -> None:
     for _ in range(3):
         connection.execute(schema.INSERT_RECORD, to_row(sample("a")))

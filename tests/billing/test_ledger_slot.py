@@ -37,9 +37,19 @@ def test_the_deepest_mount_of_this_machine_is_found(tmp_path: Path) -> None:
 
 
 def test_a_second_owner_is_told_which_process_holds_the_lock(tmp_path: Path) -> None:
-    lock = take_lock(tmp_path / "0.lock")
+    lock = take_lock(tmp_path)
 
     with pytest.raises(LedgerLocked, match=rf"held by process {os.getpid()}.*storage\.data_dir"):
-        take_lock(tmp_path / "0.lock")
+        take_lock(tmp_path)
     os.close(lock)
-    os.close(take_lock(tmp_path / "0.lock"))
+    os.close(take_lock(tmp_path))
+
+
+def test_no_file_can_be_removed_that_would_let_a_second_owner_in(tmp_path: Path) -> None:
+    lock = take_lock(tmp_path)
+    for path in tmp_path.iterdir():
+        path.unlink()
+
+    with pytest.raises(LedgerLocked, match="held by another process"):
+        take_lock(tmp_path)
+    os.close(lock)

@@ -221,5 +221,5 @@ asyncio.run(main(Path(sys.argv[1])))
 """
     ended = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True)
 
-    assert "SQLITE_BUSY" in ended.stdout
+    assert "(SQLITE_BUSY). This process ends; end the process that holds it before it is started again" in ended.stdout
     assert ended.stdout.count("broken\n") == 1
