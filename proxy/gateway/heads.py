@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
@@ -13,6 +14,8 @@ from proxy.gemini import status
 
 if TYPE_CHECKING:
     from proxy.gemini.headers import Headers
+
+_HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]*")  # RFC 9110, 7.2; a comma would be a list of them
 
 INTERNAL_ERROR = b'{"error":{"code":500,"message":"Internal error encountered.","status":"INTERNAL"}}'
 
@@ -64,20 +67,26 @@ def too_large(bounds: Bounds) -> Unacceptable:
     return Unacceptable(431, f"The request's head, or what stands between the pieces of its body, exceeds {limit}.")
 
 
-def check_framing(version: str, headers: Headers) -> None:
-    """Raises Unacceptable for what a stricter reader might frame in another way.
+def check_framing(version: str, headers: Headers) -> int:
+    """The body's length where the head says it, else 0. Raises Unacceptable for what may be framed in another way.
 
     llhttp has refused several lengths, a length beside chunks, folded lines, space before a colon (RFC 9112, 5 and 6).
     """
     if version not in ("1.1", "1.0"):
         raise Unacceptable(400, "The request's HTTP version is not supported. Use HTTP/1.1.")
     names = [name for name, _ in headers]
-    if names.count(b"host") != 1 and (version == "1.1" or b"host" in names):
+    hosts = names.count(b"host")
+    if hosts > 1 or (hosts == 0 and version == "1.1"):
         raise Unacceptable(400, "The request must have one Host header.")
+    if hosts and not _HOST.fullmatch(headers[names.index(b"host")][1]):
+        raise Unacceptable(400, "The Host header must hold a host, and perhaps its port, and nothing else.")
     if b"transfer-encoding" in names:
         coding = headers[names.index(b"transfer-encoding")][1]
         if version == "1.0" or coding.lower() != b"chunked":
             raise Unacceptable(400, "The only transfer coding that is understood is chunked, in HTTP/1.1.")
+    if b"content-length" in names:
+        return int(headers[names.index(b"content-length")][1])
+    return 0
 
 
 def expects_continue(headers: Headers) -> bool:
@@ -112,6 +121,8 @@ def _split_absolute(target: bytes) -> tuple[bytes | None, bytes | None]:
     try:
         url = httptools.parse_url(target)
     except httptools.HttpParserInvalidURLError:
+        return None, None
+    if url.userinfo is not None:
         return None, None
     return url.path or b"/", url.query
 

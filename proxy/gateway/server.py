@@ -18,18 +18,16 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from proxy.errors import CallerErred, Reason, Refusal
 from proxy.gateway import heads
 from proxy.gateway.cycle import Cycle
 from proxy.gateway.heads import DEFAULT_BOUNDS, Bounds, Unacceptable
+from proxy.gateway.slices import HEAD_STEPS, READ_AHEAD, SlicedProtocol
 
 if TYPE_CHECKING:
     from uvicorn._types import HTTPScope
 
-READ_AHEAD = 256 * 1024
-"""Bytes of a request body that wait for the app before reading pauses; one read of the event loop."""
 WRITE_AHEAD = 64 * 1024
 """Bytes that wait for the client before the app does."""
 TICK = 0.002
@@ -37,24 +35,22 @@ TICK = 0.002
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class GatewayProtocol(HttpToolsProtocol):
+class GatewayProtocol(SlicedProtocol):
     """One client connection. After any error nothing further of it is parsed: never two requests out of one."""
 
     bounds = DEFAULT_BOUNDS
     new_request_id: Callable[[], str]
     refused: Callable[[Refusal, str], object]
-    cycle: Cycle  # type: ignore[assignment]
-    """The request read last; `active` is the one being answered, `pipelined` holds those between."""
+    active: Cycle | None
+    """The request being answered; `cycle` is the one read last, `pipelined` holds those between."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # uvicorn lets data follow a request that said `connection: close`. We don't: it's nobody's request.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
-        self.active: Cycle | None = None
+        self.active = None
         self.pipelined: deque[Cycle] = deque()
         self.asgi: Any = {"version": self.asgi_version, "spec_version": "2.3"}
-        self.discarding = False  # what comes from now on is dropped
-        self.in_head = False
         self.skips_head = False
         self.head_bytes = 0
         self.unparsed_bytes = 0  # bytes fed to the parser since it last handed out a head, a body piece or an end
@@ -89,9 +85,7 @@ class GatewayProtocol(HttpToolsProtocol):
         else:
             self.close()
 
-    def data_received(self, data: bytes) -> None:
-        if self.discarding:
-            return
+    def parse(self, data: bytes | memoryview) -> None:
         self.unparsed_bytes += len(data)
         try:
             self._feed(data)
@@ -99,25 +93,23 @@ class GatewayProtocol(HttpToolsProtocol):
                 raise heads.too_large(self.bounds)
         except Unacceptable as unacceptable:
             self._refuse(unacceptable)
-            return
-        self._expect_more()
 
-    def _feed(self, data: bytes) -> None:
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade()
-            rest = data[upgrade.args[0] :]
-            if rest and not self.discarding:
-                self._feed(rest)
-        except httptools.HttpParserError as error:
-            if self.discarding:
+    def _feed(self, data: bytes | memoryview) -> None:
+        while data and not self.discarding:
+            try:
+                self.parser.feed_data(data)
                 return
-            if isinstance(error.__context__, Unacceptable):
-                raise error.__context__ from None
-            if isinstance(error, httptools.HttpParserCallbackError):
-                raise
-            raise Unacceptable(400, f"The request is not valid HTTP/1.1: {error}.") from None
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+            except httptools.HttpParserError as error:
+                if self.discarding:
+                    return
+                if isinstance(error.__context__, Unacceptable):
+                    raise error.__context__ from None
+                if isinstance(error, httptools.HttpParserCallbackError):
+                    raise
+                raise Unacceptable(400, f"The request is not valid HTTP/1.1: {error}.") from None
+            self._decline_upgrade()
 
     def _decline_upgrade(self) -> None:
         """Reads on as if no upgrade had been asked for.
@@ -149,6 +141,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.in_head:  # a trailer field
+            self.steps += 1
             return
         self.head_bytes += len(name) + len(value) + 4
         if self.head_bytes > self.bounds.head_bytes or len(self.headers) >= self.bounds.head_fields:
@@ -161,12 +154,13 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         self.in_head = False
         self.unparsed_bytes = 0
+        self.steps += HEAD_STEPS
         self._disallow()
         version = self.parser.get_http_version()
         method = self.parser.get_method().decode("ascii")
         if self.head_bytes + len(self.url) + len(method) + 14 > self.bounds.head_bytes:
             raise heads.too_large(self.bounds)
-        heads.check_framing(version, self.headers)
+        self.body_due = heads.check_framing(version, self.headers)
         target = heads.split_target(method, self.url)
         scope: HTTPScope = {
             "type": "http",
@@ -200,14 +194,20 @@ class GatewayProtocol(HttpToolsProtocol):
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
+    def sated(self) -> bool:
+        """A request waits for its turn, or a body for the app."""
+        return bool(self.pipelined) or (self.cycle is not None and self.cycle.waiting_bytes > READ_AHEAD)
+
     def read_body(self) -> None:
         """The app wants more of the body: reads on after a pause, and gives the client time from now."""
         if self.deadline == inf:
-            self.flow.resume_reading()
+            self.read_on()
             self._allow(self.bounds.body_s)
 
     def on_body(self, body: bytes) -> None:
         self.unparsed_bytes = 0
+        self.body_due -= len(body)
+        self.steps += 1
         self.cycle.take(body)
         if self.cycle.waiting_bytes > READ_AHEAD:
             self.flow.pause_reading()
@@ -288,16 +288,18 @@ class GatewayProtocol(HttpToolsProtocol):
         elif self.pipelined:
             self._answer(self.pipelined.popleft())
             if not self.pipelined:
-                self.flow.resume_reading()
+                self.read_on()
         elif self.final_response is not None:
             self.end(self.final_response)
         else:
-            self.flow.resume_reading()
+            self.read_on()
             if self.deadline == inf:
                 self._allow(self.bounds.head_s if self.in_head else self.timeout_keep_alive)
 
-    def _expect_more(self) -> None:
+    def expect_more(self) -> None:
         """Sets the deadline for what the client owes: the rest of a head, or the next byte of a body."""
+        if self.discarding:
+            return
         if self.in_head:
             if self.deadline == inf and not self.pipelined:
                 self._allow(self.bounds.head_s)

@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 
 from proxy.errors import Refusal
 from proxy.gateway.heads import Bounds
-from proxy.gateway.server import gateway_protocol
+from proxy.gateway.server import GatewayProtocol, gateway_protocol
 from tests.upstreams.origin import Security
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -111,12 +111,14 @@ async def door(
     keep_alive_s: int = 5,
     send_buffer: int | None = None,
     tls: Security | None = None,
+    watch: Callable[[type[GatewayProtocol]], type[GatewayProtocol]] = lambda protocol: protocol,
     **bounds: Any,
 ) -> AsyncIterator[Door]:
-    """Serves `app` behind the gateway's protocol. Requests are named request-1, request-2 …"""
+    """Serves `app` behind the gateway's protocol, as `watch` derives it. Requests are named request-1, request-2 …"""
     ids: Iterator[int] = count(1)
     refused: list[tuple[Refusal, str]] = []
-    protocol = gateway_protocol(lambda: f"request-{next(ids)}", lambda *what: refused.append(what), Bounds(**bounds))
+    made = gateway_protocol(lambda: f"request-{next(ids)}", lambda *what: refused.append(what), Bounds(**bounds))
+    protocol = watch(made)
     config = uvicorn.Config(
         app, http=protocol, log_config=None, lifespan="off", timeout_keep_alive=keep_alive_s, proxy_headers=False
     )
