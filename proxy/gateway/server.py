@@ -254,6 +254,8 @@ class GatewayProtocol(SlicedProtocol):
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
+        if self.transport.get_write_buffer_size():
+            self._watch_writing()
         self._allow(self.bounds.linger_s)
 
     def close(self) -> None:
@@ -281,8 +283,8 @@ class GatewayProtocol(SlicedProtocol):
         if cycle is None or self.transport.is_closing():
             return
         if not cycle.keep_alive:
-            if cycle.more_body:
-                self.end()
+            if cycle.more_body or (self.discarding and self.transport.can_write_eof()):
+                self.end()  # also for who said `close`: what it sends all the same must not reset its answer away
             else:
                 self.close()
         elif self.pipelined:
