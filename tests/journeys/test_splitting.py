@@ -104,6 +104,9 @@ TRICKS = {
 }
 
 
+HARMLESS = {"", "interim responses before", "trailers that name fields"}
+"""After these a connection may be used again."""
+
 LATER = {
     "a response": SECOND,
     "part of a response": SECOND[:30],
@@ -223,6 +226,9 @@ def test_no_client_reads_what_an_upstream_sent_to_another_or_to_nobody(
     assert [wrong for caller in callers for wrong in caller.wrong] == []
     saw = sum((caller.saw for caller in callers), Counter[str]())
     assert all(saw[kind] for kind in ("whole", "broken", "refused", "left", "empty", "error"))
+    for wire in upstream.wires:
+        for request in requests_in(bytes(wire))[:-1]:
+            assert dict(request.headers)[b"x-trick"].decode() in HARMLESS
     requests = upstream.requests()
     runs = Counter(dict(request.headers)[b"x-run"] + dict(request.headers)[b"x-trick"] for request in requests)
     assert sum(saw.values()) >= len(requests) > len(upstream.wires)
