@@ -14,7 +14,12 @@ MAX_TRAILERS = 8192
 _SIZE = rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]{0,%d})?\r\n" % MAX_CHUNK_LINE
 _FIRST_SIZE = re.compile(_SIZE)
 _NEXT_SIZE = re.compile(rb"\r\n" + _SIZE)
-_TRAILERS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
+# Fields that would say anew where a body ends have no place behind one.
+_FRAMING = rb"(?i:content-length|transfer-encoding):"
+_TRAILERS = re.compile(rb"(?:(?!%b)[!#$%%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n" % _FRAMING)
+# What completes the beginning of such a line or section, wherever it was cut.
+_SIZE_ENDS = (b"\r\n", b"\n", b"0\r\n", b"\n0\r\n")
+_TRAILERS_ENDS = (b"\r\n", b"\n", b"\n\r\n", b"x:\r\n\r\n")
 
 
 class Body(Protocol):
@@ -118,25 +123,26 @@ class ChunkedBody:
         line = self._size.match(data, at)
         if line is None:
             rest = bytes(data[at : at + MAX_CHUNK_LINE + 32])
-            # The line break that ends the chunk before may stand at the start.
-            incomplete = b"\n" not in rest[2:] and len(rest) < MAX_CHUNK_LINE + 32
-            return self._wait_for_more(data, rest, incomplete, "it holds a bad chunk size")
+            return self._wait_for_more(data, rest, self._size, _SIZE_ENDS, "it holds a bad chunk size")
         self._left = int(line[1], 16)
         self._in_trailers = not self._left
         self._size = _NEXT_SIZE
         return line.end()
 
     def _trailers(self, data: memoryview, at: int) -> int:
-        rest = bytes(data[at : at + MAX_TRAILERS + 1])
+        rest = bytes(data[at : at + MAX_TRAILERS])
         section = _TRAILERS.match(rest)
-        if section is None or section.end() > MAX_TRAILERS:
-            incomplete = b"\r\n\r\n" not in rest and not rest.startswith(b"\r\n") and len(rest) <= MAX_TRAILERS
-            return self._wait_for_more(data, rest, incomplete, "it holds bad trailers")
+        if section is None:
+            ends = _TRAILERS_ENDS if len(rest) < MAX_TRAILERS else ()
+            return self._wait_for_more(data, rest, _TRAILERS, ends, "it holds bad trailers")
         self.complete = True
         return at + section.end()
 
-    def _wait_for_more(self, data: memoryview, rest: bytes, incomplete: bool, mistake: str) -> int:
-        if incomplete:
+    def _wait_for_more(
+        self, data: memoryview, rest: bytes, wanted: re.Pattern[bytes], ends: tuple[bytes, ...], mistake: str
+    ) -> int:
+        """Keeps the rest where it may yet become what is wanted."""
+        if any(wanted.fullmatch(rest + end) for end in ends):
             self._pending = rest
         else:
             self.broken = mistake

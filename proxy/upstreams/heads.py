@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import httptools
@@ -11,9 +12,13 @@ from proxy.upstreams.framing import Body, ChunkedBody, LengthBody, UntilCloseBod
 from proxy.upstreams.transport import Request
 
 MAX_HEAD = 65536
-"""Bytes of a response's head, its last empty line included."""
+"""Bytes of a response's head, with its last empty line and all interim heads before it."""
 MAX_FIELDS = 200
+BODILESS = (204, 304)
+"""Statuses of final responses that never have a body; their framing fields don't cross."""
 
+# llhttp takes more protocols, versions and statuses than these, and control characters in the reason phrase.
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection"))
 
 
@@ -87,8 +92,7 @@ class _Fields:
 
 def parse_response_head(wire: bytes, method: bytes) -> ResponseHead:
     """The head of a response to a request of this method; `wire` ends with its empty line. Raises HeadError."""
-    # llhttp takes more protocols and versions than these, and a NUL in the reason phrase.
-    if not wire.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")) or b"\0" in wire:
+    if _STATUS_LINE.match(wire) is None:
         raise HeadError("its status line is not one of HTTP/1.1")
     fields = _Fields()
     # None of llhttp's leniencies is on: folded, doubled or ambiguous fields and bare line breaks are errors. The
@@ -101,12 +105,13 @@ def parse_response_head(wire: bytes, method: bytes) -> ResponseHead:
     except httptools.HttpParserError as error:
         raise HeadError(f"its head is bad ({str(error).lower()})") from error
     status = parser.get_status_code()
-    if not 100 <= status <= 599:
-        raise HeadError(f"{status} is not a status")
     if len(fields.headers) > MAX_FIELDS:
         raise HeadError(f"its head has more than {MAX_FIELDS} fields")
-    body, keep_alive = _framing(fields.headers, status, method, old=wire[7] == ord("0"))
-    return ResponseHead(status, fields.headers, body, keep_alive)
+    headers = fields.headers
+    body, keep_alive = _framing(headers, status, method, old=wire[7] == ord("0"))
+    if status in BODILESS:  # what they say of a body is about another response's, or wrong
+        headers = [field for field in headers if field[0] not in (b"content-length", b"transfer-encoding")]
+    return ResponseHead(status, headers, body, keep_alive)
 
 
 def _framing(headers: Headers, status: int, method: bytes, *, old: bool) -> tuple[Body, bool]:
@@ -123,7 +128,7 @@ def _framing(headers: Headers, status: int, method: bytes, *, old: bool) -> tupl
             raise HeadError("its transfer-encoding is not chunked alone")
         else:
             chunked = True
-    if status < 200 or status in (204, 304) or method == b"HEAD":
+    if status < 200 or status in BODILESS or method == b"HEAD":
         return LengthBody(0), keep_alive
     if chunked:
         return ChunkedBody(), keep_alive

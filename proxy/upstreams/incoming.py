@@ -15,7 +15,7 @@ _START = b"HTTP/1."
 class Incoming:
     """The response to one request of this method. Bytes in any cuts give the same response."""
 
-    __slots__ = ("_body", "_head", "_interim", "_method", "broken", "headers", "keep_alive", "status")
+    __slots__ = ("_body", "_head", "_interim", "_method", "_start", "broken", "headers", "keep_alive", "status")
 
     def __init__(self, method: bytes) -> None:
         self.status = 0
@@ -26,6 +26,7 @@ class Incoming:
         """Why it is no valid response, or not a whole one; else empty."""
         self._method = method
         self._head = b""
+        self._start = 0
         self._interim = 0
         self._body: Body | None = None
 
@@ -67,21 +68,26 @@ class Incoming:
         """Returns what follows the head, if the head ends in these bytes."""
         held = len(self._head)
         head = self._head + data[: MAX_HEAD - held]
-        start = 0
-        while (end := head.find(b"\r\n\r\n", start) + 4) > 3:
-            parsed = parse_response_head(head[start:end], self._method)
-            start = end
+        while (end := head.find(b"\r\n\r\n", self._start) + 4) > 3:
+            parsed = parse_response_head(head[self._start : end], self._method)
             if parsed.status >= 200:
                 self.status, self.headers, self._body, self.keep_alive = parsed
                 self._head = b""
                 return data[end - held :]
             self._pass_over(parsed.status)
+            self._start = end
+        self._look_at_the_part(head)
+        self._head = head
+        return data[:0]
+
+    def _look_at_the_part(self, head: bytes) -> None:
+        """Refuses at once what can't become a head any more, as far as that is plain: its end may never come."""
         if len(head) == MAX_HEAD:
             raise HeadError(f"its head is longer than {MAX_HEAD} bytes")
-        self._head = head[start:]
-        if not _START.startswith(self._head[: len(_START)]):
+        if not _START.startswith(head[self._start : self._start + len(_START)]):
             raise HeadError("it is not HTTP/1.1")
-        return data[:0]
+        if head.count(b"\n", self._start) != head.count(b"\r\n", self._start):
+            raise HeadError("a line of its head does not end in CR LF")
 
     def _pass_over(self, status: int) -> None:
         self._interim += 1

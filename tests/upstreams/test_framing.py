@@ -79,6 +79,26 @@ def test_bad_chunks_and_trailers_break_the_body_at_every_cut(wire: bytes) -> Non
     assert len(given) == 1
 
 
+@pytest.mark.parametrize(
+    "wire", [b"5\n", b"5 ", b"5;a\n", b"g", b"\r", b"5\r\nhello\n", b"0\r\nX ", b"0\r\nX: y\n", b"0\r\n "]
+)
+def test_a_mistake_is_told_at_once_without_waiting_for_the_lines_end(wire: bytes) -> None:
+    body = ChunkedBody()
+    feed(body, wire)
+    assert body.broken
+
+
+@pytest.mark.parametrize("name", [b"Content-Length", b"transfer-encoding", b"TRANSFER-ENCODING"])
+def test_framing_has_no_place_in_trailers_though_names_that_begin_like_it_have(name: bytes) -> None:
+    for rest, taken in ((b": 1\r\n\r\n", False), (b"-x: 1\r\n\r\n", True)):
+        wire = b"0\r\nA: b\r\n" + name + rest
+        for cut in range(len(wire)):
+            body = ChunkedBody()
+            feed(body, wire[:cut], wire[cut:])
+            assert body.complete is taken
+            assert bool(body.broken) is not taken
+
+
 def test_what_stands_before_a_bad_chunk_is_given_out_and_nothing_after_it() -> None:
     body = ChunkedBody()
     assert feed(body, b"5\r\nhello\r\noops\r\n", b"5\r\nworld\r\n0\r\n\r\n") == b"hello"

@@ -93,6 +93,19 @@ def test_responses_that_have_no_body_have_none_whatever_the_fields_say(
 
 
 @pytest.mark.parametrize(
+    ("status", "method", "crosses"), [(b"204", b"GET", False), (b"304", b"GET", False), (b"200", b"HEAD", True)]
+)
+@pytest.mark.parametrize("framing", [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")])
+def test_framing_of_a_body_that_cannot_come_does_not_cross(
+    status: bytes, method: bytes, crosses: bool, framing: tuple[bytes, bytes]
+) -> None:
+    """Whoever passes the head on would announce a body, and somebody would wait for it."""
+    wire = b"HTTP/1.1 %b x\r\nA: b\r\n%b: %b\r\nC: d\r\n\r\n" % (status, *framing)
+    kept = [framing] if crosses else []
+    assert parse_response_head(wire, method).headers == [(b"a", b"b"), *kept, (b"c", b"d")]
+
+
+@pytest.mark.parametrize(
     ("start", "fields", "keep_alive"),
     [
         (START, b"Content-Length: 5\r\n", True),
@@ -124,6 +137,7 @@ def test_whether_the_connection_may_be_used_again(start: bytes, fields: bytes, k
         b"HTTP/1.1 200 OK\r\nA: b\rB: c\r\n\r\n",
         b"HTTP/1.1 200 OK\nA: b\r\n\r\n",
         b"HTTP/1.1 200 O\0K\r\n\r\n",
+        b"HTTP/1.1 200 O\x0bK\r\n\r\n",
         b"\r\nHTTP/1.1 200 OK\r\n\r\n",
         b"HTTP/2.0 200 OK\r\n\r\n",
         b"HTTP/0.9 200 OK\r\n\r\n",

@@ -101,6 +101,27 @@ def test_what_is_not_http_is_refused_before_an_empty_line_comes(wire: bytes) -> 
     assert "not HTTP/1.1" in incoming.broken
 
 
+@pytest.mark.parametrize("interim", [b"", b"HTTP/1.1 100 Continue\r\n\r\n"])
+@pytest.mark.parametrize("wire", [b"HTTP/1.1 200 OK\n", b"HTTP/1.1 200 OK\r\nA: b\n", b"HTTP/1.1 200 OK\r\nA: b\r\n\n"])
+def test_a_line_that_ends_in_lf_alone_is_refused_before_an_empty_line_comes(interim: bytes, wire: bytes) -> None:
+    for pieces in ([interim + wire], [interim, *(wire[at : at + 1] for at in range(len(wire)))]):
+        incoming = Incoming(b"GET")
+        told(incoming, *pieces)
+        assert "CR LF" in incoming.broken
+
+
+@pytest.mark.parametrize("size", [1, 1000, MAX_HEAD])
+def test_interim_heads_count_into_the_bound_of_heads_in_any_pieces(size: int) -> None:
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: %b\r\n\r\n"
+    links = MAX_HEAD - len(interim % b"") - 40  # bytes of its only field, so that some 40 are left for the final head
+    for extra, taken in ((0, True), (40, False)):
+        wire = interim % (b"x" * (links + extra)) + b"HTTP/1.1 204 No Content\r\n\r\n"
+        incoming = Incoming(b"GET")
+        told(incoming, *(wire[at : at + size] for at in range(0, len(wire), size)))
+        assert incoming.complete is taken
+        assert bool(incoming.broken) is not taken
+
+
 def test_bytes_after_the_response_forbid_another_on_its_connection() -> None:
     incoming = Incoming(b"GET")
     assert told(incoming, RESPONSES[0] + b"HTTP/1.1 200 OK\r\n") == b"hello"
