@@ -17,6 +17,10 @@ MAX_FIELDS = 200
 BODILESS = (204, 304)
 """Statuses of final responses that never have a body; their framing fields don't cross."""
 
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_LINE = _TOKEN.replace(b"A-Z", b"") + rb": [\t\x20-\x7e\x80-\xff]*\r\n"
+_FIELD = re.compile(_LINE)
+_REQUEST_HEAD = re.compile(_TOKEN + rb" /[!-~]* HTTP/1\.1\r\n(?:" + _LINE + rb")*\r\n")
 # llhttp takes more protocols, versions and statuses than these, and control characters in the reason phrase.
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection"))
@@ -45,35 +49,39 @@ class ResponseHead(NamedTuple):
 def build_request_head(request: Request) -> RequestHead:
     """The request line and the fields as they go up.
 
-    Raises ValueError where they would not stay what they are on the wire: a CR, LF or NUL, a blank in the target, a
-    transfer-encoding, a content-length that isn't the body's. The message never holds a value.
+    Raises ValueError where a server might read anything else than these: a character that can't stand where it does, a
+    host that is missing or doubled, a transfer-encoding, a content-length that isn't the body's. The message never
+    holds a value.
     """
-    parts = [request.method, b" ", request.target, b" HTTP/1.1\r\n"]
-    length = -1
-    for name, value in request.headers:
-        parts += (name, b": ", value, b"\r\n")
-        if name == b"content-length":
-            if length >= 0 or not value.isdigit():
-                raise ValueError("The request's content-length is doubled, or no number.")
-            length = int(value)
-        elif name == b"transfer-encoding":
-            raise ValueError("A request goes up with a content-length, never with a transfer-encoding.")
-    parts.append(b"\r\n")
-    wire = b"".join(parts)
-    lines = len(request.headers) + 2
-    if wire.count(b"\n") != lines or wire.count(b"\r") != lines or b"\0" in wire or b" " in request.target:
+    fields = b"".join([b"%b: %b\r\n" % field for field in request.headers])
+    wire = b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, request.target, fields)
+    if _REQUEST_HEAD.fullmatch(wire) is None or wire.count(b"\n") != len(request.headers) + 2:
         raise ValueError(f"{_culprit(request)} holds a character that can't stand there.")
-    if not isinstance(request.body, (bytes, bytearray)):
+    if wire.count(b"\nhost: ") != 1:
+        raise ValueError("A request names its host, and once.")
+    if b"\ntransfer-encoding: " in wire:
+        raise ValueError("A request goes up with a content-length, never with a transfer-encoding.")
+    return RequestHead(wire, _content_length(wire, request.body))
+
+
+def _content_length(wire: bytes, body: object) -> int:
+    """What the head says; -1 where it says nothing."""
+    value = wire.partition(b"\ncontent-length: ")[2]
+    digits, _, after = value.partition(b"\r")
+    if value and (not digits.isdigit() or b"\ncontent-length: " in after):
+        raise ValueError("The request's content-length is doubled, or no number.")
+    length = int(digits) if value else -1
+    if not isinstance(body, (bytes, bytearray)):
         if length < 0:
             raise ValueError("A body that comes in pieces needs a content-length.")
-    elif len(request.body) != max(length, 0):
-        raise ValueError(f"The body has {len(request.body)} bytes, its content-length says {max(length, 0)}.")
-    return RequestHead(wire, length)
+    elif len(body) != max(length, 0):
+        raise ValueError(f"The body has {len(body)} bytes, its content-length says {max(length, 0)}.")
+    return length
 
 
 def _culprit(request: Request) -> str:
     for name, value in request.headers:
-        if any(byte in name + value for byte in b"\r\n\0"):
+        if _FIELD.fullmatch(b"%b: %b\r\n" % (name, value)) is None:
             return f"The request's field {name!r}"
     return "The request line"
 

@@ -14,12 +14,15 @@ from proxy.upstreams.transport import Request
 START = b"HTTP/1.1 200 OK\r\n"
 
 
+HOST = (b"host", b"h")
+
+
 def request(*headers: tuple[bytes, bytes], target: bytes = b"/v1/x?y=z", body: bytes = b"") -> Request:
-    return Request(b"POST", target, list(headers), body)
+    return Request(b"POST", target, [HOST, *headers], body)
 
 
 def test_a_request_head_is_the_fields_as_given_in_order() -> None:
-    head = build_request_head(request((b"host", b"h"), (b"x", b" a  b "), (b"content-length", b"2"), body=b"{}"))
+    head = build_request_head(request((b"x", b" a  b "), (b"content-length", b"2"), body=b"{}"))
     assert head.wire == b"POST /v1/x?y=z HTTP/1.1\r\nhost: h\r\nx:  a  b \r\ncontent-length: 2\r\n\r\n"
     assert head.content_length == 2
 
@@ -27,11 +30,44 @@ def test_a_request_head_is_the_fields_as_given_in_order() -> None:
 @pytest.mark.parametrize("bad", [b"s3cret\r\nx: y", b"s3cret\n", b"s3cret\r", b"s3cret\0", b"\r\n"])
 def test_a_value_that_would_split_the_head_is_refused_by_name_without_showing_it(bad: bytes) -> None:
     with pytest.raises(ValueError, match="x-goog-api-key") as caught:
-        build_request_head(request((b"host", b"h"), (b"x-goog-api-key", bad)))
+        build_request_head(request((b"x-goog-api-key", bad)))
     assert "s3cret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("target", [b"/a b", b"/a\r\n", b"/a\0", b"/a HTTP/1.1\r\nx: y\r\n\r\nGET /b"])
+@pytest.mark.parametrize("name", [b"", b" x", b"x y", b"x:", b"x\t", b"\xe9", b"x\r\ny", b"X", b"Transfer-Encoding"])
+def test_a_name_that_is_none_is_refused(name: bytes) -> None:
+    """Names are in lower case by contract, so that none can hide from what looks for it."""
+    with pytest.raises(ValueError, match="field"):
+        build_request_head(request((name, b"s3cret")))
+
+
+@pytest.mark.parametrize("headers", [[], [HOST, HOST], [HOST, (b"host", b"other")]])
+def test_a_request_names_its_host_once(headers: Headers) -> None:
+    with pytest.raises(ValueError, match="host"):
+        build_request_head(Request(b"GET", b"/", headers, b""))
+
+
+@pytest.mark.parametrize("method", [b"", b"GET /", b"GE T", b"GET\r\n", b"G\xe9T", b"GET\0"])
+def test_a_method_that_is_none_is_refused(method: bytes) -> None:
+    with pytest.raises(ValueError, match="request line"):
+        build_request_head(Request(method, b"/", [HOST], b""))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"",
+        b"a",
+        b"http://h/",
+        b"/a\xe9",
+        b"/a\t",
+        b"/a\x7f",
+        b"/a b",
+        b"/a\r\n",
+        b"/a\0",
+        b"/a HTTP/1.1\r\nx: y\r\n\r\nGET /b",
+    ],
+)
 def test_a_target_that_would_split_the_request_line_is_refused(target: bytes) -> None:
     with pytest.raises(ValueError, match="request line"):
         build_request_head(request(target=target))
@@ -57,7 +93,7 @@ def test_a_body_in_pieces_needs_a_content_length() -> None:
         yield b""
 
     with pytest.raises(ValueError, match="content-length"):
-        build_request_head(Request(b"POST", b"/", [], pieces()))
+        build_request_head(Request(b"POST", b"/", [HOST], pieces()))
 
 
 def test_names_come_lower_cased_and_values_as_they_are() -> None:
