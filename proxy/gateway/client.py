@@ -41,6 +41,11 @@ class Client:
         return self.call.model if self.call else ""
 
     @property
+    def framing(self) -> str:
+        """What the call is answered with: single, sse or array."""
+        return self.call.framing if self.call else "single"
+
+    @property
     def streams(self) -> bool:
         """It is answered piece by piece as they come; else the last piece is held back until the record is durable."""
         return self.call is not None and self.call.operation.streaming
@@ -92,7 +97,7 @@ class Client:
         if self.started:
             self.break_off()
             return
-        body = status.refusal_body(refusal, self.call.framing if self.call else "single")
+        body = status.refusal_body(refusal, self.framing)
         headers = [
             (b"content-type", b"application/json; charset=UTF-8"),
             (b"content-length", b"%d" % len(body)),

@@ -12,10 +12,11 @@ import structlog
 from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, UpstreamFailed
 from proxy.gateway.client import Client
 from proxy.gateway.intake import Body, ClientGone, Intake
+from proxy.gateway.meter import Meter
 from proxy.gateway.refusals import tell_refusal
-from proxy.gateway.upstream_errors import error_to_pass
+from proxy.gateway.upstream_errors import StreamErrors, error_to_pass
 from proxy.gateway.weighing import UNWEIGHED, Unweighed, Weigher, Weighing
-from proxy.gemini import bodies, calls, credentials, edits, headers
+from proxy.gemini import bodies, calls, credentials, headers
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.calls import Call
 from proxy.gemini.headers import Headers
@@ -139,16 +140,15 @@ class Relay:
         self._metrics.answered(self._upstream.name, client.operation, response.status, first_byte_s)
         meter = weighing.answered(response, first_byte_s)
         if response.status >= 300 and response.status != 304:
-            await self._pass_error(response, client, weighing)
+            await self._pass_error(response, client, weighing, meter)
             return
         await client.start(response.status, headers.down(response.headers, self._upstream.secret))
-        held, failing = b"", False
+        held, errors = b"", StreamErrors(self._upstream, client.framing)
         try:
             while piece := await response.read():
                 meter.feed(piece)
                 if client.streams:
-                    failing = failing or edits.begins_error(piece)
-                    await client.send(edits.redact(piece, self._upstream.secret) if failing else piece)
+                    await client.send(errors.feed(piece))
                 else:
                     if held:
                         await client.send(held)
@@ -157,13 +157,18 @@ class Relay:
             # Head and all, as it came: some clients send a request again by themselves where nothing was answered.
             await client.send(held)
             raise
+        held = held or errors.finish()
         await weighing.settle(Outcome.CLIENT_GONE if client.gone else Outcome.OK)
         await client.end(held)
 
-    async def _pass_error(self, response: Response, client: Client, weighing: Weighing | Unweighed) -> None:
+    async def _pass_error(
+        self, response: Response, client: Client, weighing: Weighing | Unweighed, meter: Meter | Unweighed
+    ) -> None:
         """Google doesn't bill what it answers with 400 or more; only what is ours is taken out of its words."""
-        await weighing.settle(Outcome.UPSTREAM_ERROR)
-        fields, body = await error_to_pass(response, self._upstream)
+        try:
+            fields, body = await error_to_pass(response, self._upstream, meter.feed)
+        finally:
+            await weighing.settle(Outcome.UPSTREAM_ERROR)
         await client.start(response.status, fields)
         await client.end(body)
 

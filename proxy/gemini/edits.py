@@ -21,12 +21,28 @@ _PROJECT = re.compile(
 _CONSUMER = re.compile(rb'("consumer"\s{0,8}:\s{0,8}"projects' + _SLASH + rb')(?!0")[^"\\]{1,64}', re.IGNORECASE)
 
 
-_ERROR = re.compile(rb'\{\s*"error"\s*:\s*\{\s*"code"')
+_ERROR = re.compile(rb'\{\s{0,8}"error"\s{0,8}:\s{0,8}\{\s{0,8}"code"')
+_MEMBER = re.compile(rb'"\s{0,8}:\s{0,8}\Z')
+
+ERROR_REACH = 80
+"""Bytes, at least those that `find_error` looks at for one error: its beginning, and what stands before that."""
+ERROR_CONTEXT = 32
+"""Bytes, at least those of them that stand before the error."""
 
 
-def begins_error(piece: bytes) -> bool:
-    """Whether an error of Google's stands in a piece of a stream. Costs next to nothing where the piece is base64."""
-    return b'"' in piece and _ERROR.search(piece) is not None
+def find_error(piece: bytes, start: int = 0) -> int:
+    """Where in a piece of a stream, from `start` on, an error of Google's begins; -1 where none does.
+
+    An object that is the value of a member is none: a function's arguments may hold what looks like one. Costs next to
+    nothing in base64.
+    """
+    if b'"' not in piece:
+        return -1
+    for found in _ERROR.finditer(piece, start):
+        at = found.start()
+        if not _MEMBER.search(piece, max(0, at - ERROR_CONTEXT), at):
+            return at
+    return -1
 
 
 def redact(body: bytes, secret: bytes) -> bytes:

@@ -62,6 +62,9 @@ _CREDENTIAL_MESSAGES = (
 )
 
 
+_decode_first = json.JSONDecoder().raw_decode
+
+
 def error_body(code: int, status: str, message: str, details: Sequence[Mapping[str, Any]] = ()) -> bytes:
     """{"error": {code, message, status, details}} in Google's order and indentation; no `details` where there are none.
 
@@ -96,6 +99,16 @@ def refuses_our_credential(status: int, body: bytes | bytearray) -> bool:
     if status not in (400, 403):
         return False
     return any(_speaks_of_credential(error) for error in _errors(body))
+
+
+def refuses_our_credential_in_stream(error: bytes) -> bool:
+    """The same for an error in mid-stream, whose status is its `code`. What follows its object is passed by."""
+    try:
+        said, _ = _decode_first(error.decode("utf-8", "replace"))
+        code = said["error"]["code"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return False
+    return code == 401 or (code in (400, 403) and _speaks_of_credential(said["error"]))
 
 
 def _details(refusal: Refusal) -> Iterator[dict[str, Any]]:

@@ -97,11 +97,17 @@ def test_no_mixture_of_spellings_gets_the_key_through(before: bytes, after: byte
     assert redact(before + spelling + after, KEY) == redact(before, b"") + b"REDACTED" + redact(after, b"")
 
 
-def test_an_error_in_a_stream_is_told_from_a_text_or_an_argument_that_speaks_of_one() -> None:
-    assert edits.begins_error(b'data: {"error": {"code": 429, "message": "slow down"}}\r\n\r\n')
-    assert edits.begins_error(b',\n{\n  "error": {\n    "code": 500')
-    assert not edits.begins_error(
-        b'data: {"candidates":[{"content":{"parts":[{"text":"{\\"error\\":{\\"code\\":1}}"}]}}]}'
-    )
-    assert not edits.begins_error(b'data: {"args":{"error":"none"}}')
-    assert not edits.begins_error(b"iVBORw0KGgo" * 1000)
+@pytest.mark.parametrize(
+    ("piece", "start"),
+    [
+        (b'data: {"error": {"code": 429, "message": "slow down"}}\r\n\r\n', 6),
+        (b',\n{\n  "error": {\n    "code": 500', 2),
+        (b'{"args":{"error":{"code":1}}},{"error":{"code":2', 30),
+        (b'data: {"candidates":[{"content":{"parts":[{"text":"{\\"error\\":{\\"code\\":1}}"}]}}]}', -1),
+        (b'data: {"args":{"error":"none"}}', -1),
+        (b'data: {"args" : {"error":{"code":1}}}', -1),
+        (b"iVBORw0KGgo" * 1000, -1),
+    ],
+)
+def test_an_error_in_a_stream_is_told_from_a_text_or_an_argument_that_speaks_of_one(piece: bytes, start: int) -> None:
+    assert edits.find_error(piece) == start

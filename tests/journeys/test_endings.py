@@ -206,6 +206,7 @@ def test_the_upstreams_errors_cross_untouched_and_cost_nothing(
     assert (through.status_code, through.content) == (direct.status_code, direct.content)
     record = record_of(stand, through.headers["x-weighbridge-request-id"], project=project)
     assert (record.outcome, record.cost_usd, record.http_status) == ("upstream_error", 0, status)
+    assert record.response_bytes == len(direct.content)
 
 
 def test_a_refusal_of_our_credential_never_looks_like_one_of_the_clients(upstream: str, tmp_path: Path) -> None:
