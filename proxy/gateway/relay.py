@@ -122,14 +122,22 @@ class Relay:
     ) -> Response:
         """Sends the call up, unless nobody waits for it any more.
 
-        From here on a client that leaves is outlived: a metered call is read to its end, for Google bills it whether or
-        not anyone listens; a free one ends with it.
+        Once its first byte has gone up, a client that leaves is outlived: a metered call is read to its end, for Google
+        bills it whether or not anyone listens. A free one, or one that still waits for a connection, ends with it.
         """
+
+        def goes_up() -> None:
+            if client.gone:
+                raise ClientGone
+            if call.operation.metered:
+                client.outlive(self._drain_s)
+            weighing.goes_up()
+
         if client.gone:
             raise ClientGone
-        client.outlive(self._drain_s if call.operation.metered else 0)
+        client.outlive(0)
         try:
-            return await self._upstream.send(call, crossing, body.content, body.length, weighing.goes_up)
+            return await self._upstream.send(call, crossing, body.content, body.length, goes_up)
         except Refusal:
             self._metrics.upstream_requests.labels(self._upstream.name, "failed").inc()
             raise

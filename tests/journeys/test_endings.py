@@ -144,10 +144,9 @@ def test_an_upstream_that_is_not_there_costs_nothing_and_leaves_no_record(tmp_pa
 
 @pytest.mark.parametrize("client_leaves", [True, False])
 def test_a_call_that_ends_while_it_still_connects_is_not_billed(tmp_path: Path, client_leaves: bool) -> None:
-    settings = {"gateway": {"drain_after_disconnect_s": 0}}
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never says a word of TLS
         nobody = f"https://127.0.0.1:{silent.getsockname()[1]}"
-        with weighbridge(tmp_path, nobody, settings) as stand, ThreadPoolExecutor() as callers:
+        with weighbridge(tmp_path, nobody) as stand, ThreadPoolExecutor() as callers:
             headers = {"x-goog-api-key": stand.key()}
             url, patience = stand.base_url + PICTURE, 0.2 if client_leaves else 60
             calling = callers.submit(httpx2.post, url, json=body("a cat"), headers=headers, timeout=patience)
