@@ -218,6 +218,8 @@ class GatewayProtocol(SlicedProtocol):
         self.unparsed_bytes = 0
         self._disallow()
         self.cycle.take_end()
+        if self.cycle is self.active:
+            self.flow.resume_reading()  # else nobody would see the client leave
         if not self.cycle.keep_alive:
             self.discarding = True
 

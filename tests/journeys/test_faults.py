@@ -6,13 +6,12 @@ import os
 import resource
 import signal
 import socket
-import sqlite3
 import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from itertools import count
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from proxy.config.schema import Settings, Storage, Upstream
 from proxy.store.database import open_database
 from proxy.tenants import keys
 from tests.gateway.wire import door
-from tests.journeys.watching import DEADLINE_S, TEXT, body, connect, open_leases, until
+from tests.journeys.watching import DEADLINE_S, TEXT, body, connect, locked, open_leases, until
 from tests.scripted import Scripted, says, scripted
 from tests.stand import Weighbridge, weighbridge
 
@@ -58,15 +57,6 @@ class Held:
             connection.sendall(piece if self.length else b"%x\r\n%b\r\n" % (len(piece), piece))
         if not self.length:
             connection.sendall(b"0\r\n\r\n")
-
-
-@contextmanager
-def locked(ledger: Path) -> Iterator[None]:
-    """Another process holds the ledger file: what is to be written waits."""
-    with closing(sqlite3.connect(ledger, isolation_level=None)) as holder:
-        holder.execute("BEGIN EXCLUSIVE")
-        yield
-        holder.execute("ROLLBACK")
 
 
 def ask(stand: Weighbridge, verb: str, version: str = "1.1") -> socket.socket:

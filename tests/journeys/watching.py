@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+import httpx2
 
 T = TypeVar("T")
 
@@ -51,3 +53,18 @@ def open_leases(data_dir: Path) -> int:
     with closing(sqlite3.connect(f"file:{data_dir}/ledger/0.db?mode=ro", uri=True)) as ledger:
         (count,) = ledger.execute("SELECT count(*) FROM leases").fetchone()
         return int(count)
+
+
+def in_flight(admin_url: str) -> int:
+    """How many calls the process says that it serves now."""
+    metrics = httpx2.get(f"{admin_url}/metrics").text
+    return int(float(metrics.partition("\nweighbridge_in_flight_requests ")[2].partition("\n")[0]))
+
+
+@contextmanager
+def locked(ledger: Path) -> Iterator[None]:
+    """Another process holds the ledger file: what is to be written waits."""
+    with closing(sqlite3.connect(ledger, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        yield
+        holder.execute("ROLLBACK")
