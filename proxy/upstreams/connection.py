@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
 
-RECEIVE_BUFFER = 288 * 1024
-"""Bytes. asyncio's TLS layer takes 256 KB at a time from the socket, and a record more may wait inside it. All of that
-must fit: what is left in the layer when the peer closes is lost."""
-PLAIN_READ = 128 * 1024
-"""Bytes that are taken at once without TLS: less costs more time, more costs memory where the reader is slow."""
+READ = 128 * 1024
+"""Bytes that are taken from the socket at once: less costs more time, more costs memory where the reader is slow."""
+RECEIVE_BUFFER = 2 * READ + 16 * 1024
+"""Bytes: a read, and what it is with TLS taken off, together with the rest of a record that had begun before it."""
 
 _KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 6))
 
@@ -64,7 +62,7 @@ class Connection(asyncio.BufferedProtocol):
         self, loop: asyncio.AbstractEventLoop, buffer: memoryview, on_lost: Callable[[Connection], None]
     ) -> None:
         self._loop = loop
-        self._buffer = buffer
+        self._buffer = buffer[:READ]
         self._on_lost = on_lost
         self._poll = select.poll()
         self._timer: asyncio.TimerHandle | None = None
@@ -73,19 +71,12 @@ class Connection(asyncio.BufferedProtocol):
         self.open = False
         self.idle_since = 0.0
         self.drained = True
-        """The kernel has taken all that was written (with TLS: the layer has handed all of it on)."""
+        """The kernel has taken all that was written."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self.open = True
-        if self._transport.get_extra_info("ssl_object") is None:
-            self._transport.set_write_buffer_limits(high=0)
-            self._buffer = self._buffer[:PLAIN_READ]
-        else:
-            # The TLS layer pauses at `high`, not above it. Its reading limit keeps an end of stream behind the bytes
-            # before it while reading is paused: uvloop's layer throws away what it still holds when the peer closes.
-            self._transport.set_write_buffer_limits(high=1, low=0)
-            self._transport.set_read_buffer_limits(high=1, low=0)  # type: ignore[attr-defined]
+        self._transport.set_write_buffer_limits(high=0)
         sock = self._transport.get_extra_info("socket")
         # A model may think for minutes; a NAT on the way forgets quiet connections sooner.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -93,6 +84,9 @@ class Connection(asyncio.BufferedProtocol):
             if hasattr(socket, option):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         self._poll.register(sock.fileno(), select.POLLIN)
+
+    async def secured(self) -> None:
+        """Waits until it may be written to. Raises OSError."""
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -105,16 +99,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> None:
         self.open = False
-        if self.receiver is not None and self._closed_in_order():
+        if self.receiver is not None:
             self.receiver.ended()
-
-    def _closed_in_order(self) -> bool:
-        """asyncio's TLS layer reports an end without close_notify like any other; anybody on the way could forge it."""
-        tls = self._transport.get_extra_info("ssl_object")
-        try:
-            return tls is None or not tls.read(1)
-        except ssl.SSLError:
-            return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.open = False

@@ -15,14 +15,8 @@ from proxy.errors import Reason, Sent, UpstreamFailed
 from proxy.upstreams.connection import RECEIVE_BUFFER, Connection
 from proxy.upstreams.heads import build_request_head
 from proxy.upstreams.round_trip import RoundTrip
+from proxy.upstreams.tls import TlsConnection, tls_context
 from proxy.upstreams.transport import Request, Timeouts
-
-
-def tls_context(cafile: str | None = None) -> ssl.SSLContext:
-    """A client's context: certificates and names verified, HTTP/1.1 asked for. Costs 10 ms and more: share it."""
-    context = ssl.create_default_context(cafile=cafile)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 class Http11Transport:
@@ -126,13 +120,8 @@ class Http11Transport:
             raise _unreachable("this transport has been closed")
         try:
             async with asyncio.timeout(self._timeouts.connect):
-                _, connection = await self._loop.create_connection(
-                    lambda: Connection(self._loop, self._buffer, self._forget),
-                    self.host,
-                    self.port,
-                    ssl=self._ssl,
-                    server_hostname=self.host if self._ssl else None,
-                )
+                _, connection = await self._loop.create_connection(self._make_connection, self.host, self.port)
+                await connection.secured()
         except OSError as error:  # TimeoutError and ssl.SSLError are such
             raise _unreachable(_what(error, self._timeouts.connect)) from error
         if connection.open:
@@ -141,6 +130,11 @@ class Http11Transport:
             connection.abort()
             raise _unreachable("the connection was closed as soon as it stood")
         return connection
+
+    def _make_connection(self) -> Connection:
+        if self._ssl is None:
+            return Connection(self._loop, self._buffer, self._forget)
+        return TlsConnection(self._loop, self._buffer, self._forget, self._ssl, self.host)
 
     def _release(self, connection: Connection, reusable: bool) -> None:
         if reusable and not self._closed and len(self._idle) < self._max_idle:

@@ -232,7 +232,6 @@ class RoundTrip:
 
     def _fail(self, reason: Reason, message: str, cause: Exception | None = None) -> None:
         if self._failure is None:
-            # What the TLS layer holds back, some 100 KB at most, counts as sent: it may cost money.
             whole = self._handed_over and self._connection.drained
             self._failure = UpstreamFailed(reason, message, Sent.WHOLE if whole else Sent.PART)
             self._failure.__cause__ = cause

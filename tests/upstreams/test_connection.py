@@ -13,6 +13,7 @@ import pytest
 
 from proxy.upstreams.connection import RECEIVE_BUFFER, Connection
 from proxy.upstreams.http11 import Http11Transport
+from proxy.upstreams.tls import TlsConnection
 from proxy.upstreams.transport import Request
 from tests.upstreams.origin import BOTH_LOOPS, OK, Peer, Security, post, read_all, serving
 
@@ -205,12 +206,16 @@ async def test_it_is_drained_only_while_the_kernel_has_taken_everything(security
     async with serving(script, security) as origin:
         loop = asyncio.get_running_loop()
         lost = loop.create_future()
-        transport, connection = await loop.create_connection(
-            lambda: Connection(loop, memoryview(bytearray(RECEIVE_BUFFER)), lost.set_result),
-            "localhost",
-            int(origin.url.rpartition(":")[2]),
-            ssl=security.client if security else None,
-        )
+        buffer = memoryview(bytearray(RECEIVE_BUFFER))
+
+        def make() -> Connection:
+            if security is None:
+                return Connection(loop, buffer, lost.set_result)
+            return TlsConnection(loop, buffer, lost.set_result, security.client, "localhost")
+
+        port = int(origin.url.rpartition(":")[2])
+        transport, connection = await loop.create_connection(make, "localhost", port)
+        await connection.secured()
         while connection.drained:
             connection.write(bytes(size))
         assert 0 < transport.get_write_buffer_size() < 2 * size

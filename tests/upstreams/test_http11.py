@@ -12,7 +12,8 @@ import pytest
 
 from proxy.errors import Reason, Sent, UpstreamFailed
 from proxy.upstreams.connection import RECEIVE_BUFFER
-from proxy.upstreams.http11 import Http11Transport, tls_context
+from proxy.upstreams.http11 import Http11Transport
+from proxy.upstreams.tls import tls_context
 from proxy.upstreams.transport import Request, Timeouts
 from tests.upstreams.origin import BOTH_LOOPS, OK, Peer, Security, make_security, post, read_all, serving
 
