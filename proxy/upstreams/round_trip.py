@@ -15,8 +15,7 @@ from proxy.upstreams.incoming import Incoming
 from proxy.upstreams.transport import Timeouts
 
 HIGH_WATER = 64 * 1024
-"""Bytes of a body that nobody has read at which reading from the connection stops; one more read may be on its way."""
-LOW_WATER = 32 * 1024
+"""Bytes of a body that nobody has read at which reading from the connection stops, until somebody waits for more."""
 SLICE = 128 * 1024
 """Bytes of a request's body that are handed over at once."""
 
@@ -111,12 +110,12 @@ class RoundTrip:
                 raise self._failure
             if self._closed:
                 raise RuntimeError("The response was closed before it was complete; nothing more can be read.")
+            if self._paused:
+                self._paused = False
+                self._connection.resume_reading()
             await self._wait(_Phase.IDLE, self._timeouts.idle)
         piece = self._pieces.popleft()
         self._buffered -= len(piece)
-        if self._paused and self._buffered <= LOW_WATER:
-            self._paused = False
-            self._connection.resume_reading()
         return piece
 
     def close(self) -> None:

@@ -155,14 +155,15 @@ class Origin:
 
 
 @contextlib.asynccontextmanager
-async def serving(script: Script, security: Security | None = None) -> AsyncIterator[Origin]:
+async def serving(script: Script, security: Security | None = None, seconds: float = 20) -> AsyncIterator[Origin]:
+    """A running origin. What takes longer than `seconds` fails, and doesn't hang."""
     origin = Origin(script, security)
     context = security.server if security else None
     server = await asyncio.start_server(origin.connected, "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
     origin.url = f"https://localhost:{port}" if security else f"http://127.0.0.1:{port}"
     try:
-        async with asyncio.timeout(20):  # what is broken fails, and doesn't hang
+        async with asyncio.timeout(seconds):
             yield origin
     finally:
         server.close()
