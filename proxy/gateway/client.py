@@ -47,7 +47,7 @@ class Client:
 
     @property
     def streams(self) -> bool:
-        """It is answered piece by piece as they come; else the last piece is held back until the record is durable."""
+        """Every piece goes down as it comes; else the last one is held back until the record is durable."""
         return self.call is not None and self.call.operation.streaming
 
     @property

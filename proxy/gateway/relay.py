@@ -151,23 +151,23 @@ class Relay:
             await self._pass_error(response, client, weighing, meter)
             return
         await client.start(response.status, headers.down(response.headers, self._upstream.secret))
-        held, errors = b"", StreamErrors(self._upstream, client.framing)
+        last, errors = b"", StreamErrors(self._upstream, client.framing)
         try:
             while piece := await response.read():
                 meter.feed(piece)
                 if client.streams:
                     await client.send(errors.feed(piece))
+                elif response.complete:
+                    last = piece
                 else:
-                    if held:
-                        await client.send(held)
-                    held = piece
+                    await client.send(piece)
         except UpstreamFailed:
-            # Head and all, as it came: some clients send a request again by themselves where nothing was answered.
-            await client.send(held)
+            # At least the head, as it came: some clients send a request again by themselves where nothing was answered.
+            await client.send(b"")
             raise
-        held = held or errors.finish()
+        last = last or errors.finish()
         await weighing.settle(Outcome.CLIENT_GONE if client.gone else Outcome.OK)
-        await client.end(held)
+        await client.end(last)
 
     async def _pass_error(
         self, response: Response, client: Client, weighing: Weighing | Unweighed, meter: Meter | Unweighed
