@@ -28,7 +28,7 @@ class Meter:
             self._inflater = Inflater(coding, self._scanner.feed)
             self._feed = self._inflater.feed
 
-    def feed(self, chunk: bytes) -> None:
+    async def feed(self, chunk: bytes) -> None:
         """Takes the next bytes, as they cross. Raises nothing, whatever they are."""
         self.seen += len(chunk)
         self._feed(chunk)

@@ -154,7 +154,7 @@ class Relay:
         last, errors = b"", StreamErrors(self._upstream, client.framing)
         try:
             while piece := await response.read():
-                meter.feed(piece)
+                await meter.feed(piece)
                 if client.streams:
                     await client.send(errors.feed(piece))
                 elif response.complete:

@@ -214,7 +214,7 @@ class Unweighed:
     def answered(self, response: Response, first_byte_s: float) -> Self:
         return self
 
-    def feed(self, piece: bytes) -> None:
+    async def feed(self, piece: bytes) -> None:
         pass
 
     async def settle(self, outcome: Outcome) -> None:
