@@ -213,9 +213,7 @@ def _empty_wal(connection: sqlite3.Connection, path: Path) -> None:
     """
     busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
-        raise LedgerUnusable(
-            f"{path} is locked by another process, in a transaction that doesn't end. End that one."
-        )
+        raise LedgerUnusable(f"{path} is locked by another process, in a transaction that doesn't end. End that one.")
 
 
 def describe(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -22,7 +22,7 @@ _EVENT_END = re.compile(rb"\r?\n\r?\n|\r\r")
 
 
 async def error_to_pass(
-    response: Response, upstream: Upstream, came: Callable[[bytes], object]
+    response: Response, upstream: Upstream, came: Callable[[bytes], Awaitable[object]]
 ) -> tuple[Headers, bytes]:
     """Headers and body to answer with; `came` is given each piece as it comes.
 
@@ -111,10 +111,10 @@ class StreamErrors:
         return None
 
 
-async def _whole(response: Response, came: Callable[[bytes], object]) -> bytes:
+async def _whole(response: Response, came: Callable[[bytes], Awaitable[object]]) -> bytes:
     pieces, length = [], 0
     while piece := await response.read():
-        came(piece)
+        await came(piece)
         pieces.append(piece)
         length += len(piece)
         if length > MAX_BODY:
