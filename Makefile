@@ -2,7 +2,7 @@
 # make test     the tests, and what they need
 # make prove    the proofs among the tests at their whole size: hours; results into tests/results
 # make check    ruff, mypy, import-linter
-# make bench    processor time beside nginx; with ARGS=--save into bench/results
+# make bench    processor time and latency beside nginx; with ARGS=--save into bench/results, docs and README
 # make lock     pins requirements/*.txt anew
 PYTHON ?= python3
 VENV := .venv

@@ -1,147 +1,148 @@
-"""make bench: nginx and Weighbridge in interleaved pairs, processor time per call, medians and spread."""
+"""make bench: nginx and Weighbridge in interleaved pairs: processor time, latency, system calls; medians and spread."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import re
+import sqlite3
 import statistics
 import subprocess
-import sys
 import tempfile
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import stand
-from bench.payloads import PAYLOADS, Payload, request_body, response_file
+from bench import measure, pages, stand
+from bench.measure import Side
+from bench.payloads import PAYLOADS, Payload, response_file
 from proxy import __version__
 
-LUA = """
-wrk.method = "POST"
-wrk.headers["content-type"] = "application/json"
-wrk.headers["x-goog-api-key"] = "{key}"
-wrk.headers["user-agent"] = "google-genai-sdk/3.4.0 gl-python/3.11.7"
-wrk.headers["x-goog-api-client"] = "google-genai-sdk/3.4.0 gl-python/3.11.7"
-wrk.headers["accept"] = "*/*"
-wrk.headers["accept-encoding"] = "gzip, deflate"
-local file = io.open("{body}", "rb")
-wrk.body = file:read("*a")
-"""
-RESULTS = Path(__file__).with_name("results")
-
-
-def load(port: int, payload: Payload, script: Path, seconds: int) -> int:
-    """Keeps the payload's connections busy; returns the calls completed. Ends the bench if any failed."""
-    url = f"http://127.0.0.1:{port}/v1beta/models/{payload.model}:generateContent"
-    wrk = [stand.need("wrk"), "-t1", f"-c{payload.connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script)]
-    said = subprocess.run(
-        [*stand.pinned(stand.LOAD_CORE), *wrk, url], check=True, capture_output=True, text=True
-    ).stdout
-    if "Non-2xx" in said or re.search(r"Socket errors: .*(read|write|connect) [1-9]", said):
-        sys.exit(f"calls failed:\n{said}")
-    found = re.search(r"(\d+) requests in", said)
-    assert found is not None, said
-    return int(found[1])
-
-
-def measure(pid: int, port: int, payload: Payload, script: Path, seconds: int) -> float:
-    """Processor seconds per call."""
-    before = stand.processor_seconds(pid)
-    calls = load(port, payload, script, seconds)
-    return (stand.processor_seconds(pid) - before) / calls
-
-
-def versions() -> dict[str, str]:
-    nginx = subprocess.run([stand.need("nginx"), "-v"], check=True, capture_output=True, text=True).stderr.strip()
-    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return {
-        "weighbridge": __version__,
-        "python": platform.python_version(),
-        "nginx": nginx.rpartition("/")[2],
-        "kernel": platform.release(),
-        "processor": f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores",
-    }
-
-
-def bench(letters: str, pairs: int, seconds: int, buffer: str) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="weighbridge-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        files = [response_file(payload, folder) for payload in PAYLOADS]
-        with (
-            stand.upstream(folder, files) as upstream,
-            stand.nginx(folder, upstream, buffer) as (nginx_pid, nginx_port),
-            stand.weighbridge(folder, upstream) as (pid, port, key),
-        ):
-            results = {}
-            for payload in (p for p in PAYLOADS if p.letter in letters):
-                body, script = folder / f"{payload.letter}.json", folder / f"{payload.letter}.lua"
-                body.write_bytes(request_body(payload))
-                script.write_text(LUA.format(key=key, body=body))
-                url = f"http://127.0.0.1:%d/v1beta/models/{payload.model}:generateContent"
-                same = stand.fetch(url % port, body.read_bytes(), key) == stand.fetch(
-                    url % nginx_port, body.read_bytes(), key
-                )
-                assert same, "the proxies' answers differ"
-                for a_pid, a_port in ((pid, port), (nginx_pid, nginx_port)):
-                    measure(a_pid, a_port, payload, script, 2)
-                runs = [
-                    (
-                        measure(nginx_pid, nginx_port, payload, script, seconds),
-                        measure(pid, port, payload, script, seconds),
-                    )
-                    for _ in range(pairs)
-                ]
-                results[payload.letter] = summary(payload, runs)
-                print_row(payload, results[payload.letter])
-            return results
-
-
-def summary(payload: Payload, runs: list[tuple[float, float]]) -> dict[str, Any]:
-    ratios = [ours / theirs for theirs, ours in runs]
-    return {
-        "connections": payload.connections,
-        "response_bytes": payload.response_bytes,
-        "nginx_us_per_call": [round(theirs * 1e6, 1) for theirs, _ in runs],
-        "weighbridge_us_per_call": [round(ours * 1e6, 1) for _, ours in runs],
-        "ratio": round(statistics.median(ratios), 2),
-        "ratio_min": round(min(ratios), 2),
-        "ratio_max": round(max(ratios), 2),
-    }
-
-
-def print_row(payload: Payload, result: dict[str, Any]) -> None:
-    ours = statistics.median(result["weighbridge_us_per_call"])
-    theirs = statistics.median(result["nginx_us_per_call"])
-    print(
-        f"{payload.letter}  {ours:9.1f} us/call   nginx {theirs:8.1f}   ratio {result['ratio']:5.2f}"
-        f"  ({result['ratio_min']:.2f} to {result['ratio_max']:.2f})",
-        flush=True,
-    )
+COUNTED = "SM"
+"""The payloads whose system calls are counted."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench ARGS=", description=__doc__)
-    parser.add_argument("--only", default="SML", help="which payloads, such as S or SM")
+    parser.add_argument("--only", default="SMLUE", help="which payloads, such as S or SM; and nothing else is measured")
     parser.add_argument("--pairs", type=int, default=5, help="how many interleaved pairs")
     parser.add_argument("--seconds", type=int, default=6, help="how long each side of a pair runs")
-    parser.add_argument("--nginx-buffer", default="", metavar="SIZE", help="nginx's proxy buffers, such as 64k")
-    parser.add_argument("--save", action="store_true", help="write bench/results/DATE….json")
+    parser.add_argument("--nginx-buffer", default="64k", metavar="SIZE", help="nginx's buffers where pictures pass")
+    parser.add_argument("--save", action="store_true", help="write the result into bench/results, docs and README")
     options = parser.parse_args()
-    if unknown := set(options.only) - {payload.letter for payload in PAYLOADS}:
-        parser.error(f"--only takes letters of {''.join(p.letter for p in PAYLOADS)}, not {''.join(sorted(unknown))}")
-    results = bench(options.only, options.pairs, options.seconds, options.nginx_buffer)
+    letters = "".join(payload.letter for payload in PAYLOADS)
+    if not set(options.only) <= set(letters):
+        parser.error(f"--only takes letters of {letters}")
+    if options.save and options.only != letters:
+        parser.error("--save takes a whole run, without --only")
+    content = bench([p for p in PAYLOADS if p.letter in options.only], options, whole=options.only == letters)
     if options.save:
-        now = datetime.now(UTC)
-        RESULTS.mkdir(exist_ok=True)
-        kind = f"-nginx-{options.nginx_buffer}" if options.nginx_buffer else ""
-        file = RESULTS / f"{now:%Y-%m-%d}{kind}.json"
-        content = {"at": f"{now:%Y-%m-%dT%H:%MZ}", "versions": versions(), "pairs": options.pairs, "payloads": results}
-        file.write_text(json.dumps(content, indent=2) + "\n")
-        print(f"written: {os.path.relpath(file)}")
+        print(f"written: {os.path.relpath(pages.save(content))}")
+
+
+def bench(payloads: list[Payload], options: argparse.Namespace, *, whole: bool) -> dict[str, Any]:
+    """Measures one payload after the other; a `whole` run goes on to latency and system calls."""
+    content: dict[str, Any] = {
+        "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%MZ}",
+        "commit": commit(),
+        "machine": machine(),
+        "pairs": options.pairs,
+        "seconds": options.seconds,
+        "nginx_picture_buffer": options.nginx_buffer,
+    }
+    with tempfile.TemporaryDirectory(prefix="weighbridge-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        files = [response_file(payload, folder) for payload in payloads]
+        with (
+            stand.upstream(folder, files) as upstream,
+            stand.nginx(folder, upstream, options.nginx_buffer) as (nginx_pid, nginx_port),
+            stand.weighbridge(folder, upstream) as (pid, port, key),
+        ):
+            sides = [Side("nginx", nginx_pid, nginx_port), Side("weighbridge", pid, port)]
+            for payload in payloads:
+                measure.prepare(folder, payload, key)
+                assert_same(folder, payload, sides, key)
+            results = content["payloads"] = {}
+            for payload in payloads:
+                results[payload.letter] = compare(folder, payload, sides, options.pairs, options.seconds)
+                print_row(payload, results[payload.letter])
+            if whole:
+                content["latency_us"] = latencies(
+                    folder, payloads[0], [Side("direct", 0, upstream), *sides], options.pairs
+                )
+                print(pages.latency(content))
+                content["system_calls"] = {
+                    p.letter: {side.name: measure.system_calls(folder, p, side, 3) for side in sides}
+                    for p in payloads
+                    if p.letter in COUNTED
+                }
+                print(pages.counts(content))
+    return content
+
+
+def assert_same(folder: Path, payload: Payload, sides: list[Side], key: str) -> None:
+    """Both proxies give the client the same bytes."""
+    body = (folder / f"{payload.letter}.json").read_bytes()
+    answers = {stand.fetch(f"http://127.0.0.1:{side.port}{payload.path}", body, key) for side in sides}
+    assert len(answers) == 1, f"the proxies' answers to {payload.letter} differ"
+
+
+def compare(folder: Path, payload: Payload, sides: list[Side], pairs: int, seconds: int) -> dict[str, Any]:
+    """Processor time of both, in turn, and the pairs' ratios."""
+    for side in sides:
+        measure.load(folder, payload, side.port, 2)
+    runs = [[measure.processor_time(folder, payload, side, seconds) for side in sides] for _ in range(pairs)]
+    of_pairs = [ours / theirs for theirs, ours in runs]
+    return {
+        "connections": payload.connections,
+        "per": payload.per,
+        "nginx_us": [round(theirs, 1) for theirs, _ in runs],
+        "weighbridge_us": [round(ours, 1) for _, ours in runs],
+        "ratio": round(statistics.median(of_pairs), 2),
+        "ratio_min": round(min(of_pairs), 2),
+        "ratio_max": round(max(of_pairs), 2),
+    }
+
+
+def latencies(folder: Path, payload: Payload, sides: list[Side], pairs: int) -> dict[str, list[list[int]]]:
+    """Median and 99th percentile of one call at a time, in us, run by run."""
+    runs: dict[str, list[list[int]]] = {side.name: [] for side in sides}
+    for _ in range(pairs):
+        for side in sides:
+            runs[side.name].append(list(measure.load(folder, payload, side.port, 3, connections=1)[1:]))
+    return runs
+
+
+def print_row(payload: Payload, result: dict[str, Any]) -> None:
+    ours, theirs = (statistics.median(result[name]) for name in ("weighbridge_us", "nginx_us"))
+    print(
+        f"{payload.letter}  {ours:9.1f} us/{payload.per}   nginx {theirs:8.1f}   ratio {result['ratio']:5.2f}"
+        f"  ({result['ratio_min']:.2f} to {result['ratio_max']:.2f}; must {payload.must:g}, goal {payload.goal:g})",
+        flush=True,
+    )
+
+
+def commit() -> str:
+    """What was measured; `+` where it isn't what was committed."""
+    git = ["git", "-C", str(pages.ROOT), "describe", "--always", "--dirty=+"]
+    return subprocess.run(git, check=False, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
+def machine() -> dict[str, str]:
+    nginx = subprocess.run([stand.need("nginx"), "-v"], check=True, capture_output=True, text=True).stderr.strip()
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return {
+        "Weighbridge": __version__,
+        "CPython": platform.python_version(),
+        "uvloop": version("uvloop"),
+        "SQLite": sqlite3.sqlite_version,
+        "nginx": nginx.rpartition("/")[2],
+        "Linux": platform.release(),
+        "on": f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores",
+    }
 
 
 if __name__ == "__main__":

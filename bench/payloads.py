@@ -1,4 +1,4 @@
-"""What the bench sends and what its upstream answers: the S, M and L of docs/performance.md."""
+"""What the bench sends and what its upstream answers: S, M, L, U and E, and what each may cost beside nginx."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import base64
 import json
 import random
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 CHUNK = 16384
+EVENTS = 40
+EVENT_BYTES = 283
+GAP_MS = 5
 HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=UTF-8\r\nVary: Origin\r\nVary: X-Origin\r\n"
+    b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nVary: Origin\r\nVary: X-Origin\r\n"
     b"Vary: Referer\r\nDate: Sat, 21 Nov 2026 12:00:00 GMT\r\nServer: scaffolding on HTTPServer2\r\n"
     b"X-XSS-Protection: 0\r\nX-Frame-Options: SAMEORIGIN\r\nX-Content-Type-Options: nosniff\r\n"
     b"Server-Timing: gfet4t7; dur=812\r\nX-Gemini-Service-Tier: standard\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -18,41 +21,89 @@ HEAD = (
 
 
 class Payload(NamedTuple):
-    """One kind of call. `name` is the model whose path it is sent to, `connections` how many are kept busy."""
+    """One kind of call, kept busy on so many connections. `must` and `goal`: its processor time, nginx's being 1."""
 
     letter: str
+    what: str
     model: str
+    """Its path names the answer, for the upstream to find."""
     request_bytes: int
     response_bytes: int
     connections: int
+    must: float
+    goal: float
+
+    @property
+    def streams(self) -> bool:
+        return self.letter == "E"
+
+    @property
+    def pictures(self) -> bool:
+        return "image" in self.model
+
+    @property
+    def per(self) -> str:
+        return "event" if self.streams else "call"
+
+    @property
+    def path(self) -> str:
+        return f"/v1beta/models/{self.model}:{'streamGenerateContent?alt=sse' if self.streams else 'generateContent'}"
 
 
 PAYLOADS = (
-    Payload("S", "gemini-3.8-flash", 934, 1_200, 64),
-    Payload("M", "gemini-3.1-flash-image", 266, 3_000_000, 8),
-    Payload("L", "gemini-3-pro-image", 266, 20_000_000, 4),
+    Payload("S", "1 KB up, 1 KB down", "gemini-3.8-flash", 934, 1_200, 64, 12, 7),
+    Payload("M", "a picture of 3 MB down", "gemini-3.1-flash-image", 266, 3_000_000, 8, 1.7, 1.2),
+    Payload("L", "a picture of 20 MB down", "gemini-3-pro-image", 266, 20_000_000, 4, 1.7, 1.2),
+    Payload("U", "pictures, 8 MB up, 3 MB down", "gemini-2.5-flash-image", 8_000_000, 3_000_000, 4, 2, 1.3),
+    Payload("E", "events of 283 B, 5 ms apart", "gemini-3.1-pro-preview", 934, EVENTS * EVENT_BYTES, 100, 4, 2.5),
 )
 
 
 def request_body(payload: Payload) -> bytes:
-    """A generateContent body of just that size."""
-    empty = _request("")
-    return _request("x" * (payload.request_bytes - len(empty)))
-
-
-def _request(text: str) -> bytes:
+    """A generateContent body of just that size; a large one holds a picture."""
+    part: dict[str, Any] = {"text": ""}
+    if payload.request_bytes > 1_000_000:
+        part = {"inlineData": {"mimeType": "image/png", "data": ""}}
     config = {"responseModalities": ["TEXT", "IMAGE"], "imageConfig": {"aspectRatio": "16:9", "imageSize": "1K"}}
-    return json.dumps({"contents": [{"role": "user", "parts": [{"text": text}]}], "generationConfig": config}).encode()
+    body = {"contents": [{"role": "user", "parts": [part]}], "generationConfig": config}
+    room = payload.request_bytes - len(json.dumps(body))
+    holder, name = (part, "text") if "text" in part else (part["inlineData"], "data")
+    holder[name] = _noise(payload.letter, room)
+    return json.dumps(body).encode()
 
 
 def response_file(payload: Payload, folder: Path) -> Path:
-    """Writes the upstream's whole response, as Google frames it: chunked, pretty-printed JSON."""
-    noise = random.Random(payload.letter)
-    raw = base64.b64encode(noise.randbytes(payload.response_bytes * 3 // 4))
-    part: dict[str, object] = {"text": raw.decode()[: payload.response_bytes - 700]}
-    image = payload.letter != "S"
-    if image:
-        part = {"inlineData": {"mimeType": "image/png", "data": raw.decode()}}
+    """Writes the upstream's whole response, as Google frames it: in chunks; MODEL.N.http goes out a chunk each N ms."""
+    body = _events() if payload.streams else [_picture(payload) if payload.pictures else _text(payload)]
+    pieces = [part[at : at + CHUNK] for part in body for at in range(0, len(part), CHUNK)]
+    kind = b"text/event-stream" if payload.streams else b"application/json; charset=UTF-8"
+    file = folder / f"{payload.model}.{GAP_MS if payload.streams else 0}.http"
+    file.write_bytes(HEAD % kind + b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n")
+    return file
+
+
+def _picture(payload: Payload) -> bytes:
+    data = {"mimeType": "image/png", "data": _noise(payload.letter, payload.response_bytes)}
+    return json.dumps(_document(payload.model, {"inlineData": data}, image=True), indent=2).encode()
+
+
+def _text(payload: Payload) -> bytes:
+    words = {"text": _noise(payload.letter, payload.response_bytes - 700)}
+    return json.dumps(_document(payload.model, words, image=False), indent=2).encode()
+
+
+def _events() -> list[bytes]:
+    """Each of EVENT_BYTES, but for the last, which brings the usage."""
+    head, tail = (
+        b'data: {"candidates": [{"content": {"parts": [{"text": "',
+        b'"}], "role": "model"}, "index": 0}]}\r\n\r\n',
+    )
+    event = head + _noise("E", EVENT_BYTES - len(head + tail)).encode() + tail
+    last = json.dumps(_document("gemini-3.1-pro-preview", {"text": ""}, image=False)).encode()
+    return [event] * (EVENTS - 1) + [b"data: %b\r\n\r\n" % last]
+
+
+def _document(model: str, part: dict[str, Any], *, image: bool) -> dict[str, Any]:
     usage = {
         "promptTokenCount": 258,
         "candidatesTokenCount": 1332,
@@ -62,14 +113,13 @@ def response_file(payload: Payload, folder: Path) -> Path:
         "thoughtsTokenCount": 137,
         "serviceTier": "standard",
     }
-    document = {
+    return {
         "candidates": [{"content": {"parts": [part], "role": "model"}, "finishReason": "STOP", "index": 0}],
         "usageMetadata": usage,
-        "modelVersion": payload.model,
+        "modelVersion": model,
         "responseId": "bench-response-id-0001",
     }
-    body = json.dumps(document, indent=2).encode()
-    pieces = [body[at : at + CHUNK] for at in range(0, len(body), CHUNK)]
-    file = folder / f"{payload.model}.http"
-    file.write_bytes(HEAD + b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n")
-    return file
+
+
+def _noise(seed: str, size: int) -> str:
+    return base64.b64encode(random.Random(seed).randbytes(size * 3 // 4 + 3)).decode()[:size]

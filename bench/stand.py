@@ -29,8 +29,9 @@ http {{
   upstream up {{ server 127.0.0.1:{upstream}; keepalive 2048; keepalive_requests 1000000000; }}
   server {{
     listen 127.0.0.1:{port};
-    location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_buffering off; proxy_request_buffering off; {buffers} }}
+    proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; proxy_request_buffering off;
+    location / {{ proxy_pass http://up; }}
+    location ~ -image: {{ proxy_pass http://up; {picture_buffers} }}
   }}
 }}
 """
@@ -79,10 +80,10 @@ def upstream(folder: Path, files: list[Path]) -> Generator[int]:
 
 @contextlib.contextmanager
 def nginx(folder: Path, upstream_port: int, buffer: str) -> Generator[tuple[int, int]]:
-    """Yields nginx's pid and port. `buffer`, such as "64k", in place of its default page or two."""
+    """Yields nginx's pid and port. Where pictures pass it has buffers of that size, such as "64k"."""
     port, config = free_port(), folder / "nginx.conf"
-    sizes = f"proxy_buffer_size {buffer}; proxy_buffers 4 {buffer}; proxy_busy_buffers_size {buffer};" if buffer else ""
-    config.write_text(NGINX.format(folder=folder, upstream=upstream_port, port=port, buffers=sizes))
+    sizes = f"proxy_buffer_size {buffer}; proxy_buffers 4 {buffer}; proxy_busy_buffers_size {buffer};"
+    config.write_text(NGINX.format(folder=folder, upstream=upstream_port, port=port, picture_buffers=sizes))
     with running(PROXY_CORE, need("nginx"), "-c", str(config), "-p", str(folder)) as process:
         wait_for(port)
         yield process.pid, port
@@ -126,16 +127,19 @@ def wait_for(port: int) -> None:
     sys.exit(f"Nothing listens on port {port} after 20 s.")
 
 
-def processor_seconds(pid: int) -> float:
-    """User and system time of a process and its children, which are its process group's whole tree here."""
-    total, waiting = 0, [pid]
-    while waiting:
-        one = waiting.pop()
-        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
+def tree(pid: int) -> list[int]:
+    """A process and all its descendants."""
+    found = [pid]
+    for one in found:
         for task in Path(f"/proc/{one}/task").iterdir():
-            waiting += map(int, (task / "children").read_text().split())
-    return total / TICK
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def processor_seconds(pid: int) -> float:
+    """User and system time of a process and its descendants."""
+    stats = [Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in tree(pid)]
+    return sum(int(fields[11]) + int(fields[12]) for fields in stats) / TICK
 
 
 def fetch(url: str, body: bytes, key: str) -> bytes:

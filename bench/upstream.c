@@ -1,9 +1,10 @@
-/* The bench's upstream: answers each request at once with a prepared response. One thread, epoll.
+/* The bench's upstream: answers each request with a prepared response. One thread, epoll.
  *
  *   upstream PORT FILE...
  *
- * Each FILE is a whole HTTP/1.1 response, head included; NAME of `.../NAME.http` is looked for in the request's path,
- * so `gemini-3-pro-image.http` answers whatever asks for that model. Bodies of requests are read and dropped. */
+ * Each FILE is a whole HTTP/1.1 response in chunks, head included, called `.../NAME.GAP.http`. NAME is looked for in the
+ * request's path, so `gemini-3-pro-image.0.http` answers whatever asks for that model. With a GAP of 0 it goes out at
+ * once, else a chunk every GAP milliseconds; all files that have a gap have the same. Bodies of requests are dropped. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -16,16 +17,42 @@
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { MAX_REPLIES = 16, HEAD = 16384, DRAIN = 1 << 18 };
+enum { MAX_REPLIES = 16, HEAD = 16384, DRAIN = 1 << 18, MAX_CHUNKS = 4096 };
 
-struct reply { char name[128]; char *bytes; size_t length; };
-struct connection { int fd; size_t have; long long body_left; struct reply *reply; size_t sent; char head[HEAD]; };
+struct reply { char name[128]; char *bytes; size_t length; long long gap_ns; size_t stops[MAX_CHUNKS]; };
+struct connection {
+    int fd; size_t have; long long body_left; struct reply *reply; size_t sent; int stop, blocked; char head[HEAD];
+    long long due_ns; struct connection *next; /* among those that wait for their next chunk's time */
+};
 
 static struct reply replies[MAX_REPLIES];
-static int reply_count, epoll_fd;
+static int reply_count, epoll_fd, timer_fd;
 static char drain[DRAIN];
+static struct connection *waiting, **waiting_end = &waiting; /* in order of time: the gap is the same for all */
+
+static long long now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+/* Where to stop and wait: after each chunk but the last, which goes out with the terminator. */
+static void find_stops(struct reply *r) {
+    int n = 0;
+    char *at = memmem(r->bytes, r->length, "\r\n\r\n", 4) + 4, *end = r->bytes + r->length;
+    while (r->gap_ns && n < MAX_CHUNKS - 1) {
+        char *data;
+        long size = strtol(at, &data, 16);
+        at = data + 2 + size + 2;
+        if (size == 0 || at + 5 >= end) break;
+        r->stops[n++] = (size_t)(at - r->bytes);
+    }
+    r->stops[n] = r->length;
+}
 
 static void load(const char *path) {
     struct reply *r = &replies[reply_count++];
@@ -34,32 +61,81 @@ static void load(const char *path) {
     if (fd < 0 || fstat(fd, &st) < 0) { perror(path); exit(1); }
     const char *name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
     snprintf(r->name, sizeof r->name, "%.*s", (int)(strlen(name) - strlen(".http")), name);
-    r->bytes = malloc(r->length = (size_t)st.st_size);
+    char *gap = strrchr(r->name, '.');
+    if (!gap) { fprintf(stderr, "%s is not called NAME.GAP.http\n", path); exit(1); }
+    r->gap_ns = atoll(gap + 1) * 1000000;
+    *gap = 0;
+    r->bytes = malloc((r->length = (size_t)st.st_size) + 1);
+    r->bytes[r->length] = 0;
     for (size_t n = 0; n < r->length;) {
         ssize_t got = read(fd, r->bytes + n, r->length - n);
         if (got <= 0) { perror(path); exit(1); }
         n += (size_t)got;
     }
     close(fd);
+    find_stops(r);
 }
 
-static void drop(struct connection *c) { close(c->fd); free(c); }
+static void set_timer(void) {
+    long long at = waiting ? waiting->due_ns : 0;
+    struct itimerspec when = {.it_value = {.tv_sec = at / 1000000000, .tv_nsec = at % 1000000000}};
+    timerfd_settime(timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+}
 
-static void interest(struct connection *c, unsigned events) {
-    struct epoll_event e = {.events = events, .data.ptr = c};
+static void wait_for_time(struct connection *c) {
+    c->due_ns += c->reply->gap_ns;
+    c->next = NULL;
+    *waiting_end = c;
+    waiting_end = &c->next;
+    if (waiting == c) set_timer();
+}
+
+static void drop(struct connection *c) {
+    for (struct connection **at = &waiting; *at; at = &(*at)->next)
+        if (*at == c) {
+            if (waiting_end == &c->next) waiting_end = at;
+            *at = c->next;
+            break;
+        }
+    close(c->fd);
+    free(c);
+}
+
+static void block(struct connection *c, int blocked) {
+    struct epoll_event e = {.events = blocked ? EPOLLIN | EPOLLOUT : EPOLLIN, .data.ptr = c};
+    c->blocked = blocked;
     epoll_ctl(epoll_fd, EPOLL_CTL_MOD, c->fd, &e);
 }
 
-/* Writes what is left of the reply. -1: the connection is gone; 0: more later; 1: done. */
+/* Writes what is left of the reply up to its next stop. -1: the connection is gone; 0: more later; 1: done. */
 static int answer(struct connection *c) {
-    while (c->sent < c->reply->length) {
-        ssize_t n = write(c->fd, c->reply->bytes + c->sent, c->reply->length - c->sent);
-        if (n < 0) return errno == EAGAIN ? (interest(c, EPOLLIN | EPOLLOUT), 0) : -1;
+    while (c->sent < c->reply->stops[c->stop]) {
+        ssize_t n = write(c->fd, c->reply->bytes + c->sent, c->reply->stops[c->stop] - c->sent);
+        if (n < 0) return errno == EAGAIN ? (block(c, 1), 0) : -1;
         c->sent += (size_t)n;
     }
+    if (c->blocked) block(c, 0);
+    if (c->sent < c->reply->length) {
+        c->stop++;
+        wait_for_time(c);
+        return 0;
+    }
     c->reply = NULL;
-    interest(c, EPOLLIN);
     return 1;
+}
+
+/* Those whose time has come go on; a late one doesn't wait for its next time all the longer. */
+static void go_on(void) {
+    unsigned long long times;
+    if (read(timer_fd, &times, sizeof times) < 0) return;
+    long long now = now_ns();
+    while (waiting && waiting->due_ns <= now) {
+        struct connection *c = waiting;
+        waiting = c->next;
+        if (!waiting) waiting_end = &waiting;
+        answer(c); /* where it fails, epoll tells of it, and then it is dropped */
+    }
+    set_timer();
 }
 
 static struct reply *choose(const char *head) {
@@ -92,6 +168,8 @@ static int readable(struct connection *c) {
             if (!strncasecmp(line + 2, "content-length:", 15)) length = atoll(line + 17);
         c->reply = choose(c->head);
         c->sent = 0;
+        c->stop = 0;
+        c->due_ns = c->reply->gap_ns ? now_ns() : 0;
         c->body_left = length - (long long)(c->have - (size_t)(end + 4 - c->head));
         c->have = 0;
         if (c->body_left <= 0) { c->body_left = 0; int r = answer(c); if (r <= 0) return r; }
@@ -110,12 +188,16 @@ int main(int argc, char **argv) {
     epoll_fd = epoll_create1(0);
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = NULL}, events[256];
     epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listener, &e);
+    timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+    e.data.ptr = &timer_fd;
+    epoll_ctl(epoll_fd, EPOLL_CTL_ADD, timer_fd, &e);
     puts("ready");
     fflush(stdout);
     for (;;) {
         int n = epoll_wait(epoll_fd, events, 256, -1);
         for (int i = 0; i < n; i++) {
             struct connection *c = events[i].data.ptr;
+            if (events[i].data.ptr == &timer_fd) { go_on(); continue; }
             if (!c) {
                 int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
                 if (fd < 0) continue;
@@ -127,7 +209,7 @@ int main(int argc, char **argv) {
                 continue;
             }
             int r = 1;
-            if (c->reply && c->body_left == 0 && (events[i].events & EPOLLOUT)) r = answer(c);
+            if (c->blocked && (events[i].events & EPOLLOUT)) r = answer(c);
             if (r > 0 && (!c->reply || c->body_left > 0)) r = readable(c);
             if (r < 0 || (events[i].events & (EPOLLERR | EPOLLHUP))) drop(c);
         }

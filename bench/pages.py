@@ -1,0 +1,120 @@
+"""Puts a result where readers look: into bench/results as JSON and plots, into docs/performance.md and README.md."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench import plots
+from bench.payloads import PAYLOADS
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "bench" / "results"
+TIMES = "\u00d7"
+_MARKED = re.compile(r"(<!-- (figures|machine|latency|counts): by make bench -->).*?(<!-- end -->)", re.DOTALL)
+
+
+def save(content: dict[str, Any]) -> Path:
+    """Writes bench/results/DATE.json and the plots, and brings the pages up to date. Returns the JSON's path."""
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{content['at'][:10]}.json"
+    file.write_text(json.dumps(content, indent=2) + "\n")
+    (RESULTS / "ratios.svg").write_text(plots.ratios(content["payloads"]))
+    (RESULTS / "latency.svg").write_text(plots.latency(medians(content["latency_us"])))
+    for page in PAGES:
+        path = ROOT / page
+        path.write_text(filled(page, path.read_text("utf-8"), content), "utf-8")
+    return file
+
+
+def newest() -> dict[str, Any]:
+    """The result of the latest date."""
+    content: dict[str, Any] = json.loads(max(RESULTS.glob("*.json")).read_text())
+    return content
+
+
+def filled(page: str, text: str, content: dict[str, Any]) -> str:
+    """The page's text with this result between its marks."""
+    parts = PAGES[page]
+    return _MARKED.sub(lambda found: f"{found[1]}{parts[found[2]](content)}{found[3]}", text)
+
+
+def medians(latency_us: dict[str, list[list[int]]]) -> dict[str, list[float]]:
+    """Of each side the median of its runs' medians, and of their 99th percentiles."""
+    return {
+        name: [statistics.median(column) for column in zip(*runs, strict=True)] for name, runs in latency_us.items()
+    }
+
+
+def one_line(content: dict[str, Any]) -> str:
+    """The README's figure."""
+    ratio = {letter: f"{result['ratio']:.2g} {TIMES}" for letter, result in content["payloads"].items()}
+    added = _added(content)["weighbridge"][0]
+    return (
+        f"S (1 KB) {ratio['S']}, an event of a stream {ratio['E']}; a picture of 3 MB {ratio['M']}, of 20 MB"
+        f" {ratio['L']}; 8 MB up and 3 MB down {ratio['U']}. One call at a time: {added:.2f} ms more, with its fsync"
+    )
+
+
+def table(content: dict[str, Any]) -> str:
+    rows = [
+        "\n\n| payload | Weighbridge, µs | nginx, µs | ratio, median (smallest to largest) | must | goal |",
+        "|---|---|---|---|---|---|",
+    ]
+    for payload in PAYLOADS:
+        result = content["payloads"][payload.letter]
+        ours, theirs = (statistics.median(result[side]) for side in ("weighbridge_us", "nginx_us"))
+        rows.append(
+            f"| {payload.letter}: {payload.what}, per {payload.per}, {payload.connections} at a time"
+            f" | {ours:,.0f} | {theirs:,.0f}"
+            f" | **{result['ratio']:.2g}** ({result['ratio_min']:.2g} to {result['ratio_max']:.2g})"
+            f" | {payload.must:g} | {payload.goal:g} |"
+        )
+    return "\n".join(rows) + "\n\n"
+
+
+def machine(content: dict[str, Any]) -> str:
+    said = ", ".join(f"{name} {value}" for name, value in content["machine"].items())
+    run = f"{content['pairs']} pairs, {content['seconds']} s each side"
+    return f"\n\n{content['at'][:10]}, commit {content['commit']}, {run}: {said}.\n\n"
+
+
+def latency(content: dict[str, Any]) -> str:
+    rows = ["\n\n| S, one call at a time | median | 99th percentile |", "|---|---|---|"]
+    for name, (p50, p99) in medians(content["latency_us"]).items():
+        rows.append(f"| {plots.SIDES[name]} | {p50 / 1000:.2f} ms | {p99 / 1000:.2f} ms |")
+    for name, (p50, p99) in _added(content).items():
+        rows.append(f"| **added by {plots.SIDES[name]}** | **{p50:.2f} ms** | {p99:.2f} ms |")
+    return "\n".join(rows) + "\n\n"
+
+
+def _added(content: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """Milliseconds more than without a proxy."""
+    sides = medians(content["latency_us"])
+    p50, p99 = sides.pop("direct")
+    return {name: ((side[0] - p50) / 1000, (side[1] - p99) / 1000) for name, side in sides.items()}
+
+
+def counts(content: dict[str, Any]) -> str:
+    counted = content["system_calls"]
+    columns = [(letter, side) for letter, sides in counted.items() for side in sides]
+    rows = [
+        "\n\n| system calls per call | "
+        + " | ".join(f"{letter}, {plots.SIDES[side]}" for letter, side in columns)
+        + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for kind in next(iter(next(iter(counted.values())).values()), {}):
+        rows.append(f"| {kind} | " + " | ".join(f"{counted[letter][side][kind]:g}" for letter, side in columns) + " |")
+    return "\n".join(rows) + "\n\n" if len(rows) > 2 else "\n\nNot counted: strace was missing.\n\n"
+
+
+PAGES: dict[str, dict[str, Callable[[dict[str, Any]], str]]] = {
+    "README.md": {"figures": one_line},
+    "docs/performance.md": {"figures": table, "machine": machine, "latency": latency, "counts": counts},
+}
+"""What stands between which marks of which page."""

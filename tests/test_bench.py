@@ -1,0 +1,63 @@
+"""The bench's own pieces, and that the pages say what its newest result says."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+
+from bench import measure, pages, payloads, plots
+
+RESULT = {"ratio": 2.0, "ratio_min": 1.5, "ratio_max": 3.0}
+STRACE = """% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ----------------
+ 60.00    0.100000         476      6865       737 futex
+ 30.00    0.050000          36     15230           writev
+ 10.00    0.010000          18        20           brk
+------ ----------- ----------- --------- --------- ----------------
+100.00    0.160000          18     22115       737 total
+"""
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_a_page_says_what_the_newest_result_says(page: str) -> None:
+    """Whoever changes a figure by hand, or measures without --save, is told."""
+    text = (pages.ROOT / page).read_text("utf-8")
+    filled = pages.filled(page, text, pages.newest())
+    assert text == filled
+    assert all(f"<!-- {part}: by make bench -->" in text for part in pages.PAGES[page])
+
+
+def test_the_plots_are_those_of_the_newest_result() -> None:
+    newest = pages.newest()
+    assert (pages.RESULTS / "ratios.svg").read_text() == plots.ratios(newest["payloads"])
+    assert (pages.RESULTS / "latency.svg").read_text() == plots.latency(pages.medians(newest["latency_us"]))
+
+
+def test_a_ratio_stands_at_its_place_on_the_axis() -> None:
+    """Twice nginx's time is as far from 1 as 1 is from half of it, and a spread reaches from smallest to largest."""
+    drawn = ElementTree.fromstring(plots.ratios({"M": RESULT, "L": RESULT | {"ratio": 1.0, "ratio_min": 0.5}}))
+    twice, same = (float(dot.attrib["cx"]) for dot in drawn.iter() if dot.tag.endswith("circle"))
+    spread = [line.attrib for line in drawn.iter() if line.attrib.get("class") == "spread"]
+    even = next(line for line in drawn.iter() if line.attrib.get("class") == "even")
+    assert same == float(even.attrib["x1"])
+    assert same - float(spread[1]["x1"]) == pytest.approx(twice - same, abs=0.2)
+    assert float(spread[0]["x1"]) < twice < float(spread[0]["x2"])
+
+
+def test_plots_load_nothing() -> None:
+    """No script, and no address but the name of SVG itself: a browser that shows them asks nobody."""
+    drawn = plots.ratios({"S": RESULT}) + plots.latency({"direct": (20, 30), "nginx": (100, 200)})
+    assert "script" not in drawn
+    assert "href" not in drawn
+    assert "url(" not in drawn
+
+
+def test_system_calls_are_counted_by_kind() -> None:
+    counted = measure.by_kind(STRACE, 10)
+    assert (counted["futex"], counted["writes"], counted["others"], counted["reads"]) == (686.5, 1523, 2, 0)
+
+
+@pytest.mark.parametrize("payload", payloads.PAYLOADS, ids=[payload.letter for payload in payloads.PAYLOADS])
+def test_requests_have_the_size_that_the_page_tells(payload: payloads.Payload) -> None:
+    assert len(payloads.request_body(payload)) == payload.request_bytes
