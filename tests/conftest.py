@@ -52,7 +52,11 @@ def watched_disk(tmp_path: Path) -> Disk:
 
 
 NEEDS = {
-    "small_disk": ("root, to mount a disk of its own", lambda: os.geteuid() == 0),
+    "small_disk": ("root, to mount a disk of their own", lambda: os.geteuid() == 0),
+    "loop_disk": (
+        "root and mkfs.ext4, for a disk of their own",
+        lambda: os.geteuid() == 0 and shutil.which("mkfs.ext4"),
+    ),
     "watched_disk": ("Linux and gcc, to watch a disk", lambda: sys.platform == "linux" and shutil.which("gcc")),
 }
 """What fixtures need that not every machine has, and whether this one has it."""

@@ -6,7 +6,7 @@
  *   DISK_LOG    gets one entry for each call that changed something below DISK_ROOT, in the order of their effect
  *   DISK_FAULT  where a test puts the next fault: "CALL SUFFIX NUMBER ACTION". The NUMBERth CALL (sync, write, read) on a
  *               file whose path ends in SUFFIX fails with errno ACTION, or kills the process: `before` it does anything,
- *               or `after`. The file is removed then. A fault that is there when the process starts counts from its start.
+ *               or `after`. The file is removed then. NUMBER 0 is each of them, for as long as the file stands.
  *
  * Not watched: mapped memory, since SQLite maps only the WAL's index, which no power loss needs to spare; and room that
  * is reserved, since it holds nothing yet.
@@ -130,9 +130,10 @@ static int fate(const char *call, const struct watched *on) {
     if (sscanf(text, "%15s %4095s %d %15s", named, suffix, &number, action) != 4 || strcmp(named, call))
         return AS_EVER;
     size_t tail = strlen(suffix), whole = strlen(on->path);
-    if (tail > whole || strcmp(on->path + whole - tail, suffix) || ++counted != number)
+    if (tail > whole || strcmp(on->path + whole - tail, suffix) || (number && ++counted != number))
         return AS_EVER;
-    syscall(SYS_unlinkat, AT_FDCWD, fault, 0);
+    if (number)
+        syscall(SYS_unlinkat, AT_FDCWD, fault, 0);
     if (!strcmp(action, "before"))
         die();
     if (!strcmp(action, "after"))

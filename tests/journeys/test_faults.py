@@ -7,7 +7,6 @@ import resource
 import signal
 import socket
 import struct
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -187,54 +186,6 @@ def answers_all_but(first: int, go: threading.Event) -> Callable[[socket.socket]
         connection.sendall(whole[100:])
 
     return answer
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 90 MiB of its own where the server keeps its data. Mounting it takes root."""
-    path = tmp_path / "data"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=90m,uid={os.getuid()}", "tmpfs", path], check=True)
-    yield path
-    subprocess.run(["umount", "--lazy", path], check=True)  # even where a failed test left a file open
-
-
-def test_on_a_full_disk_calls_are_refused_before_they_go_up_until_there_is_room_again(
-    tmp_path: Path, small_disk: Path
-) -> None:
-    filler = small_disk / "filler"
-    go = threading.Event()
-    with scripted(answers_all_but(1, go)) as script, weighbridge(tmp_path, script.base_url) as stand:
-        with ask(stand, "streamGenerateContent?alt=sse") as in_flight:
-            came = in_flight.recv(65536)
-            load = Load(stand)
-            load.more(20)
-            with filler.open("wb", buffering=0) as file, suppress(OSError):
-                while file.write(bytes(1 << 20)):
-                    pass
-            until(lambda: len(load.refused) > 20, "calls are refused")
-            for door in (stand.base_url, stand.admin_url):
-                assert httpx2.get(f"{door}/readyz").status_code == 503
-                assert httpx2.get(f"{door}/healthz").status_code == 200
-            go.set()
-            came += read(in_flight)
-            assert came.endswith(b"0\r\n\r\n")
-            filler.unlink()
-            load.more(20)
-            assert httpx2.get(f"{stand.base_url}/readyz").status_code == 200
-        load.end()
-        error = load.refused[0].json()["error"]
-        assert (error["code"], error["status"]) == (503, "UNAVAILABLE")
-        assert error["details"][0]["reason"] == "LEDGER_UNAVAILABLE"
-        assert error["message"].startswith("The ledger's disk is full, so calls can't be written down.")
-        assert {answer.headers["x-weighbridge-refused"] for answer in load.refused} == {"LEDGER_UNAVAILABLE"}
-        assert stand.stop() == 0
-        records = stand.records()
-        assert {record.outcome for record in records} == {"ok"}
-        assert len(records) == len(script.received) == len(load.whole()) + 1
-        assert load.whole() < {record.request_id for record in records}
-        assert open_leases(small_disk) == 0
-        assert [event in stand.log() for event in ("ledger_disk_full", "ledger_available")] == [True, True]
 
 
 def test_where_the_ledger_fails_all_calls_are_broken_off_and_the_next_start_recovers(tmp_path: Path) -> None:
