@@ -139,7 +139,8 @@ class Chain:
     def _kill(self) -> None:
         """Kills the server that runs, if one does."""
         if self._pid:
-            os.kill(self._pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
 
     def _ended(self) -> int:
         told = self._told()
