@@ -19,11 +19,13 @@ Reply = Callable[[Received, socket.socket], None]
 
 @dataclass
 class Recorder:
-    """`wires` holds what each connection was sent."""
+    """`wires` holds what each connection was sent, unless it `forgets` that; `errors`, what was no valid request."""
 
     reply: Reply
+    forgets: bool = False
     base_url: str = ""
     wires: list[bytearray] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     def requests(self) -> list[Received]:
         """All that came whole, by connection; a last one that was broken off is left out.
@@ -33,15 +35,11 @@ class Recorder:
         return [request for wire in list(self.wires) for request in requests_in(bytes(wire))]
 
 
-def says(raw: bytes) -> Reply:
-    return lambda _, connection: connection.sendall(raw)
-
-
 @contextmanager
-def recorder(reply: Reply) -> Iterator[Recorder]:
+def recorder(reply: Reply, *, forgets: bool = False) -> Iterator[Recorder]:
     """A running one, a thread a connection."""
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
-        recording = Recorder(reply, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        recording = Recorder(reply, forgets, f"http://127.0.0.1:{listener.getsockname()[1]}")
         threading.Thread(target=_accept, args=(listener, recording), daemon=True).start()
         try:
             yield recording
@@ -98,8 +96,13 @@ def _accept(listener: socket.socket, recording: Recorder) -> None:
 
 def _converse(connection: socket.socket, recording: Recorder, wire: bytearray) -> None:
     reading = Reading()
-    with connection, contextlib.suppress(OSError, h11.RemoteProtocolError):
+    with connection, contextlib.suppress(OSError):
         while data := connection.recv(1 << 18):
-            wire += data  # what is wrong with it is found by who reads the wires
-            for request in reading.feed(data):
-                recording.reply(request, connection)
+            if not recording.forgets:
+                wire += data
+            try:
+                for request in reading.feed(data):
+                    recording.reply(request, connection)
+            except h11.RemoteProtocolError as error:
+                recording.errors.append(str(error))
+                return

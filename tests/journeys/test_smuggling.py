@@ -103,6 +103,7 @@ class Sender:
 
     def check_upstream(self) -> None:
         """As many requests as the corpus states, each with one framing and one credential, which is the operator's."""
+        assert self.upstream.errors == []
         counted: Counter[bytes] = Counter()
         for request in self.upstream.requests():
             names = [name for name, _ in request.headers]

@@ -224,6 +224,7 @@ def test_no_client_reads_what_an_upstream_sent_to_another_or_to_nobody(
         thread.join(DEADLINE_S * sized(1, 60))
         assert not thread.is_alive()
     assert [wrong for caller in callers for wrong in caller.wrong] == []
+    assert upstream.errors == []
     saw = sum((caller.saw for caller in callers), Counter[str]())
     assert all(saw[kind] for kind in ("whole", "broken", "refused", "left", "empty", "error"))
     for wire in upstream.wires:
