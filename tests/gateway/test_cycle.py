@@ -53,6 +53,17 @@ async def test_every_framing_brings_the_same_body(raw: bytes, headers: Any) -> N
     assert (b"transfer-encoding: chunked" in answer) == (raw is CLOSE and not headers)
 
 
+async def test_who_said_close_and_sends_on_can_read_its_answer() -> None:
+    """Closing on bytes that were not read would reset the connection, and the answer with it."""
+    async with door(Sends(b"answer")) as gateway:
+        connection = await gateway.connect()
+        connection.writer.write(CLOSE)
+        for _ in range(50):
+            connection.writer.write(GET)
+            await asyncio.sleep(0.001)
+        assert parse(await connection.rest()).body == b"answer"
+
+
 @pytest.mark.parametrize(("status", "method"), [(204, b"GET"), (304, b"GET"), (200, b"HEAD")])
 async def test_a_response_without_a_body_has_none_whatever_the_app_sends(status: int, method: bytes) -> None:
     async with door(Sends(b"body", status=status)) as gateway:

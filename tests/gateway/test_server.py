@@ -172,24 +172,6 @@ async def test_what_follows_a_request_that_said_close_is_nobodys_request() -> No
     assert len(app.seen) == 2
 
 
-async def test_who_said_close_and_sends_on_can_read_its_answer() -> None:
-    """Closing on bytes that were not read would reset the connection, and the answer with it."""
-    app = Held()
-    async with door(app) as gateway:
-        connection = await gateway.connect()
-        connection.writer.write(GET[:-2] + b"connection: close\r\n\r\n")
-        await app.arrival.wait()
-        app.go.set()
-        while gateway.state.tasks:
-            connection.writer.write(GET)
-            await asyncio.sleep(0)
-        for _ in range(50):
-            connection.writer.write(GET)
-            await asyncio.sleep(0.001)
-        assert parse(await connection.rest()).body == b"/one"
-    assert app.started == [b"/one"]
-
-
 async def test_a_body_that_breaks_while_its_response_is_on_the_way_breaks_that_off() -> None:
     app = Watched(b"some")
     async with door(app) as gateway:
