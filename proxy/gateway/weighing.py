@@ -193,7 +193,7 @@ class Weighing:
         if not self._went_up:
             return None
         if isinstance(error, asyncio.CancelledError) and self._client.gone:
-            return Outcome.CLIENT_GONE
+            return Outcome.TRUNCATED  # it was outlived for as long as it may be
         if not isinstance(error, Refusal):
             return Outcome.UNSETTLED
         if self._meter is not None:

@@ -254,7 +254,7 @@ def test_a_client_that_left_is_outlived_for_so_long_and_no_longer(tmp_path: Path
             if seen:
                 assert connection.recv(65536)
         (record,) = until(stand.records, "its record")
-        assert (record.outcome, record.estimated, record.total_token_count) == ("client_gone", True, tokens)
+        assert (record.outcome, record.estimated, record.total_token_count) == ("truncated", True, tokens)
         assert record.cost_usd
         assert stand.stop() == 0
         assert open_leases(stand.data_dir) == 0
