@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 WRITE_AHEAD = 64 * 1024
 """Bytes that wait for the client before the app does."""
+STALL_LOOKS = 8
+"""How often we look, in the time that a client may leave its response unread, whether it has read some."""
 TICK = 0.002
 """Timers are rounded to milliseconds."""
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -56,6 +58,7 @@ class GatewayProtocol(SlicedProtocol):
         self.unparsed_bytes = 0  # bytes fed to the parser since it last handed out a head, a body piece or an end
         self.final_response: bytes | None = None  # a refusal that waits for the answers before it
         self.unsent = 0
+        self.stalled_at = inf  # when the client will have read nothing of that for too long
         self.deadline = inf  # until when the client must have sent what it owes
         self.read_timer: TimerHandle | None = None
         self.write_timer: TimerHandle | None = None
@@ -359,14 +362,22 @@ class GatewayProtocol(SlicedProtocol):
     def _watch_writing(self) -> None:
         if self.write_timer is None:
             self.unsent = self.transport.get_write_buffer_size()
-            self.write_timer = self.loop.call_later(self.bounds.stall_s, self._look_at_writing)
+            self.stalled_at = self.loop.time() + self.bounds.stall_s
+            self._look_again_at_writing()
+
+    def _look_again_at_writing(self) -> None:
+        self.write_timer = self.loop.call_later(self.bounds.stall_s / STALL_LOOKS, self._look_at_writing)
 
     def _look_at_writing(self) -> None:
         self.write_timer = None
         if self.transport.get_write_buffer_size() < self.unsent:
             self._watch_writing()
+        elif self.loop.time() < self.stalled_at - TICK:
+            self._look_again_at_writing()
         else:
-            self.transport.abort()
+            if self.active is not None:
+                self.active.leave()
+            self.break_off(reset=True)  # all of it may be in the kernel by now, but for its end
 
     def _stop_watching(self) -> None:
         if self.write_timer is not None:

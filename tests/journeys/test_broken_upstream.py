@@ -7,14 +7,14 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
-from itertools import cycle, product
+from itertools import cycle, pairwise, product
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from proxy.billing.records import UsageRecord
-from tests.journeys.raw import Answer, Asked, call, judged, origin, request, reset
+from tests.journeys.raw import Answer, Asked, call, judged, origin, request, reset, settled
 from tests.journeys.watching import TEXT, open_leases
 from tests.proof import Proof, sized
 from tests.stand import Weighbridge, weighbridge
@@ -158,11 +158,18 @@ class Costs(NamedTuple):
         return cls({record.total_token_count: record.cost_usd for record in records})
 
 
-def check(case: Case, answer: Answer, record: UsageRecord, costs: Costs) -> None:
+def check(
+    case: Case,
+    answer: Answer,
+    record: UsageRecord,
+    costs: Costs,
+    refusal: tuple[int, str] = (502, "UPSTREAM_UNREACHABLE"),
+) -> None:
+    """`refusal`: what a client is told where nothing of the response may go down to it."""
     right = expected(case)
     if right.said is None:
-        assert (answer.status, answer.complete) == (502, True)
-        assert answer.headers["x-weighbridge-refused"] == "UPSTREAM_UNREACHABLE"
+        assert answer.complete
+        assert (answer.status, answer.headers["x-weighbridge-refused"]) == refusal
     else:
         assert (answer.status, answer.complete) == (case.shape.status, right.said.complete)
         assert answer.body == right.said.body
@@ -243,3 +250,100 @@ async def test_an_upstream_that_breaks_off_at_any_byte(tmp_path: Path, proof: Pr
             raise AssertionError(f"{case}\nanswered {answer}\nrecorded {record}") from error
     outcomes = [record.outcome for record in found]
     proof(calls=len(every), **{outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))})
+
+
+KEY = "AIzaSyD-0_9aZ" + "x" * 26
+
+
+def error_event(code: int, message: str) -> bytes:
+    return b"data: " + json.dumps({"error": {"code": code, "message": message, "status": "X"}}).encode() + b"\r\n\r\n"
+
+
+async def midstream(tmp_path: Path, pieces: list[bytes]) -> tuple[Answer, UsageRecord, str]:
+    """What a client sees of a stream in these pieces, each of which has been relayed before the next is sent."""
+
+    async def answering(asked: Asked) -> None:
+        asked.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for piece in pieces:
+            asked.say(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await settled(probe)
+        asked.say(b"0\r\n\r\n")
+
+    async with origin(answering) as upstream:
+        stand = Weighbridge(tmp_path, upstream.base_url, upstream_key=KEY)
+        stand.start()
+        probe, caller = await call(stand.base_url), await call(stand.base_url)
+        caller.send(request(TEXT + SHAPES[2].verb, stand.key(), CONTENT, "Connection: close"))
+        answer = await caller.answer()
+        probe.transport.close()
+        stand.stop()
+        (record,) = stand.records()
+        return answer, record, stand.log()
+
+
+async def test_our_key_does_not_get_through_an_error_in_mid_stream_that_comes_in_pieces(tmp_path: Path) -> None:
+    before = SHAPES[2].plain
+    error = error_event(429, f"Consumer 'api_key:{KEY}' of projects/411082643095 has no quota.")
+    cuts = [
+        0,
+        3,
+        9,
+        15,
+        error.index(KEY.encode()) + 7,
+        error.index(KEY.encode()) + 30,
+        error.index(b"082643095"),
+        len(error),
+    ]
+    answer, record, _ = await midstream(tmp_path, [before, *[error[a:b] for a, b in pairwise(cuts)]])
+    assert answer.body == before + error.replace(KEY.encode(), b"REDACTED").replace(b"411082643095", b"0")
+    assert answer.complete
+    assert (record.outcome, record.estimated, record.total_token_count) == ("truncated", True, 8)
+
+
+async def test_a_refusal_of_our_credential_in_mid_stream_breaks_the_stream_off(tmp_path: Path) -> None:
+    """It would look like a refusal of the client's."""
+    before = SHAPES[2].plain
+    error = error_event(400, "API key not valid. Please pass a valid API key.")
+    answer, record, log = await midstream(tmp_path, [before, error[:50], error[50:]])
+    assert (answer.body, answer.complete) == (before + b"data: ", False)
+    assert (record.outcome, record.estimated, record.total_token_count) == ("truncated", True, 8)
+    assert "upstream_credential_refused" in log
+
+
+async def test_an_upstream_that_answers_before_it_has_the_whole_request(tmp_path: Path) -> None:
+    """Its answer counts, the rest of the request isn't sent, and its connection isn't used again."""
+    content = CONTENT + b" " * (24 << 20)
+    every = [(shape, whole) for shape in (SHAPES[0], ERRORS[0]) for whole in (True, False)]
+    script, taken = iter(every), []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        shape, whole = next(script)
+        raw, came = framed(shape, "length", "identity"), len(head)
+        writer.write(raw if whole else raw[:-1])
+        if not whole:
+            writer.write_eof()
+        while piece := await reader.read(1 << 16):
+            came += len(piece)
+        taken.append(came)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        with weighbridge(tmp_path, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as stand:
+            key, answers = stand.key(), []
+            for shape, _ in every:
+                caller = await call(stand.base_url)
+                caller.send(request(TEXT + shape.verb, key, content, "Connection: close"))
+                answers.append(await caller.answer())
+            records = stand.records()
+    assert [(answer.status, answer.complete) for answer in answers] == [
+        (200, True),
+        (200, False),
+        (400, True),
+        (502, True),
+    ]
+    assert [record.outcome for record in records] == ["ok", "truncated", "upstream_error", "upstream_error"]
+    assert [bool(record.cost_usd) for record in records] == [True, True, False, False]
+    assert [record.estimated for record in records] == [False, True, False, False]
+    assert len(taken) == len(every)
+    assert max(taken) < len(content)
