@@ -114,6 +114,14 @@ async def call(base_url: str) -> Caller:
     return caller
 
 
+async def settled(probe: Caller) -> None:
+    """Returns when the process has seen all that had come to its sockets: it has answered what came later, twice."""
+    for _ in range(2):
+        probe.came.clear()
+        probe.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        await probe.holds(lambda came: judged(came).complete)
+
+
 def reset(transport: asyncio.BaseTransport) -> None:
     """Ends a connection as a process does that dies with unread data."""
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from proxy.billing.records import UsageRecord
-from tests.journeys.raw import Asked, Caller, call, judged, origin, request
+from tests.journeys.raw import Asked, Caller, call, judged, origin, request, settled
 from tests.journeys.test_broken_upstream import ERRORS, SHAPES, Shape, framed
 from tests.journeys.watching import DEADLINE_S, TEXT, in_flight, locked, open_leases
 from tests.proof import Proof, sized
@@ -63,14 +63,6 @@ class Desk:
         number = len(asked.content) - len(BASE)
         self.asked(number).set_result(asked)
         await self._done.setdefault(number, asyncio.Event()).wait()
-
-
-async def settled(probe: Caller) -> None:
-    """Returns when the process has seen all that had come to its sockets: it has answered what came later, twice."""
-    for _ in range(2):
-        probe.came.clear()
-        probe.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        await probe.holds(lambda came: judged(came).complete)
 
 
 async def play(case: Case, number: int, stand: Weighbridge, key: str, desk: Desk, probe: Caller) -> None:
