@@ -12,7 +12,7 @@ class Outcome(StrEnum):
     CLIENT_GONE = "client_gone"
     """The client left early; the upstream was read to its end."""
     TRUNCATED = "truncated"
-    """The upstream broke off, or never answered a request that went up in full."""
+    """The upstream broke off, was not read to its end, or never answered a request that went up in full."""
     UPSTREAM_ERROR = "upstream_error"
     """The upstream answered 400 or more, or the request never went up in full. Costs nothing."""
     UNSETTLED = "unsettled"
