@@ -28,8 +28,6 @@ from proxy.gateway.slices import HEAD_STEPS, READ_AHEAD, SlicedProtocol
 if TYPE_CHECKING:
     from uvicorn._types import HTTPScope
 
-WRITE_AHEAD = 64 * 1024
-"""Bytes that wait for the client before the app does."""
 STALL_LOOKS = 8
 """How often we look, in the time that a client may leave its response unread, whether it has read some."""
 TICK = 0.002
@@ -65,7 +63,7 @@ class GatewayProtocol(SlicedProtocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=WRITE_AHEAD)
+        transport.set_write_buffer_limits(high=0)  # the kernel has room enough for a client that reads
         self._allow(self.bounds.head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -15,8 +15,7 @@ from proxy import serve
 from proxy.billing import reports
 from proxy.billing.records import UsageRecord
 from proxy.config.schema import Settings, Storage, Upstream
-from proxy.gateway.server import WRITE_AHEAD
-from proxy.upstreams.connection import PLAIN_READ
+from proxy.upstreams.connection import READ
 from proxy.upstreams.round_trip import HIGH_WATER
 from tests.journeys.raw import Asked, call, judged, origin, request
 from tests.journeys.test_broken_upstream import CONTENT, ERRORS, SHAPES, Case, Costs, cases, check, controls, usage
@@ -28,7 +27,7 @@ from tests.steered import Steered, steered
 MIB = 1 << 20
 BUFFER = 16 * 1024
 """Bytes asked for as a socket's buffer; the kernel takes twice as much, and some for its own books."""
-WINDOWS = WRITE_AHEAD + HIGH_WATER + 3 * PLAIN_READ
+WINDOWS = HIGH_WATER + 3 * READ
 """What a call holds of its response at most: written and not sent; read and not relayed, and the read that reached the
 limit; a piece held back until the record is durable, and the one that replaces it."""
 
