@@ -13,6 +13,7 @@ READ = 128 * 1024
 RECEIVE_BUFFER = 2 * READ + 16 * 1024
 """Bytes: a read, and what it is with TLS taken off, together with the rest of a record that had begun before it."""
 
+_POLLRDHUP = getattr(select, "POLLRDHUP", 0)  # Linux only
 _KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 6))
 
 
@@ -83,7 +84,7 @@ class Connection(asyncio.BufferedProtocol):
         for option, value in _KEEPALIVE:
             if hasattr(socket, option):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-        self._poll.register(sock.fileno(), select.POLLIN)
+        self._poll.register(sock.fileno(), select.POLLIN | _POLLRDHUP)
 
     async def secured(self) -> None:
         """Waits until it may be written to. Raises OSError."""
@@ -122,6 +123,10 @@ class Connection(asyncio.BufferedProtocol):
     def quiet(self) -> bool:
         """Nothing has come in, nor an end or an error, that the loop has not told us of yet."""
         return self.open and not self._poll.poll(0)
+
+    def ended(self) -> bool:
+        """The peer has closed its side, or broken off, though the loop may not have told us of it yet."""
+        return not self.open or any(events & ~select.POLLIN for _, events in self._poll.poll(0))
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """What a connection that has failed is given goes nowhere: it isn't `drained` then, until `lost` is told."""

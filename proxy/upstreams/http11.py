@@ -126,7 +126,7 @@ class Http11Transport:
             raise _unreachable(_what(error, self._timeouts.connect)) from error
         if connection.open:
             self._connections.add(connection)
-        if self._closed or not connection.open:
+        if self._closed or connection.ended():
             connection.abort()
             raise _unreachable("the connection was closed as soon as it stood")
         return connection
@@ -176,7 +176,10 @@ def _origin(base_url: str) -> tuple[bool, str, int]:
 
 
 def _unreachable(what: str) -> UpstreamFailed:
-    message = f"The upstream could not be reached: {what} (connect)."
+    message = (
+        f"The upstream could not be reached: {what} (connect). Try again later; if it lasts, the proxy's operator has "
+        "to look at base_url, certificates and network."
+    )
     return UpstreamFailed(Reason.UPSTREAM_UNREACHABLE, message, Sent.NOTHING)
 
 
@@ -189,4 +192,6 @@ def _what(error: OSError, limit: float) -> str:
         return f"its certificate was refused, {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"the TLS handshake failed, {error.reason}"
+    if isinstance(error, ConnectionError) and not error.errno:  # asyncio's word for it
+        return "it closed the connection in the TLS handshake"
     return os.strerror(error.errno).lower() if error.errno else "none of its addresses took the connection"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from enum import Enum
@@ -226,7 +227,7 @@ class RoundTrip:
 
     def _broke_off(self, error: Exception | None) -> None:
         where = "in the middle of its response" if self._incoming.status else "without an answer"
-        what = self._incoming.broken or (error and type(error).__name__) or "no orderly end"
+        what = self._incoming.broken or (error and _name(error)) or "no orderly end"
         self._fail(Reason.UPSTREAM_UNREACHABLE, f"The upstream closed the connection {where}: {what}.", error)
 
     def _fail(self, reason: Reason, message: str, cause: Exception | None = None) -> None:
@@ -236,3 +237,8 @@ class RoundTrip:
             self._failure.__cause__ = cause
         self._connection.abort()
         self._wake()
+
+
+def _name(error: Exception) -> str:
+    """What kind of error it is; of TLS, which alert the upstream sent: some come after the handshake only."""
+    return (isinstance(error, ssl.SSLError) and error.reason) or type(error).__name__

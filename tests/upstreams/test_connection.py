@@ -192,6 +192,35 @@ async def test_a_closed_transport_is_held_by_nothing(security: Security | None) 
         assert left() is None
 
 
+async def test_the_peers_end_is_seen_before_the_loop_tells_of_it_and_what_it_says_is_no_end() -> None:
+    ends = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.say(b"x")
+        await ends.wait()
+        peer.end()
+        await peer.gone()
+
+    async with serving(script) as origin:
+        loop = asyncio.get_running_loop()
+        lost = loop.create_future()
+        transport, connection = await loop.create_connection(
+            lambda: Connection(loop, memoryview(bytearray(RECEIVE_BUFFER)), lost.set_result),
+            "127.0.0.1",
+            int(origin.url.rpartition(":")[2]),
+        )
+        transport.pause_reading()
+        while connection.quiet():
+            await asyncio.sleep(0)
+        assert not connection.ended()
+        ends.set()
+        while not connection.ended():
+            await asyncio.sleep(0)
+        assert connection.open
+        connection.abort()
+        assert await lost is connection
+
+
 async def test_it_is_drained_only_while_the_kernel_has_taken_everything(security: Security | None) -> None:
     """However little is left behind: what was sent, and whether the connection may be used again, hangs on it."""
     size = 1000

@@ -222,34 +222,7 @@ async def test_a_handshake_that_does_not_come_is_unreachable_when_its_time_is_ov
         await transport.aclose()
 
 
-async def test_a_peer_that_speaks_no_tls_is_unreachable(tls_security: Security) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.say(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await peer.gone()
-
-    async with serving(script) as origin:
-        transport = Http11Transport(origin.url.replace("http", "https"), ssl_context=tls_security.client)
-        with pytest.raises(UpstreamFailed, match="TLS handshake failed") as caught:
-            await transport.send(post())
-        assert caught.value.sent is Sent.NOTHING
-        await transport.aclose()
-
-
-async def test_a_certificate_of_an_unknown_authority_is_refused_by_default(tls_security: Security) -> None:
-    async with serving(keep_answering, tls_security) as origin, origin.transport(ssl_context=None) as transport:
-        with pytest.raises(UpstreamFailed, match=r"certificate was refused, self.signed") as caught:
-            await transport.send(post())
-        assert (caught.value.reason, caught.value.sent) == (Reason.UPSTREAM_UNREACHABLE, Sent.NOTHING)
-
-
-async def test_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
-    other = make_security(tmp_path, "other.example")
-    async with serving(keep_answering, other) as origin, origin.transport() as transport:
-        with pytest.raises(UpstreamFailed, match="certificate was refused, Hostname mismatch"):
-            await transport.send(post())
-
-
-async def test_the_handshake_names_the_host_and_asks_for_http_1_1(tmp_path: Path) -> None:
+async def test_the_handshake_asks_for_http_1_1(tmp_path: Path) -> None:
     security = make_security(tmp_path)
     names: list[str | None] = []
     security.server.sni_callback = lambda _object, name, _context: names.append(name)
