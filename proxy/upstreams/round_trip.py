@@ -152,7 +152,8 @@ class RoundTrip:
             left -= len(piece)
             if left < 0:
                 break
-            await self._hand_over(piece)
+            if not await self._hand_over(piece):
+                return
         if left:
             raise ValueError(f"The body is not as long as its content-length, {head.content_length} bytes.")
         self._handed_over = True
@@ -162,6 +163,7 @@ class RoundTrip:
         view = memoryview(data)
         for start in range(0, len(view), SLICE):
             await self._drain()
+            await self._listen()
             if self._settled():
                 return False
             self._connection.write(view[start : start + SLICE])
@@ -172,8 +174,20 @@ class RoundTrip:
         return self._incoming.status != 0 or self._failure is not None
 
     async def _drain(self) -> None:
-        while not self._connection.drained and not self._settled():
+        while not (self._connection.drained and self._connection.open) and not self._settled():
             await self._wait(_Phase.WRITE, self._timeouts.write)
+
+    async def _listen(self) -> None:
+        """Hears what has come before more is written: the answer may be there already, and the end behind it.
+
+        Written to a connection that the upstream has reset, the rest would be lost without a word under TLS, and the
+        answer with it.
+        """
+        turns = 3  # in the first two the loop looks and reads; what is there after that is no end
+        while turns and not self._connection.quiet() and not self._settled():
+            turns -= 1
+            await asyncio.sleep(0)
+        await self._drain()
 
     async def _wait(self, phase: _Phase, seconds: float) -> None:
         """Until something has happened; the caller looks what."""
