@@ -153,9 +153,7 @@ def picture(answer: dict[str, Any]) -> bytes:
 
 def cost(body: bytes, model: str, size: str | None, at: int) -> int | None:
     """What a response costs by the price book, in nano-dollars; None where the book knows no price of the model."""
-    scan = scanner.for_framing("single")
-    scan.feed(body)
-    reading = scan.finish(True)
+    reading = scanner.scan("single", body)
     if reading.usage is None:
         return None
     usage = usages.parse(reading.usage)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+
 from proxy.gemini.codings import Inflater
 from proxy.gemini.reading import Reading
 from proxy.gemini.scanner import for_framing
@@ -15,23 +18,31 @@ class Meter:
     `unreadable`.
     """
 
-    __slots__ = ("_feed", "_inflater", "_scanner", "seen")
+    __slots__ = ("_inflater", "_scanner", "seen")
 
     def __init__(self, framing: str, content_encoding: bytes | None, *, grounding: bool = False) -> None:
         self.seen = 0
         """Bytes of the response that passed, as they crossed."""
         self._scanner = for_framing(framing, grounding=grounding)
         self._inflater: Inflater | None = None
-        self._feed = self._scanner.feed
         coding = (content_encoding or b"").strip().lower()
         if coding not in (b"", b"identity"):
-            self._inflater = Inflater(coding, self._scanner.feed)
-            self._feed = self._inflater.feed
+            self._inflater = Inflater(coding)
 
     async def feed(self, chunk: bytes) -> None:
-        """Takes the next bytes, as they cross. Raises nothing, whatever they are."""
+        """Takes the next bytes, as they cross. Raises nothing, whatever they are.
+
+        However much work they make, the event loop has its turn after each millisecond or two of it.
+        """
         self.seen += len(chunk)
-        self._feed(chunk)
+        inflater = self._inflater
+        for _ in self._scanner.feed(chunk) if inflater is None else self._inflated(inflater, chunk):
+            await asyncio.sleep(0)
+
+    def _inflated(self, inflater: Inflater, chunk: bytes) -> Iterator[None]:
+        for piece in inflater.inflate(chunk):
+            yield
+            yield from self._scanner.feed(piece)
 
     def finish(self, complete: bool) -> Reading:
         """What the response said; to be called once. `complete`: its framing says that nothing is missing."""

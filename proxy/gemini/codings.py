@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Final
 
 STEP: Final = 65_536
@@ -16,15 +16,14 @@ GRACE: Final = 1 << 20
 class Inflater:
     """Inflates one response in steps of bounded size, as far as it doesn't turn out to be a bomb.
 
-    `coding`: the value of content-encoding, in lower case; `feed` gets the pieces. gzip and deflate are known; of any
-    other coding, and past what can't be inflated, there are none: `failed`.
+    `coding`: the value of content-encoding, in lower case. gzip (of one member or several, as RFC 1952 has it) and
+    deflate are known; of any other coding, and past what can't be inflated, there is nothing: `failed`.
     """
 
-    __slots__ = ("_coding", "_compressed", "_feed", "_inflated", "_stream", "failed")
+    __slots__ = ("_coding", "_compressed", "_inflated", "_stream", "failed")
 
-    def __init__(self, coding: bytes, feed: Callable[[bytes], None]) -> None:
+    def __init__(self, coding: bytes) -> None:
         self._coding = coding
-        self._feed = feed
         self._stream: zlib._Decompress | None = None
         self._compressed = 0
         self._inflated = 0
@@ -35,30 +34,33 @@ class Inflater:
         """The compressed stream came to its own end, and nothing stood behind it."""
         return not self.failed and self._stream is not None and self._stream.eof
 
-    def feed(self, chunk: bytes) -> None:
+    def inflate(self, chunk: bytes) -> Iterator[bytes]:
+        """What the next bytes hold, in pieces of STEP bytes at most, of which some are empty."""
         for start in range(0, len(chunk), STEP):
-            if self.failed:
-                return
-            piece = chunk[start : start + STEP]
-            self._compressed += len(piece)
-            try:
-                self._inflate(piece)
-            except zlib.error:
-                self.failed = True
+            rest = chunk[start : start + STEP]
+            self._compressed += len(rest)
+            pending = True
+            while pending and not self.failed:
+                try:
+                    piece, rest = self._step(rest)
+                except zlib.error:
+                    self.failed = True
+                    return
+                yield piece
+                pending = bool(rest) or len(piece) == STEP
 
-    def _inflate(self, piece: bytes) -> None:
+    def _step(self, packed: bytes) -> tuple[bytes, bytes]:
+        """The next piece, and what of `packed` is left for the next step."""
         stream = self._stream
-        if stream is None:
-            stream = self._stream = zlib.decompressobj(self._window_bits(piece[0]))
-        pending = True
-        while pending and not self.failed:
-            inflated = stream.decompress(piece, STEP)
-            self._inflated += len(inflated)
-            self._feed(inflated)
-            piece = stream.unconsumed_tail
-            pending = bool(piece) or len(inflated) == STEP
-            if stream.unused_data or self._inflated > GRACE + MAX_RATIO * self._compressed:
-                self.failed = True
+        if packed and (stream is None or stream.eof):
+            if stream is not None and self._coding == b"deflate":
+                raise zlib.error("something stands behind the stream")
+            stream = self._stream = zlib.decompressobj(self._window_bits(packed[0]))
+        assert stream is not None
+        piece = stream.decompress(packed, STEP)
+        self._inflated += len(piece)
+        self.failed = self._inflated > GRACE + MAX_RATIO * self._compressed
+        return piece, stream.unused_data if stream.eof else stream.unconsumed_tail
 
     def _window_bits(self, first: int) -> int:
         """What `deflate` names is zlib's format by the standard, and a bare deflate stream by some servers.
@@ -78,10 +80,8 @@ def decoded(body: bytes, content_encoding: bytes, limit: int) -> bytes:
     coding = content_encoding.strip().lower()
     if coding in (b"", b"identity"):
         return body
-    pieces: list[bytes] = []
-    inflater = Inflater(coding, pieces.append)
-    inflater.feed(body)
-    plain = b"".join(pieces)
+    inflater = Inflater(coding)
+    plain = b"".join(inflater.inflate(body))
     if not inflater.complete or len(plain) > limit:
         raise ValueError("a content coding that is unknown, broken or cut off, or holds more than the limit")
     return plain

@@ -9,13 +9,14 @@ in. An array's element beyond 200 brackets deep is given up on, with all that fo
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 from proxy.gemini.reading import Reading
-from proxy.gemini.tokens import DepthError, Skipper
+from proxy.gemini.tokens import TURN, Skipper
 from proxy.gemini.windows import Document
 
-__all__ = ["WINDOW", "Reading", "Scanner", "for_framing"]
+__all__ = ["WINDOW", "Reading", "Scanner", "for_framing", "scan"]
 
 WINDOW: Final = 65_536
 
@@ -23,8 +24,11 @@ WINDOW: Final = 65_536
 class Scanner(Protocol):
     """Watches one response body, free of content coding."""
 
-    def feed(self, chunk: bytes) -> None:
-        """Takes the next bytes; of any length, cut anywhere."""
+    def feed(self, chunk: bytes) -> Iterable[None]:
+        """Takes the next bytes; of any length, cut anywhere.
+
+        To be iterated to its end before anything else is asked: it yields wherever it has done a turn's work.
+        """
         ...
 
     def finish(self, complete: bool) -> Reading:
@@ -51,6 +55,14 @@ def for_framing(framing: str, *, window: int = WINDOW, grounding: bool = False) 
     raise ValueError(f"framing {framing!r} is none of single, sse, array")
 
 
+def scan(framing: str, body: bytes) -> Reading:
+    """What a whole response says, at once."""
+    scanner = for_framing(framing)
+    for _ in scanner.feed(body):
+        pass
+    return scanner.finish(True)
+
+
 class _Single:
     __slots__ = ("_document", "feed")
 
@@ -67,6 +79,8 @@ class _Single:
 
 _START, _DATA, _OTHER = range(3)
 _FIELD = b"data:"
+_LINE: Final = 2
+"""Steps of work that a line is."""
 
 
 class _Events:
@@ -76,7 +90,7 @@ class _Events:
     counts even if its blank line is missing.
     """
 
-    __slots__ = ("_after_cr", "_document", "_grounding", "_intact", "_line", "_prefix", "_reading", "_window")
+    __slots__ = ("_after_cr", "_document", "_grounding", "_intact", "_line", "_prefix", "_reading", "_steps", "_window")
 
     def __init__(self, window: int, grounding: bool) -> None:
         self._window = window
@@ -87,23 +101,31 @@ class _Events:
         self._line = _START
         self._prefix = b""
         self._after_cr = False
+        self._steps = 0
 
-    def feed(self, chunk: bytes) -> None:
+    def feed(self, chunk: bytes) -> Iterator[None]:
         start, size = 0, len(chunk)
         if self._after_cr and size:
             self._after_cr = False
             start = 1 if chunk[0] == 0x0A else 0
         newline = chunk.find(b"\n", start)
         while start < size:
+            if self._steps >= TURN:
+                self._steps = 0
+                yield
             if -1 < newline < start:
                 newline = chunk.find(b"\n", start)
             stop = size if newline < 0 else newline
             carriage = chunk.find(b"\r", start, stop)
             end = stop if carriage < 0 else carriage
-            if end == size:
-                self._part(chunk, start, end)
-                return
-            self._end_line(chunk, start, end)
+            if start < end:
+                yield from self._part(chunk, start, end)
+                if end == size:
+                    return
+            elif self._line == _START and not self._prefix and self._document is not None:
+                self._end_event()
+            self._line, self._prefix = _START, b""
+            self._steps += _LINE
             start = end + 1
             if carriage >= 0:
                 if start == size:
@@ -111,40 +133,34 @@ class _Events:
                 elif chunk[start] == 0x0A:
                     start += 1
 
-    def _part(self, chunk: bytes, start: int, end: int) -> None:
-        """A piece of a line whose end hasn't come."""
+    def _part(self, chunk: bytes, start: int, end: int) -> Iterable[None]:
+        """A piece of a line."""
+        more = b""
         if self._line == _START:
             begun = self._prefix + chunk[start : start + len(_FIELD) - len(self._prefix)]
             if len(begun) < len(_FIELD) and _FIELD.startswith(begun) and len(self._prefix) + end - start == len(begun):
                 self._prefix = begun
-                return
+                return ()
             start += len(begun) - len(self._prefix)
             self._prefix = b""
             if begun != _FIELD:
                 self._line = _OTHER
-                return
+                return ()
             self._line = _DATA
             if self._document is None:
                 self._document = Document(self._window, self._grounding)
             else:
-                self._document.feed(b"\n")
-        if self._line == _DATA and start < end:
-            self._document.feed(chunk[start:end])  # type: ignore[union-attr]  # made when the line began
-
-    def _end_line(self, chunk: bytes, start: int, end: int) -> None:
-        if start == end and self._line == _START and not self._prefix:
-            if self._document is not None:
-                self._end_event()
-            return
-        self._part(chunk, start, end)
-        self._line = _START
-        self._prefix = b""
+                more = b"\n"
+        if self._line == _OTHER:
+            return ()
+        return self._document.feed(more + chunk[start:end])  # type: ignore[union-attr]  # made when the line began
 
     def _end_event(self) -> None:
         document, self._document = self._document, None
         assert document is not None
         if not document.is_empty():
             self._intact &= document.finish(self._reading, True)
+        self._steps += document.cost
 
     def finish(self, complete: bool) -> Reading:
         if complete and self._document is not None:
@@ -161,7 +177,7 @@ _GAP = re.compile(rb"[ \t\r\n,]*+")
 class _Elements:
     """The elements of a JSON array, `[{…}\\n,\\n{…}]`. An object that stands alone is taken for its only element."""
 
-    __slots__ = ("_document", "_ended", "_grounding", "_intact", "_opened", "_reading", "_skipper", "_window")
+    __slots__ = ("_document", "_due", "_ended", "_grounding", "_intact", "_opened", "_reading", "_skipper", "_window")
 
     def __init__(self, window: int, grounding: bool) -> None:
         self._window = window
@@ -169,32 +185,31 @@ class _Elements:
         self._reading = Reading()
         self._document: Document | None = None
         self._skipper = Skipper()
+        self._due = TURN
         self._opened = False
         self._ended = False
         self._intact = True
 
-    def feed(self, chunk: bytes) -> None:
-        position = 0
+    def feed(self, chunk: bytes) -> Iterator[None]:
+        position, skipper = 0, self._skipper
         while position < len(chunk) and self._intact:
+            if skipper.steps >= self._due:
+                self._due = skipper.steps + TURN
+                yield
             if self._document is None:
-                position = self._between(chunk, position)
-            else:
-                position = self._within(self._document, chunk, position)
+                start, position = position, self._between(chunk, position)
+                skipper.steps += 1 + ((position - start) >> 6)
+                continue
+            start, position = position, skipper.skip(chunk, position)
+            yield from self._document.feed(chunk[start:position])
+            if not skipper.inside:
+                self._end_element(self._document)
 
-    def _within(self, document: Document, chunk: bytes, start: int) -> int:
-        try:
-            end = self._skipper.skip(chunk, start)
-        except DepthError:
-            self._intact = False
-            return len(chunk)
-        if end < 0:
-            document.feed(chunk[start:])
-            return len(chunk)
-        document.feed(chunk[start:end])
+    def _end_element(self, document: Document) -> None:
         self._intact &= document.finish(self._reading, True)
+        self._skipper.steps += document.cost
         self._document = None
         self._ended = not self._opened
-        return end
 
     def _between(self, chunk: bytes, start: int) -> int:
         start = _GAP.match(chunk, start).end()  # type: ignore[union-attr]  # matches nothing at the least

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-MAX_DEPTH: Final = 200
-"""Brackets open at once. Protocol buffers' own JSON parsers stop at 100, so nothing of Google's is deeper."""
+TURN: Final = 500
+"""Steps of work after which others get their turn, half a millisecond or less. A step is one token, or 64 bytes of what
+a regular expression runs over; long texts without escapes are crossed at memchr's speed, and count nothing."""
 MAX_HELD: Final = 512
 """Bytes of a member's name, or of a short value, that are held until the rest of it comes."""
 
 _WS = rb"[ \t\r\n]"
-_SHORT_STRING = rb'"[^"\\]{0,400}+(?:\\.[^"\\]{0,100}+){0,100}+"'
+_RUN: Final = 2048
+"""Bytes that are run over in one step: scalars and short strings."""
+_LEVELS: Final = 4
 
 
-def _balanced(levels: int) -> bytes:
-    """Regex for text to skip whole: scalars, short strings, brackets nested up to `levels`.
+def _run(levels: int) -> bytes:
+    """Regex for what is run over: scalars, short strings, and containers of them nested up to `levels`.
 
-    Atomic throughout: a try that fails is not tried otherwise, and text is seen at most once a level. Groups are
+    Atomic throughout: a try that fails is not tried otherwise, and no byte is seen more than once a level. Groups are
     written (?>(?:x)*) and not (?:x)*+, which matches wrongly before Python 3.11.5 (gh-106052).
     """
-    flat = rb'[^"{}\[\]]++|' + _SHORT_STRING
-    pattern = flat
-    for _ in range(levels):
-        pattern = rb"%s|[{\[](?>(?:%s)*)[}\]]" % (flat, pattern)
-    return rb"(?>(?:%s)*)" % pattern
+    inner = rb"|[{\[]%s[}\]]" % _run(levels - 1) if levels else b""
+    return rb'(?>(?:[^"{}\[\]]++|"[^"\\]{0,400}+(?>(?:\\.[^"\\]{0,100}+){0,100})"%s)*)' % inner
 
 
-_BALANCED = re.compile(_balanced(6), re.DOTALL)
-_STRING_END = re.compile(rb'[^"\\]*+(?>(?:\\.[^"\\]*+)*)"', re.DOTALL)
+_SHALLOW = re.compile(_run(_LEVELS), re.DOTALL)
+_STRING_REST = re.compile(rb'[^"\\]*+(?>(?:\\.[^"\\]*+)*)', re.DOTALL)
 _GAP = re.compile(rb'[^"{}\[\]]*+')
 _MEMBER = re.compile(rb'"([^"\\]*+(?>(?:\\.[^"\\]*+)*))"%s*+:%s*+(?=[^ \t\r\n])' % (_WS, _WS), re.DOTALL)
 _TEXT = re.compile(rb'"([^"\\]*+(?>(?:\\.[^"\\]*+)*))"', re.DOTALL)
@@ -36,68 +37,76 @@ _IMAGE = re.compile(rb"image\\?/")
 _QUOTE, _BACKSLASH = b'"\\'
 
 
-class DepthError(ValueError):
-    """More than MAX_DEPTH brackets are open."""
-
-
 class Skipper:
-    """Steps over one string, object or array after another, each of which may come in pieces."""
+    """Steps over one string, object or array after another, each of which may come in pieces, nested at will."""
 
-    __slots__ = ("_depth", "_escaped", "_in_string")
+    __slots__ = ("_depth", "_escaped", "_in_string", "steps")
 
     def __init__(self) -> None:
+        self.steps = 0
+        """Steps of work done so far: at most two for each byte."""
         self._depth = 0
         self._in_string = False
         self._escaped = False
 
-    def skip(self, text: bytes, start: int) -> int:
-        """The index just past the value that begins at `start`, or goes on there; -1 where it goes on after `text`.
+    @property
+    def inside(self) -> bool:
+        """The value that was begun goes on."""
+        return self._in_string or self._depth > 0
 
-        Raises DepthError. Each byte is looked at a bounded number of times; long strings are crossed at memchr's speed.
+    def skip(self, text: bytes, start: int) -> int:
+        """How far it came in the value that begins at `start`, or goes on there.
+
+        If the skipper is no longer `inside`, that is just past the value; else it is the end of `text`, or where a
+        turn's work was done.
         """
-        size = len(text)
-        while start < size:
+        size, turn = len(text), self.steps + TURN
+        while start < size and self.steps < turn:
+            self.steps += 1
             if self._in_string:
                 start = self._leave_string(text, start)
-                if start < 0:
-                    return -1
-                if not self._depth:
+                if not self._in_string and not self._depth:
                     return start
                 continue
             if self._depth:
-                start = _BALANCED.match(text, start).end()  # type: ignore[union-attr]  # matches nothing at the least
+                run = _SHALLOW.match(text, start, start + _RUN).end()  # type: ignore[union-attr]  # nothing at the least
+                self.steps += (run - start) >> 6
+                start = run
                 if start == size:
-                    return -1
+                    return start
             mark = text[start]
             start += 1
             if mark == _QUOTE:
                 self._in_string = True
             elif mark in b"{[":
                 self._depth += 1
-                if self._depth > MAX_DEPTH:
-                    raise DepthError
-            else:
+            elif mark in b"}]":
                 self._depth -= 1
-                if self._depth <= 0:
+                if not self._depth:
                     return start
-        return -1
+        return start
 
     def _leave_string(self, text: bytes, start: int) -> int:
-        """The index just past the string's closing quote, or -1."""
+        """The index just past the string's closing quote, or the end of `text` where it goes on."""
         if self._escaped:
             self._escaped = False
             start += 1
         end = text.find(b'"', start)
         if end > start and text[end - 1] == _BACKSLASH:
-            match = _STRING_END.match(text, start)
-            end = match.end() - 1 if match else -1
+            end = _STRING_REST.match(text, start).end()  # type: ignore[union-attr]  # nothing at the least
+            self.steps += (end - start) >> 6
+            if end == len(text):
+                return end
+            if text[end] == _BACKSLASH:
+                self._escaped = True
+                return len(text)
         if end >= 0:
             self._in_string = False
             return end + 1
         if text.endswith(b"\\"):
             run = len(text) - max(len(text.rstrip(b"\\")), start)
             self._escaped = run % 2 == 1
-        return -1
+        return len(text)
 
 
 class _Place(NamedTuple):
@@ -121,18 +130,17 @@ _RESPONSE = _Place(_OBJECT, {b"candidates": _Place(_ARRAY, elements=_CANDIDATE)}
 _TOP = _Place(_ARRAY, elements=_RESPONSE)
 
 
-class Walker:
+class Walker(Skipper):
     """Walks down the few paths of a response that end in images, searches and finish reasons; all else is skipped.
 
-    Exact whatever names a function call's arguments bear. `lost` where the response is beyond MAX_DEPTH or MAX_HELD:
-    then what was counted until there stands, and the rest isn't looked at.
+    `lost`: a name, or a short value, was too long to be held, so that nothing was counted from there on.
     """
 
     __slots__ = (
         "_candidates",
+        "_due",
         "_held",
         "_path",
-        "_skipper",
         "_skipping",
         "finish_reason",
         "images",
@@ -141,6 +149,7 @@ class Walker:
     )
 
     def __init__(self) -> None:
+        super().__init__()
         self.images = 0
         self.searches = 0
         self.finish_reason: bytes | None = None
@@ -148,29 +157,31 @@ class Walker:
         self.lost = False
         self._candidates = 0
         self._path = [_TOP]
-        self._skipper = Skipper()
         self._skipping = False
         self._held = b""
+        self._due = TURN
 
-    def feed(self, chunk: bytes) -> None:
-        if self.lost:
-            return
+    def feed(self, chunk: bytes) -> Iterator[None]:
+        """Yields wherever a turn's work is done."""
         if self._held:
             chunk = self._held + chunk
+            self.steps += len(self._held) >> 6
             self._held = b""
         position = 0
-        try:
-            while 0 <= position < len(chunk):
-                if self._skipping:
-                    position = self._skipper.skip(chunk, position)
-                    self._skipping = position < 0
-                else:
-                    position = self._step(chunk, position)
-        except DepthError:
-            self.lost = True
+        while position < len(chunk) and not self.lost:
+            if self.steps >= self._due:
+                self._due = self.steps + TURN
+                yield
+            if self._skipping:
+                position = self.skip(chunk, position)
+                self._skipping = self.inside
+            else:
+                start = position
+                position = self._step(chunk, start)
+                self.steps += 1 + ((position - start) >> 6)
 
     def _step(self, chunk: bytes, start: int) -> int:
-        """Passes one token of a container on the path; -1 where the chunk doesn't hold it whole."""
+        """Passes one token of a container on the path, or holds what the chunk has of it."""
         start = _GAP.match(chunk, start).end()  # type: ignore[union-attr]  # matches nothing at the least
         if start == len(chunk):
             return start
@@ -219,4 +230,4 @@ class Walker:
     def _hold(self, chunk: bytes, start: int) -> int:
         self._held = chunk[start:]
         self.lost = len(self._held) > MAX_HELD
-        return -1
+        return len(chunk)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from proxy.gemini.reading import Reading, read_values, read_whole
-from proxy.gemini.tokens import DepthError, Skipper, Walker
+from proxy.gemini.tokens import TURN, Skipper, Walker
 
 _WANTED: Final = {
     b"usageMetadata": (1, b"{"),
@@ -22,14 +22,17 @@ _WANTED: Final = {
 values may begin with. Beyond its window a candidate's `finishReason` is known by its depth alone."""
 
 _WHITE = b" \t\r\n"
-_COLON = re.compile(rb"[ \t\r\n]*+:[ \t\r\n]*+")
-
-_MIME_TYPE = b'"mimeType"'
-_IMAGE = re.compile(rb'"mimeType"[ \t\r\n]*+:[ \t\r\n]*+"image\\?/')
+_COLON = rb"[ \t\r\n]*+:[ \t\r\n]*+"
+_KEY = re.compile(rb'"(%s)"%s(?=[{"])' % (b"|".join(_WANTED), _COLON))
+_IMAGE = re.compile(rb'"mimeType"(?<!\\"mimeType")%s"image\\?/' % _COLON)
 _BLOCK: Final = 4096
-"""Bytes searched from each quote on; between blocks, text without a quote is crossed at memchr's speed."""
+"""Bytes searched for a needle from each quote on."""
 _EDGE: Final = 256
-"""Bytes on each side of a cut between two chunks in which a needle that lies across it is found."""
+"""Bytes on each side of a cut, between two chunks or two blocks, in which a needle that lies across it is found."""
+_MAX_KEYS: Final = 1000
+"""Names that are looked at from either end of a document; a usage beyond so many is unseen."""
+_MERGED: Final = 4096
+"""Pieces that are shorter together are kept as one: an object costs more than a few bytes."""
 
 
 class Document:
@@ -39,41 +42,60 @@ class Document:
     chose; then a document beyond the window is walked through.
     """
 
-    __slots__ = ("_counter", "_grounding", "_head", "_length", "_tail", "_tail_length", "_window")
+    __slots__ = (
+        "_counter",
+        "_found",
+        "_grounding",
+        "_head",
+        "_length",
+        "_opened",
+        "_tail",
+        "_tail_length",
+        "_window",
+    )
 
     def __init__(self, window: int, grounding: bool) -> None:
         self._window = window
         self._grounding = grounding
         self._length = 0
         self._head: list[bytes] = []
-        self._tail: deque[bytes] = deque()
-        self._tail_length = 0
         self._counter: Walker | _ImageCounter | None = None
 
-    def feed(self, piece: bytes) -> None:
+    def feed(self, piece: bytes) -> Iterable[None]:
+        """Takes the next bytes. To be iterated to its end: it yields wherever a turn's work is done."""
         self._length += len(piece)
         if self._counter is not None:
-            self._pass(self._counter, piece)
-            return
+            return self._pass(self._counter, piece)
         if self._length > self._window:
-            self._outgrow(piece)
-        else:
-            self._head.append(piece)
+            return self._outgrow(piece)
+        _keep(self._head, piece)
+        return ()
 
-    def _outgrow(self, piece: bytes) -> None:
-        """Closes the head, and has a counter look at what came before it was known to be needed."""
+    def _outgrow(self, piece: bytes) -> Iterator[None]:
+        """Looks through the head, and has a counter look at what came before it was known to be needed."""
         begun = b"".join(self._head)
-        self._head = [begun, piece[: self._window - len(begun)]]
+        self._head.clear()
+        head = begun + piece[: self._window - len(begun)]
+        self._opened = head.lstrip(_WHITE)[:1] == b"{"
+        self._found = look_forward(head)
+        self._tail = deque([begun])
+        self._tail_length = len(begun)
         self._counter = Walker() if self._grounding else _ImageCounter()
-        self._pass(self._counter, begun)
-        self._pass(self._counter, piece)
+        yield
+        yield from self._counter.feed(begun)
+        yield from self._pass(self._counter, piece)
 
-    def _pass(self, counter: Walker | _ImageCounter, piece: bytes) -> None:
-        counter.feed(piece)
-        self._tail.append(piece)
+    def _pass(self, counter: Walker | _ImageCounter, piece: bytes) -> Iterable[None]:
+        _keep(self._tail, piece)
         self._tail_length += len(piece)
         while self._tail_length - len(self._tail[0]) >= self._window:
             self._tail_length -= len(self._tail.popleft())
+        return counter.feed(piece)
+
+    @property
+    def cost(self) -> int:
+        """Steps of work that `finish` is."""
+        return 8 + (min(self._length, self._window) >> 5)
 
     def is_empty(self) -> bool:
         """Nothing but white space, or the mark that ends some streams of events."""
@@ -84,9 +106,9 @@ class Document:
 
         Without `complete` more bytes might have come, and only what stands before the break, in the head, is provable.
         """
-        head = b"".join(self._head)
         if self._counter is not None:
-            return self._finish_long(head, self._counter, reading, complete)
+            return self._finish_long(self._counter, reading, complete)
+        head = b"".join(self._head)
         usage = read_whole(head, reading)
         if usage is not None:
             if usage and not usage.startswith(b"{") and head.count(b'"usageMetadata"') > 1:
@@ -97,13 +119,12 @@ class Document:
         _settle(found, reading, certain=whole or (complete and not head.strip(_WHITE)))
         return whole
 
-    def _finish_long(self, head: bytes, counter: Walker | _ImageCounter, reading: Reading, complete: bool) -> bool:
+    def _finish_long(self, counter: Walker | _ImageCounter, reading: Reading, complete: bool) -> bool:
+        found, first = self._found, self._found.get(b"finishReason")
         self._tail[0] = self._tail[0][max(0, self._tail_length - self._window) :]
         tail = b"".join(self._tail)
-        whole = complete and head.lstrip(_WHITE)[:1] == b"{" and tail.rstrip(_WHITE)[-1:] == b"}"
-        found = look_forward(head)
+        whole = complete and self._opened and tail.rstrip(_WHITE)[-1:] == b"}"
         if whole:
-            first = found.get(b"finishReason")
             found |= look_backward(tail)
             if first is not None:
                 found[b"finishReason"] = first
@@ -117,6 +138,12 @@ class Document:
         return whole
 
 
+def _keep(pieces: list[bytes] | deque[bytes], piece: bytes) -> None:
+    if pieces and len(pieces[-1]) + len(piece) <= _MERGED:
+        piece = pieces.pop() + piece
+    pieces.append(piece)
+
+
 def _settle(found: dict[bytes, bytes], reading: Reading, certain: bool) -> None:
     if not certain:
         reading.unseen = True
@@ -125,49 +152,81 @@ def _settle(found: dict[bytes, bytes], reading: Reading, certain: bool) -> None:
 
 def is_closed(text: bytes) -> bool:
     """Whether the text, taken for JSON, is one object with its last bracket closed."""
-    parts = _neutral(text).split(b'"')
-    return text.lstrip(_WHITE)[:1] == b"{" and len(parts) % 2 == 1 and _net(parts[::2]) == 0
+    text = _neutral(text)
+    return text.lstrip(_WHITE)[:1] == b"{" and text.count(b'"') % 2 == 0 and _net(text) == 0
 
 
 def look_forward(head: bytes) -> dict[bytes, bytes]:
     """Raw values of the wanted keys in a document's beginning, which may be cut off anywhere.
 
-    Linear, and sound for any beginning of JSON: quotes behind an odd run of backslashes are no quotes, what stands
-    between two quotes is skipped, a key is followed by a colon, its depth is that of the brackets before it. Names that
-    bear escapes aren't recognised: Google writes none. Of a repeated key the last value of the right kind counts; of
-    `finishReason`, the first.
+    Sound for any beginning of JSON. A name between two quotes of which neither is escaped is a text of its own: what
+    follows the end of another is no letter. One with a colon behind it is a key; its depth is that of the brackets
+    before it, outside of texts. Names that bear escapes aren't recognised: Google writes none. Of a repeated key the
+    last value of the right kind counts; of `finishReason`, the first.
     """
-    found: dict[bytes, bytes] = {}
     if head.lstrip(_WHITE)[:1] != b"{":
-        return found
-    quoted = head[: head.rfind(b'"') + 1]  # spares the split a long string that the window ends in
-    for key, depth, position in _keys_forward(_neutral(quoted).split(b'"')):
-        wanted, kinds = _WANTED[key]
-        if depth == wanted and not (key == b"finishReason" and key in found):
-            value = _value(head, position, kinds)
-            if value is not None:
-                found[key] = value
-    return found
+        return {}
+    neutral = _neutral(head[: head.rfind(b'"') + 1])  # spares a long text that the window ends in
+    places, depth, done = [], 0, 0
+    for key in _keys(head)[:_MAX_KEYS]:
+        start, end = key.span()
+        depth += _net(neutral[done:start])
+        done = end
+        if depth == _WANTED[key[1]][0]:
+            places.append(key)
+    return _values(head, places)
 
 
 def look_backward(tail: bytes) -> dict[bytes, bytes]:
-    """Like look_forward, from the end: brackets and quotes are counted back from the last byte, so the window may start
-    anywhere, even inside a string.
-
-    The document must be whole. A first quote that might have been escaped by what is cut off is left out.
+    """Like look_forward, from the end: brackets are counted back from the last byte, so the window may start anywhere,
+    even inside a text. The document must be whole.
     """
+    keys = _keys(tail)[-_MAX_KEYS:]
+    if not keys:
+        return {}
+    begin = keys[0].start()
+    neutral = _neutral(tail[begin:])
+    places, depth, done = [], 0, len(neutral)
+    for key in reversed(keys):
+        start, end = key.span()
+        depth -= _net(neutral[end - begin : done])
+        done = start - begin
+        if depth == _WANTED[key[1]][0]:
+            places.append(key)
+    return _values(tail, places[::-1])
+
+
+def _keys(text: bytes) -> list[re.Match[bytes]]:
+    """Wanted keys at any depth, the values of which may be wanted, too; not one that what is cut off may escape."""
+    return [key for key in _search(_KEY, text, 0) if key.start() and text[key.start() - 1] != 0x5C]
+
+
+def _values(text: bytes, places: list[re.Match[bytes]]) -> dict[bytes, bytes]:
+    """What stands behind the keys; no more than a turn's work is put into it."""
     found: dict[bytes, bytes] = {}
-    quote = tail.find(b'"')
-    if quote < 0:
-        return found
-    tail = tail[quote if quote and tail[quote - 1] != 0x5C else quote + 1 :]
-    for key, depth, position in _keys_backward(_neutral(tail).split(b'"')):
-        wanted, kinds = _WANTED[key]
-        if depth == wanted and (key == b"finishReason" or key not in found):
-            value = _value(tail, position, kinds)
-            if value is not None:
-                found[key] = value
+    reasons = [key for key in places if key[1] == b"finishReason"]
+    others = [key for key in reversed(places) if key[1] != b"finishReason"]
+    steps = 0
+    for key in reasons + others:
+        start = key.end()
+        if key[1] not in found and text[start] in _WANTED[key[1]][1] and steps < TURN:
+            skipper = Skipper()
+            end = skipper.skip(text, start)
+            steps += skipper.steps
+            if not skipper.inside:
+                found[key[1]] = text[start:end]
     return found
+
+
+def _search(needle: re.Pattern[bytes], text: bytes, start: int) -> Iterator[re.Match[bytes]]:
+    """Where a needle that begins with a quote stands. Text without quotes is crossed at memchr's speed."""
+    start = text.find(b'"', start)
+    while start >= 0:
+        stop = start + _BLOCK
+        for match in needle.finditer(text, start, stop + _EDGE):
+            if match.start() < stop:
+                yield match
+        start = text.find(b'"', stop)
 
 
 def _neutral(text: bytes) -> bytes:
@@ -175,47 +234,16 @@ def _neutral(text: bytes) -> bytes:
     return text.replace(b"\\\\", b"__").replace(b'\\"', b"__") if b"\\" in text else text
 
 
-def _keys_forward(parts: list[bytes]) -> Iterator[tuple[bytes, int, int]]:
-    """Wanted strings among parts that were split at quotes: each with its depth and the index past its last quote."""
-    depth = position = done = 0
-    for i in range(1, len(parts) - 1, 2):
-        if parts[i] in _WANTED:
-            depth += _net(parts[done:i:2])
-            position += sum(map(len, parts[done : i + 1])) + i + 1 - done
-            done = i + 1
-            yield parts[i], depth, position
-
-
-def _keys_backward(parts: list[bytes]) -> Iterator[tuple[bytes, int, int]]:
-    done = len(parts)
-    depth, position = 0, sum(map(len, parts)) + done
-    for i in range(done - 2, 0, -2):
-        if parts[i] in _WANTED:
-            depth -= _net(parts[i + 1 : done : 2])
-            position -= sum(map(len, parts[i + 1 : done])) + done - i - 1
-            done = i + 1
-            yield parts[i], depth, position
-
-
-def _net(outside: list[bytes]) -> int:
-    text = b"".join(outside)
-    return text.count(b"{") + text.count(b"[") - text.count(b"}") - text.count(b"]")
-
-
-def _value(text: bytes, position: int, kinds: bytes) -> bytes | None:
-    """The value behind the colon at `position`; None if there is no colon, another kind of value, or not all of it."""
-    colon = _COLON.match(text, position)
-    if colon is None or colon.end() == len(text) or text[colon.end()] not in kinds:
-        return None
-    try:
-        end = Skipper().skip(text, colon.end())
-    except DepthError:
-        return None
-    return text[colon.end() : end] if end >= 0 else None
+def _net(neutral: bytes) -> int:
+    """Brackets opened and not closed, outside of texts."""
+    if b'"' in neutral:
+        neutral = b"".join(neutral.split(b'"')[::2])
+    count = neutral.count
+    return count(b"{") + count(b"[") - count(b"}") - count(b"]")
 
 
 class _ImageCounter:
-    """Counts `"mimeType": "image/` outside strings, at any depth; looks only at chunks with a quote, or after one.
+    """Counts `"mimeType": "image/` outside strings, at any depth; looks only at what stands between quotes.
 
     In a response to a request without tools only `inlineData` and `fileData` have a `mimeType`: every name is Google's,
     and what a tenant or the model wrote stands in strings, where the needle's quotes would follow backslashes. A needle
@@ -229,33 +257,11 @@ class _ImageCounter:
         self.images = 0
         self._before = b""
 
-    def feed(self, chunk: bytes) -> None:
+    def feed(self, chunk: bytes) -> Iterable[None]:
         before = self._before
         if b'"' in before:
-            self._count(before + chunk[:_EDGE], 0, len(before))
-        if len(chunk) >= _EDGE:
-            self._before = chunk[-_EDGE:]
-        else:
-            self._before = (before + chunk)[-_EDGE:]
-        quote = chunk.find(b'"')
-        while quote >= 0:
-            quote = chunk.find(b'"', self._count(chunk, quote, 0))
-
-    def _count(self, text: bytes, start: int, cut: int) -> int:
-        """Counts the needles that begin in a block from `start` on and end past `cut`. Returns the block's end."""
-        stop = start + _BLOCK
-        at = text.find(_MIME_TYPE, start, stop + len(_MIME_TYPE) - 1)
-        while at >= 0:
-            needle = _IMAGE.match(text, at)
-            if needle and at < (cut or stop) and needle.end() > cut and not _is_escaped(text, at):
-                self.images += 1
-            at = text.find(_MIME_TYPE, at + 1, stop + len(_MIME_TYPE) - 1)
-        return stop
-
-
-def _is_escaped(text: bytes, position: int) -> bool:
-    """Whether an odd run of backslashes stands before `position`."""
-    start = position
-    while start and text[start - 1] == 0x5C:
-        start -= 1
-    return (position - start) % 2 == 1
+            seam = before + chunk[:_EDGE]
+            self.images += sum(needle.start() < len(before) < needle.end() for needle in _IMAGE.finditer(seam))
+        self._before = (before + chunk if len(chunk) < _EDGE else chunk)[-_EDGE:]
+        self.images += sum(1 for _ in _search(_IMAGE, chunk, before.endswith(b"\\")))
+        return ()

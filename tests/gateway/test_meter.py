@@ -111,10 +111,39 @@ def test_a_compressed_stream_cut_short_is_not_complete_whatever_its_framing_says
     assert not reading.complete
 
 
-def test_what_follows_the_compressed_stream_is_not_read() -> None:
-    _, reading = metered(b"gzip", gzip.compress(body()) + gzip.compress(b"more"))
-    assert reading.unreadable
-    assert not reading.complete
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_a_compressed_response_may_come_as_several_gzip_members(size: int) -> None:
+    answer = body()
+    data = b"".join(gzip.compress(part) for part in (answer[:20], b"", answer[20:]))
+    assert metered(b"gzip", data, size)[1] == PLAIN
+    assert not metered(b"gzip", data[:-1], size)[1].complete
+
+
+@pytest.mark.parametrize(("coding", "compress"), [(b"gzip", gzip.compress), (b"deflate", zlib.compress)])
+def test_what_follows_the_compressed_stream_makes_it_unreadable(
+    coding: bytes, compress: Callable[[bytes], bytes]
+) -> None:
+    _, reading = metered(coding, compress(body()) + b"more")
+    assert (reading.unreadable, reading.complete) == (True, False)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("framing", "unit"), [("sse", b"data:{}\n\n"), ("sse", b"\n"), ("array", b"{},")])
+def test_a_piece_that_makes_much_work_leaves_the_loop_to_others_meanwhile(
+    framing: str, unit: bytes, packed: bool
+) -> None:
+    """Of the smallest events and lines, no more than 3,000 are read in one turn."""
+    text = (b"[" if framing == "array" else b"") + unit * 30_000
+    assert passed(Meter(framing, b"gzip" if packed else None), gzip.compress(text) if packed else text) >= 10
+
+
+@pytest.mark.parametrize("size", [1_200, 131_072])
+def test_an_ordinary_piece_is_passed_at_once(size: int) -> None:
+    meter = Meter("single", None)
+    head = body()[:-100]
+    assert passed(meter, head + b"x" * (60_000 - len(head))) == 0
+    assert passed(meter, b"x" * 131_072) == 1  # beyond the window, its head is looked at
+    assert passed(meter, b"x" * size) == 0
 
 
 def test_a_bomb_is_neither_held_nor_followed() -> None:

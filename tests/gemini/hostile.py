@@ -36,6 +36,9 @@ class Raw(str):
     __slots__ = ()
 
 
+DEEP = Raw('[{"usageMetadata":' * 200 + "{}" + "}]" * 200)
+
+
 class Members(list[tuple[str, Any]]):
     """An object whose members have an order, and may share a name."""
 
@@ -62,7 +65,13 @@ class Hostile:
 
     def text(self) -> str:
         choose = self._random.choice
-        return "".join(choose(choose((ODDITIES, NAMES, LIES))) for _ in self._some(8))
+        return self._long("".join(choose(choose((ODDITIES, NAMES, LIES))) for _ in self._some(8)))
+
+    def _long(self, text: str) -> str:
+        """Now and then so long that the whole is larger than the scanner's own window."""
+        if self._random.random() > 0.002 or not text:
+            return text
+        return text * (self._random.choice((15_000, 66_000, 140_000)) // len(text))
 
     def name(self) -> str:
         """A name of a tenant's choice, with an escape here and there."""
@@ -86,7 +95,7 @@ class Hostile:
         return (
             self.text()
             if kind < 7
-            else self._random.choice((None, True, 0, -1.5e9, "image/png", "STOP", [], {}, [[]], [{}]))
+            else self._random.choice((None, True, 0, -1.5e9, "image/png", "STOP", [], {}, [[]], [{}], DEEP))
         )
 
     def usage(self) -> Any:
@@ -108,7 +117,7 @@ class Hostile:
         mime = self._random.choice(
             ("image/png", "image/png", Raw('"image\\/jpeg"'), "audio/wav", "x-image/png", 'a "image/')
         )
-        data = self._random.choice(("", "QUJD" * 40, "/9j/" * 300))
+        data = self._long(self._random.choice(("", "QUJD" * 40, "/9j/" * 300)))
         return Members([(kind, self._shuffled([("mimeType", mime), ("data", data)]))])
 
     def candidates(self) -> Any:
@@ -144,6 +153,7 @@ class Hostile:
         members += [("usageMetadata", self.usage()) for _ in self._some(3)]
         members += [("modelVersion", choose(("gemini-a", "gemini-é"))) for _ in self._some(2)]
         members += [("responseId", choose(("a", "b\\", 'c"', "/" * 40))) for _ in self._some(1)]
+        members += [(f'x"{choose(NAMES)}', self.usage()) for _ in self._some(1)]
         members += [("error", choose((None, {"code": 500, "message": self.text()}))) for _ in self._some(1)]
         if self._tools:
             members += [("extra", {"x": {"y": [self.arguments()]}}) for _ in self._some(1)]

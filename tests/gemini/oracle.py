@@ -1,10 +1,24 @@
-"""What a scanner must say of a response, worked out slowly and plainly by a tokenizer that steps byte by byte."""
+"""What a scanner must say of a response, worked out slowly and plainly.
+
+First what a response contains: a tokenizer that steps byte by byte, and builds the whole tree. Then what of it a
+scanner may be held to; these are all of its rules, and it shares no code with the scanner.
+
+1. Of a document no longer than the window, everything that came whole is seen.
+2. Of a longer one, what ended within its first `window` bytes is; and, if nothing of it is missing, whatever begins
+   (with its name) behind the first of its last `window` bytes, for that one may have been escaped.
+3. Images and searches are counted wherever they stand: an image where its type is plain, or with `grounding` where the
+   type has ended. Where they broke off, documents within the window count none.
+4. With `grounding`, the first candidate's finish reason is seen wherever it stands; else the first that is seen.
+5. Of what is said twice the last counts; of searches, the document that said most.
+6. A usage that isn't seen is `unseen`, unless the document came whole and is no longer than the window.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from proxy.gemini.reading import Reading
@@ -22,10 +36,11 @@ class Value(NamedTuple):
     raw: bytes
 
 
-def values(text: bytes, at: int = 0) -> tuple[list[Value], int]:
-    """Every value within the one at `at`, outer ones after inner ones, and the index past it."""
+@lru_cache(maxsize=64)
+def values(text: bytes) -> tuple[list[Value], int]:
+    """Every value of the document that the text begins with, outer ones after inner ones, and the index past it."""
     out: list[Value] = []
-    at = _blank(text, at)
+    at = _blank(text, 0)
     return out, _value(text, at, at, (), out)
 
 

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
+import sys
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.gemini.reading import Reading
-from proxy.gemini.scanner import for_framing
+from proxy.gemini.scanner import Scanner, for_framing
 from tests.gemini import oracle
 from tests.gemini.hostile import Hostile
+from tests.proof import WHOLE, Proof, sized
 
-fuzz = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "200")),
+sys.setrecursionlimit(10_000)  # the oracle goes down into whatever there is
+FRAMINGS = {
+    "single": (Hostile.response, oracle.single),
+    "sse": (Hostile.events, oracle.sse),
+    "array": (Hostile.array, oracle.array),
+}
+fuzz = partial(
+    settings,
     deadline=None,
+    database=None,
+    derandomize=not WHOLE,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
-Oracle = Callable[[bytes, int, int, bool], Reading]
 
 
 def pieces(text: bytes, size: int) -> Iterator[bytes]:
@@ -30,69 +39,78 @@ def pieces(text: bytes, size: int) -> Iterator[bytes]:
 
 def read(framing: str, chunks: Iterator[bytes] | list[bytes], complete: bool = True, **options: object) -> Reading:
     scanner = for_framing(framing, **options)  # type: ignore[arg-type]
-    for chunk in chunks:
-        scanner.feed(chunk)
+    feed(scanner, *chunks)
     return scanner.finish(complete)
+
+
+def feed(scanner: Scanner, *chunks: bytes) -> None:
+    for chunk in chunks:
+        for _ in scanner.feed(chunk):
+            pass
 
 
 @st.composite
 def scans(draw: st.DrawFn) -> tuple[Hostile, bool, int]:
     """A maker of responses, whether they bear tools, and the window to look through."""
     tools = draw(st.booleans())
-    hostile = Hostile(draw(st.integers(0, 2**32)), draw(st.integers(1, 4)), tools)
-    return hostile, tools, draw(st.one_of(st.integers(48, 512), st.just(65_536)))
+    hostile = Hostile(draw(st.integers(0, 2**64 - 1)), draw(st.integers(1, 4)), tools)
+    return hostile, tools, draw(st.integers(48, 512))
 
 
-def check(framing: str, expected: Oracle, text: bytes, tools: bool, window: int, data: st.DataObject) -> None:
-    """Whole, and broken off anywhere, in pieces of several sizes."""
-    size = data.draw(st.one_of(st.sampled_from([1, 7, 16_384, 65_537]), st.integers(1, 200)), "size")
-    for cut in (len(text), data.draw(st.integers(0, len(text)), "cut")):
-        told = read(framing, pieces(text[:cut], size), cut == len(text), window=window, grounding=tools)
-        assert not told.uncounted or (framing == "single" and cut < len(text))
-        told.uncounted = False
-        assert told == expected(text, cut, window, tools)
+def cuttings(text: bytes, size: int, cut: int) -> Iterator[tuple[int, list[bytes]]]:
+    """How many bytes come, and in which pieces: each kind once."""
+    whole = len(text)
+    sizes = {size, 16_384, 65_537} | ({1} if whole < 4_000 else set()) | ({7} if whole < 30_000 else set())
+    for one in sorted({min(size, max(whole, 1)) for size in sizes}):
+        yield whole, list(pieces(text, one))
+        yield cut, list(pieces(text[:cut], one))
+    if whole < 200:
+        for at in range(1, whole):
+            yield whole, [text[:at], text[at:]]
+            yield at, [text[: at // 2], text[at // 2 : at]]
 
 
-@fuzz
-@given(scans(), st.data())
-def test_a_single_response_yields_what_the_oracle_finds(scan: tuple[Hostile, bool, int], data: st.DataObject) -> None:
-    hostile, tools, window = scan
-    check("single", oracle.single, hostile.response(), tools, window, data)
+@pytest.mark.proof
+def test_a_response_yields_what_the_oracle_finds_however_it_is_made_framed_and_cut(proof: Proof) -> None:
+    """A case is a document in a framing, a window to look through, and a cutting: in pieces, in two, or broken off."""
+    cases = documents = length = 0
+
+    @fuzz(max_examples=sized(900, 60_000))
+    @given(scans(), st.sampled_from(sorted(FRAMINGS)), st.booleans(), st.integers(1, 200), st.floats(0, 1))
+    def check(scan: tuple[Hostile, bool, int], framing: str, walks: bool, size: int, part: float) -> None:
+        nonlocal cases, documents, length
+        hostile, tools, small = scan
+        make, expected = FRAMINGS[framing]
+        text = make(hostile)
+        documents, length = documents + 1, length + len(text)
+        grounding = tools or walks
+        for window in (small, 65_536):
+            for cut, chunks in cuttings(text, size, int(len(text) * part)):
+                told = read(framing, chunks, cut == len(text), window=window, grounding=grounding)
+                assert not told.uncounted or (framing == "single" and cut < len(text))
+                told.uncounted = False
+                assert told == expected(text, cut, window, grounding), (cut, window, [len(one) for one in chunks[:9]])
+                cases += 1
+
+    check()
+    proof(cases=cases, documents=documents, bytes_of_documents=length, differences=0)
+    assert cases >= sized(20_000, 1_000_000)
 
 
-@fuzz
-@given(scans(), st.data())
-def test_a_stream_of_events_yields_what_the_oracle_finds(scan: tuple[Hostile, bool, int], data: st.DataObject) -> None:
-    hostile, tools, window = scan
-    check("sse", oracle.sse, hostile.events(), tools, window, data)
-
-
-@fuzz
-@given(scans(), st.data())
-def test_an_array_yields_what_the_oracle_finds(scan: tuple[Hostile, bool, int], data: st.DataObject) -> None:
-    hostile, tools, window = scan
-    check("array", oracle.array, hostile.array(), tools, window, data)
-
-
-@pytest.mark.parametrize("tools", [False, True])
-@pytest.mark.parametrize(
-    ("framing", "expected", "make"),
-    [
-        ("single", oracle.single, Hostile.response),
-        ("sse", oracle.sse, Hostile.events),
-        ("array", oracle.array, Hostile.array),
-    ],
-)
-def test_every_place_to_cut_a_response_in_two_yields_the_same(
-    framing: str, expected: Oracle, make: Callable[[Hostile], bytes], tools: bool
-) -> None:
-    texts = [text for seed in range(99) if 300 < len(text := make(Hostile(seed, 3, tools))) < 1000][:3]
-    assert len(texts) == 3
-    for text in texts:
-        for window in (64, 65_536):
-            whole = expected(text, len(text), window, tools)
-            for cut in range(len(text) + 1):
-                assert read(framing, [text[:cut], text[cut:]], window=window, grounding=tools) == whole
+@fuzz(max_examples=sized(60, 2_000))
+@given(scans())
+def test_the_oracle_reads_a_document_as_json_does(scan: tuple[Hostile, bool, int]) -> None:
+    text = scan[0].response()
+    said, end = oracle.values(text)
+    assert text[end:].strip() == b""
+    for value in said:
+        assert value.raw == text[value.start : value.end]
+        json.loads(value.raw)
+    top = json.loads(text, object_pairs_hook=list)
+    assert [json.loads(value.raw, object_pairs_hook=list) for value in said if len(value.path) == 1] == [
+        inner for _, inner in top
+    ]
+    assert [value.path for value in said if len(value.path) == 1] == [(name,) for name, _ in top]
 
 
 def answer(*, data: str = "", usage: dict[str, int] | None = None, queries: int = 0) -> bytes:
@@ -128,13 +146,13 @@ def test_no_more_than_the_windows_and_a_few_chunks_is_held(framing: str) -> None
     scanner = for_framing(framing, grounding=True)
     tracemalloc.start()
     try:
-        scanner.feed(before + answer()[:-200])
+        feed(scanner, before + answer()[:-200])
         for _ in range(200):
-            scanner.feed(b"A" * 65_536)
+            feed(scanner, b"A" * 65_536)
         held = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    scanner.feed(after)
+    feed(scanner, after)
     assert held < 6 * 65_536
 
 
@@ -200,22 +218,21 @@ def test_what_follows_an_array_makes_it_incomplete(rest: bytes) -> None:
 
 
 @pytest.mark.parametrize("framing", ["single", "sse", "array"])
-def test_nesting_beyond_every_limit_is_survived_and_reported(framing: str) -> None:
+@pytest.mark.parametrize("window", [64, 65_536])
+def test_nesting_however_deep_hides_nothing_behind_it(framing: str, window: int) -> None:
     deep = b'{"a":' + b"[" * 5000 + b"]" * 5000 + b',"usageMetadata":{"a":1}}'
     before, after = {"single": (b"", b""), "sse": (b"data: ", b"\n\n"), "array": (b"[", b"]")}[framing]
-    for window in (64, 65_536):
-        reading = read(framing, pieces(before + deep + after, 999), window=window, grounding=True)
-        assert reading.uncounted or reading.unseen
-        assert reading.usage == (None if framing == "array" else b'{"a":1}')
+    reading = read(framing, pieces(before + deep + after, 999), window=window, grounding=True)
+    assert (reading.usage, reading.complete) == (b'{"a":1}', True)
 
 
-@fuzz
-@given(scans(), st.sampled_from(["single", "sse", "array"]), st.data())
+@fuzz(max_examples=sized(200, 20_000))
+@given(scans(), st.sampled_from(sorted(FRAMINGS)), st.data())
 def test_responses_damaged_anywhere_make_it_neither_raise_nor_make_up_usage(
     scan: tuple[Hostile, bool, int], framing: str, data: st.DataObject
 ) -> None:
     hostile, tools, window = scan
-    text = {"single": hostile.response, "sse": hostile.events, "array": hostile.array}[framing]()
+    text = FRAMINGS[framing][0](hostile)
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(text)))
         text = text[:at] + data.draw(st.sampled_from([b"", b'"', b"\\", b"{", b"}", b"\n", b"\xff"])) + text[at + 1 :]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.gemini.tokens import MAX_DEPTH, MAX_HELD, DepthError, Skipper, Walker
+from proxy.gemini.tokens import MAX_HELD, TURN, Skipper, Walker
 
 nested = st.recursive(
     st.none()
@@ -22,6 +22,14 @@ nested = st.recursive(
 ).filter(lambda value: isinstance(value, str | list | dict))
 
 
+def skipped(skipper: Skipper, text: bytes, start: int = 0) -> int:
+    """The index just past the value; -1 where it goes on."""
+    at = skipper.skip(text, start)
+    while skipper.inside and at < len(text):
+        at = skipper.skip(text, at)
+    return -1 if skipper.inside else at
+
+
 @given(nested, st.booleans(), st.integers(1, 40))
 def test_a_skipper_stops_just_past_each_value_however_it_is_cut(value: object, ascii_only: bool, size: int) -> None:
     one = json.dumps(value, ensure_ascii=ascii_only).encode()
@@ -30,7 +38,7 @@ def test_a_skipper_stops_just_past_each_value_however_it_is_cut(value: object, a
         rest = text + b',"next'
         ends = []
         for start in range(0, len(rest), size):
-            end = skipper.skip(rest[start : start + size], 0)
+            end = skipped(skipper, rest[start : start + size])
             if end >= 0:
                 ends.append(start + end)
                 break
@@ -39,23 +47,41 @@ def test_a_skipper_stops_just_past_each_value_however_it_is_cut(value: object, a
 
 
 def test_a_skipper_starts_and_stops_within_a_text() -> None:
-    assert Skipper().skip(b'xx{"a":"}"}yy', 2) == 11
-    assert Skipper().skip(b'xx"a\\"b"yy', 2) == 8
-    assert Skipper().skip(b'xx"a\\"', 2) == -1
+    assert skipped(Skipper(), b'xx{"a":"}"}yy', 2) == 11
+    assert skipped(Skipper(), b'xx"a\\"b"yy', 2) == 8
+    assert skipped(Skipper(), b'xx"a\\"', 2) == -1
 
 
-def test_nesting_is_followed_to_its_limit_and_no_further() -> None:
-    levels = MAX_DEPTH
-    assert Skipper().skip(b"[" * levels + b"]" * levels, 0) == 2 * levels
-    with pytest.raises(DepthError):
-        Skipper().skip(b"[" * (levels + 20), 0)
+def test_nesting_is_followed_however_deep_it_is() -> None:
+    levels = 100_000
+    assert skipped(Skipper(), b"[" * levels + b"]" * levels + b"]") == 2 * levels
+
+
+@pytest.mark.parametrize("unit", [b"[", b"[],", b"[[[[[[]]]]]],", b'"\\n",', b'"%b",' % (b"x" * 500), b"1," * 99])
+def test_a_skipper_stops_after_a_turns_work(unit: bytes) -> None:
+    """A step is a token, or 64 bytes of what is run over."""
+    skipper, text, at = Skipper(), b"[" + unit * 20_000, 0
+    while at < len(text):
+        before, at = skipper.steps, skipper.skip(text, at)
+        assert TURN <= skipper.steps - before <= TURN + 99 or at == len(text)
+    assert skipper.steps >= min(20_000, len(text) // 99)
 
 
 def walked(value: object, size: int = 10_000) -> Walker:
     walker, text = Walker(), json.dumps(value).encode()
     for start in range(0, len(text), size):
-        walker.feed(text[start : start + size])
+        walk(walker, text[start : start + size])
     return walker
+
+
+def walk(walker: Walker, chunk: bytes) -> int:
+    """How often others had their turn."""
+    return len(list(walker.feed(chunk)))
+
+
+def test_a_walker_leaves_others_their_turn() -> None:
+    parts = {"candidates": [{"content": {"parts": [{}] * 10_000}}]}
+    assert walk(Walker(), json.dumps(parts).encode()) >= 10_000 // TURN
 
 
 LIE: dict[str, object] = {
@@ -89,10 +115,5 @@ def test_containers_of_the_wrong_kind_are_passed_over() -> None:
     assert (walker.images, walker.searches, walker.finish_reason, walker.lost) == (0, 0, None, False)
 
 
-@pytest.mark.parametrize("value", [{"candidates": [{"x" * 2 * MAX_HELD: 1}]}, {"x": [[[]]]}], ids=["name", "depth"])
-def test_beyond_its_limits_a_walker_says_so(value: dict[str, object]) -> None:
-    text = json.dumps(value).encode().replace(b"[[[", b"[" * 300)
-    walker = Walker()
-    for start in range(0, len(text), 100):
-        walker.feed(text[start : start + 100])
-    assert walker.lost
+def test_a_walker_says_that_a_name_was_too_long_to_be_held() -> None:
+    assert walked({"candidates": [{"x" * 2 * MAX_HELD: 1}]}, 100).lost

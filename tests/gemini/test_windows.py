@@ -11,7 +11,8 @@ from proxy.gemini.windows import Document, is_closed, look_backward, look_forwar
 def read(text: bytes, *, window: int, size: int = 10_000, complete: bool = True, grounding: bool = False) -> Reading:
     document, reading = Document(window, grounding), Reading()
     for start in range(0, len(text), size):
-        document.feed(text[start : start + size])
+        for _ in document.feed(text[start : start + size]):
+            pass
     reading.complete = document.finish(reading, complete)
     return reading
 
@@ -25,11 +26,11 @@ def test_a_key_counts_at_its_own_depth_only() -> None:
 
 @pytest.mark.parametrize("backslashes", range(6))
 def test_a_quote_is_one_behind_an_even_run_of_backslashes_only(backslashes: int) -> None:
-    text = b'{"x":"' + b"\\" * backslashes + b'","usageMetadata":{"a":1},"y":"z"}'
+    run = b"\\" * backslashes
+    text = b'{"%b"usageMetadata":{"a":1},"y":"z"}' if backslashes % 2 else b'{"x":"%b","usageMetadata":{"a":1},"y":"z"}'
     found = {} if backslashes % 2 else {b"usageMetadata": b'{"a":1}'}
-    closed = text if not backslashes % 2 else text[:-5] + b'":"z"}'
-    assert look_forward(closed) == found
-    assert look_backward(closed) == found
+    assert look_forward(text % run) == found
+    assert look_backward(text % run) == found
 
 
 def test_a_window_that_begins_within_an_escape_is_read_all_the_same() -> None:
@@ -53,6 +54,20 @@ def test_a_string_that_reads_like_a_key_is_none_without_a_colon() -> None:
 def test_a_value_cut_off_is_not_believed() -> None:
     assert look_forward(b'{"modelVersion":"m","usageMetadata":{"a":1') == {b"modelVersion": b'"m"'}
     assert look_forward(b'{"modelVersion":"m\\"') == {}
+
+
+def test_more_wanted_names_than_anyone_writes_hide_only_what_stands_beyond_them() -> None:
+    many = b'"x":[' + b",".join([b'{"usageMetadata":{}}'] * 2000) + b"]"
+    usage = b'"usageMetadata":{"a":1}'
+    assert look_forward(b"{%b,%b}" % (usage, many)) == look_backward(b"{%b,%b}" % (many, usage)) != {}
+    hidden = read(b"{%b,%b}" % (many, usage[:-1] + b',"x":"' + b"x" * 70_000 + b'"}'), window=65_536)
+    assert (hidden.usage, hidden.unseen) == (None, True)
+
+
+def test_a_usage_that_is_no_end_of_work_is_not_read() -> None:
+    usage = b'"usageMetadata":{"a":[%b]}' % (b"[[[[[[]]]]]]," * 4_000)
+    reading = read(b'{"x":"%b",%b}' % (b"x" * 70_000, usage), window=65_536)
+    assert (reading.usage, reading.unseen) == (None, True)
 
 
 def test_of_several_candidates_the_first_ones_reason_is_told() -> None:
