@@ -147,7 +147,7 @@ async def test_what_no_record_is_fails_the_call_after_what_came_before_it(where:
         response = await transport.send(post())
         assert await response.read() == b"ok"
         read.set()
-        with pytest.raises(UpstreamFailed, match="in the middle of its response: SSLError") as caught:
+        with pytest.raises(UpstreamFailed, match=r"in the middle of its response: [A-Z0-9_]+\.") as caught:
             await response.read()
         assert caught.value.sent is Sent.WHOLE
         response.close()
