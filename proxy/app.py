@@ -134,5 +134,6 @@ class App:
 
 
 def _upstream(settings: UpstreamSettings, first_byte_s: float) -> Upstream:
-    transport = Http11Transport(settings.base_url, timeouts=Timeouts(first_byte=first_byte_s))
+    timeouts = Timeouts(first_byte=first_byte_s)
+    transport = Http11Transport(settings.base_url, timeouts=timeouts, max_connections=settings.max_connections)
     return Upstream(settings.name, settings.base_url, settings.auth, settings.api_key.get_secret_value(), transport)

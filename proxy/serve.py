@@ -8,6 +8,7 @@ import errno
 import gc
 import math
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -31,6 +32,8 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 INTERRUPT_DRAIN_S = 5
 """How long Ctrl-C waits for calls in flight; a second Ctrl-C doesn't wait."""
 KEEP_ALIVE_S = 75
+UNLIMITED_FILES = 10_240
+"""What to ask for where there is no hard limit: macOS grants no more."""
 BROKEN_LEDGER_EXIT = 74
 """EX_IOERR of sysexits(3)."""
 
@@ -216,8 +219,19 @@ async def serve(
         opened(doors)
 
 
+def allow_connections() -> None:
+    """Takes as many file descriptors as the process may have: a call holds two.
+
+    The soft limit, often 1,024, is there for programs that use select(2).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(soft, UNLIMITED_FILES) if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def run(settings: Settings, *, opened: Callable[[Doors], object]) -> None:
     """Binds both doors and serves until told to stop. `opened` is called once they are open. Raises PortTaken."""
+    allow_connections()
     server = settings.server
     with (
         bind(server.host, server.port) as gateway,

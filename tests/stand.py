@@ -113,7 +113,9 @@ class Weighbridge:
             "server": {"port": 0, "admin_port": 0, "lame_duck_seconds": 0},
             "storage": {"data_dir": str(self.data_dir)},
         }
-        for name, section in self.settings.items():
+        settings = dict(self.settings)
+        upstream = settings.pop("upstreams", {})
+        for name, section in settings.items():
             sections[name] = {**sections.get(name, {}), **section}
         lines = []
         for name, section in sections.items():
@@ -125,6 +127,7 @@ class Weighbridge:
             f'base_url = "{self.upstream_url}"',
             'api_key_env = "UPSTREAM_KEY"',
         ]
+        lines += [f"{key} = {_toml_value(value)}" for key, value in upstream.items()]
         return "\n".join(lines) + "\n"
 
 
@@ -132,7 +135,7 @@ class Weighbridge:
 def weighbridge(
     folder: Path, upstream_url: str, settings: Mapping[str, Mapping[str, object]] | None = None
 ) -> Iterator[Weighbridge]:
-    """A running Weighbridge in front of `upstream_url`; `settings` are sections of weighbridge.toml."""
+    """A running Weighbridge in front of `upstream_url`; `settings` are sections of its weighbridge.toml."""
     stand = Weighbridge(folder, upstream_url, settings or {})
     stand.start()
     try:

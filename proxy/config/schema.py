@@ -141,6 +141,7 @@ class Upstream(Section):
     api_key_file: Path | None = None
     api_key: SecretStr
     auth: Literal["x-goog-api-key", "bearer"] = "x-goog-api-key"
+    max_connections: int = Field(1000, ge=1, le=100_000)
 
 
 MAX_USD_PER_MILLION = 1_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import ssl
@@ -225,6 +226,17 @@ def test_the_bill_can_be_read_while_the_server_writes_it_and_metrics_say_the_sam
     assert sum(counted("cost_usd", by="model").values()) == pytest.approx(cost / 1e9)
     assert tokens["input"] + tokens["cached"] == prompt
     assert tokens["output"] == sum(record.total_token_count or 0 for record in reported) - prompt
+
+
+def test_it_takes_as_many_files_as_it_may_have_not_as_a_shell_gives(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with weighbridge(tmp_path, "http://127.0.0.1:1") as running:
+            assert running.process is not None
+            assert resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_second_server_on_the_same_folder_is_refused_and_the_first_serves_on(stand: Weighbridge) -> None:
