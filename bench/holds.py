@@ -20,78 +20,14 @@ from typing import Any
 from proxy.errors import CallerErred
 from proxy.gateway.meter import Meter
 from proxy.gemini import bodies
+from proxy.gemini.scanner import WINDOW
+from tests.gemini.shapes import SHAPES, filled, texts
 
 RESULTS = Path(__file__).with_name("results")
 LIMIT_MS = 5
 PIECES = (131_072, 262_144)
 """The longest that the transport reads at once, plain and over TLS."""
 BODIES = (32 * 1024, 256 * 1024, 1 << 20, 8 << 20)
-
-SHAPES: dict[str, tuple[bytes, bytes, bytes]] = {
-    "base64": (b'{"x":"', b"QUJD", b'"}'),
-    "numbers": (b'{"x":[', b"1,", b"1]}"),
-    "empty texts": (b'{"x":[', b'"",', b'""]}'),
-    "short texts": (b'{"x":[', b'"a\\n",', b'""]}'),
-    "quotes": (b'{"x":"', b'\\"', b'"}'),
-    "backslashes": (b'{"x":"', b"\\\\", b'"}'),
-    "two bytes": (b'{"x":"', "é".encode(), b'"}'),
-    "brackets": (b'{"x":[', b"[],", b"[]]}"),
-    "braces": (b'{"x":[', b"{},", b"{}]}"),
-    "brackets and texts": (b'{"x":[', b'["a"],', b"[]]}"),
-    "members": (b'{"x":[', b'{"a":[]},', b"{}]}"),
-    "names": (b"{", b'"a":1,', b'"a":1}'),
-    "wanted names": (b"{", b'"usageMetadata":1,', b'"a":1}'),
-    "usages in arguments": (b'{"x":[', b'{"usageMetadata":{}},', b"1]}"),
-    "usages": (b"{", b'"usageMetadata":{},', b'"a":1}'),
-    "wanted texts": (b'{"x":[', b'"usageMetadata",', b"1]}"),
-    "white space": (b'{"x":', b" ", b"1}"),
-    "commas": (b'{"x":[', b",", b"1]}"),
-    "deep": (b'{"x":', b"[", b"1}"),
-    "deep and back": (b'{"x":', b"[[[[[[[[[[]]]]]]]]]],", b"1}"),
-    "never closed": (b'{"x":', b"[" + b'"a",' * 300, b"1}"),
-    "candidates": (b'{"candidates":[', b"{},", b"{}]}"),
-    "parts": (b'{"candidates":[{"content":{"parts":[', b"{},", b"{}]}}]}"),
-    "pictures": (b'{"candidates":[{"content":{"parts":[', b'{"inlineData":{"mimeType":"image/png"}},', b"{}]}}]}"),
-    "MIME types": (b'{"x":[', b'"mimeType",', b"1]}"),
-    "searches": (b'{"candidates":[{"groundingMetadata":{"webSearchQueries":[', b'"",', b'""]}}]}'),
-    "groundings": (b'{"candidates":[', b'{"groundingMetadata":{}},', b"{}]}"),
-    "reasons": (b'{"candidates":[', b'{"finishReason":""},', b"{}]}"),
-    "no JSON": (b"", b"x", b""),
-    "zeros": (b"", b"\0", b""),
-}
-STREAMS: dict[str, tuple[str, bytes]] = {
-    "line feeds": ("sse", b"\n"),
-    "carriage returns": ("sse", b"\r"),
-    "both": ("sse", b"\r\n"),
-    "comments": ("sse", b":\n"),
-    "empty data": ("sse", b"data:\n"),
-    "data of a byte": ("sse", b"data:1\n"),
-    "empty events": ("sse", b"data:\n\n"),
-    "tiny events": ("sse", b"data:{}\n\n"),
-    "broken events": ("sse", b"data:{\n\n"),
-    "short events": ("sse", b'data:{"candidates":[{}],"usageMetadata":{}}\n\n'),
-    "tiny elements": ("array", b"{},"),
-    "short elements": ("array", b'{"candidates":[{}],"usageMetadata":{}},'),
-    "element gaps": ("array", b", "),
-}
-
-
-def filled(before: bytes, unit: bytes, after: bytes, size: int) -> bytes:
-    return before + unit * ((size - len(before) - len(after)) // len(unit)) + after
-
-
-def responses(piece: int) -> Iterator[tuple[str, str, bytes]]:
-    """Name, framing and text: of a document that fits the meter's window, and of one that is several pieces long."""
-    wrapped = {"single": (b"", b""), "sse": (b"data:", b"\n\n"), "array": (b"[", b"]")}
-    for name, (before, unit, after) in SHAPES.items():
-        for size in (65_000, 3 * piece):
-            for framing, (begin, end) in wrapped.items():
-                yield name, framing, begin + filled(before, unit, after, size) + end
-    for name, (framing, unit) in STREAMS.items():
-        yield name, framing, filled(b"[" if framing == "array" else b"", unit, b"", 3 * piece)
-    for framing, (begin, end) in wrapped.items():
-        many = begin + filled(*SHAPES["candidates"], 65_000) + (end if framing != "array" else b",")
-        yield "many candidates", framing, many + many[framing == "array" :] * (3 * piece // len(many))
 
 
 def turns(coroutine: Coroutine[Any, Any, None]) -> Iterator[float]:
@@ -143,7 +79,7 @@ def measure(repeats: int) -> dict[str, float]:
         holds[kind] = max(holds.get(kind, 0), min(run() for _ in range(repeats)))
 
     for piece in PIECES:
-        for name, framing, text in responses(piece):
+        for name, framing, text in texts(WINDOW - 500, 3 * piece):
             for grounding in (False, True):
                 note(f"{framing}: {name}", lambda: metered(framing, b"", text, piece, grounding))  # noqa: B023
             packed = gzip.compress(text, 6)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from proxy.gemini import scanner as scanner_module
+from proxy.gemini import tokens, windows
 from proxy.gemini.reading import Reading
 from proxy.gemini.scanner import Scanner, for_framing
 from tests.gemini import oracle
 from tests.gemini.hostile import Hostile
+from tests.gemini.shapes import texts
 from tests.proof import WHOLE, Proof, sized
 
 sys.setrecursionlimit(10_000)  # the oracle goes down into whatever there is
@@ -75,7 +83,7 @@ def test_a_response_yields_what_the_oracle_finds_however_it_is_made_framed_and_c
     """A case is a document in a framing, a window to look through, and a cutting: in pieces, in two, or broken off."""
     cases = documents = length = 0
 
-    @fuzz(max_examples=sized(900, 60_000))
+    @fuzz(max_examples=sized(500, 60_000))
     @given(scans(), st.sampled_from(sorted(FRAMINGS)), st.booleans(), st.integers(1, 200), st.floats(0, 1))
     def check(scan: tuple[Hostile, bool, int], framing: str, walks: bool, size: int, part: float) -> None:
         nonlocal cases, documents, length
@@ -111,6 +119,72 @@ def test_the_oracle_reads_a_document_as_json_does(scan: tuple[Hostile, bool, int
         inner for _, inner in top
     ]
     assert [value.path for value in said if len(value.path) == 1] == [(name,) for name, _ in top]
+
+
+LINES = {"pieces": 30, "single bytes": 60}
+"""Of Python, that a byte makes the scanner run at most: it may end an element, and a piece costs some by itself."""
+SEARCHED = {"pieces": 4, "single bytes": 300}
+"""Bytes that regular expressions are asked to look at, at most, for each that comes: a name that came in single bytes
+is looked at again with each, as long as it is held, and so is the seam between two pieces."""
+
+
+@contextmanager
+def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+    """Lines that proxy/gemini/ runs, and bytes that its regular expressions look at."""
+    work: Counter[str] = Counter()
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        if "proxy/gemini" not in frame.f_code.co_filename:
+            return None
+        work["lines"] += event == "line"
+        return trace
+
+    class Counted:
+        def __init__(self, pattern: re.Pattern[bytes]) -> None:
+            self._pattern = pattern
+
+        def match(self, text: bytes, start: int = 0, stop: int = sys.maxsize) -> re.Match[bytes] | None:
+            found = self._pattern.match(text, start, stop)
+            work["searched"] += (found.end() if found else min(stop, len(text))) - start
+            return found
+
+        def finditer(self, text: bytes, start: int = 0, stop: int = sys.maxsize) -> Iterator[re.Match[bytes]]:
+            work["searched"] += min(stop, len(text)) - start
+            return self._pattern.finditer(text, start, stop)
+
+    with monkeypatch.context() as patched:
+        for module in (scanner_module, tokens, windows):
+            for name, value in vars(module).items():
+                if isinstance(value, re.Pattern):
+                    patched.setattr(module, name, Counted(value))
+        sys.settrace(trace)
+        try:
+            yield work
+        finally:
+            sys.settrace(None)
+
+
+@pytest.mark.proof
+def test_no_byte_makes_more_than_its_share_of_work(proof: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is in them, and however many they are: sizes are doubled, and pieces of one byte are the other extreme.
+
+    Each text is read with and without grounding; what is held to the limit is their mean.
+    """
+    most, cases = Counter[str](), 0
+    for size in (1_024 << doubling for doubling in range(sized(2, 9))):
+        for name, framing, text in texts(size // 2, size):
+            for kind, piece in (("pieces", size // 4), ("single bytes", 1)):
+                if piece == 1 and size > sized(1_024, 4_096):
+                    continue
+                with counting(monkeypatch) as work:
+                    read(framing, pieces(text, piece), window=size * 2 // 3, grounding=True)
+                    read(framing, pieces(text, piece), window=size * 2 // 3)
+                cases += 2
+                for limit, done in ((LINES, "lines"), (SEARCHED, "searched")):
+                    share = work[done] / (2 * len(text))
+                    assert share <= limit[kind], (name, framing, size)
+                    most[f"{done} in {kind}"] = max(most[f"{done} in {kind}"], round(share, 2))
+    proof(cases=cases, largest_text=size, most_per_byte=most)
 
 
 def answer(*, data: str = "", usage: dict[str, int] | None = None, queries: int = 0) -> bytes:
@@ -154,6 +228,34 @@ def test_no_more_than_the_windows_and_a_few_chunks_is_held(framing: str) -> None
         tracemalloc.stop()
     feed(scanner, after)
     assert held < 6 * 65_536
+
+
+@pytest.mark.parametrize("unit", [b"x", b"data:x\n"])
+def test_tiny_pieces_are_held_in_little_more_than_their_bytes(unit: bytes) -> None:
+    scanner = for_framing("sse")
+    feed(scanner, b'data:{"x":"\n')
+    tracemalloc.start()
+    try:
+        for _ in range(150_000 // len(unit)):
+            feed(scanner, unit)
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert held < 4 * 65_536
+
+
+@pytest.mark.parametrize("framing", sorted(FRAMINGS))
+@pytest.mark.parametrize("grounding", [False, True])
+def test_a_piece_given_up_in_the_middle_leaves_what_was_said_before(framing: str, grounding: bool) -> None:
+    """As it is when the call is cancelled while others have their turn."""
+    before = {"single": b"{", "sse": b'data: {"responseId":"r"}\n\ndata: {', "array": b'[{"responseId":"r"},{'}[framing]
+    scanner = for_framing(framing, grounding=grounding)
+    turns = iter(scanner.feed(before + b'"x":[' + b"[]," * 50_000))
+    next(turns)
+    del turns
+    reading = scanner.finish(False)
+    assert (reading.usage, reading.unseen, reading.complete) == (None, True, False)
+    assert reading.response_id == (None if framing == "single" else "r")
 
 
 def test_searches_in_the_middle_are_counted_where_the_request_had_tools() -> None:
