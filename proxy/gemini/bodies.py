@@ -17,8 +17,8 @@ from proxy.gemini.inline import PIECE, Text, without_base64
 
 Buffer = bytes | bytearray | memoryview | mmap
 
-SKIMMED_AT_ONCE = 8 << 20
-"""Bytes of body up to which `skim` takes less than 5 ms, whatever is in them."""
+SKIMMED_AT_ONCE = 4 << 20
+"""Bytes of body up to which `skim` takes less than 5 ms, whatever is in them: 3.5 by `python -m bench.holds`."""
 SEARCHED_AT_ONCE = 256 * 1024
 """Bytes of text up to which the search takes less than 5 ms, whatever is in them; prose takes a tenth of that."""
 PARSED_AT_ONCE = 32 * 1024
