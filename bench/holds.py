@@ -27,7 +27,7 @@ RESULTS = Path(__file__).with_name("results")
 LIMIT_MS = 5
 PIECES = (131_072, 262_144)
 """The longest that the transport reads at once, plain and over TLS."""
-BODIES = (32 * 1024, 256 * 1024, 1 << 20, 8 << 20)
+BODIES = (bodies.PARSED_AT_ONCE, bodies.SEARCHED_AT_ONCE, 1 << 20, bodies.SKIMMED_AT_ONCE)
 
 
 def turns(coroutine: Coroutine[Any, Any, None]) -> Iterator[float]:

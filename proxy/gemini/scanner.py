@@ -1,9 +1,9 @@
 """Finds what a call's response must yield (usage, model version, images, searches …) while its bytes pass.
 
 A document (a single response, an event, an element) up to the window's size is decoded; a larger one is looked at
-through its first and its last bytes, as `windows.py` tells. Memory is bounded by two windows and two chunks, work by a
-constant for each byte. A single response is never copied; of a stream, only the chunks that a document begins or ends
-in. An array's element beyond 200 brackets deep is given up on, with all that follows, and reported `unseen`.
+through its first and its last bytes, as `windows.py` tells. Memory is bounded by two windows and two chunks. Work is
+bounded by a constant for each byte, and done in turns: what takes bytes yields wherever others should have theirs. A
+single response is never copied; of a stream, only the chunks that a document begins or ends in.
 """
 
 from __future__ import annotations
