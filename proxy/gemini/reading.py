@@ -23,7 +23,7 @@ class Reading(msgspec.Struct, kw_only=True, gc=False):
     """Entries of `groundingMetadata.webSearchQueries` and `.imageSearchQueries`, over all candidates; of a stream, the
     most that one event listed, as it may repeat what an earlier one said (assumption: Google doesn't document it)."""
     uncounted: bool = False
-    """`images` and `searches` may be too low: a document was malformed, cut off, or had a name of more than 512 bytes."""
+    """`images` and `searches` may be too low: a document was malformed, cut off, or had a name beyond 512 bytes."""
     errored: bool = False
     """A top-level `error` was seen."""
     complete: bool = False
