@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import fcntl
 import ipaddress
 import socket
 import ssl
+import struct
+import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -134,6 +138,12 @@ def read_to_the_end(connection: socket.socket) -> bytes:
         while data := connection.recv(65536):
             came += data
     return came
+
+
+def wait_until_acknowledged(connection: socket.socket) -> None:
+    """Until the other side's kernel has all that was sent."""
+    while struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0]:
+        time.sleep(0.001)
 
 
 def cork(connection: socket.socket) -> None:

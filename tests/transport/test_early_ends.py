@@ -13,7 +13,7 @@ import pytest
 
 from proxy.errors import Sent, UpstreamFailed
 from proxy.upstreams.http11 import Http11Transport, tls_context
-from tests.transport.certificates import make_certificate, server_context, threaded
+from tests.transport.certificates import make_certificate, server_context, threaded, wait_until_acknowledged
 from tests.transport.counts import back_to, counts
 from tests.upstreams.origin import BOTH_LOOPS, post, read_all
 
@@ -39,6 +39,7 @@ class Upstream:
         self._asked.wait(10)
         if self._answer:
             connection.sendall(self._answer)
+        wait_until_acknowledged(connection)  # a reset may overtake what is on the way, and does on two processors
         connection.close()
         self._reset.set()
 
