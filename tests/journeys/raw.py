@@ -128,10 +128,9 @@ def reset(transport: asyncio.BaseTransport) -> None:
     cast("asyncio.Transport", transport).abort()
 
 
-def request(path: str, key: str, content: bytes, *fields: str, version: str = "HTTP/1.1", verb: str = "POST") -> bytes:
-    lines = [f"{verb} {path} {version}", "Host: x", f"X-Goog-Api-Key: {key}", *fields]
-    if verb == "POST":
-        lines.append(f"Content-Length: {len(content)}")
+def request(path: str, key: str, content: bytes, *fields: str, version: str = "HTTP/1.1") -> bytes:
+    length = f"Content-Length: {len(content)}"
+    lines = [f"POST {path} {version}", "Host: x", f"X-Goog-Api-Key: {key}", length, *fields]
     return "\r\n".join([*lines, "", ""]).encode() + content
 
 
@@ -141,8 +140,6 @@ class Asked:
 
     head: bytes
     content: bytes
-    connection: int
-    """Connections are numbered from 1 in the order of their coming."""
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
@@ -170,29 +167,21 @@ class Origin:
     base_url: str = ""
     connections: int = 0
     asked: list[Asked] = field(default_factory=list)
-    unfinished: int = 0
-    """Requests that didn't come whole."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        number = self.connections
         try:
             while True:
-                head = b""
-                try:
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
-                    content = await reader.readexactly(int(length or 0))
-                except asyncio.IncompleteReadError as short:
-                    self.unfinished += bool(head or short.partial)
-                    break
-                asked = Asked(head, content, number, reader, writer)
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
+                content = await reader.readexactly(int(length or 0))
+                asked = Asked(head, content, reader, writer)
                 self.asked.append(asked)
                 await self.answering(asked)
                 if writer.transport.is_closing():
                     break
-        except ConnectionError:
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the other side has left
         finally:
             writer.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import NamedTuple
 import pytest
 
 from proxy.billing.records import UsageRecord
-from tests.journeys.raw import Asked, Caller, call, judged, origin, request, settled
-from tests.journeys.test_broken_upstream import ERRORS, SHAPES, Shape, framed
+from tests.journeys.raw import Asked, Caller, call, judged, origin, request, reset, settled
+from tests.journeys.test_broken_upstream import ERRORS, SHAPES, Shape, expected, framed
+from tests.journeys.test_broken_upstream import Case as Broken
 from tests.journeys.watching import DEADLINE_S, TEXT, in_flight, locked, open_leases
 from tests.proof import Proof, sized
 from tests.stand import Weighbridge, weighbridge
@@ -32,17 +34,23 @@ class Case(NamedTuple):
     shape: Shape
     framed_by: str
     way: str
+    breaks: bool
+    """The upstream leaves, too, and doesn't send the rest."""
     raw: bytes
     cut: int
 
 
 def cases(step: int) -> Iterator[Case]:
-    for shape, framed_by, way in product(ANSWERS, ("length", "chunked"), WAYS):
+    for what in product(ANSWERS, ("length", "chunked"), WAYS, (False, True)):
+        shape, framed_by, _, breaks = what
         raw = framed(shape, framed_by, "identity")
         body = raw.index(b"\r\n\r\n") + 4
-        first = (len(raw) * (1 + WAYS.index(way)) // 3) % step
-        for cut in sorted({*range(first, len(raw), step), 0, body - 1, body, len(raw) - 1, len(raw)}):
-            yield Case(shape, framed_by, way, raw, cut)
+        first = zlib.crc32(repr(what).encode()) % step  # not all are cut at the same bytes
+        cuts = {*range(first, len(raw), step), 0, body - 1, body, len(raw) - 1}
+        if not breaks:
+            cuts.add(len(raw))
+        for cut in sorted(cuts):
+            yield Case(*what, raw, cut)
 
 
 class Desk:
@@ -75,9 +83,12 @@ async def play(case: Case, number: int, stand: Weighbridge, key: str, desk: Desk
     await settled(probe)
     await caller.leave(case.way)
     await settled(probe)
-    if case.shape is COUNTED and case.cut < len(case.raw):
+    if case.breaks:
+        reset(asked.writer.transport)
+    elif case.shape is COUNTED and case.cut < len(case.raw):
         await asked.left()
-    asked.say(case.raw[case.cut :])
+    else:
+        asked.say(case.raw[case.cut :])
     desk.done(number)
     seen = judged(bytes(caller.came), reset=True)
     assert case.shape.plain.startswith(seen.body)
@@ -97,14 +108,15 @@ def check(case: Case, records: list[UsageRecord]) -> None:
         assert records == []
         return
     (record,) = records
-    assert record.estimated is False
-    assert record.response_bytes == len(judged(case.raw).body)
-    assert record.http_status == case.shape.status
-    if case.shape.status >= 400:
-        assert (record.outcome, record.cost_usd) == ("upstream_error", 0)
-    else:
-        gone = case.cut < len(case.raw)
-        assert (record.outcome, record.total_token_count) == ("client_gone" if gone else "ok", 8)
+    ends_at = case.cut if case.breaks else len(case.raw)
+    right = expected(Broken(case.shape, case.framed_by, "identity", "reset", "HTTP/1.1", case.raw, ends_at))
+    gone = right.outcome == "ok" and case.cut < len(case.raw)
+    assert record.outcome == ("client_gone" if gone else right.outcome)
+    assert record.estimated == (right.outcome == "truncated")
+    assert (record.http_status, record.response_bytes) == (right.http_status, right.came)
+    assert record.total_token_count == right.total
+    assert bool(record.cost_usd) == (right.outcome != "upstream_error")
+    if not record.estimated and record.cost_usd:
         assert record.cost_usd == 3 * 750 + 5 * 3750
 
 
@@ -117,8 +129,9 @@ def by_number(records: list[UsageRecord]) -> dict[int, list[UsageRecord]]:
 
 @pytest.mark.proof
 async def test_a_client_that_leaves_at_any_byte_of_the_answer(tmp_path: Path, proof: Proof) -> None:
-    """The upstream is read to its end, the bill is what it reported; a free call ends with its client."""
-    every, desk = list(cases(sized(53, 1))), Desk()
+    """The upstream is read to its end, and the bill is what it reported, or what was seen where it broke off as well; a
+    free call ends with its client."""
+    every, desk = list(cases(sized(97, 1))), Desk()
     numbers = iter(range(len(every)))
     async with origin(desk) as upstream:
         with weighbridge(tmp_path, upstream.base_url) as stand:
@@ -134,7 +147,7 @@ async def test_a_client_that_leaves_at_any_byte_of_the_answer(tmp_path: Path, pr
             await all_over(stand)
             found = by_number(stand.records())
     assert len(upstream.asked) == len(every), "each went up whole, once"
-    dropped = sum(case.shape is COUNTED for case in every)
+    dropped = sum(case.breaks or case.shape is COUNTED for case in every)
     assert upstream.connections <= AT_ONCE + dropped, "what was read to its end serves the next call"
     for number, case in enumerate(every):
         try:
