@@ -312,7 +312,7 @@ async def test_a_refusal_of_our_credential_in_mid_stream_breaks_the_stream_off(t
 
 async def test_an_upstream_that_answers_before_it_has_the_whole_request(tmp_path: Path) -> None:
     """Its answer counts, the rest of the request isn't sent, and its connection isn't used again."""
-    content = CONTENT + b" " * (24 << 20)
+    content = CONTENT + b" " * (12 << 20)
     every = [(shape, whole) for shape in (SHAPES[0], ERRORS[0]) for whole in (True, False)]
     script, taken = iter(every), []
 

@@ -94,8 +94,8 @@ class Long:
     async def stuck(self) -> int:
         """Waits until no more is taken; gives what was."""
         same, before = 0, -1
-        while same < 20:
-            await asyncio.sleep(0.02)
+        while same < 8:
+            await asyncio.sleep(0.05)
             taken = self.taken() if self.written else 0
             same = same + 1 if taken == before and taken else 0
             before = taken
