@@ -268,13 +268,16 @@ async def midstream(tmp_path: Path, pieces: list[bytes]) -> tuple[Answer, UsageR
             asked.say(b"%x\r\n%b\r\n" % (len(piece), piece))
             await settled(probe)
         asked.say(b"0\r\n\r\n")
+        said.set()
 
+    said = asyncio.Event()
     async with origin(answering) as upstream:
         stand = Weighbridge(tmp_path, upstream.base_url, upstream_key=KEY)
         stand.start()
         probe, caller = await call(stand.base_url), await call(stand.base_url)
         caller.send(request(TEXT + SHAPES[2].verb, stand.key(), CONTENT, "Connection: close"))
         answer = await caller.answer()
+        await said.wait()
         probe.transport.close()
         stand.stop()
         (record,) = stand.records()
