@@ -117,15 +117,15 @@ async def test_power_loss(upstream: str, watched_disk: Disk, tmp_path: Path, pro
     print("seed", seed)
     stand = Weighbridge(watched_disk.root, upstream, environment=watched_disk.environment)
     run = Run(watched_disk, stand, Load(seed, clock=lambda: watched_disk.now))
-    await run.under_load(sized(300, 6000))
+    await run.under_load(sized(300, 2400))
 
     calls = watched_disk.calls()
     cuts = [
-        *chance.choices([whole.at for whole in run.load.whole.values()], k=sized(10, 250)),
+        *chance.choices([whole.at for whole in run.load.whole.values()], k=sized(10, 150)),
         run.created,
         run.no_more,
     ]
-    cuts += [call.at for call in chance.choices(calls, k=sized(10, 250))]
+    cuts += [call.at for call in chance.choices(calls, k=sized(10, 150))]
     outcomes: Counter[str] = Counter()
     replay = Replay(calls)
     for cut in sorted(cuts):
