@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from asyncio import TimerHandle, Transport
+from asyncio import Transport
 from collections import deque
 from collections.abc import Callable
 from math import inf
@@ -21,6 +21,7 @@ import httptools
 
 from proxy.errors import CallerErred, Reason, Refusal
 from proxy.gateway import heads
+from proxy.gateway.clocks import Deadline, StallWatch
 from proxy.gateway.cycle import Cycle
 from proxy.gateway.heads import DEFAULT_BOUNDS, Bounds, Unacceptable
 from proxy.gateway.slices import HEAD_STEPS, READ_AHEAD, SlicedProtocol
@@ -28,10 +29,6 @@ from proxy.gateway.slices import HEAD_STEPS, READ_AHEAD, SlicedProtocol
 if TYPE_CHECKING:
     from uvicorn._types import HTTPScope
 
-STALL_LOOKS = 8
-"""How often we look, in the time that a client may leave its response unread, whether it has read some."""
-TICK = 0.002
-"""Timers are rounded to milliseconds."""
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -55,23 +52,20 @@ class GatewayProtocol(SlicedProtocol):
         self.head_bytes = 0
         self.unparsed_bytes = 0  # bytes fed to the parser since it last handed out a head, a body piece or an end
         self.final_response: bytes | None = None  # a refusal that waits for the answers before it
-        self.unsent = 0
-        self.stalled_at = inf  # when the client will have read nothing of that for too long
-        self.deadline = inf  # until when the client must have sent what it owes
-        self.read_timer: TimerHandle | None = None
-        self.write_timer: TimerHandle | None = None
+        self.owed = Deadline(self.loop, self._time_is_up)
+        """Until when the client must have sent what it owes."""
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)  # the kernel has room enough for a client that reads
-        self._allow(self.bounds.head_s)
+        self.stall = StallWatch(self.loop, transport, self.bounds.stall_s, self._stalled)
+        self.owed.set(self.bounds.head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
         self.discarding = True
-        if self.read_timer is not None:
-            self.read_timer.cancel()
-        self._stop_watching()
+        self.owed.cancel()
+        self.stall.cancel()
         self.pipelined.clear()
         if self.active is not None:
             self.active.leave()
@@ -129,7 +123,7 @@ class GatewayProtocol(SlicedProtocol):
             return
         if self.discarding or len(self.pipelined) >= self.bounds.pipelined:
             raise Unacceptable(400, "Too many requests were sent ahead of their responses. Wait for a response.")
-        self._disallow()
+        self.owed.clear()
         self.in_head = True
         self.head_bytes = 0
         self.url = b""
@@ -156,7 +150,7 @@ class GatewayProtocol(SlicedProtocol):
         self.in_head = False
         self.unparsed_bytes = 0
         self.steps += HEAD_STEPS
-        self._disallow()
+        self.owed.clear()
         version = self.parser.get_http_version()
         method = self.parser.get_method().decode("ascii")
         if self.head_bytes + len(self.url) + len(method) + 14 > self.bounds.head_bytes:
@@ -201,9 +195,9 @@ class GatewayProtocol(SlicedProtocol):
 
     def read_body(self) -> None:
         """The app wants more of the body: reads on after a pause, and gives the client time from now."""
-        if self.deadline == inf:
+        if self.owed.at == inf:
             self.read_on()
-            self._allow(self.bounds.body_s)
+            self.owed.set(self.bounds.body_s)
 
     def on_body(self, body: bytes) -> None:
         self.unparsed_bytes = 0
@@ -217,7 +211,7 @@ class GatewayProtocol(SlicedProtocol):
         if self.parser.should_upgrade() and heads.framing(self.headers):
             return  # its body is still to come: _decline_upgrade
         self.unparsed_bytes = 0
-        self._disallow()
+        self.owed.clear()
         self.cycle.take_end()
         if self.cycle is self.active:
             self.flow.resume_reading()  # else nobody would see the client leave
@@ -227,7 +221,7 @@ class GatewayProtocol(SlicedProtocol):
     def _refuse(self, unacceptable: Unacceptable) -> None:
         """Answers what can't be read as a request, when its turn has come."""
         self.discarding = True
-        self._disallow()
+        self.owed.clear()
         broken = self.cycle if self.cycle is not None and self.cycle.more_body else None
         request_id = self.new_request_id() if broken is None else broken.request_id
         self.refused(unacceptable, request_id)
@@ -258,17 +252,17 @@ class GatewayProtocol(SlicedProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         if self.transport.get_write_buffer_size():
-            self._watch_writing()
-        self._allow(self.bounds.linger_s)
+            self.stall.begin()
+        self.owed.set(self.bounds.linger_s)
 
     def close(self) -> None:
         """Closes once all is sent, or the client doesn't read it."""
         self.discarding = True
         self.active = None
-        self._disallow()
+        self.owed.clear()
         self.transport.close()
         if self.transport.get_write_buffer_size():
-            self._watch_writing()
+            self.stall.begin()
 
     def break_off(self, *, reset: bool) -> None:
         """Closes in the midst of a response; with a reset where a plain close would look like its end."""
@@ -298,45 +292,23 @@ class GatewayProtocol(SlicedProtocol):
             self.end(self.final_response)
         else:
             self.read_on()
-            if self.deadline == inf:
-                self._allow(self.bounds.head_s if self.in_head else self.timeout_keep_alive)
+            if self.owed.at == inf:
+                self.owed.set(self.bounds.head_s if self.in_head else self.timeout_keep_alive)
 
     def expect_more(self) -> None:
         """Sets the deadline for what the client owes: the rest of a head, or the next byte of a body."""
         if self.discarding:
             return
         if self.in_head:
-            if self.deadline == inf and not self.pipelined:
-                self._allow(self.bounds.head_s)
+            if self.owed.at == inf and not self.pipelined:
+                self.owed.set(self.bounds.head_s)
         elif self.cycle is not None and self.cycle.more_body:
             if self.flow.read_paused or self.cycle.waiting_for_100_continue:
-                self._disallow()  # until `read_body`
-            elif self.unparsed_bytes == 0 or self.deadline == inf:
-                self._allow(self.bounds.body_s)
-
-    def _allow(self, seconds: float) -> None:
-        """Sets the deadline. A timer that is due before it stays: setting one costs more than all else here."""
-        self.deadline = self.loop.time() + seconds
-        if self.read_timer is None or self.read_timer.when() > self.deadline:
-            self._set_timer()
-
-    def _disallow(self) -> None:
-        self.deadline = inf
-
-    def _set_timer(self) -> None:
-        if self.read_timer is not None:
-            self.read_timer.cancel()
-        self.read_timer = self.loop.call_at(self.deadline, self._look_at_clock)
-
-    def _look_at_clock(self) -> None:
-        self.read_timer = None
-        if self.loop.time() >= self.deadline - TICK:
-            self._time_is_up()
-        elif self.deadline != inf:
-            self._set_timer()
+                self.owed.clear()  # until `read_body`
+            elif self.unparsed_bytes == 0 or self.owed.at == inf:
+                self.owed.set(self.bounds.body_s)
 
     def _time_is_up(self) -> None:
-        self.deadline = inf
         if self.discarding:
             self.close()
         elif self.in_head:
@@ -350,37 +322,17 @@ class GatewayProtocol(SlicedProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch_writing()
+        self.stall.begin()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if not self.transport.is_closing():
-            self._stop_watching()
+            self.stall.end()
 
-    def _watch_writing(self) -> None:
-        if self.write_timer is None:
-            self.unsent = self.transport.get_write_buffer_size()
-            self.stalled_at = self.loop.time() + self.bounds.stall_s
-            self._look_again_at_writing()
-
-    def _look_again_at_writing(self) -> None:
-        self.write_timer = self.loop.call_later(self.bounds.stall_s / STALL_LOOKS, self._look_at_writing)
-
-    def _look_at_writing(self) -> None:
-        self.write_timer = None
-        if self.transport.get_write_buffer_size() < self.unsent:
-            self._watch_writing()
-        elif self.loop.time() < self.stalled_at - TICK:
-            self._look_again_at_writing()
-        else:
-            if self.active is not None:
-                self.active.leave()
-            self.break_off(reset=True)  # all of it may be in the kernel by now, but for its end
-
-    def _stop_watching(self) -> None:
-        if self.write_timer is not None:
-            self.write_timer.cancel()
-            self.write_timer = None
+    def _stalled(self) -> None:
+        if self.active is not None:
+            self.active.leave()
+        self.break_off(reset=True)  # all of it may be in the kernel by now, but for its end
 
 
 def _nobody_listens(refusal: Refusal, request_id: str) -> None:
