@@ -81,6 +81,10 @@ class Load:
                 continue
             except httpx2.TransportError:
                 return
+            except AttributeError as error:
+                if error.name != "getpeername":  # anyio asks a new connection for its peer, though it has died already
+                    raise
+                return
             if answer.status_code == 200:
                 self._received(number, answer.headers["x-weighbridge-request-id"])
             else:
