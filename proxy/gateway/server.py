@@ -57,8 +57,9 @@ class GatewayProtocol(SlicedProtocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # the kernel has room enough for a client that reads
         self.stall = StallWatch(self.loop, transport, self.bounds.stall_s, self._stalled)
+        # The kernel has room enough for a client that reads. Not 0: with TLS, uvloop pauses at `high`, not above it.
+        transport.set_write_buffer_limits(high=1, low=0)
         self.owed.set(self.bounds.head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
