@@ -148,15 +148,16 @@ class RoundTrip:
     async def _send_pieces(self, head: RequestHead, body: AsyncIterator[bytes]) -> None:
         left = head.content_length
         self._connection.write(head.wire)
+        self._handed_over = not left
         async for piece in body:
             left -= len(piece)
             if left < 0:
                 break
             if not await self._hand_over(piece):
                 return
+            self._handed_over = not left  # now, not when the iterator ends: the upstream may be at work already
         if left:
             raise ValueError(f"The body is not as long as its content-length, {head.content_length} bytes.")
-        self._handed_over = True
 
     async def _hand_over(self, data: bytes | bytearray) -> bool:
         """Writes slice by slice, as the kernel takes them; False where that has no purpose any more."""

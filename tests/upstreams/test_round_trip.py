@@ -364,6 +364,29 @@ async def test_a_body_in_pieces_waits_for_the_kernel() -> None:
         assert asked < len(MORE) // SLICE
 
 
+async def test_a_body_in_pieces_has_gone_up_with_its_last_byte_whatever_its_iterator_does_then(
+    security: Security | None,
+) -> None:
+    """The upstream may be at work by then, and what it does costs money."""
+    last_piece_taken = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"12"
+        yield b"34"
+        last_piece_taken.set()
+        await asyncio.Event().wait()
+
+    async def script(peer: Peer) -> None:
+        assert (await peer.request())[1] == b"1234"
+        await last_piece_taken.wait()
+        peer.cut()
+
+    async with serving(script, security) as origin, origin.transport() as transport:
+        with pytest.raises(UpstreamFailed, match="without an answer") as caught:
+            await transport.send(post(pieces(), 4))
+        assert caught.value.sent is Sent.WHOLE
+
+
 @pytest.mark.parametrize("length", [3, 5])
 async def test_a_body_in_pieces_of_another_length_is_an_error_and_drops_the_connection(
     length: int, security: Security | None
