@@ -117,7 +117,6 @@ class Body:
         self._make_file = make_file
         self._pieces: list[bytes] = []  # of a spooled body, what isn't written yet
         self._file: SpoolFile | None = None
-        self._map: mmap.mmap | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -131,12 +130,11 @@ class Body:
         return self._file is not None
 
     def view(self) -> bytes | mmap.mmap:
-        """The whole body, to be looked at; neither to be changed nor to be kept. One in many pieces is joined, once."""
-        if self._file is None:
-            return self._joined()
-        if self._map is None:
-            self._map = self._file.view()
-        return self._map
+        """The whole body, to be looked at; neither to be changed nor to be kept: a file takes memory while it is.
+
+        One in many pieces is joined, once.
+        """
+        return self._joined() if self._file is None else self._file.view()
 
     @property
     def content(self) -> bytes | AsyncIterator[bytes]:
@@ -190,7 +188,7 @@ class Body:
         pool.release(self._project, self.length)
         self.length = 0
         self._pieces = []
-        self._file = self._map = None
+        self._file = None
 
 
 class Intake:

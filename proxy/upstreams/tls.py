@@ -85,8 +85,6 @@ class TlsConnection(Connection):
             self.receiver.received(self._plaintext[:filled])
         elif filled:
             self.abort()
-        elif self._handshake.done() and self._error is None:
-            self._tls.write(b"")  # OpenSSL made 16 KB of room to answer a session ticket, and lets it go with a write
         self._answer()
 
     def _decrypt(self, filled: int) -> int:
@@ -96,7 +94,7 @@ class TlsConnection(Connection):
                 filled += nbytes  # type: ignore[operator]  # typeshed takes the count for bytes
             self._ended = True
         except ssl.SSLWantReadError:
-            pass
+            self._tls.write(b"")  # OpenSSL made 16 KB of room to answer a session ticket, and lets it go with a write
         except ssl.SSLError as error:
             self._error = error
         return filled
