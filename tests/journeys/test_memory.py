@@ -1,64 +1,169 @@
-"""Memory doesn't grow with the image: 20 MB pass through windows, both ways."""
+"""Memory doesn't grow with the picture, whatever it is like and whoever reads it, and a call in flight costs little."""
 
 from __future__ import annotations
 
-import base64
-from concurrent.futures import ThreadPoolExecutor
+import asyncio
+import itertools
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-import httpx2
 import pytest
 
-from tests.scripted import scripted
+from tests.journeys.streaming import ARRAY, EVENTS, KB, MB, SINGLE, Caller, Footprint, Upstream, caller
+from tests.proof import Proof, sized
 from tests.stand import Weighbridge, weighbridge
+from tests.upstreams.origin import make_security, serving
 
-MB = 1 << 20
-MODEL = "/v1beta/models/gemini-3-pro-image:"
-
-
-def peak(stand: Weighbridge) -> int:
-    """The most memory that the process ever had, in bytes."""
-    assert stand.process is not None
-    status = Path(f"/proc/{stand.process.pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+TOGETHER = 25
+"""Calls that begin at the same moment. More would wait for this test's own processor time, some until they time out."""
+SLOW_WINDOW = 64 * KB
 
 
-def picture(size: int, framing: bytes) -> bytes:
-    data = base64.b64encode(bytes(range(256)) * (size * 3 // 4 // 256))
-    usage = b'"usageMetadata":{"promptTokenCount":9,"totalTokenCount":1129,"candidatesTokenCount":1120}'
-    body = b'{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":"%b"}}]}}],%b}' % (
-        data,
-        usage,
-    )
-    if framing == b"sse":
-        body = b"data: " + body + b"\r\n\r\n"
-    elif framing == b"array":
-        body = b"[" + body + b"\n]"
-    return body
+@pytest.fixture(autouse=True)
+def many_files() -> Iterator[None]:
+    """Both ends of every connection but the proxy's are in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.parametrize("verb", ["generateContent", "streamGenerateContent?alt=sse", "streamGenerateContent"])
-def test_pictures_of_20_mb_pass_without_growing_the_process_by_more_than_its_windows(tmp_path: Path, verb: str) -> None:
-    framing = b"single" if verb == "generateContent" else b"sse" if "sse" in verb else b"array"
-    body = picture(20 * MB, framing)
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-    with (
-        scripted(lambda connection: connection.sendall(head + body)) as upstream,
-        weighbridge(tmp_path, upstream.base_url) as stand,
-    ):
-        headers, key = {"content-type": "application/json"}, stand.key()
-        small = httpx2.get(f"{stand.base_url}/v1beta/models", headers={"x-goog-api-key": "no"})
-        assert small.status_code == 400
-        before = peak(stand)
+def picture(size: int) -> bytes:
+    """A request's body that asks for one of `size` bytes."""
+    return b'{"picture": %d}' % size
 
-        def one(_: int) -> bool:
-            url = stand.base_url + MODEL + verb
-            with httpx2.stream(
-                "POST", url, content=b"{}", headers=headers | {"x-goog-api-key": key}, timeout=60
-            ) as answer:
-                return sum(len(piece) for piece in answer.iter_raw()) == len(body)
 
-        with ThreadPoolExecutor(4) as callers:
-            assert all(callers.map(one, range(8)))
-        assert peak(stand) - before < 12 * MB
-        assert [(record.images, record.total_token_count) for record in stand.records()] == [(1, 1129)] * 8
+class Scene:
+    """A Weighbridge that has been used once, its upstream, and callers."""
+
+    def __init__(self, stand: Weighbridge, upstream: Upstream, stack: AsyncExitStack) -> None:
+        self.stand = stand
+        self.upstream = upstream
+        self.key = stand.key()
+        self._stack = stack
+
+    async def call(self, count: int, body: bytes, *targets: str, window: int = 256 * KB) -> list[Caller]:
+        """Sends as many calls; returns when all have come to the upstream. Nobody reads an answer yet."""
+        before, callers = self.upstream.arrived, []
+        while len(callers) < count:
+            new = [await self._stack.enter_async_context(caller(self.stand, window)) for _ in range(TOGETHER)]
+            new = new[: count - len(callers)]
+            callers += new
+            whither = itertools.cycle(targets or (SINGLE,))
+            await asyncio.gather(*(one.post(self.stand, self.key, next(whither), body) for one in new))
+            while self.upstream.arrived < before + len(callers):
+                await asyncio.sleep(0.005)
+        return callers
+
+
+@asynccontextmanager
+async def scene(folder: Path, tls: bool, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    """A fresh process each: what an earlier one was given and keeps would hide what it needs."""
+    folder.mkdir(exist_ok=True)
+    security = None
+    if tls:
+        security = make_security(folder)
+        monkeypatch.setenv("SSL_CERT_FILE", str(folder / "localhost.pem"))
+    upstream = Upstream()
+    async with serving(upstream, security, seconds=sized(60, 900)) as origin, AsyncExitStack() as stack:
+        settings = {"upstreams": {"max_connections": 4000}}
+        with weighbridge(folder, origin.url, settings) as stand:
+            scene = Scene(stand, upstream, stack)
+            (first,) = await scene.call(1, picture(100 * KB))
+            assert await first.rest() > 100 * KB
+            try:
+                yield scene
+            finally:
+                upstream.release.set()
+                await asyncio.to_thread(stand.stop)  # it waits for its calls, and they for the upstream in this loop
+
+
+async def stalled(footprint: Footprint) -> None:
+    """Returns when nothing comes in any more: all that lies between upstream and callers is full."""
+    before = -1
+    while before != (before := footprint.received()):
+        await asyncio.sleep(0.5)
+
+
+@pytest.mark.proof
+async def test_pictures_pass_through_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof) -> None:
+    """30 of 20 MB or 4 of 60 MB at once add 30 MB at most, though nobody reads before everything has come to a halt."""
+    cases = list(itertools.product((False, True), (False, True), ((30, 20 * MB), (4, 60 * MB))))
+    for tls, late, (whole, size) in cases[:: sized(3, 1)]:
+        count = sized(max(2, whole // 4), whole)
+        async with scene(tmp_path / f"{tls}-{late}-{whole}", tls, monkeypatch) as on:
+            footprint = Footprint(on.stand)
+            window = SLOW_WINDOW if late else 256 * KB
+            callers = await on.call(count, picture(size), SINGLE, EVENTS, ARRAY, window=window)
+            if late:
+                await stalled(footprint)
+            received = await asyncio.gather(*(one.rest() for one in callers))
+            assert all(size < each < size * 1.01 + KB for each in received)
+            assert footprint.peak <= 30 * MB * count // whole
+            written = [(record.images, record.total_token_count) for record in on.stand.records()]
+            assert written == [(1, 1129)] * (1 + count)
+            how = (
+                f"{count} of {size // MB} MB, {'over TLS' if tls else 'plain'}, {'halted' if late else 'read at once'}"
+            )
+            proof(**{how: f"+{footprint.peak / MB:.1f} MB"})
+
+
+@pytest.mark.proof
+async def test_slow_streams_are_held_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof) -> None:
+    """200 streams of 3 MB whose readers halt add 120 MB at most; so do as many of 20 MB."""
+    count = sized(60, 200)
+    for tls, size in itertools.product((False, True), (3 * MB, 20 * MB)[: sized(1, 2)]):
+        async with scene(tmp_path, tls, monkeypatch) as on:
+            footprint = Footprint(on.stand)
+            callers = await on.call(count, picture(size), EVENTS, window=SLOW_WINDOW)
+            await stalled(footprint)
+            received = await asyncio.gather(*(one.rest() for one in callers))
+            assert all(size < each < size * 1.01 + KB for each in received)
+            assert footprint.peak <= 120 * MB * count // 200
+            how = f"{count} of {size // MB} MB, {'over TLS' if tls else 'plain'}"
+            proof(**{how: f"+{footprint.peak / MB:.1f} MB, {footprint.peak // KB // count} KB each"})
+
+
+@pytest.mark.proof
+async def test_a_call_in_flight_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof) -> None:
+    """2,000 that wait for an answer, or for the next event of a stream, take at most 25 KB each, with TLS 64 KB."""
+    count = sized(400, 2000)
+    cases = list(itertools.product((False, True), (b"think", b"event")))
+    for tls, asked in cases[:: sized(3, 1)]:
+        async with scene(tmp_path, tls, monkeypatch) as on:
+            footprint = Footprint(on.stand)
+            callers = await on.call(count, b'{"%b": true}' % asked, EVENTS)
+            if asked == b"event":
+                heads = await asyncio.gather(*(one.head() for one in callers))
+                assert all(head.startswith(b"HTTP/1.1 200") for head in heads)
+            each = footprint.peak / KB / count
+            assert each <= (64 if tls else 25)
+            how = f"{'over TLS' if tls else 'plain'}, {'no answer yet' if asked == b'think' else 'between events'}"
+            proof(calls=count, **{how: f"{each:.1f} KB each"})
+
+
+@pytest.mark.proof
+async def test_uploads_stay_in_the_pool_or_go_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
+) -> None:
+    """Of 30 request bodies of 20 MB by one project half the pool, 128 MB, is in memory, and nothing is left after."""
+    count, size = sized(8, 30), 20 * MB
+    data = b"A" * size
+    body = b'{"contents":[{"parts":[{"inlineData":{"mimeType":"image/png","data":"%b"}}]}],"picture":1000}' % data
+    async with scene(tmp_path, False, monkeypatch) as on:
+        footprint = Footprint(on.stand)
+        callers = await on.call(count, body)
+        assert all(await asyncio.gather(*(one.rest() for one in callers)))
+        peak = footprint.peak
+        assert 100 * MB < peak <= (128 + 60) * MB
+        assert not list((on.stand.data_dir / "spool").iterdir())
+        spooled = [fd for fd in (footprint.proc / "fd").iterdir() if "spool" in str(fd.readlink())]
+        assert not spooled
+        proof(
+            uploads=count,
+            bytes_each=size,
+            added_mb=round(peak / MB, 1),
+            kept_mb=round(footprint.kept / MB, 1),
+        )
