@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import gc
 import math
@@ -34,6 +35,7 @@ INTERRUPT_DRAIN_S = 5
 KEEP_ALIVE_S = 75
 UNLIMITED_FILES = 10_240
 """What to ask for where there is no hard limit: macOS grants no more."""
+KEPT_FREE = 64 << 20
 BROKEN_LEDGER_EXIT = 74
 """EX_IOERR of sysexits(3)."""
 
@@ -196,6 +198,7 @@ async def open_doors(settings: Settings, gateway: socket.socket, control: socket
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
+        _keep_freed_memory()
         app.ready = True
         watching = loop.create_task(app.watch())
         watching.add_done_callback(doors.watch_ended)
@@ -210,6 +213,17 @@ async def open_doors(settings: Settings, gateway: socket.socket, control: socket
             watching.cancel()
     finally:
         await app.close()
+
+
+def _keep_freed_memory() -> None:
+    """Has glibc keep 64 MiB of what is freed. Given back at once, an upload of 8 MB takes 1,600 page faults, 4 ms.
+
+    mallopt(3): -1 is M_TRIM_THRESHOLD, -3 M_MMAP_THRESHOLD, of at most 32 MiB. Other C libraries have none of it.
+    """
+    with contextlib.suppress(AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-1, KEPT_FREE)
+        mallopt(-3, 32 << 20)
 
 
 async def serve(
