@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
-import gc
 import math
 import os
-import resource
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -19,6 +16,7 @@ import structlog
 import uvicorn
 import uvloop
 
+from proxy import resources
 from proxy.app import App
 from proxy.config.load import ConfigError
 from proxy.config.schema import Server, Settings, base_url
@@ -33,9 +31,6 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 INTERRUPT_DRAIN_S = 5
 """How long Ctrl-C waits for calls in flight; a second Ctrl-C doesn't wait."""
 KEEP_ALIVE_S = 75
-UNLIMITED_FILES = 10_240
-"""What to ask for where there is no hard limit: macOS grants no more."""
-KEPT_FREE = 64 << 20
 BROKEN_LEDGER_EXIT = 74
 """EX_IOERR of sysexits(3)."""
 
@@ -194,11 +189,8 @@ async def open_doors(settings: Settings, gateway: socket.socket, control: socket
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, doors.terminate)
         loop.add_signal_handler(signal.SIGINT, doors.interrupt)
-        # What start-up made stays: the collector needn't look at it again at every turn.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 20)
-        _keep_freed_memory()
+        resources.keep_what_start_up_made()
+        resources.keep_freed_memory()
         app.ready = True
         watching = loop.create_task(app.watch())
         watching.add_done_callback(doors.watch_ended)
@@ -215,17 +207,6 @@ async def open_doors(settings: Settings, gateway: socket.socket, control: socket
         await app.close()
 
 
-def _keep_freed_memory() -> None:
-    """Has glibc keep 64 MiB of what is freed. Given back at once, an upload of 8 MB takes 1,600 page faults, 4 ms.
-
-    mallopt(3): -1 is M_TRIM_THRESHOLD, -3 M_MMAP_THRESHOLD, of at most 32 MiB. Other C libraries have none of it.
-    """
-    with contextlib.suppress(AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-1, KEPT_FREE)
-        mallopt(-3, 32 << 20)
-
-
 async def serve(
     settings: Settings, gateway: socket.socket, control: socket.socket, opened: Callable[[Doors], object]
 ) -> None:
@@ -233,19 +214,9 @@ async def serve(
         opened(doors)
 
 
-def allow_connections() -> None:
-    """Takes as many file descriptors as the process may have: a call holds two.
-
-    The soft limit, often 1,024, is there for programs that use select(2).
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = max(soft, UNLIMITED_FILES) if hard == resource.RLIM_INFINITY else hard
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
 def run(settings: Settings, *, opened: Callable[[Doors], object]) -> None:
     """Binds both doors and serves until told to stop. `opened` is called once they are open. Raises PortTaken."""
-    allow_connections()
+    resources.allow_connections()
     server = settings.server
     with (
         bind(server.host, server.port) as gateway,

@@ -1,4 +1,4 @@
-"""Memory that one call gives back serves the next: asking the kernel for it anew costs more than the call's own work."""
+"""Memory that one call gives back serves the next: to ask the kernel for it anew costs more than the call itself."""
 
 from __future__ import annotations
 
