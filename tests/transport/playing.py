@@ -61,6 +61,8 @@ class Playing(asyncio.Protocol):
         self.left = 0
         self.call = 0
         self.over = False
+        self.spoilt = False
+        """What was said on it forbids another request."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -91,7 +93,7 @@ class Playing(asyncio.Protocol):
         if b"\r\n\r\n" not in self.buffer:
             return False
         head = REQUEST.match(self.buffer)
-        if head is None:
+        if head is None or self.spoilt:
             self.stage.desynchronized.append(bytes(self.buffer[:200]))
             self.transport.abort()
             self.over = True
@@ -171,7 +173,8 @@ def answer_and_reset_idle(playing: Playing, call: int) -> None:
 def excess(playing: Playing, call: int) -> None:
     """With the response, so that it is there when that is read; what comes later might answer another call."""
     whole = response(call)
-    playing.write(whole + FORGED if len(whole) < 60_000 else whole)
+    playing.spoilt = len(whole) < 60_000
+    playing.write(whole + FORGED if playing.spoilt else whole)
 
 
 def close(playing: Playing, call: int) -> None:
