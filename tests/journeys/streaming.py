@@ -28,6 +28,7 @@ _AFTER = (
     b'"}}]},"finishReason":"STOP"}],"usageMetadata":'
     b'{"promptTokenCount":9,"totalTokenCount":1129,"candidatesTokenCount":1120}}'
 )
+_ERROR = b'{"error":{"code":503,"message":"The model is overloaded.","status":"UNAVAILABLE"}}'
 _DATA = b"iVBORw0KGgo+/AAE" * 1024
 """16 KB, as Google cuts its chunks."""
 _AT_ONCE = 16
@@ -41,8 +42,9 @@ def _chunk(data: bytes) -> bytes:
 class Upstream:
     """A script for `tests.upstreams.origin`. A request's body says how to answer:
 
-    `{"picture": n}` with an image of n bytes, `{"event": true}` with the first event of a stream and no more,
-    `{"think": true}` not at all. The latter two hold until `release` is set.
+    `{"picture": n}` with an image of n bytes, `{"error": true}` with a 503, `{"cut": true}` with a part of an answer;
+    `{"event": true}` with the first event of a stream and no more, `{"think": true}` not at all. The latter two hold
+    until `release` is set.
     """
 
     def __init__(self) -> None:
@@ -57,6 +59,12 @@ class Upstream:
             if "picture" in asked:
                 await _picture(peer, asked["picture"], head.partition(b"\r\n")[0])
                 continue
+            if "error" in asked:
+                await peer.say(b"HTTP/1.1 503 Unavailable\r\nContent-Length: %d\r\n\r\n%b" % (len(_ERROR), _ERROR))
+                continue
+            if "cut" in asked:
+                await peer.say(_HEAD + _chunk(_BEFORE) + _chunk(_DATA)[:-9])
+                return peer.cut()
             if "event" in asked:
                 await peer.say(_HEAD + _chunk(b'data: {"candidates":[{"content":{"parts":[{"text":"Hm"}]}}]}\r\n\r\n'))
             await self.release.wait()
@@ -83,11 +91,11 @@ class Caller:
         self._reader = reader
         self._writer = writer
 
-    async def post(self, stand: Weighbridge, key: str, target: str, body: bytes) -> None:
-        """Sends a call, this connection's last."""
+    async def post(self, stand: Weighbridge, key: str, target: str, body: bytes, then: str = "close") -> None:
+        """Sends a call, this connection's last if `then` isn't keep-alive."""
         head = (
             f"POST {target} HTTP/1.1\r\nhost: {urlsplit(stand.base_url).netloc}\r\nx-goog-api-key: {key}\r\n"
-            f"content-type: application/json\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+            f"content-type: application/json\r\nconnection: {then}\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         self._writer.write(head.encode() + body)
         await self._writer.drain()
@@ -95,6 +103,10 @@ class Caller:
     async def head(self) -> bytes:
         """The response's status line and fields."""
         return await self._reader.readuntil(b"\r\n\r\n")
+
+    async def answer(self) -> bytes:
+        """One whole small answer in chunks, after which another may follow."""
+        return await self._reader.readuntil(b"\r\n0\r\n\r\n")
 
     async def rest(self) -> int:
         """Reads to the end, all bytes counted; 0 where a chunked body isn't complete."""
