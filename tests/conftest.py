@@ -62,8 +62,13 @@ NEEDS = {
 """What fixtures need that not every machine has, and whether this one has it."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what can't run here, and says so; where everything is required, those tests run and fail."""
+    """Marks what counts for a proof. Leaves out what can't run here, and says so; where everything is required, those
+    tests run and fail."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "proof" in item.fixturenames:
+            item.add_marker("proof")
     if os.environ.get("WEIGHBRIDGE_TESTS_REQUIRE") == "all":
         return
     for fixture, (what, there) in NEEDS.items():

@@ -1,6 +1,6 @@
 """Proofs: tests whose size is a setting. `make test` runs them small, `make prove` whole, and keeps what they counted.
 
-A proof is marked `@pytest.mark.proof`, takes its size from `sized`, and hands its counts to the fixture of that name.
+A proof takes its size from `sized`, and hands its counts to the fixture `proof`, which marks it as one.
 """
 
 from __future__ import annotations

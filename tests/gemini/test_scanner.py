@@ -78,7 +78,6 @@ def cuttings(text: bytes, size: int, cut: int) -> Iterator[tuple[int, list[bytes
             yield at, [text[: at // 2], text[at // 2 : at]]
 
 
-@pytest.mark.proof
 def test_a_response_yields_what_the_oracle_finds_however_it_is_made_framed_and_cut(proof: Proof) -> None:
     """A case is a document in a framing, a window to look through, and a cutting: in pieces, in two, or broken off."""
     cases = documents = length = 0
@@ -164,7 +163,6 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
             sys.settrace(None)
 
 
-@pytest.mark.proof
 def test_no_byte_makes_more_than_its_share_of_work(proof: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is in them, and however many they are: sizes are doubled, and pieces of one byte are the other extreme.
 

@@ -229,7 +229,6 @@ def controls() -> list[Case]:
     return [*answered, answered[0]._replace(cut=0)]
 
 
-@pytest.mark.proof
 async def test_an_upstream_that_breaks_off_at_any_byte(tmp_path: Path, proof: Proof) -> None:
     """Of lengths, chunks and bodies that end with their connection; plain and compressed; by a close and by a reset."""
     known = controls()

@@ -127,7 +127,6 @@ def by_number(records: list[UsageRecord]) -> dict[int, list[UsageRecord]]:
     return found
 
 
-@pytest.mark.proof
 async def test_a_client_that_leaves_at_any_byte_of_the_answer(tmp_path: Path, proof: Proof) -> None:
     """The upstream is read to its end, and the bill is what it reported, or what was seen where it broke off as well; a
     free call ends with its client."""

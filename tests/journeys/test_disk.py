@@ -47,7 +47,6 @@ def refused_before_they_went_up(load: Load, upstream: str) -> None:
     assert not load.refused.keys() & account(upstream).keys()
 
 
-@pytest.mark.proof
 async def test_disk_errors(upstream: str, watched_disk: Disk, tmp_path: Path, proof: Proof) -> None:
     """An error of the disk ends the server; the next finds all that was received whole, also if the power goes off.
 

@@ -10,8 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
 from tests.disk import Disk
 from tests.journeys.chain import Chain
 from tests.journeys.numbered import Load, account, compare, forget
@@ -29,7 +27,6 @@ def some(steps: Mapping[str, Step], first: int, every: int) -> dict[str, Step]:
     return dict(steps if WHOLE else list(steps.items())[first::every])
 
 
-@pytest.mark.proof
 def test_kill_matrix(tmp_path: Path, proof: Proof) -> None:
     """Killed at each step of a call: recorded, `unsettled` or not there, as the step says; at each start the same.
 
@@ -42,7 +39,6 @@ def test_kill_matrix(tmp_path: Path, proof: Proof) -> None:
     proof(kills=sum(counts.values()), steps=len(STEPS), by_kind=counts)
 
 
-@pytest.mark.proof
 async def test_random_kills(upstream: str, tmp_path: Path, proof: Proof) -> None:
     """Killed again and again under load, at random: each time the ledger holds against the emulator's own account."""
     forget(upstream)
@@ -66,7 +62,6 @@ async def test_random_kills(upstream: str, tmp_path: Path, proof: Proof) -> None
     proof(kills=kills, calls=load.numbers, received_whole=len(load.whole), outcomes=dict(outcomes))
 
 
-@pytest.mark.proof
 def test_kills_within_a_commit(watched_disk: Disk, tmp_path: Path, proof: Proof) -> None:
     """Killed before each write to the write-ahead log that a call brings about, and around the record's fsync."""
     with ExitStack() as around:

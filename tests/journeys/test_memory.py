@@ -87,7 +87,6 @@ async def stalled(footprint: Footprint) -> None:
         await asyncio.sleep(0.5)
 
 
-@pytest.mark.proof
 async def test_pictures_pass_through_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof) -> None:
     """30 of 20 MB or 4 of 60 MB at once add 30 MB at most, though nobody reads before everything has come to a halt."""
     cases = list(itertools.product((False, True), (False, True), ((30, 20 * MB), (4, 60 * MB))))
@@ -110,7 +109,6 @@ async def test_pictures_pass_through_windows(tmp_path: Path, monkeypatch: pytest
             proof(**{how: f"+{footprint.peak / MB:.1f} MB"})
 
 
-@pytest.mark.proof
 async def test_slow_streams_are_held_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof) -> None:
     """200 streams of 3 MB whose readers halt add 120 MB at most; so do as many of 20 MB."""
     count = sized(60, 200)
@@ -126,7 +124,6 @@ async def test_slow_streams_are_held_back(tmp_path: Path, monkeypatch: pytest.Mo
             proof(**{how: f"+{footprint.peak / MB:.1f} MB, {footprint.peak // KB // count} KB each"})
 
 
-@pytest.mark.proof
 async def test_a_call_in_flight_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof) -> None:
     """2,000 that wait for an answer, or for the next event of a stream, take at most 25 KB each, with TLS 64 KB."""
     count = sized(400, 2000)
@@ -144,7 +141,6 @@ async def test_a_call_in_flight_costs_little(tmp_path: Path, monkeypatch: pytest
             proof(calls=count, **{how: f"{each:.1f} KB each"})
 
 
-@pytest.mark.proof
 async def test_uploads_stay_in_the_pool_or_go_to_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
 ) -> None:

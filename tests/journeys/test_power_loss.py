@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
 
 from proxy.billing import reports
 from proxy.billing.ledger import close_out
@@ -109,7 +108,6 @@ def serve_again(folder: Path, run: Run) -> None:
         assert [record.outcome for record in stand.records() if record.request_id == request_id] == ["ok"]
 
 
-@pytest.mark.proof
 async def test_power_loss(upstream: str, watched_disk: Disk, tmp_path: Path, proof: Proof) -> None:
     """Whatever else was lost: what was received whole before the power went off is in the ledger once."""
     forget(upstream)

@@ -134,7 +134,6 @@ class Samples:
         return [median - medians[0] for median in medians]
 
 
-@pytest.mark.proof
 async def test_mixed_load_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof) -> None:
     """Memory is flat after warming up: no third of the time more than 5 MB above the first."""
     seed = random.SystemRandom().randrange(1 << 32) if SECONDS > 60 else 6

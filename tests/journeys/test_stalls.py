@@ -235,7 +235,6 @@ class Stalling:
             await asked.left()
 
 
-@pytest.mark.proof
 def test_an_upstream_that_falls_silent_at_any_byte(tmp_path: Path, proof: Proof) -> None:
     """It is given up after twenty minutes: a refusal where nothing had gone down, else a response that looks broken."""
     known = [case for case in controls() if case.cut]

@@ -6,7 +6,6 @@ import collections
 import os
 import random
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +28,6 @@ def compare(wire: bytes, method: bytes, cuts: list[int]) -> str:
     return f"{how}: {ours.ending}"
 
 
-@pytest.mark.proof
 def test_mutated_responses_are_read_as_h11_does_or_more_strictly(proof: Proof) -> None:
     chance, found = random.Random(SEED), collections.Counter[str]()
     print(f"WEIGHBRIDGE_FUZZ_SEED={SEED}")
@@ -42,7 +40,6 @@ def test_mutated_responses_are_read_as_h11_does_or_more_strictly(proof: Proof) -
     proof(cases=cases, seed=SEED, **{how.replace(" ", "_").replace(":", ""): count for how, count in found.items()})
 
 
-@pytest.mark.proof
 def test_responses_of_a_slipping_grammar_are_read_as_h11_does_or_more_strictly(proof: Proof) -> None:
     found = collections.Counter[str]()
 

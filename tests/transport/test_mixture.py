@@ -167,11 +167,9 @@ async def _mix(calls: int, chance: random.Random, security: Security | None) -> 
     return {"calls": calls, "connections": stage.accepted, **mixture.outcomes}
 
 
-@pytest.mark.proof
 async def test_calls_of_every_outcome_leave_nothing_behind(proof: Proof) -> None:
     proof(**await mix(sized(1_000, 25_000), None))
 
 
-@pytest.mark.proof
 async def test_calls_of_every_outcome_over_tls_leave_nothing_behind(proof: Proof, tmp_path: Path) -> None:
     proof(**await mix(sized(1_000, 25_000), make_security(tmp_path)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import h11
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -105,7 +104,6 @@ def went_up(request: Request) -> bool:
     return True
 
 
-@pytest.mark.proof
 def test_requests_are_read_back_as_they_were_meant_or_refused(proof: Proof) -> None:
     outcomes = {True: 0, False: 0}
 
