@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from proxy.errors import UpstreamFailed
+from proxy.errors import Sent, UpstreamFailed
 from proxy.upstreams.http11 import Http11Transport, tls_context
+from proxy.upstreams.transport import Timeouts
 from tests.transport.certificates import answering, make_certificate, server_context, threaded
 from tests.upstreams.origin import post, read_all
 
@@ -37,3 +38,22 @@ def test_the_name_is_asked_for_and_checked_and_not_the_address(tmp_path: Path) -
         with pytest.raises(UpstreamFailed, match="Hostname mismatch"):
             runner.run(call(port, "forged.test"))
     assert asked == ["gemini.test", "forged.test"]
+
+
+class NeverResolving(asyncio.SelectorEventLoop):
+    """A loop whose name service doesn't answer."""
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
+        await asyncio.Event().wait()
+
+
+def test_a_name_service_that_does_not_answer_is_given_up_in_the_connect_phase() -> None:
+    async def call() -> None:
+        transport = Http11Transport("http://gemini.test", max_connections=1, timeouts=Timeouts(pool=0.05, connect=0.05))
+        async with contextlib.aclosing(transport):
+            await transport.send(post())
+
+    with asyncio.Runner(loop_factory=NeverResolving) as runner:
+        with pytest.raises(UpstreamFailed, match=r"no connection within 0.05 s \(connect\)") as caught:
+            runner.run(call())
+        assert caught.value.sent is Sent.NOTHING
