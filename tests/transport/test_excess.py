@@ -6,16 +6,13 @@ import asyncio
 
 import pytest
 
-from proxy.upstreams.connection import PLAIN_READ, RECEIVE_BUFFER
-from proxy.upstreams.round_trip import HIGH_WATER
 from tests.upstreams.origin import BOTH_LOOPS, Peer, Security, make_security, post, read_all, serving
 
 pytestmark = [pytest.mark.anyio, BOTH_LOOPS]
 
 FORGED = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged"
-RECORD = 16 * 1024
-"""Bytes in a record of TLS at most."""
-LIMITS = (RECORD, HIGH_WATER, PLAIN_READ, 256 * 1024, RECEIVE_BUFFER, 2 * RECEIVE_BUFFER)
+LIMITS = [kilobytes * 1024 for kilobytes in (16, 32, 64, 128, 256, 272, 288, 576)]
+"""Bytes: a record of TLS, water marks, what is read at once, buffers, and twice as much."""
 
 
 def response(length: int) -> bytes:
@@ -38,12 +35,12 @@ async def test_what_stands_behind_a_buffers_end_answers_no_other_call(
     secure: bool, limit: int, slow: bool, tls: Security
 ) -> None:
     for length in (limit - 1, limit, limit + 1):
-        again: list[bytes] = []
+        again = asyncio.Queue[bytes]()
 
-        async def script(peer: Peer, length: int = length, again: list[bytes] = again) -> None:
+        async def script(peer: Peer, length: int = length, again: asyncio.Queue[bytes] = again) -> None:
             await peer.request()
             peer.writer.write(response(length) + FORGED if peer.number == 1 else response(1000))
-            again.append(await peer.reader.read(100))
+            again.put_nowait(await peer.reader.read(100))
 
         async with serving(script, tls if secure else None) as origin, origin.transport() as transport:
             first = await transport.send(post())
@@ -52,4 +49,4 @@ async def test_what_stands_behind_a_buffers_end_answers_no_other_call(
             assert len(await read_all(first)) == response(length).count(b"\0")
             assert len(await read_all(await transport.send(post()))) == response(1000).count(b"\0")
             assert origin.accepted == 2
-        assert again[0] == b""
+            assert await again.get() == b""
