@@ -192,6 +192,6 @@ def _what(error: OSError, limit: float) -> str:
         return f"its certificate was refused, {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"the TLS handshake failed, {error.reason}"
-    if isinstance(error, ConnectionError) and not error.errno:  # asyncio's word for it
+    if isinstance(error, ConnectionError) and not error.errno:  # a close that the kernel has no number for
         return "it closed the connection in the TLS handshake"
     return os.strerror(error.errno).lower() if error.errno else "none of its addresses took the connection"

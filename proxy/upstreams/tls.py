@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import ssl
 from collections.abc import Callable
 
@@ -117,9 +115,8 @@ class TlsConnection(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         error = self._error or exc
         if not self._handshake.done():
-            self._handshake.set_exception(
-                error or ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-            )
+            self._handshake.set_exception(error or ConnectionResetError())
+            self._handshake.exception()  # it is told to nobody where the call has been cancelled meanwhile
         super().connection_lost(error)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:

@@ -13,8 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 from proxy.billing.records import UsageRecord
 from tests.journeys.watching import PICTURE, TEXT, body, connect, open_leases, until
 from tests.proof import Proof, sized
@@ -159,7 +157,6 @@ def agrees(records: list[UsageRecord], upstream: Upstream, script: Scripted) -> 
     return found == upstream.ended and len(records) == len(script.received)
 
 
-@pytest.mark.proof
 def test_calls_however_they_end_leave_a_record_each_and_nothing_else(tmp_path: Path, proof: Proof) -> None:
     calls = sized(600, 50_000)
     upstream = Upstream(random.Random(1))
