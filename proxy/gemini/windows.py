@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from proxy.gemini.reading import Reading, read_values, read_whole
-from proxy.gemini.tokens import TURN, Skipper, Walker
+from proxy.gemini.tokens import Skipper, Walker
 
 _WANTED: Final = {
     b"usageMetadata": (1, b"{"),
@@ -31,6 +31,8 @@ _EDGE: Final = 256
 """Bytes on each side of a cut, between two chunks or two blocks, in which a needle that lies across it is found."""
 _MAX_KEYS: Final = 1000
 """Names that are looked at from either end of a document; a usage beyond so many is unseen."""
+_MAX_STEPS: Final = 2000
+"""Steps of work that a value may be; one with more tokens is unseen."""
 _MERGED: Final = 4096
 """Pieces that are shorter together are kept as one: an object costs more than a few bytes."""
 
@@ -112,7 +114,8 @@ class Document:
         usage = read_whole(head, reading)
         if usage is not None:
             if usage and not usage.startswith(b"{") and head.count(b'"usageMetadata"') > 1:
-                read_values({b"usageMetadata": look_forward(head).get(b"usageMetadata", b"")}, reading)
+                found = {key: value for key, value in look_forward(head).items() if key == b"usageMetadata"}
+                _settle(found, reading, certain=True)
             return True
         found, whole = look_forward(head), is_closed(head)
         reading.uncounted = True
@@ -145,7 +148,7 @@ def _keep(pieces: list[bytes] | deque[bytes], piece: bytes) -> None:
 
 
 def _settle(found: dict[bytes, bytes], reading: Reading, certain: bool) -> None:
-    if not certain:
+    if not certain or found.get(b"usageMetadata") == b"":
         reading.unseen = True
     read_values(found, reading)
 
@@ -202,19 +205,20 @@ def _keys(text: bytes) -> list[re.Match[bytes]]:
 
 
 def _values(text: bytes, places: list[re.Match[bytes]]) -> dict[bytes, bytes]:
-    """What stands behind the keys; no more than a turn's work is put into it."""
+    """What stands behind the keys; nothing where it was too much work to find its end."""
     found: dict[bytes, bytes] = {}
     reasons = [key for key in places if key[1] == b"finishReason"]
     others = [key for key in reversed(places) if key[1] != b"finishReason"]
-    steps = 0
     for key in reasons + others:
-        start = key.end()
-        if key[1] not in found and text[start] in _WANTED[key[1]][1] and steps < TURN:
+        start = end = key.end()
+        if key[1] not in found and text[start] in _WANTED[key[1]][1]:
             skipper = Skipper()
-            end = skipper.skip(text, start)
-            steps += skipper.steps
+            while end < len(text) and skipper.steps < _MAX_STEPS and (skipper.inside or end == start):
+                end = skipper.skip(text, end)
             if not skipper.inside:
                 found[key[1]] = text[start:end]
+            elif end < len(text):
+                found[key[1]] = b""
     return found
 
 

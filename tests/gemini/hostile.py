@@ -95,7 +95,9 @@ class Hostile:
         return (
             self.text()
             if kind < 7
-            else self._random.choice((None, True, 0, -1.5e9, "image/png", "STOP", [], {}, [[]], [{}], DEEP))
+            else self._random.choice(
+                (None, True, 0, -1.5e9, "image/png", "STOP", [], {}, [[]], [{}], DEEP if depth < 3 else "")
+            )
         )
 
     def usage(self) -> Any:

@@ -10,7 +10,8 @@ scanner may be held to; these are all of its rules, and it shares no code with t
    type has ended. Where they broke off, documents within the window count none.
 4. With `grounding`, the first candidate's finish reason is seen wherever it stands; else the first that is seen.
 5. Of what is said twice the last counts; of searches, the document that said most.
-6. A usage that isn't seen is `unseen`, unless the document came whole and is no longer than the window.
+6. In a longer document, a value of thousands of tokens needn't be read; none is made here.
+7. A usage that isn't seen is `unseen`, unless the document came whole and is no longer than the window.
 """
 
 from __future__ import annotations

@@ -64,10 +64,25 @@ def test_more_wanted_names_than_anyone_writes_hide_only_what_stands_beyond_them(
     assert (hidden.usage, hidden.unseen) == (None, True)
 
 
-def test_a_usage_that_is_no_end_of_work_is_not_read() -> None:
-    usage = b'"usageMetadata":{"a":[%b]}' % (b"[[[[[[]]]]]]," * 4_000)
-    reading = read(b'{"x":"%b",%b}' % (b"x" * 70_000, usage), window=65_536)
-    assert (reading.usage, reading.unseen) == (None, True)
+def test_a_usage_that_is_no_end_of_work_is_unseen() -> None:
+    usage = b'"usageMetadata":{"a":[%b]}' % (b"[[[[[[]]]]]]," * 3_000 + b"1")
+    for text in (b'{"x":"%b",%b}' % (b"x" * 70_000, usage), b'{%b,"usageMetadata":null}' % usage):
+        reading = read(text, window=65_536)
+        assert (reading.usage, reading.unseen) == (None, True)
+
+
+def test_a_long_value_hides_none_that_stands_before_it() -> None:
+    """Found by the proof against the oracle, when what is spent on values was bounded over all of them together."""
+    text = b'{"responseId":"a","usageMetadata":{"x":"%b"},"modelVersion":"m"}' % (b'\\"' * 40_000)
+    reading = read(text, window=65_536)
+    assert (reading.response_id, reading.model_version, reading.usage) == ("a", "m", None)
+
+
+def test_a_usage_nested_at_will_is_read_where_null_follows_it() -> None:
+    """Found by the same."""
+    usage = b'{"x":' + b'[{"usageMetadata":' * 200 + b"{}" + b"}]" * 200 + b"}"
+    reading = read(b'{"usageMetadata":%b,"usageMetadata":null}' % usage, window=65_536)
+    assert (reading.usage, reading.unseen) == (usage, False)
 
 
 def test_of_several_candidates_the_first_ones_reason_is_told() -> None:
