@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.disk import Disk
+from tests import disk
 from tests.proof import Proof
 from tests.stand import Weighbridge, emulator, weighbridge
 
@@ -45,10 +45,15 @@ def proof(request: pytest.FixtureRequest) -> Iterator[Proof]:
         kept.keep()
 
 
+@pytest.fixture(scope="session")
+def disk_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return disk.compiled(tmp_path_factory.mktemp("library"))
+
+
 @pytest.fixture
-def watched_disk(tmp_path: Path) -> Disk:
+def watched_disk(tmp_path: Path, disk_library: Path) -> disk.Disk:
     """A folder of which each call of its writers is known, and may be told to fail."""
-    return Disk(tmp_path)
+    return disk.Disk(tmp_path, disk_library)
 
 
 NEEDS = {

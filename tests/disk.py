@@ -11,19 +11,16 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 SECTOR = 512
 """Bytes that a disk writes whole or not at all."""
 ENTRY = struct.Struct("IIQQ")
 
 
-@cache
-def _compiled() -> Path:
-    library = Path(mkdtemp(prefix="weighbridge-disk-")) / "disk.so"
-    source = Path(__file__).with_name("disk.c")
+def compiled(folder: Path) -> Path:
+    """The library that watches, made of disk.c in this folder."""
+    library, source = folder / "disk.so", Path(__file__).with_name("disk.c")
     subprocess.run(
         ["gcc", "-Wall", "-Werror", "-O1", "-shared", "-fPIC", "-o", library, source, "-lpthread"], check=True
     )
@@ -33,7 +30,8 @@ def _compiled() -> Path:
 class Disk:
     """A folder whose writers are watched: those that are started with `environment`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, library: Path) -> None:
+        self._library = library
         self.root = folder / "disk"
         self.root.mkdir()
         self._log, self._fault = folder / "calls", folder / "fault"
@@ -42,7 +40,7 @@ class Disk:
     @property
     def environment(self) -> dict[str, str]:
         return {
-            "LD_PRELOAD": str(_compiled()),
+            "LD_PRELOAD": str(self._library),
             "DISK_ROOT": str(self.root.resolve()),
             "DISK_LOG": str(self._log),
             "DISK_FAULT": str(self._fault),

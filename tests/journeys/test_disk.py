@@ -27,8 +27,8 @@ from tests.stand import Weighbridge
 
 BROKEN = 74
 """EX_IOERR of sysexits(3)."""
-FAULTS = [("sync", "0.db-wal"), ("sync", "0.db"), ("write", "0.db-wal"), ("write", "0.db")]
-"""The file itself is written and fsynced by checkpoints only."""
+FAULTS = [("sync", "0.db-wal"), ("write", "0.db-wal"), ("sync", "0.db"), ("write", "0.db")]
+"""The file itself is written and fsynced by checkpoints only, after some hundred calls."""
 
 
 async def fail(stand: Weighbridge, disk: Disk, load: Load, key: str, fault: tuple[str, str]) -> None:
@@ -91,10 +91,7 @@ def test_a_ledger_that_cannot_be_read_is_told_at_start_and_left_as_it_is(upstrea
     assert stand.wait() == 1
     assert "0.db can't be opened: disk I/O error (SQLITE_IOERR_" in stand.log()
     assert "Look at the disk's space and health" in stand.log()
-    watched_disk.faultless()
     assert (stand.data_dir / "ledger/0.db").read_bytes() == before
-    stand.start()
-    assert stand.stop() == 0
 
 
 class LoopDisk:
