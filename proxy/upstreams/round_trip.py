@@ -123,6 +123,7 @@ class RoundTrip:
         if self._closed:
             return
         self._closed = True
+        self._failure = None  # it knows the frames that it was raised through, and they this: a cycle, response and all
         connection = self._connection
         connection.receiver = None
         reusable = self._incoming.reusable and self._handed_over and connection.drained and connection.open

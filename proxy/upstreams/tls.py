@@ -30,7 +30,7 @@ class TlsConnection(Connection):
     its close_notify; a mere FIN could be anybody's on the way.
     """
 
-    __slots__ = ("_ended", "_error", "_from_peer", "_handshake", "_plaintext", "_tls", "_to_peer")
+    __slots__ = ("_ended", "_error", "_from_peer", "_handshake", "_plaintext", "_secure", "_tls", "_to_peer")
 
     def __init__(
         self,
@@ -44,17 +44,21 @@ class TlsConnection(Connection):
         self._plaintext = buffer[READ:]
         self._from_peer, self._to_peer = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._from_peer, self._to_peer, server_hostname=hostname)
-        self._handshake: asyncio.Future[None] = loop.create_future()
+        self._handshake: asyncio.Future[None] | None = loop.create_future()
+        self._secure = False
         self._ended = False
         self._error: ssl.SSLError | None = None
 
     async def secured(self) -> None:
         """Waits for the handshake. Raises ssl.SSLError; OSError where the connection is lost in it."""
+        assert self._handshake is not None
         try:
             await self._handshake
         except BaseException:
             self.abort()
             raise
+        finally:
+            self._handshake = None  # an error knows its frames, and they this: a cycle, with OpenSSL's memory in it
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -69,15 +73,17 @@ class TlsConnection(Connection):
         except ssl.SSLError as error:
             self._error = error
         else:
-            self._handshake.set_result(None)
+            self._secure = True
+            if self._handshake is not None and not self._handshake.done():
+                self._handshake.set_result(None)
 
     def buffer_updated(self, nbytes: int) -> None:
         filled = 0  # bytes of plaintext
         for start in range(0, nbytes, SLICE):
             self._from_peer.write(self._buffer[start : min(start + SLICE, nbytes)])
-            if not self._handshake.done():
+            if not self._secure:
                 self._shake_hands()
-            if self._handshake.done():
+            if self._secure:
                 filled = self._decrypt(filled)
         if filled and self.receiver is not None:
             self.receiver.received(self._plaintext[:filled])
@@ -113,8 +119,8 @@ class TlsConnection(Connection):
         self.open = False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        error = self._error or exc
-        if not self._handshake.done():
+        error, self._error = self._error or exc, None
+        if self._handshake is not None and not self._handshake.done():
             self._handshake.set_exception(error or ConnectionResetError())
             self._handshake.exception()  # it is told to nobody where the call has been cancelled meanwhile
         super().connection_lost(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
 import threading
@@ -11,8 +12,10 @@ import weakref
 
 import pytest
 
+from proxy.errors import UpstreamFailed
 from proxy.upstreams.connection import RECEIVE_BUFFER, Connection
 from proxy.upstreams.http11 import Http11Transport
+from proxy.upstreams.round_trip import RoundTrip
 from proxy.upstreams.tls import TlsConnection
 from proxy.upstreams.transport import Request
 from tests.upstreams.origin import BOTH_LOOPS, OK, Peer, Security, post, read_all, serving
@@ -219,6 +222,42 @@ async def test_the_peers_end_is_seen_before_the_loop_tells_of_it_and_what_it_say
         assert connection.open
         connection.abort()
         assert await lost is connection
+
+
+@pytest.mark.parametrize("ending", ["cut", "unanswered", "refused"])
+async def test_a_call_that_failed_leaves_nothing_to_the_garbage_collector(
+    ending: str, security: Security | None
+) -> None:
+    """With its response and OpenSSL's memory it may be large, and the collector counts objects only."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        if ending == "cut":
+            await peer.say(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab")
+        peer.cut()
+
+    async def call(transport: Http11Transport) -> None:
+        with contextlib.suppress(UpstreamFailed), contextlib.closing(await transport.send(post())) as response:
+            while await response.read():
+                pass
+
+    async with serving(script, security) as origin:
+        options = {"ssl_context": None} if security and ending == "refused" else {}
+        async with origin.transport(**options) as transport:
+            if ending == "refused" and not security:
+                transport.port = 1
+            gc.collect()
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            try:
+                await call(transport)
+                while "0 busy" not in repr(transport):
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0.01)
+                gc.collect()
+                assert not [left for left in gc.garbage if isinstance(left, Connection | RoundTrip | UpstreamFailed)]
+            finally:
+                gc.set_debug(0)
+                gc.garbage.clear()
 
 
 async def test_it_is_drained_only_while_the_kernel_has_taken_everything(security: Security | None) -> None:

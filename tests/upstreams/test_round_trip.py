@@ -135,7 +135,10 @@ async def test_an_unread_body_is_held_back_and_arrives_whole_when_it_is_read(sec
     async with serving(script, security) as origin, origin.transport() as transport:
         response = await transport.send(post())
         await stalled.wait()
-        held = now_there(response)
+        held = len(await response.read())
+        for _ in range(20):  # taking what is there makes room, and asks for nothing
+            await asyncio.sleep(0.001)
+        held += now_there(response)
         assert HIGH_WATER <= held <= HIGH_WATER + READ + RECORD
         assert len(await read_all(response)) == len(MORE) - held
 
