@@ -57,12 +57,12 @@ class StreamErrors:
     `framing` is sse or array. An error is whole at the end of its event; in an array, at the end of the stream.
     """
 
-    __slots__ = ("_before", "_events", "_held", "_passed", "_upstream")
+    __slots__ = ("_before", "_framing", "_held", "_passed", "_upstream")
 
     def __init__(self, upstream: Upstream, framing: str) -> None:
         self._upstream = upstream
-        self._events = framing == "sse"
-        self._before = b""  # the end of what has passed: an error's beginning may lie across pieces
+        self._framing = framing
+        self._before = b"\n"  # the end of what has passed: an error's beginning may lie across pieces
         self._held: bytes | None = None  # from an error's first byte on
         self._passed = 0  # of these, how many went down before it was known to be an error
 
@@ -79,7 +79,7 @@ class StreamErrors:
                 passes += piece[: max(start, 0)]
                 piece = piece[max(start, 0) :]
             held = self._held + piece
-            end = _EVENT_END.search(held, max(0, len(self._held) - 3)) if self._events else None
+            end = _EVENT_END.search(held, max(0, len(self._held) - 3)) if self._framing == "sse" else None
             if end is None:
                 if len(held) > MAX_BODY:
                     raise _unfit(200, f"an error of more than {MAX_BODY} bytes in its stream")
@@ -92,7 +92,7 @@ class StreamErrors:
         """What is still held, for the stream is over. Raises as `feed`."""
         if self._held is None:
             return b""
-        held, self._held, self._before = self._held, None, b""
+        held, self._held, self._before = self._held, None, b"\n"
         if status.refuses_our_credential_in_stream(held):
             raise _credential_refused(self._upstream, 200)
         return edits.redact(held, self._upstream.secret)[self._passed :]
@@ -101,10 +101,10 @@ class StreamErrors:
         """Where an error begins: an index of the piece, or below 0, counted from the end of what came before it."""
         before, reach = self._before, edits.ERROR_REACH
         seam = before + piece[:reach]
-        start = edits.find_error(seam)
+        start = edits.find_error(seam, self._framing)
         if start >= 0:
             return start - len(before)
-        start = edits.find_error(piece, edits.ERROR_CONTEXT) if len(piece) > reach else -1
+        start = edits.find_error(piece, self._framing) if len(piece) > reach else -1
         if start >= 0:
             return start
         self._before = piece[-reach:] if len(piece) >= reach else seam[-reach:]

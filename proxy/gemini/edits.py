@@ -21,29 +21,29 @@ _PROJECT = re.compile(
 _CONSUMER = re.compile(rb'("consumer"\s{0,8}:\s{0,8}"projects' + _SLASH + rb')(?!0")[^"\\]{1,64}', re.IGNORECASE)
 
 
-_ERROR = re.compile(rb'\{\s{0,8}"error"\s{0,8}:\s{0,8}\{\s{0,8}"code"')
-_MEMBER = re.compile(rb'"\s{0,8}:\s{0,8}\Z')
+_ERROR_OBJECT = rb'(?=\{\s{0,8}"error"\s{0,8}:\s{0,8}\{\s{0,8}"code")'
+_ERRORS = {
+    "sse": re.compile(rb"[\r\n](?:data:[ \t]?)?" + _ERROR_OBJECT),
+    "array": re.compile(rb"(?:[\r\n](?:\[\s{0,8})?|,[ \t]{0,8})" + _ERROR_OBJECT),
+}
+"""Where a stream's own objects begin: in a line of their own without indentation, or behind an array's comma. No text
+in JSON has a line's end in it, and what Google nests it indents, or leaves in the same line."""
 
-ERROR_REACH = 80
+ERROR_REACH = 64
 """Bytes, at least those that `find_error` looks at for one error: its beginning, and what stands before that."""
-ERROR_CONTEXT = 32
-"""Bytes, at least those of them that stand before the error."""
 
 
-def find_error(piece: bytes, start: int = 0) -> int:
-    """Where in a piece of a stream, from `start` on, an error of Google's begins; -1 where none does.
+def find_error(piece: bytes, framing: str) -> int:
+    """Where in a piece of a stream, `sse` or `array`, an error of Google's begins; -1 where none does.
 
-    An object that is the value of a member is none: a function's arguments may hold what looks like one. Costs next to
-    nothing in base64.
+    Found is an error that a line's end stands before: put one before a stream. What looks like an error within an
+    object is none: a function's arguments may hold any. Costs next to nothing in base64.
     """
-    quote = piece.find(b'"', start)  # crosses base64 at memchr's speed, as a search for the name doesn't
+    quote = piece.find(b'"')  # crosses base64 at memchr's speed, as a search for the name doesn't
     if quote < 0 or piece.find(b'"error"', quote) < 0:
         return -1
-    for found in _ERROR.finditer(piece, start):
-        at = found.start()
-        if not _MEMBER.search(piece, max(0, at - ERROR_CONTEXT), at):
-            return at
-    return -1
+    found = _ERRORS[framing].search(piece)
+    return found.end() if found else -1
 
 
 def redact(body: bytes, secret: bytes) -> bytes:

@@ -69,7 +69,7 @@ STREAMS = {
 def redacted(stream: bytes) -> bytes:
     """The oracle, which sees the stream whole: each event with an error redacted, an array from its error on."""
     if framing(stream) == "array":
-        start = edits.find_error(stream)
+        start = edits.find_error(b"\n" + stream, "array") - 1
         return stream[:start] + edits.redact(stream[start:], KEY.encode())
     events = re.split(rb"(?<=\r\n\r\n)", stream)
     return b"".join(edits.redact(event, KEY.encode()) if b'data: {"error"' in event else event for event in events)
@@ -91,16 +91,39 @@ def test_an_error_in_any_pieces_is_redacted(stream: bytes, cuts: list[int]) -> N
     assert passed(stream, cuts) == redacted(stream)
 
 
-@given(text=st.text(alphabet='{}[]",: \n\\ecdorataux0', max_size=300), cuts=st.lists(st.integers(0, 300), max_size=6))
-@example(text='"error": {"error":{"code"', cuts=[9, 10, 11])
-@example(text='{"a" : {"error":{"code"', cuts=[7])
-def test_where_no_error_is_every_byte_crosses_at_once_however_it_is_cut(text: str, cuts: list[int]) -> None:
+@given(
+    text=st.text(alphabet='{}[]",: \n\\ecdorataux0', max_size=300),
+    cuts=st.lists(st.integers(0, 300), max_size=6),
+    kind=st.sampled_from(["sse", "array"]),
+)
+@example(text='"error": {"error":{"code"', cuts=[9, 10, 11], kind="sse")
+@example(text='{"a" : {"error":{"code"', cuts=[7], kind="array")
+def test_where_no_error_is_every_byte_crosses_at_once_however_it_is_cut(text: str, cuts: list[int], kind: str) -> None:
     stream = text.encode()
-    if edits.find_error(stream) < 0:
-        errors = StreamErrors(upstream(), "sse")
+    if edits.find_error(b"\n" + stream, kind) < 0:
+        errors = StreamErrors(upstream(), kind)
         for piece in cut_up(stream, cuts):
             assert errors.feed(piece) == piece
         assert errors.finish() == b""
+
+
+ARGUED = json.dumps(
+    {"functionCall": {"args": {"one": {"error": {"code": 401, "at": "projects/123"}}, "pad": "x" * 100}}}
+)
+LISTED = json.dumps({"functionCall": {"args": {"results": [{"error": {"code": 401, "at": "projects/123"}}]}}})
+
+
+@pytest.mark.parametrize("argument", [ARGUED, LISTED], ids=["a member's value", "in a list"])
+@pytest.mark.parametrize("indent", [None, 2], ids=["compact", "pretty"])
+@pytest.mark.parametrize("shape", [sse, array])
+def test_a_function_whose_arguments_hold_errors_crosses_at_once_however_it_is_cut(
+    shape: Any, indent: int | None, argument: str
+) -> None:
+    stream = shape(json.dumps(json.loads(argument), indent=indent), USAGE % "", "{}")
+    for size in range(1, len(stream) + 1):
+        errors = StreamErrors(upstream(), framing(stream))
+        for start in range(0, len(stream), size):
+            assert errors.feed(stream[start : start + size]) == stream[start : start + size]
 
 
 def test_an_event_that_is_an_error_waits_for_its_end_and_no_longer() -> None:

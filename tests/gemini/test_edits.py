@@ -100,14 +100,18 @@ def test_no_mixture_of_spellings_gets_the_key_through(before: bytes, after: byte
 @pytest.mark.parametrize(
     ("piece", "start"),
     [
-        (b'data: {"error": {"code": 429, "message": "slow down"}}\r\n\r\n', 6),
+        (b'\ndata: {"error": {"code": 429, "message": "slow down"}}\r\n\r\n', 7),
         (b',\n{\n  "error": {\n    "code": 500', 2),
         (b'{"args":{"error":{"code":1}}},{"error":{"code":2', 30),
         (b'data: {"candidates":[{"content":{"parts":[{"text":"{\\"error\\":{\\"code\\":1}}"}]}}]}', -1),
         (b'data: {"args":{"error":"none"}}', -1),
         (b'data: {"args" : {"error":{"code":1}}}', -1),
+        (b'\n{"error":{"code":1}}', 1),
+        (b'\n[ {"error":{"code":1}}', 3),
+        (b'\ndata: {"args":{"results":[{"error":{"code":1}}]}}', -1),
+        (b'\n  "results": [\n    {\n      "error": {\n        "code": 1', -1),
         (b"iVBORw0KGgo" * 1000, -1),
     ],
 )
 def test_an_error_in_a_stream_is_told_from_a_text_or_an_argument_that_speaks_of_one(piece: bytes, start: int) -> None:
-    assert edits.find_error(piece) == start
+    assert edits.find_error(piece, "sse" if b"data:" in piece else "array") == start
