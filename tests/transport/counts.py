@@ -29,7 +29,9 @@ def objects() -> dict[str, int]:
     """Connections and calls in memory: whoever holds them, an exception's traceback included."""
     gc.collect()
     kinds = [type(thing) for thing in gc.get_objects()]
-    return {kind.__name__: kinds.count(kind) for kind in (Connection, RoundTrip, Incoming)}
+    return {
+        kind.__name__: sum(issubclass(there, kind) for there in kinds) for kind in (Connection, RoundTrip, Incoming)
+    }
 
 
 async def back_to(before: Counts) -> Counts:
