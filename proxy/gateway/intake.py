@@ -1,7 +1,7 @@
 """Request bodies taken in whole: into memory while there is room, to an unlinked file beyond it, never past a limit.
 
 A slow sender holds no upstream: nothing goes up before the body is complete. How long a sender may be silent is the
-connection's business (gateway/server.py): its `receive` raises.
+connection's business: `receive` raises (gateway/cycle.py).
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class Relay:
                     await self._relay(response, client, weighing)
 
     async def _authenticate(self, key: str) -> Tenant:
-        """Whose call it is."""
+        """Whose call it is; a server that shuts down takes none."""
         if self.draining:
             raise ProxyRefused(Reason.DRAINING, "This server is shutting down. Send the request again.")
         return await self._keyring.authenticate(key)

@@ -37,8 +37,8 @@ _FORWARDED_FOR = frozenset(
     }
 )
 
-# Google's gateway counts some of these as credentials beside ours, and refuses the call.
 _OURS_TO_SET = frozenset({b"host", b"content-length", b"expect", b"accept-encoding"})
+# Google's gateway counts some of these as credentials beside ours, and refuses the call.
 _OF_THE_CLIENT = frozenset(
     {b"cookie", b"x-goog-iam-authorization-token", b"x-goog-user-project", b"openai-organization", b"openai-project"}
 )

@@ -1,4 +1,4 @@
-"""Tables of weighbridge.db. Times are Unix microseconds. Migrations make them; `head` names the newest."""
+"""Tables of weighbridge.db. Times are Unix microseconds. Migrations make them; HEAD names the newest."""
 
 from __future__ import annotations
 
