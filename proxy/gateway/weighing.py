@@ -82,7 +82,7 @@ class Weigher:
             request_bytes=request_bytes,
         )
         charge.charge_estimate(record, facts, self.book)
-        return Weighing(self, record, call, client, facts)
+        return Weighing(self, record, client, facts)
 
 
 class Weighing:
@@ -92,10 +92,9 @@ class Weighing:
     seen where the upstream may have worked for us.
     """
 
-    def __init__(self, weigher: Weigher, record: UsageRecord, call: Call, client: Client, facts: BodyFacts) -> None:
+    def __init__(self, weigher: Weigher, record: UsageRecord, client: Client, facts: BodyFacts) -> None:
         self._weigher = weigher
         self._record = record
-        self._call = call
         self._client = client
         self._facts = facts
         self._meter: Meter | None = None
@@ -121,7 +120,7 @@ class Weighing:
         self._record.http_status = response.status
         self._record.first_byte_ms = int(first_byte_s * 1000)
         several = self._facts.tools or self._facts.candidates > 1
-        self._meter = Meter(self._call.framing, encoding, grounding=several)
+        self._meter = Meter(self._client.framing, encoding, grounding=several)
         return self._meter
 
     async def settle(self, outcome: Outcome, *, complete: bool = True) -> None:
