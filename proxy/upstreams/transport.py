@@ -34,7 +34,7 @@ class Request(NamedTuple):
     target: bytes
     """Origin form: path and query."""
     headers: Headers
-    body: bytes | bytearray | AsyncIterator[bytes]
+    body: bytes | AsyncIterator[bytes]
 
 
 class Response(Protocol):
