@@ -23,9 +23,8 @@ class Http11Transport:
     """The connections to the origin of one base URL; the URL's path is the caller's business.
 
     Made inside the running loop that it serves. At most `max_connections` are busy at once, further calls wait in
-    turn; at most `max_idle` are kept, each for `idle_seconds`: Google closes them later than that. One
-    `receive_buffer` of RECEIVE_BUFFER bytes may serve all transports of a loop: it holds nothing between callbacks.
-    Nothing is sent twice: a kept connection that has ended is seen before it is written to, and replaced.
+    turn; at most `max_idle` are kept, each for `idle_seconds`: Google closes them later than that. Nothing is sent
+    twice: a kept connection that has ended is seen before it is written to, and replaced.
     """
 
     def __init__(
@@ -37,7 +36,6 @@ class Http11Transport:
         max_idle: int = 200,
         idle_seconds: float = 30.0,
         ssl_context: ssl.SSLContext | None = None,
-        receive_buffer: bytearray | None = None,
     ) -> None:
         tls, self.host, self.port = _origin(base_url)
         self._ssl = (ssl_context or tls_context()) if tls else None
@@ -45,9 +43,7 @@ class Http11Transport:
         self._timeouts = timeouts or Timeouts()
         self._max_idle = max_idle
         self._idle_seconds = idle_seconds
-        self._buffer = memoryview(bytearray(RECEIVE_BUFFER) if receive_buffer is None else receive_buffer)
-        if len(self._buffer) < RECEIVE_BUFFER:
-            raise ValueError(f"A receive buffer has at least {RECEIVE_BUFFER} bytes.")
+        self._buffer = memoryview(bytearray(RECEIVE_BUFFER))  # of all connections: it holds nothing between callbacks
         self._slots = asyncio.Semaphore(max_connections)
         self._waiting = 0
         self._connections: set[Connection] = set()

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import Reason, Sent, UpstreamFailed
-from proxy.upstreams.connection import RECEIVE_BUFFER
 from proxy.upstreams.http11 import Http11Transport
 from proxy.upstreams.tls import tls_context
 from proxy.upstreams.transport import Request, Timeouts
@@ -264,22 +263,6 @@ async def test_a_request_that_cannot_be_sent_takes_no_connection() -> None:
         with pytest.raises(ValueError, match="x-key"):
             await transport.send(post(b"{}", 2, (b"x-key", b"a\r\nb: c")))
         assert await read_all(await transport.send(post())) == b"ok"
-
-
-async def test_two_transports_share_a_receive_buffer() -> None:
-    buffer = bytearray(RECEIVE_BUFFER)
-    async with (
-        serving(answer_with_number) as origin,
-        origin.transport(receive_buffer=buffer) as one,
-        origin.transport(receive_buffer=buffer) as two,
-    ):
-        responses = [await one.send(post()), await two.send(post())]
-        assert [await read_all(response) for response in responses] == [b"1", b"2"]
-
-
-async def test_a_receive_buffer_that_is_too_small_is_refused() -> None:
-    with pytest.raises(ValueError, match="receive buffer"):
-        Http11Transport("http://localhost", receive_buffer=bytearray(RECEIVE_BUFFER - 1))
 
 
 @pytest.mark.parametrize(
