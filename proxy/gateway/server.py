@@ -336,13 +336,9 @@ class GatewayProtocol(SlicedProtocol):
         self.break_off(reset=True)  # all of it may be in the kernel by now, but for its end
 
 
-def _nobody_listens(refusal: Refusal, request_id: str) -> None:
-    pass
-
-
 def gateway_protocol(
     new_request_id: Callable[[], str],
-    refused: Callable[[Refusal, str], object] = _nobody_listens,
+    refused: Callable[[Refusal, str], object],
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> type[GatewayProtocol]:
     """The class for `uvicorn.Config(http=...)`. `new_request_id` names every request, at its head's end.

@@ -368,7 +368,12 @@ async def test_over_tls_all_is_as_it_is_without(tmp_path: Path) -> None:
 async def test_uvicorns_server_runs_it_and_stops_only_when_a_call_in_flight_is_answered() -> None:
     app = Held()
     config = uvicorn.Config(
-        app, port=0, http=gateway_protocol(lambda: "id"), log_config=None, lifespan="off", ws="websockets-sansio"
+        app,
+        port=0,
+        http=gateway_protocol(lambda: "id", lambda *_: None),
+        log_config=None,
+        lifespan="off",
+        ws="websockets-sansio",
     )
     server = uvicorn.Server(config)
     async with asyncio.TaskGroup() as group:

@@ -119,7 +119,7 @@ class Gateway:
     def __init__(self) -> None:
         self.config = uvicorn.Config(self.app, interface="asgi3", log_config=None, lifespan="off", proxy_headers=False)
         self.config.load()
-        self.protocol: Any = gateway_protocol(lambda: "id")
+        self.protocol: Any = gateway_protocol(lambda: "id", lambda *_: None)
         self.seen: list[Read] = []
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
