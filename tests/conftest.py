@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,13 @@ def proof(request: pytest.FixtureRequest) -> Iterator[Proof]:
     yield kept
     if request.session.testsfailed == failed_before:
         kept.keep()
+
+
+@pytest.fixture
+def at_end() -> Iterator[ExitStack]:
+    """What is to be closed when the test has ended, however it ended."""
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture(scope="session")

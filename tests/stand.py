@@ -88,6 +88,11 @@ class Weighbridge:
             if self.process.stdout is not None:
                 self.process.stdout.close()
 
+    def close(self) -> None:
+        """Kills the process, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.stop(signal.SIGKILL)
+
     def run(self, *arguments: str) -> str:
         """Runs a command to its end; what it prints."""
         command = self._command("proxy", *arguments)

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import httpx2
@@ -47,7 +47,7 @@ def refused_before_they_went_up(load: Load, upstream: str) -> None:
     assert not load.refused.keys() & account(upstream).keys()
 
 
-async def test_disk_errors(upstream: str, watched_disk: Disk, tmp_path: Path, proof: Proof) -> None:
+async def test_disk_errors(upstream: str, watched_disk: Disk, tmp_path: Path, at_end: ExitStack, proof: Proof) -> None:
     """An error of the disk ends the server; the next finds all that was received whole, also if the power goes off.
 
     What a failed fsync was to write may be seen by the next server, and be gone after a power loss.
@@ -55,7 +55,9 @@ async def test_disk_errors(upstream: str, watched_disk: Disk, tmp_path: Path, pr
     forget(upstream)
     chance = random.Random(seed := random.randrange(10**9))
     print("seed", seed)
-    stand = Weighbridge(watched_disk.root, upstream, environment=watched_disk.environment)
+    stand = at_end.enter_context(
+        closing(Weighbridge(watched_disk.root, upstream, environment=watched_disk.environment))
+    )
     load = Load(seed, clock=lambda: watched_disk.now)
     stand.run("project", "create", "alice")
     key = json.loads(stand.run("key", "create", "alice", "--json"))["key"]
@@ -81,8 +83,12 @@ async def test_disk_errors(upstream: str, watched_disk: Disk, tmp_path: Path, pr
     proof(errors=len(faults), power_losses=len(cuts), calls=load.numbers, outcomes=dict(outcomes))
 
 
-def test_a_ledger_that_cannot_be_read_is_told_at_start_and_left_as_it_is(upstream: str, watched_disk: Disk) -> None:
-    stand = Weighbridge(watched_disk.root, upstream, environment=watched_disk.environment)
+def test_a_ledger_that_cannot_be_read_is_told_at_start_and_left_as_it_is(
+    upstream: str, watched_disk: Disk, at_end: ExitStack
+) -> None:
+    stand = at_end.enter_context(
+        closing(Weighbridge(watched_disk.root, upstream, environment=watched_disk.environment))
+    )
     stand.start()
     stand.stop()
     before = (stand.data_dir / "ledger/0.db").read_bytes()
@@ -130,13 +136,13 @@ def ready(stand: Weighbridge) -> set[int]:
 
 
 async def test_on_a_full_disk_calls_in_flight_are_recorded_and_new_ones_refused_until_there_is_room(
-    tmp_path: Path, loop_disk: LoopDisk
+    tmp_path: Path, at_end: ExitStack, loop_disk: LoopDisk
 ) -> None:
     """Also where it is full when the server starts."""
     gate, early, late = Gate(), Load(1), Load(2, numbers=5000)
     ballast = loop_disk.path / "ledger/0.ballast"
     with running(gate) as upstream:
-        stand = Weighbridge(tmp_path, upstream)
+        stand = at_end.enter_context(closing(Weighbridge(tmp_path, upstream)))
         stand.start()
         key = stand.key()
         with gate.closed():

@@ -7,7 +7,7 @@ import random
 import signal
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from tests.disk import Disk
@@ -39,12 +39,12 @@ def test_kill_matrix(tmp_path: Path, proof: Proof) -> None:
     proof(kills=sum(counts.values()), steps=len(STEPS), by_kind=counts)
 
 
-async def test_random_kills(upstream: str, tmp_path: Path, proof: Proof) -> None:
+async def test_random_kills(upstream: str, tmp_path: Path, at_end: ExitStack, proof: Proof) -> None:
     """Killed again and again under load, at random: each time the ledger holds against the emulator's own account."""
     forget(upstream)
     chance = random.Random(seed := random.randrange(10**9))
     print("seed", seed)
-    stand, load = Weighbridge(tmp_path, upstream), Load(seed)
+    stand, load = at_end.enter_context(closing(Weighbridge(tmp_path, upstream))), Load(seed)
     key, kills = stand.key(), sized(4, 50)
     for _ in range(kills):
         await asyncio.to_thread(stand.start)  # closes out what was left

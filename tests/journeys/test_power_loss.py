@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,12 +108,14 @@ def serve_again(folder: Path, run: Run) -> None:
         assert [record.outcome for record in stand.records() if record.request_id == request_id] == ["ok"]
 
 
-async def test_power_loss(upstream: str, watched_disk: Disk, tmp_path: Path, proof: Proof) -> None:
+async def test_power_loss(upstream: str, watched_disk: Disk, tmp_path: Path, at_end: ExitStack, proof: Proof) -> None:
     """Whatever else was lost: what was received whole before the power went off is in the ledger once."""
     forget(upstream)
     chance = random.Random(seed := random.randrange(10**9))
     print("seed", seed)
-    stand = Weighbridge(watched_disk.root, upstream, environment=watched_disk.environment)
+    stand = at_end.enter_context(
+        closing(Weighbridge(watched_disk.root, upstream, environment=watched_disk.environment))
+    )
     run = Run(watched_disk, stand, Load(seed, clock=lambda: watched_disk.now))
     await run.under_load(sized(300, 2400))
 
