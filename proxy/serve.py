@@ -190,7 +190,6 @@ async def open_doors(settings: Settings, gateway: socket.socket, control: socket
         loop.add_signal_handler(signal.SIGTERM, doors.terminate)
         loop.add_signal_handler(signal.SIGINT, doors.interrupt)
         resources.keep_what_start_up_made()
-        resources.keep_freed_memory()
         app.ready = True
         watching = loop.create_task(app.watch())
         watching.add_done_callback(doors.watch_ended)

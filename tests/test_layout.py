@@ -17,6 +17,7 @@ WITHOUT_TWIN = {
     "app.py": "puts the parts together; tests/journeys use it whole",
     "serve.py": "processes and signals; tests/journeys send them to a real process",
     "errors.py": "names and exceptions without behaviour",
+    "resources.py": "tests/journeys/test_serving.py sees its effects in a real process",
     "billing/ledger_errors.py": "exceptions without behaviour",
     "cli/serve.py": "tests/journeys run it as users do",
     "cli/snippets.py": "tests/journeys/test_snippets.py runs each",

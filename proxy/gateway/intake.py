@@ -29,9 +29,6 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 MEMORY_BYTES = 256 << 20
 SPOOL_BYTES = 4 << 30
-SMALL_PIECE = 64 * 1024
-"""Bytes up to which a piece takes up the next: as a piece each, a body that comes byte by byte would take many times
-its size."""
 SPOOLED_PIECE = 256 * 1024
 """Bytes that go to or come from a spool file in one thread hop."""
 DISK_KEPT_FREE = 512 << 20
@@ -81,7 +78,7 @@ class SpoolFile:
         self._fd, name = tempfile.mkstemp(dir=directory)
         Path(name).unlink()
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | bytearray) -> None:
         """Appends. Raises OSError; ProxyRefused, with nothing written, where the disk would be too full after it."""
         disk = os.statvfs(self._fd)
         if disk.f_bavail * disk.f_frsize - len(piece) < self._keep_free:
@@ -115,7 +112,7 @@ class Body:
         self._memory = memory
         self._spool = spool
         self._make_file = make_file
-        self._pieces: list[bytes] = []  # of a spooled body, what isn't written yet
+        self._data: bytes | bytearray = b""  # of a spooled body, what isn't written yet
         self._file: SpoolFile | None = None
 
     def __enter__(self) -> Self:
@@ -129,47 +126,41 @@ class Body:
         """It lies in a file: looking at it may wait for the disk."""
         return self._file is not None
 
-    def view(self) -> bytes | mmap.mmap:
-        """The whole body, to be looked at; neither to be changed nor to be kept: a file takes memory while it is.
-
-        One in many pieces is joined, once.
-        """
-        return self._joined() if self._file is None else self._file.view()
+    def view(self) -> bytes | bytearray | mmap.mmap:
+        """The whole body, to be looked at; neither to be changed nor to be kept: a file takes memory while it is."""
+        return self._data if self._file is None else self._file.view()
 
     @property
-    def content(self) -> bytes | AsyncIterator[bytes]:
+    def content(self) -> bytes | bytearray | AsyncIterator[bytes]:
         """What a transport sends. Whoever asks again gets a fresh iterator, so a body can be sent again."""
-        return self._joined() if self._file is None else _read(self._file, self.length)
-
-    def _joined(self) -> bytes:
-        whole = b"".join(self._pieces)  # of a single piece no copy
-        self._pieces = [whole]
-        return whole
+        return self._data if self._file is None else _read(self._file, self.length)
 
     async def add(self, piece: bytes) -> None:
-        """Appends a piece, without a copy unless it is small. Raises ProxyRefused."""
+        """Appends a piece; a first one is kept as it is, without a copy. Raises ProxyRefused."""
         if self._file is None and not self._memory.reserve(self._project, len(piece)):
             self._file = await self._move_to_file()
         if self._file is not None:
             self._reserve_spool(len(piece))
-        if self._pieces and len(self._pieces[-1]) < SMALL_PIECE:
-            self._pieces[-1] += piece
+        if not self._data and self._file is None:
+            self._data = piece
         else:
-            self._pieces.append(piece)
+            if isinstance(self._data, bytes):
+                self._data = bytearray(self._data)
+            self._data += piece
         self.length += len(piece)
-        if self._file is not None and sum(map(len, self._pieces)) >= SPOOLED_PIECE:
+        if self._file is not None and len(self._data) >= SPOOLED_PIECE:
             await self.flush()
 
     async def _move_to_file(self) -> SpoolFile:
         self._reserve_spool(self.length)
         try:
             file = await _on_disk(self._make_file)
-            await _on_disk(lambda: file.write(self._joined()))
+            await _on_disk(file.write, self._data)
         except BaseException:
             self._spool.release(self._project, self.length)
             raise
         self._memory.release(self._project, self.length)
-        self._pieces = []
+        self._data = bytearray()
         return file
 
     def _reserve_spool(self, size: int) -> None:
@@ -178,16 +169,16 @@ class Body:
 
     async def flush(self) -> None:
         """Writes what of a spooled body isn't written yet. Raises ProxyRefused."""
-        if self._file is not None and self._pieces:
-            pieces, self._pieces = self._pieces, []
-            await _on_disk(self._file.write, b"".join(pieces))
+        if self._file is not None and self._data:
+            data, self._data = self._data, bytearray()
+            await _on_disk(self._file.write, data)
 
     def close(self) -> None:
         """Gives back memory or disk. May be called as soon as the body has gone up, and again."""
         pool = self._memory if self._file is None else self._spool
         pool.release(self._project, self.length)
         self.length = 0
-        self._pieces = []
+        self._data = b""
         self._file = None
 
 

@@ -15,7 +15,7 @@ from proxy.errors import CallerErred, Reason
 from proxy.gemini import generation, references
 from proxy.gemini.inline import PIECE, Text, without_base64
 
-Buffer = bytes | mmap
+Buffer = bytes | bytearray | memoryview | mmap
 
 SKIMMED_AT_ONCE = 4 << 20
 """Bytes of body up to which `skim` takes less than 5 ms, whatever is in them: 3.5 by `python -m bench.holds`."""
@@ -68,15 +68,15 @@ class Outline:
 
     __slots__ = ("_body", "_found", "_settings", "_text")
 
-    def __init__(self, body: Buffer, text: Text) -> None:
-        self._body: Buffer | None = body
+    def __init__(self, body: bytes | bytearray | mmap, text: Text) -> None:
+        self._body: bytes | bytearray | mmap | None = body
         self._text = text
         self._settings: Any = None
         self._found: _Found | None = None
         if text.length <= SEARCHED_AT_ONCE:
             self._survey(body)
 
-    def _survey(self, body: Buffer) -> None:
+    def _survey(self, body: bytes | bytearray | mmap) -> None:
         self._body = None
         if self._text.length <= _MAX_SKIPPED:
             self._settings = generation.find(self._text.whole())
@@ -121,10 +121,11 @@ def skim(body: Buffer) -> Outline:
     Takes 0.06 ms per MB of base64 (0.7 with its slashes escaped), and 5 ms at most for a body up to SKIMMED_AT_ONCE,
     which may be skimmed on the event loop. Raises CallerErred BAD_REQUEST for what is not UTF-8.
     """
-    start = body[:4]
+    whole = bytes(body) if isinstance(body, memoryview) else body
+    start = whole[:4]
     if b"\0" in start or start.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         raise _not_utf8()
-    return Outline(body, without_base64(body))
+    return Outline(whole, without_base64(whole))
 
 
 def _search(text: Text) -> _Found:
@@ -135,7 +136,8 @@ def _search(text: Text) -> _Found:
             _check_utf8(_Utf8(), whole, final=True)
         return _search_piece(whole, whole.translate(_LOWER, b"_"), last=True)
     named, tools, pictures, left = False, False, 0, text.length
-    raw = folded = b""
+    raw: bytes | bytearray = b""
+    folded: bytes | bytearray = b""
     decoder: codecs.IncrementalDecoder | None = None
     for piece in text.pieces():
         left -= len(piece)
@@ -150,7 +152,7 @@ def _search(text: Text) -> _Found:
     return _Found(named, tools, pictures)
 
 
-def _search_piece(raw: bytes, folded: bytes, *, last: bool) -> _Found:
+def _search_piece(raw: bytes | bytearray, folded: bytes | bytearray, *, last: bool) -> _Found:
     """What begins in the last _OVERLAP bytes may be cut off; it is found in the next piece, unless this is the last."""
     overlap = 0 if last else _OVERLAP
     own = max(0, len(folded) - overlap)
@@ -167,12 +169,12 @@ def _search_piece(raw: bytes, folded: bytes, *, last: bool) -> _Found:
     return _Found(named, tools, pictures)
 
 
-def _begins(pattern: re.Pattern[bytes], text: bytes, before: int) -> bool:
+def _begins(pattern: re.Pattern[bytes], text: bytes | bytearray, before: int) -> bool:
     found = pattern.search(text)
     return found is not None and found.start() < before
 
 
-def _check_utf8(decoder: codecs.IncrementalDecoder, piece: bytes, *, final: bool) -> None:
+def _check_utf8(decoder: codecs.IncrementalDecoder, piece: bytes | bytearray, *, final: bool) -> None:
     try:
         decoder.decode(piece, final)
     except UnicodeDecodeError:

@@ -49,7 +49,7 @@ _MEMBERS = msgspec.json.Decoder(_Members)
 _ANY = msgspec.json.Decoder()
 
 
-def find(text: bytes) -> dict[str, Any] | None:
+def find(text: bytes | bytearray) -> dict[str, Any] | None:
     """`generationConfig`, empty where there is none; None where the text is not a JSON object."""
     try:
         settings = _SETTINGS.decode(text)

@@ -23,18 +23,18 @@ class Text:
 
     __slots__ = ("_body", "_spans", "length")
 
-    def __init__(self, body: bytes | mmap, spans: list[tuple[int, int]]) -> None:
+    def __init__(self, body: bytes | bytearray | mmap, spans: list[tuple[int, int]]) -> None:
         self._body = body
         self._spans = spans
         self.length = sum([end - start for start, end in spans])
 
-    def whole(self) -> bytes:
+    def whole(self) -> bytes | bytearray:
         """For short text: all of it in memory."""
         if self.length == len(self._body) and not isinstance(self._body, mmap):
             return self._body
         return b"".join([self._body[start:end] for start, end in self._spans])
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes | bytearray]:
         """For long text: each shorter than two PIECE, none empty."""
         gathered = b""
         for start, end in self._spans:
@@ -47,7 +47,7 @@ class Text:
             yield gathered
 
 
-def without_base64(body: bytes | mmap) -> Text:
+def without_base64(body: bytes | bytearray | mmap) -> Text:
     """The body without the values of its inline data. If the result is JSON, then so is the body, and with this very
     structure: what was taken out lay within a string, and holds neither an end of it nor a byte beyond ASCII."""
     spans: list[tuple[int, int]] = []
@@ -70,7 +70,7 @@ def without_base64(body: bytes | mmap) -> Text:
     return Text(body, spans)
 
 
-def _find(body: bytes | mmap, what: bytes, start: int) -> int:
+def _find(body: bytes | bytearray | mmap, what: bytes, start: int) -> int:
     """As `find` does, in pieces."""
     for at in range(start, len(body), PIECE):
         found = body.find(what, at, at + PIECE + len(what) - 1)
@@ -79,7 +79,7 @@ def _find(body: bytes | mmap, what: bytes, start: int) -> int:
     return -1
 
 
-def _is_plain(body: bytes | mmap, start: int, end: int, all_ascii: bool) -> bool:
+def _is_plain(body: bytes | bytearray | mmap, start: int, end: int, all_ascii: bool) -> bool:
     r"""ASCII, and no escape but \/, which PHP writes for every slash. `all_ascii`: the whole body is ASCII."""
     if body[end - 1] == 0x5C:
         return False

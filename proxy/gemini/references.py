@@ -30,7 +30,7 @@ _URI = re.compile(
 )
 
 
-def parse(text: bytes, upstream_hosts: frozenset[str]) -> Json:
+def parse(text: bytes | bytearray, upstream_hosts: frozenset[str]) -> Json:
     """A JSON document of at most MAX_PARSED bytes in UTF-8, of which every reference is checked.
 
     Strict: one document, no NaN, keys unique after unescaping and folding snake_case to camelCase, depth within

@@ -87,7 +87,7 @@ def refusal_body(refusal: Refusal, framing: str, http: int | None = None) -> byt
     return b"[" + body + b"]\n" if framing == "array" else body
 
 
-def refuses_our_credential(status: int, body: bytes) -> bool:
+def refuses_our_credential(status: int, body: bytes | bytearray) -> bool:
     """Whether an upstream's error speaks of the credential that we sent, or of the project behind it.
 
     401 always does, for one credential goes up and it is ours. 400 and 403 do where their ErrorInfo or the beginning
@@ -129,7 +129,7 @@ def _details(refusal: Refusal) -> Iterator[dict[str, Any]]:
         yield {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": RETRY_DELAY}
 
 
-def _errors(body: bytes) -> Iterator[dict[str, Any]]:
+def _errors(body: bytes | bytearray) -> Iterator[dict[str, Any]]:
     """The `error` objects of a body: of the object that it is, or of the array's elements."""
     try:
         parsed = json.loads(body)

@@ -128,7 +128,7 @@ class Connection(asyncio.BufferedProtocol):
         """The peer has closed its side, or broken off, though the loop may not have told us of it yet."""
         return not self.open or any(events & ~select.POLLIN for _, events in self._poll.poll(0))
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """What a connection that has failed is given goes nowhere: it isn't `drained` then, until `lost` is told."""
         if self.open:
             self._transport.write(data)

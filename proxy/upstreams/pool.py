@@ -31,7 +31,7 @@ class Upstream:
         self,
         call: Call,
         headers: Headers,
-        body: bytes | AsyncIterator[bytes],
+        body: bytes | bytearray | AsyncIterator[bytes],
         length: int,
         sending: Callable[[], object],
     ) -> Response:

@@ -125,7 +125,7 @@ class TlsConnection(Connection):
             self._handshake.exception()  # it is told to nobody where the call has been cancelled meanwhile
         super().connection_lost(error)
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         view, at, records = memoryview(data), 0, []
         while self.open and at < len(view):
             at += self._tls.write(view[at : at + RECORD])

@@ -34,7 +34,7 @@ class Request(NamedTuple):
     target: bytes
     """Origin form: path and query."""
     headers: Headers
-    body: bytes | AsyncIterator[bytes]
+    body: bytes | bytearray | AsyncIterator[bytes]
 
 
 class Response(Protocol):

@@ -126,6 +126,12 @@ def test_settings_and_tools_spelled_in_escapes_are_read() -> None:
     assert facts(body) == BodyFacts(candidates=4, text_bytes=len(body), tools=True)
 
 
+@pytest.mark.parametrize("make", [bytes, bytearray, memoryview])
+def test_every_kind_of_buffer_is_looked_at(make: Callable[[bytes], Any]) -> None:
+    body = json.dumps(asks("größer", PICTURE), ensure_ascii=False).encode()
+    assert look(make(body), "generateContent", "m", HOSTS) == facts(body)
+
+
 @pytest.mark.parametrize("body", [asks("größer", PICTURE), asks("x"), asks("x", cachedContent="cachedContents/x")])
 def test_a_body_on_disk_is_looked_at_like_one_in_memory(body: Any) -> None:
     raw = json.dumps(body, ensure_ascii=False).encode()

@@ -105,6 +105,7 @@ def test_an_error_about_our_key_or_its_project_is_recognised_bare_and_in_an_arra
     code = json.loads(body)["error"]["code"]
     assert refuses_our_credential(code, body)
     assert refuses_our_credential(code, b"[" + body + b"]")
+    assert refuses_our_credential(code, bytearray(body))
 
 
 def test_a_long_error_about_our_key_is_recognised_too() -> None:

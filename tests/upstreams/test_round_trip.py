@@ -38,8 +38,10 @@ def now_there(response: RoundTrip) -> int:
 
 
 @pytest.mark.parametrize("size", [0, 1, 934, SLICE, SLICE + 1, len(LARGE)])
-@pytest.mark.parametrize("in_pieces", [False, True], ids=["whole", "pieces"])
-async def test_a_body_of_any_size_goes_up_whole(in_pieces: bool, size: int, security: Security | None) -> None:
+@pytest.mark.parametrize("kind", [bytes, bytearray, "pieces"])
+async def test_a_body_of_any_size_and_kind_goes_up_whole(
+    kind: type | str, size: int, security: Security | None
+) -> None:
     body = LARGE[:size]
     seen = asyncio.Queue[bytes]()
 
@@ -55,7 +57,7 @@ async def test_a_body_of_any_size_goes_up_whole(in_pieces: bool, size: int, secu
 
     async with serving(script, security) as origin, origin.transport() as transport:
         for _ in range(2):
-            sent = pieces() if in_pieces else body
+            sent = pieces() if isinstance(kind, str) else kind(body)
             assert await read_all(await transport.send(post(sent, size))) == b"ok"
             assert await seen.get() == body
         assert origin.accepted == 1
