@@ -77,6 +77,8 @@ class _Single:
         return reading
 
 
+_DOCUMENT: Final = 8
+"""Steps of work that a document's end is, and one more for every 32 bytes of it."""
 _START, _DATA, _OTHER = range(3)
 _FIELD = b"data:"
 _LINE: Final = 2
@@ -160,7 +162,7 @@ class _Events:
         assert document is not None
         if not document.is_empty():
             self._intact &= document.finish(self._reading, True)
-        self._steps += document.cost
+        self._steps += _DOCUMENT + (document.length >> 5)
 
     def finish(self, complete: bool) -> Reading:
         if complete and self._document is not None:
@@ -207,7 +209,7 @@ class _Elements:
 
     def _end_element(self, document: Document) -> None:
         self._intact &= document.finish(self._reading, True)
-        self._skipper.steps += document.cost
+        self._skipper.steps += _DOCUMENT + (document.length >> 5)
         self._document = None
         self._ended = not self._opened
 

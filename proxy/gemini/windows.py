@@ -49,26 +49,27 @@ class Document:
         "_found",
         "_grounding",
         "_head",
-        "_length",
         "_opened",
         "_tail",
         "_tail_length",
         "_window",
+        "length",
     )
 
     def __init__(self, window: int, grounding: bool) -> None:
         self._window = window
         self._grounding = grounding
-        self._length = 0
+        self.length = 0
+        """Bytes that came."""
         self._head: list[bytes] = []
         self._counter: Walker | _ImageCounter | None = None
 
     def feed(self, piece: bytes) -> Iterable[None]:
         """Takes the next bytes. To be iterated to its end: it yields wherever a turn's work is done."""
-        self._length += len(piece)
+        self.length += len(piece)
         if self._counter is not None:
             return self._pass(self._counter, piece)
-        if self._length > self._window:
+        if self.length > self._window:
             return self._outgrow(piece)
         _keep(self._head, piece)
         return ()
@@ -88,20 +89,16 @@ class Document:
         yield from self._pass(self._counter, piece)
 
     def _pass(self, counter: Walker | _ImageCounter, piece: bytes) -> Iterable[None]:
-        _keep(self._tail, piece)
+        tail = self._tail
+        _keep(tail, piece)
         self._tail_length += len(piece)
-        while self._tail_length - len(self._tail[0]) >= self._window:
-            self._tail_length -= len(self._tail.popleft())
+        while self._tail_length - len(tail[0]) >= self._window:
+            self._tail_length -= len(tail.popleft())
         return counter.feed(piece)
-
-    @property
-    def cost(self) -> int:
-        """Steps of work that `finish` is."""
-        return 8 + (min(self._length, self._window) >> 5)
 
     def is_empty(self) -> bool:
         """Nothing but white space, or the mark that ends some streams of events."""
-        return self._length <= 16 and b"".join(self._head).strip(_WHITE) in (b"", b"[DONE]")
+        return self.length <= 16 and b"".join(self._head).strip(_WHITE) in (b"", b"[DONE]")
 
     def finish(self, reading: Reading, complete: bool) -> bool:
         """Puts what the document said into `reading`, once. True if it is whole: its last bracket has been closed.
@@ -142,7 +139,7 @@ class Document:
 
 
 def _keep(pieces: list[bytes] | deque[bytes], piece: bytes) -> None:
-    if pieces and len(pieces[-1]) + len(piece) <= _MERGED:
+    if len(piece) < _MERGED and pieces and len(pieces[-1]) + len(piece) <= _MERGED:
         piece = pieces.pop() + piece
     pieces.append(piece)
 
@@ -267,5 +264,7 @@ class _ImageCounter:
             seam = before + chunk[:_EDGE]
             self.images += sum(needle.start() < len(before) < needle.end() for needle in _IMAGE.finditer(seam))
         self._before = (before + chunk if len(chunk) < _EDGE else chunk)[-_EDGE:]
-        self.images += sum(1 for _ in _search(_IMAGE, chunk, before.endswith(b"\\")))
+        quote = chunk.find(b'"', before.endswith(b"\\"))
+        if quote >= 0:
+            self.images += sum(1 for _ in _search(_IMAGE, chunk, quote))
         return ()

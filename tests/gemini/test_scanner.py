@@ -82,7 +82,7 @@ def test_a_response_yields_what_the_oracle_finds_however_it_is_made_framed_and_c
     """A case is a document in a framing, a window to look through, and a cutting: in pieces, in two, or broken off."""
     cases = documents = length = 0
 
-    @fuzz(max_examples=sized(500, 60_000))
+    @fuzz(max_examples=sized(500, 20_000))
     @given(scans(), st.sampled_from(sorted(FRAMINGS)), st.booleans(), st.integers(1, 200), st.floats(0, 1))
     def check(scan: tuple[Hostile, bool, int], framing: str, walks: bool, size: int, part: float) -> None:
         nonlocal cases, documents, length
