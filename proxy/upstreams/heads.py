@@ -14,6 +14,8 @@ from proxy.upstreams.transport import Request
 MAX_HEAD = 65536
 """Bytes of a response's head, with its last empty line and all interim heads before it."""
 MAX_FIELDS = 200
+MAX_LENGTH_DIGITS = 18
+"""Digits of a content-length, and blanks behind them: an exabyte is enough, and no two readers differ on it."""
 BODILESS = (204, 304)
 """Statuses of final responses that never have a body; their framing fields don't cross."""
 
@@ -129,7 +131,9 @@ def _framing(headers: Headers, status: int, method: bytes, *, old: bool) -> tupl
         if name not in _FRAMING:
             continue
         if name == b"content-length":
-            length = int(value)  # digits, only one, and below 2**64: llhttp has made sure
+            if len(value) > MAX_LENGTH_DIGITS:
+                raise HeadError(f"its content-length has more than {MAX_LENGTH_DIGITS} digits")
+            length = int(value)  # digits, and only one: llhttp has made sure
         elif name == b"connection":
             keep_alive = keep_alive and b"close" not in [token.strip() for token in value.lower().split(b",")]
         elif chunked or old or value.strip().lower() != b"chunked":

@@ -74,6 +74,9 @@ LENGTHS = [
     refused("length with a NUL", OK + b"Content-Length: 5\0\r\n\r\nhello"),
     refused("length of 2**64", OK + b"Content-Length: 18446744073709551616\r\n\r\n"),
     refused("length of 2**64 + 5", OK + b"Content-Length: 18446744073709551621\r\n\r\nhello"),
+    Case("length of 18 digits", OK + b"Content-Length: 000000000000000005\r\n\r\nhello", b"hello"),
+    refused("length of 19 digits", OK + b"Content-Length: 0000000000000000005\r\n\r\nhello"),
+    refused("length of 21 digits that is small", OK + b"Content-Length: 000100000000000000005\r\n\r\nhello"),
     refused("length of 21 digits", OK + b"Content-Length: 100000000000000000000\r\n\r\n"),
 ]
 

@@ -58,8 +58,11 @@ REASONS = {
         "a length beside chunked",
         "chunked before a tab beside a length",
     ),
-    "a content-length of 2**64 or more": _reason(
-        rb"\ncontent-length:[\t ]*[0-9]{20}", "length of 2**64", "length of 2**64 + 5"
+    "a content-length of more than 18 digits": _reason(
+        rb"\ncontent-length:[\t ]*[0-9][0-9\t ]{18}",
+        "length of 19 digits",
+        "length of 2**64",
+        "length of 2**64 + 5",
     ),
     "transfer-encoding in HTTP/1.0, which knows none": _reason(
         rb"HTTP/1\.0 .*\ntransfer-encoding:", "chunked in HTTP/1.0"
