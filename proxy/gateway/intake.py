@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from proxy.errors import CallerErred, ProxyRefused, Reason
 from proxy.gateway import heads
@@ -22,7 +22,6 @@ from proxy.gemini.calls import Call
 from proxy.gemini.headers import Headers
 from proxy.tenants.keys import Tenant
 
-P = ParamSpec("P")
 T = TypeVar("T")
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 """ASGI's."""
@@ -171,7 +170,7 @@ class Body:
         """Writes what of a spooled body isn't written yet. Raises ProxyRefused."""
         if self._file is not None and self._data:
             data, self._data = self._data, bytearray()
-            await _on_disk(self._file.write, data)
+            await _on_disk(partial(self._file.write, data))
 
     def close(self) -> None:
         """Gives back memory or disk. May be called as soon as the body has gone up, and again."""
@@ -265,14 +264,14 @@ def _declared_length(headers: Headers) -> int | None:
 async def _read(file: SpoolFile, length: int) -> AsyncIterator[bytes]:
     start = 0
     while start < length:
-        piece = await _on_disk(file.read, start)
+        piece = await _on_disk(partial(file.read, start))
         yield piece
         start += len(piece)
 
 
-async def _on_disk(do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def _on_disk(do: Callable[[], T]) -> T:
     try:
-        return await asyncio.to_thread(do, *args, **kwargs)
+        return await asyncio.to_thread(do)
     except OSError as error:
         raise ProxyRefused(
             Reason.STORE_UNAVAILABLE,
