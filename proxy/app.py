@@ -11,7 +11,8 @@ from typing import Self
 import structlog
 
 from proxy import __version__
-from proxy.billing.ledger import Ledger, LedgerBroken, LedgerUnusable
+from proxy.billing.ledger import Ledger
+from proxy.billing.ledger_errors import LedgerBroken, LedgerUnusable
 from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import id_maker

@@ -10,13 +10,11 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from proxy.billing.ledger_errors import LedgerBroken, LedgerError, LedgerLocked, LedgerUnusable, RowRefused
+from proxy.billing.ledger_errors import LedgerBroken, LedgerUnusable
 from proxy.billing.ledger_file import MIB, LedgerFile, with_all_room
 from proxy.billing.ledger_writer import FULL_MESSAGE, Kind, Row, Writer, resolve
 from proxy.billing.records import UsageRecord, to_row
 from proxy.errors import ProxyRefused, Reason
-
-__all__ = ["Ledger", "LedgerBroken", "LedgerError", "LedgerLocked", "LedgerUnusable", "RowRefused"]
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from proxy.billing.ledger import LedgerError
+from proxy.billing.ledger_errors import LedgerError
 from proxy.config.load import ConfigError, load
 from proxy.config.schema import Settings
 from proxy.serve import PortTaken

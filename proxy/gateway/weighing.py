@@ -11,7 +11,8 @@ from typing import Self
 import structlog
 
 from proxy.billing import charge
-from proxy.billing.ledger import Ledger, RowRefused
+from proxy.billing.ledger import Ledger
+from proxy.billing.ledger_errors import RowRefused
 from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord

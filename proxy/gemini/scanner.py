@@ -16,8 +16,6 @@ from proxy.gemini.reading import Reading
 from proxy.gemini.tokens import TURN, Skipper
 from proxy.gemini.windows import Document
 
-__all__ = ["WINDOW", "Reading", "Scanner", "for_framing", "scan"]
-
 WINDOW: Final = 65_536
 
 

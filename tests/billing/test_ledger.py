@@ -18,7 +18,8 @@ import anyio
 import pytest
 
 from proxy.billing import reports
-from proxy.billing.ledger import Ledger, LedgerBroken, LedgerLocked, LedgerUnusable
+from proxy.billing.ledger import Ledger
+from proxy.billing.ledger_errors import LedgerBroken, LedgerLocked, LedgerUnusable
 from proxy.billing.records import UsageRecord
 from proxy.errors import ProxyRefused, Reason
 from tests.billing.sample import NOON, lease, sample

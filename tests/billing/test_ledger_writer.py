@@ -145,7 +145,8 @@ async def test_the_wal_is_moved_into_the_file_as_it_grows(tmp_path: Path) -> Non
 BREAKING = """
 import asyncio, json, resource, sys
 from pathlib import Path
-from proxy.billing.ledger import Ledger, LedgerBroken
+from proxy.billing.ledger import Ledger
+from proxy.billing.ledger_errors import LedgerBroken
 from proxy.errors import ProxyRefused
 from tests.billing.sample import lease, sample
 
@@ -203,7 +204,8 @@ async def test_patience_with_another_process_ends_in_a_broken_ledger(tmp_path: P
     script = """
 import asyncio, sqlite3, sys
 from pathlib import Path
-from proxy.billing.ledger import Ledger, LedgerBroken
+from proxy.billing.ledger import Ledger
+from proxy.billing.ledger_errors import LedgerBroken
 from tests.billing.sample import sample
 
 async def main(data_dir):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from proxy.billing.ledger import LedgerLocked
+from proxy.billing.ledger_errors import LedgerLocked
 from proxy.cli import options
 from proxy.cli.options import CommandError
 from proxy.config.load import ConfigError
