@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+from proxy.gemini import codings
 from proxy.gemini.codings import Inflater
 from proxy.gemini.reading import Reading
 from proxy.gemini.scanner import for_framing
@@ -24,10 +25,7 @@ class Meter:
         self.seen = 0
         """Bytes of the response that passed, as they crossed."""
         self._scanner = for_framing(framing, grounding=grounding)
-        self._inflater: Inflater | None = None
-        coding = (content_encoding or b"").strip().lower()
-        if coding not in (b"", b"identity"):
-            self._inflater = Inflater(coding)
+        self._inflater = codings.inflater(content_encoding or b"")
 
     async def feed(self, chunk: bytes) -> None:
         """Takes the next bytes, as they cross. Raises nothing, whatever they are.

@@ -72,16 +72,21 @@ class Inflater:
         return zlib.MAX_WBITS if first & 0x0F == 8 else -zlib.MAX_WBITS
 
 
+def inflater(content_encoding: bytes) -> Inflater | None:
+    """For a response with this content-encoding, empty where it has none; None where there is nothing to undo."""
+    coding = content_encoding.strip().lower()
+    return None if coding in (b"", b"identity") else Inflater(coding)
+
+
 def decoded(body: bytes, content_encoding: bytes, limit: int) -> bytes:
     """A body without its content coding (the header's value); itself where it has none.
 
     Raises ValueError where it can't be decoded, or not within `limit` bytes.
     """
-    coding = content_encoding.strip().lower()
-    if coding in (b"", b"identity"):
+    undoing = inflater(content_encoding)
+    if undoing is None:
         return body
-    inflater = Inflater(coding)
-    plain = b"".join(inflater.inflate(body))
-    if not inflater.complete or len(plain) > limit:
+    plain = b"".join(undoing.inflate(body))
+    if not undoing.complete or len(plain) > limit:
         raise ValueError("a content coding that is unknown, broken or cut off, or holds more than the limit")
     return plain
