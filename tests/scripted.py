@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -31,7 +32,14 @@ class Scripted:
     answer: Answer
     base_url: str = ""
     received: list[Received] = field(default_factory=list)
-    connections: int = 0
+
+    def converse(self, connection: socket.socket) -> None:
+        reading = Reading()
+        with connection, contextlib.suppress(OSError):
+            while data := connection.recv(65536):
+                for request in reading.feed(data):
+                    self.received.append(request)
+                    self.answer(connection)
 
 
 def says(raw: bytes) -> Answer:
@@ -40,53 +48,56 @@ def says(raw: bytes) -> Answer:
 
 @contextmanager
 def scripted(answer: Answer = lambda _: None) -> Iterator[Scripted]:
-    """A running scripted upstream, a thread a connection."""
+    """A running scripted upstream."""
+    script = Scripted(answer)
+    with listening(script.converse) as script.base_url:
+        yield script
+
+
+@contextmanager
+def listening(converse: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that gives each connection to `converse`, on a thread of its own; gives its base URL."""
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
-        script = Scripted(answer, f"http://127.0.0.1:{listener.getsockname()[1]}")
-        threading.Thread(target=_accept, args=(listener, script), daemon=True).start()
+        threading.Thread(target=_accept, args=(listener, converse), daemon=True).start()
         try:
-            yield script
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             listener.shutdown(socket.SHUT_RDWR)
 
 
-def _accept(listener: socket.socket, script: Scripted) -> None:
+def _accept(listener: socket.socket, converse: Callable[[socket.socket], None]) -> None:
     while True:
         try:
             connection, _ = listener.accept()
         except OSError:
             return
-        script.connections += 1
-        threading.Thread(target=_converse, args=(connection, script), daemon=True).start()
+        threading.Thread(target=converse, args=(connection,), daemon=True).start()
 
 
-def _converse(connection: socket.socket, script: Scripted) -> None:
-    with connection:
-        try:
-            while (request := _read(connection)) is not None:
-                script.received.append(request)
-                script.answer(connection)
-        except OSError:
-            return
+class Reading:
+    """Reads one connection's requests as they come."""
 
+    def __init__(self) -> None:
+        self._parser = h11.Connection(h11.SERVER)
+        self._request: h11.Request | None = None
+        self._body = bytearray()
 
-def _read(connection: socket.socket) -> Received | None:
-    """The next request, or None where the peer closed first."""
-    parser = h11.Connection(h11.SERVER)
-    request, body = None, bytearray()
-    while True:
-        event = parser.next_event()
-        if event is h11.NEED_DATA:
-            data = connection.recv(65536)
-            if not data:
-                return None
-            parser.receive_data(data)
-        elif isinstance(event, h11.Request):
-            request = event
-        elif isinstance(event, h11.Data):
-            body += event.data
-        elif isinstance(event, h11.EndOfMessage):
-            assert request is not None
-            return Received(request.method, request.target, list(request.headers), bytes(body))
-        else:
-            return None
+    def feed(self, data: bytes) -> Iterator[Received]:
+        parser = self._parser
+        parser.receive_data(data)
+        while True:
+            event = parser.next_event()
+            if isinstance(event, h11.Request):
+                self._request = event
+                self._body.clear()
+            elif isinstance(event, h11.Data):
+                self._body += event.data
+            elif isinstance(event, h11.EndOfMessage):
+                assert self._request is not None
+                request = self._request
+                yield Received(request.method, request.target, list(request.headers), bytes(self._body))
+                parser.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
+                parser.send(h11.EndOfMessage())
+                parser.start_next_cycle()
+            else:
+                return
