@@ -12,6 +12,7 @@ import structlog
 from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, UpstreamFailed
 from proxy.gateway.client import Client
 from proxy.gateway.intake import Body, ClientGone, Intake
+from proxy.gateway.looks import Looks
 from proxy.gateway.meter import Meter
 from proxy.gateway.refusals import tell_refusal
 from proxy.gateway.upstream_errors import StreamErrors, error_to_pass
@@ -54,7 +55,7 @@ class Relay:
         self._metrics = metrics
         self._monotonic = monotonic
         self._drain_s = drain_after_disconnect_s
-        self._big_looks = asyncio.Semaphore(1)  # each takes turns with the loop for the interpreter
+        self._looks = Looks()
         self.draining = False
         self.in_flight = 0
 
@@ -89,7 +90,7 @@ class Relay:
             headers.require_json(came)
         crossing = headers.up(came, key.encode())
         with await self._intake.take_in(call, tenant, came, receive) as body:
-            facts = await self._look(call, body)
+            facts = await self._look(call, tenant, client, body)
             async with self._reserve(call, tenant, client, facts, body) as weighing:
                 with closing(await self._attempt(call, crossing, body, client, weighing)) as response:
                     await self._relay(response, client, weighing)
@@ -100,14 +101,18 @@ class Relay:
             raise ProxyRefused(Reason.DRAINING, "This server is shutting down. Send the request again.")
         return await self._keyring.authenticate(key)
 
-    async def _look(self, call: Call, body: Body) -> BodyFacts:
+    async def _look(self, call: Call, tenant: Tenant, client: Client, body: Body) -> BodyFacts:
         """What must be known of the body. What takes long is done in a thread, so that it can't hold up other calls."""
         asked = call.operation.name, call.model, self._upstream_hosts
-        if body.spooled or body.length > bodies.SKIMMED_AT_ONCE:
-            async with self._big_looks:
-                return await asyncio.to_thread(lambda: bodies.look(body.view(), *asked))
-        outline = bodies.skim(body.view())
-        return await asyncio.to_thread(outline.read, *asked) if outline.costly else outline.read(*asked)
+        outline = None
+        if not body.spooled and body.length <= bodies.SKIMMED_AT_ONCE:
+            outline = bodies.skim(body.view())
+            if not outline.costly:
+                return outline.read(*asked)
+        async with self._looks.turn(tenant.project):
+            if client.gone:
+                raise ClientGone
+            return await asyncio.to_thread(lambda: (outline or bodies.skim(body.view())).read(*asked))
 
     def _reserve(
         self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, body: Body
