@@ -163,7 +163,7 @@ def _framing(operation: surface.Operation, query: bytes) -> Framing:
     if len(formats) > 1:
         raise _bad("alt is given twice, with different values. Send it once.")
     if not operation.streaming:
-        return "single"  # with alt=sse, too: it crosses, and the response's own content type tells
+        return "single"  # with alt=sse, too, which crosses
     return "sse" if b"sse" in formats else "array"
 
 

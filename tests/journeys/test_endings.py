@@ -68,6 +68,19 @@ def test_an_upstream_that_is_too_slow_is_told_from_one_that_is_not_there(tmp_pat
         assert (record.outcome, record.estimated) == ("truncated", True)
 
 
+def test_a_single_response_that_comes_as_an_event_is_weighed_as_one(tmp_path: Path) -> None:
+    event = (
+        b'data: {"usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":64000,"totalTokenCount":64003}}\r\n\r\n'
+    )
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(event)
+    with scripted(says(head + event)) as upstream, weighbridge(tmp_path, upstream.base_url) as stand:
+        path = stand.base_url + TEXT + "generateContent?alt=sse"
+        answer = httpx2.post(path, json=body("a tale"), headers={"x-goog-api-key": stand.key()})
+        assert answer.content == event
+        (record,) = stand.records()
+        assert (record.outcome, record.estimated, record.total_token_count) == ("ok", False, 64003)
+
+
 def test_a_redirect_is_never_passed_on(tmp_path: Path) -> None:
     moved = says(
         b"HTTP/1.1 307 Moved\r\nLocation: https://elsewhere.example/?key=emulator-key\r\nContent-Length: 0\r\n\r\n"
