@@ -154,7 +154,7 @@ class Body:
         self._reserve_spool(self.length)
         try:
             file = await _on_disk(self._make_file)
-            await _on_disk(file.write, self._data)
+            await _on_disk(partial(file.write, self._data))
         except BaseException:
             self._spool.release(self._project, self.length)
             raise
