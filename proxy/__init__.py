@@ -15,7 +15,7 @@ A call comes in at the gateway door, and gateway/relay.py tells its story from f
     config      the settings: schema, load
     emulator    a stand-in for the Gemini API
     cli         one file a command group
-    resources   what the process takes of its machine: file descriptors, memory
+    resources   what the process takes of its machine: file descriptors, the collector's time
     errors      why a call may be refused, and how one may end
 
 Imports run downward only: cli → serve → app → gateway | control | emulator → upstreams | billing | tenants → store →
