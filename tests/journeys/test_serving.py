@@ -14,23 +14,17 @@ import sys
 import threading
 from collections import Counter, defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
-from cryptography.x509.oid import NameOID
 from google import genai
 from google.genai.types import HttpOptions
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.billing.records import to_json, to_usd
+from tests.certificates import make_certificate
 from tests.journeys.watching import PICTURE, TEXT, body, connect, open_leases, refuses, until
 from tests.scripted import Scripted, says, scripted
 from tests.stand import Weighbridge, weighbridge
@@ -321,24 +315,9 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path, where: str) -
     assert "weighbridge-data/weighbridge.db can't be made: Permission denied; storage.data_dir names the folder" in said
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """Of 127.0.0.1, by itself; its key beside it."""
-    key, me = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "here")])
-    here = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    now = datetime.now(UTC)
-    made = x509.CertificateBuilder(me, me, key.public_key(), 1, now, now + timedelta(days=1)).add_extension(here, False)
-    (tmp_path / "cert.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
-    (tmp_path / "key.pem").write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return tmp_path / "cert.pem"
-
-
-def test_a_client_that_trusts_the_certificate_is_served_over_tls(
-    upstream: str, tmp_path: Path, certificate: Path
-) -> None:
-    tls = {"tls_cert": str(certificate), "tls_key": str(certificate.with_name("key.pem"))}
+def test_a_client_that_trusts_the_certificate_is_served_over_tls(upstream: str, tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path, "127.0.0.1").path
+    tls = {"tls_cert": str(certificate), "tls_key": str(certificate)}
     with weighbridge(tmp_path, upstream, {"server": tls}) as stand:
         assert stand.base_url.startswith("https://127.0.0.1:")
         trusting = {"verify": ssl.create_default_context(cafile=certificate)}

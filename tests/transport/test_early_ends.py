@@ -14,8 +14,9 @@ import pytest
 
 from proxy.errors import Sent, UpstreamFailed
 from proxy.upstreams.http11 import Http11Transport, tls_context
-from tests.transport.certificates import make_certificate, server_context, threaded, wait_until_acknowledged
+from tests.certificates import make_certificate, server_context
 from tests.transport.counts import back_to, counts
+from tests.transport.threaded import threaded, wait_until_acknowledged
 from tests.upstreams.origin import BOTH_LOOPS, post, read_all
 
 pytestmark = [pytest.mark.anyio, BOTH_LOOPS]

@@ -12,7 +12,8 @@ import pytest
 from proxy.errors import Sent, UpstreamFailed
 from proxy.upstreams.http11 import Http11Transport, tls_context
 from proxy.upstreams.transport import Timeouts
-from tests.transport.certificates import answering, make_certificate, server_context, threaded
+from tests.certificates import make_certificate, server_context
+from tests.transport.threaded import answering, threaded
 from tests.upstreams.origin import post, read_all
 
 

@@ -15,19 +15,9 @@ import pytest
 from proxy.errors import Reason, Sent, UpstreamFailed
 from proxy.upstreams.http11 import Http11Transport, tls_context
 from proxy.upstreams.transport import Timeouts
-from tests.transport.certificates import (
-    Certificate,
-    answering,
-    close,
-    cork,
-    handshake,
-    make_certificate,
-    read_to_the_end,
-    reset,
-    server_context,
-    threaded,
-)
+from tests.certificates import Certificate, make_certificate, server_context
 from tests.transport.counts import back_to, counts
+from tests.transport.threaded import answering, close, cork, handshake, read_to_the_end, reset, threaded
 from tests.upstreams.origin import BOTH_LOOPS, post, read_all
 
 pytestmark = [pytest.mark.anyio, BOTH_LOOPS]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import os
 import socket
 import ssl
@@ -13,14 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from proxy.upstreams.http11 import Http11Transport
 from proxy.upstreams.round_trip import RoundTrip
 from proxy.upstreams.transport import Request
+from tests.certificates import make_certificate, server_context
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 BOTH_LOOPS = pytest.mark.parametrize(
@@ -37,27 +33,10 @@ class Security(NamedTuple):
 
 def make_security(folder: Path, name: str = "localhost") -> Security:
     """A certificate for `name` that signs itself, and contexts that show and trust it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    day = datetime.timedelta(days=1)
-    builder = x509.CertificateBuilder(
-        subject, subject, key.public_key(), x509.random_serial_number(), now - day, now + day
-    )
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    certificate = folder / f"{name}.pem"
-    encoding, no_password = serialization.Encoding.PEM, serialization.NoEncryption()
-    certificate.write_bytes(
-        builder.sign(key, hashes.SHA256()).public_bytes(encoding)
-        + key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, no_password)
-    )
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(certificate)
-    server.set_alpn_protocols(["h2", "http/1.1"])
-    client = ssl.create_default_context(cafile=str(certificate))
+    certificate = make_certificate(folder, name)
+    client = ssl.create_default_context(cafile=certificate.path)
     client.set_alpn_protocols(["http/1.1"])
-    return Security(server, client)
+    return Security(server_context(certificate), client)
 
 
 class Peer:
