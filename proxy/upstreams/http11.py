@@ -57,7 +57,7 @@ class Http11Transport:
         counts = f"{len(self._connections) - idle} busy, {idle} idle, {self._waiting} waiting"
         return f"<Http11Transport {self.host}:{self.port} [{counts}]>"
 
-    async def send(self, request: Request, sending: Callable[[], object] = lambda: None) -> RoundTrip:
+    async def send(self, request: Request, goes_up: Callable[[], object] = lambda: None) -> RoundTrip:
         """See `transport.Transport.send`."""
         head = build_request_head(request)
         if self._slots.locked():
@@ -71,7 +71,7 @@ class Http11Transport:
             raise
         trip = RoundTrip(self._loop, connection, request.method, self._timeouts, self._release)
         try:
-            sending()
+            goes_up()
             await trip.send(head, request.body)
         except BaseException:
             trip.close()

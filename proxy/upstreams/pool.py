@@ -33,17 +33,17 @@ class Upstream:
         headers: Headers,
         body: bytes | bytearray | AsyncIterator[bytes],
         length: int,
-        sending: Callable[[], object],
+        goes_up: Callable[[], object],
     ) -> Response:
         """Sends the call up and waits for the response's head. `headers` are those that cross from the client.
 
-        `sending` is called just before the first byte is written. Raises UpstreamFailed.
+        `goes_up` is called just before the first byte is written. Raises UpstreamFailed.
         """
         head = [self._host, *headers, self._credential]
         if call.operation.body:
             head.append((b"content-length", b"%d" % length))
         method = call.operation.method.encode()
-        return await self._transport.send(Request(method, self._prefix + call.target, head, body), sending)
+        return await self._transport.send(Request(method, self._prefix + call.target, head, body), goes_up)
 
     async def aclose(self) -> None:
         await self._transport.aclose()

@@ -60,10 +60,10 @@ class Response(Protocol):
 class Transport(Protocol):
     """One upstream's connections."""
 
-    async def send(self, request: Request, sending: Callable[[], object] = lambda: None) -> Response:
+    async def send(self, request: Request, goes_up: Callable[[], object] = lambda: None) -> Response:
         """Sends the request and waits for the response's head. 1xx heads are passed over.
 
-        `sending` is called when a connection stands, just before the first byte is written to it.
+        `goes_up` is called when a connection stands, just before the first byte is written to it.
 
         Where the head comes before the body has gone up, the rest of the body is not sent. Raises UpstreamFailed,
         whose `sent` says how much had gone up; ValueError for a request that can't be put on the wire; and whatever
