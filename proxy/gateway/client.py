@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from proxy.errors import Refusal
 from proxy.gemini import status
-from proxy.gemini.calls import Call
+from proxy.gemini.calls import Call, Framing
 
 if TYPE_CHECKING:
     from starlette.types import Scope, Send
@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 class Client:
     """Who called: what it asks for, and whether it is still there. After `gone`, sending does nothing."""
 
-    __slots__ = ("_connection", "_outliving", "_send", "began", "call", "project", "request_id", "started", "status")
+    __slots__ = (
+        "_connection",
+        "_outliving",
+        "_send",
+        "began",
+        "call",
+        "framing",
+        "project",
+        "request_id",
+        "started",
+        "status",
+    )
 
     def __init__(self, scope: Scope, send: Send, began: float) -> None:
         self._connection = cast("Cycle", scope["extensions"]["weighbridge"])
@@ -28,6 +39,8 @@ class Client:
         self.request_id = self._connection.request_id
         self.began = began
         self.call: Call | None = None
+        self.framing: Framing = "single"
+        """What the call is answered with."""
         self.project = ""
         self.started = False
         self.status = 0
@@ -41,14 +54,14 @@ class Client:
         return self.call.model if self.call else ""
 
     @property
-    def framing(self) -> str:
-        """What the call is answered with: single, sse or array."""
-        return self.call.framing if self.call else "single"
-
-    @property
     def streams(self) -> bool:
         """Every piece goes down as it comes; else the last one is held back until the record is durable."""
-        return self.call is not None and self.call.operation.streaming
+        return self.framing != "single"
+
+    def asks(self, call: Call) -> None:
+        """What it wants is known."""
+        self.call = call
+        self.framing = call.framing
 
     @property
     def gone(self) -> bool:

@@ -81,7 +81,8 @@ class Relay:
 
     async def _call(self, scope: Scope, receive: Receive, client: Client) -> None:
         came: Headers = scope["headers"]
-        client.call = call = calls.parse(scope["method"], scope["raw_path"], scope["query_string"])
+        call = calls.parse(scope["method"], scope["raw_path"], scope["query_string"])
+        client.asks(call)
         key = credentials.client_key(came, scope["query_string"])
         tenant = await self._authenticate(key)
         client.project = tenant.project
@@ -151,6 +152,8 @@ class Relay:
         """Passes the response on as it comes, and writes it down before its last byte leaves."""
         first_byte_s = self._monotonic() - client.began
         self._metrics.answered(self._upstream.name, client.operation, response.status, first_byte_s)
+        if headers.tell_of_events(response.headers):
+            client.framing = "sse"
         meter = weighing.answered(response, first_byte_s)
         if response.status >= 300 and response.status != 304:
             await self._pass_error(response, client, weighing, meter)

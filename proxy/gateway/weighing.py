@@ -29,7 +29,6 @@ from proxy.upstreams.transport import Response
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 SERVICE_TIER = b"x-gemini-service-tier"
-EVENTS = b"text/event-stream"
 
 
 class Weigher:
@@ -113,18 +112,16 @@ class Weighing:
 
     def answered(self, response: Response, first_byte_s: float) -> Meter:
         """The response's head is there: whatever passes from here on is put on the meter."""
-        encoding, framing = None, self._client.framing
+        encoding = None
         for name, value in response.headers:
             if name == SERVICE_TIER:
                 self._record.service_tier = value.decode("latin-1")
             elif name == b"content-encoding":
                 encoding = value
-            elif name == b"content-type" and value.lower().startswith(EVENTS):
-                framing = "sse"  # alt=sse crosses with every call: whether it is followed, the response tells
         self._record.http_status = response.status
         self._record.first_byte_ms = int(first_byte_s * 1000)
         several = self._facts.tools or self._facts.candidates > 1
-        self._meter = Meter(framing, encoding, grounding=several)
+        self._meter = Meter(self._client.framing, encoding, grounding=several)
         return self._meter
 
     async def settle(self, outcome: Outcome, *, complete: bool = True) -> None:

@@ -103,6 +103,11 @@ def up(headers: Headers, key: bytes) -> Headers:
     return _without_named(kept, connection) if connection else kept
 
 
+def tell_of_events(headers: Headers) -> bool:
+    """Whether a response comes as server-sent events: alt=sse crosses with every call, and this says if it is heeded."""
+    return any(name == b"content-type" and value[:17].lower() == b"text/event-stream" for name, value in headers)
+
+
 def down(headers: Headers, secret: bytes) -> Headers:
     """What comes down of an upstream's headers: all but hop-by-hop, set-cookie, alt-svc, CORS, and what holds `secret`.
 

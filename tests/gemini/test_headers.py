@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import CallerErred, Reason
-from proxy.gemini.headers import down, require_json, up
+from proxy.gemini.headers import down, require_json, tell_of_events, up
 
 KEY = b"wb_the-clients-own"
 IDENTITY = (b"accept-encoding", b"identity")
@@ -178,3 +178,16 @@ def test_an_accept_of_protocol_buffers_is_refused() -> None:
     with pytest.raises(CallerErred) as refused:
         up([(b"accept", b"application/x-protobuf")], KEY)
     assert refused.value.reason is Reason.UNMETERABLE_PARAMETER
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"text/event-stream", True),
+        (b"Text/Event-Stream; charset=utf-8", True),
+        (b"application/json", False),
+        (b"text/event", False),
+    ],
+)
+def test_a_response_tells_of_events_by_its_content_type(said: bytes, told: bool) -> None:
+    assert tell_of_events([(b"date", b"x"), (b"content-type", said)]) is told

@@ -258,11 +258,11 @@ def error_event(code: int, message: str) -> bytes:
     return b"data: " + json.dumps({"error": {"code": code, "message": message, "status": "X"}}).encode() + b"\r\n\r\n"
 
 
-async def midstream(tmp_path: Path, pieces: list[bytes]) -> tuple[Answer, UsageRecord, str]:
+async def midstream(tmp_path: Path, pieces: list[bytes], verb: str = SHAPES[2].verb) -> tuple[Answer, UsageRecord, str]:
     """What a client sees of a stream in these pieces, each of which has been relayed before the next is sent."""
 
     async def answering(asked: Asked) -> None:
-        asked.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        asked.say(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         for piece in pieces:
             asked.say(b"%x\r\n%b\r\n" % (len(piece), piece))
             await settled(probe)
@@ -274,7 +274,7 @@ async def midstream(tmp_path: Path, pieces: list[bytes]) -> tuple[Answer, UsageR
         stand = Weighbridge(tmp_path, upstream.base_url, upstream_key=KEY)
         stand.start()
         probe, caller = await call(stand.base_url), await call(stand.base_url)
-        caller.send(request(TEXT + SHAPES[2].verb, stand.key(), CONTENT, "Connection: close"))
+        caller.send(request(TEXT + verb, stand.key(), CONTENT, "Connection: close"))
         answer = await caller.answer()
         await said.wait()
         probe.transport.close()
@@ -283,7 +283,11 @@ async def midstream(tmp_path: Path, pieces: list[bytes]) -> tuple[Answer, UsageR
         return answer, record, stand.log()
 
 
-async def test_our_key_does_not_get_through_an_error_in_mid_stream_that_comes_in_pieces(tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", ["streamGenerateContent?alt=sse", "streamGenerateContent", "generateContent?alt=sse"])
+async def test_our_key_does_not_get_through_an_error_in_mid_stream_that_comes_in_pieces(
+    tmp_path: Path, verb: str
+) -> None:
+    """Whatever was asked for: that these are events, the response says."""
     before = SHAPES[2].plain
     error = error_event(429, f"Consumer 'api_key:{KEY}' of projects/411082643095 has no quota.")
     cuts = [
@@ -296,7 +300,7 @@ async def test_our_key_does_not_get_through_an_error_in_mid_stream_that_comes_in
         error.index(b"082643095"),
         len(error),
     ]
-    answer, record, _ = await midstream(tmp_path, [before, *[error[a:b] for a, b in pairwise(cuts)]])
+    answer, record, _ = await midstream(tmp_path, [before, *[error[a:b] for a, b in pairwise(cuts)]], verb)
     assert answer.body == before + error.replace(KEY.encode(), b"REDACTED").replace(b"411082643095", b"0")
     assert answer.complete
     assert (record.outcome, record.estimated, record.total_token_count) == ("truncated", True, 8)
