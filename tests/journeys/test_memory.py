@@ -144,7 +144,7 @@ async def test_a_call_in_flight_costs_little(tmp_path: Path, monkeypatch: pytest
 async def test_uploads_stay_in_the_pool_or_go_to_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
 ) -> None:
-    """Of 30 request bodies of 20 MB by one project half the pool, 128 MB, is in memory, and nothing is left after."""
+    """Of 30 request bodies of 20 MB by one project half the pool, 128 MB, is in memory, beside a window each."""
     count, size = sized(8, 30), 20 * MB
     data = b"A" * size
     body = b'{"contents":[{"parts":[{"inlineData":{"mimeType":"image/png","data":"%b"}}]}],"picture":1000}' % data
@@ -153,7 +153,7 @@ async def test_uploads_stay_in_the_pool_or_go_to_the_disk(
         callers = await on.call(count, body)
         assert all(await asyncio.gather(*(one.rest() for one in callers)))
         peak = footprint.peak
-        assert 100 * MB < peak <= (128 + 60) * MB
+        assert 100 * MB < peak <= 128 * MB + count * 5 * MB // 2
         assert not list((on.stand.data_dir / "spool").iterdir())
         spooled = [fd for fd in (footprint.proc / "fd").iterdir() if "spool" in str(fd.readlink())]
         assert not spooled

@@ -222,6 +222,23 @@ def test_the_bill_can_be_read_while_the_server_writes_it_and_metrics_say_the_sam
     assert tokens["output"] == sum(record.total_token_count or 0 for record in reported) - prompt
 
 
+def test_an_upstream_gets_no_more_calls_at_once_than_it_may(tmp_path: Path) -> None:
+    go = threading.Event()
+
+    def answer_when_told(connection: Any) -> None:
+        go.wait()
+        connection.sendall(WHOLE)
+
+    one = {"upstreams": {"max_connections": 1}}
+    with scripted(answer_when_told) as script, weighbridge(tmp_path, script.base_url, one) as stand:
+        caller = Caller(stand)
+        calling = [caller.call() for _ in range(3)]
+        until(lambda: open_leases(stand.data_dir) == 3, "all are about to go up")
+        go.set()
+        assert [call.result().status_code for call in calling] == [200, 200, 200]
+        assert script.connections == 1
+
+
 def test_it_takes_as_many_files_as_it_may_have_not_as_a_shell_gives(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
