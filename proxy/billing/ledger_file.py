@@ -38,6 +38,7 @@ class LedgerFile:
         self._ballast = _ballast_of(path)
         self._ballast_bytes = ballast_bytes
         self._durable = True
+        self._identity = path.stat()
 
     @classmethod
     def open(
@@ -91,6 +92,13 @@ class LedgerFile:
     def checkpoint(self) -> None:
         """Copies the WAL into the file, as far as readers allow. By hand, because an automatic one hides its errors."""
         self._execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    def in_place(self) -> bool:
+        """Whether its path still leads to it. A file that was removed takes writes as before, and nobody sees them."""
+        try:
+            return os.path.samestat(self.path.stat(), self._identity)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     @property
     def has_ballast(self) -> bool:

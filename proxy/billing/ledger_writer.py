@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from proxy.billing.ledger_errors import LedgerBroken, RowRefused
+from proxy.billing.ledger_errors import LedgerBroken, LedgerUnusable, RowRefused
 from proxy.billing.ledger_file import DISK_FULL, LedgerFile, describe
 from proxy.errors import ProxyRefused, Reason
 
@@ -109,6 +109,8 @@ class Writer(threading.Thread):
         self.wake.acquire(timeout=self._tick_s)
         stopping = self.stopping
         self._batch = batch = [self.inbox.popleft() for _ in range(len(self.inbox))]
+        if not self._file.in_place():
+            raise LedgerUnusable("it was moved, removed or replaced, perhaps by a backup that was restored")
         if batch:
             self._write(batch)
             self._batch = []

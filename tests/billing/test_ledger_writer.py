@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sqlite3
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from proxy.billing import reports
 from proxy.billing.ledger import Ledger
-from proxy.billing.ledger_errors import RowRefused
+from proxy.billing.ledger_errors import LedgerBroken, RowRefused
 from proxy.errors import ProxyRefused, Reason
 from tests.billing.conftest import SmallDisk
 from tests.billing.sample import NOON, lease, sample
@@ -225,3 +226,29 @@ asyncio.run(main(Path(sys.argv[1])))
 
     assert "(SQLITE_BUSY). This process ends; end the process that holds it before it is started again" in ended.stdout
     assert ended.stdout.count("broken\n") == 1
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("idle", [False, True])
+async def test_a_ledger_that_was_moved_away_takes_no_records_that_nobody_would_find(
+    tmp_path: Path, replaced: bool, idle: bool
+) -> None:
+    broken: list[LedgerBroken] = []
+    ledger = Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=broken.append, ballast_bytes=0, tick_s=0.01)
+    await ledger.open_lease(lease("in-flight"))
+    (tmp_path / "ledger").rename(tmp_path / "moved")
+    if replaced:
+        async with opened(tmp_path):
+            pass
+    with anyio.fail_after(10):
+        while not broken:
+            if idle:
+                await anyio.sleep(0.005)
+                continue
+            with contextlib.suppress(LedgerBroken):
+                await ledger.open_lease(lease("late"))
+                ledger.drop_lease("late")
+        with pytest.raises(LedgerBroken, match="moved, removed or replaced"):
+            await ledger.write(sample("in-flight"))
+        await ledger.close()
+    assert [str(error).count("This process ends") for error in broken] == [1]
