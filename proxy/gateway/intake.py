@@ -7,6 +7,7 @@ connection's business: `receive` raises (gateway/cycle.py).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import mmap
 import os
@@ -28,6 +29,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 MEMORY_BYTES = 256 << 20
 SPOOL_BYTES = 4 << 30
+MAPPED_FROM = 4 << 20
+"""Bytes from which on a body that announces its length gets memory of its own from the kernel."""
 SPOOLED_PIECE = 256 * 1024
 """Bytes that go to or come from a spool file in one thread hop."""
 DISK_KEPT_FREE = 512 << 20
@@ -77,7 +80,7 @@ class SpoolFile:
         self._fd, name = tempfile.mkstemp(dir=directory)
         Path(name).unlink()
 
-    def write(self, piece: bytes | bytearray) -> None:
+    def write(self, piece: bytes | bytearray | memoryview) -> None:
         """Appends. Raises OSError; ProxyRefused, with nothing written, where the disk would be too full after it."""
         disk = os.statvfs(self._fd)
         if disk.f_bavail * disk.f_frsize - len(piece) < self._keep_free:
@@ -105,13 +108,17 @@ class SpoolFile:
 class Body:
     """A request body, complete once `Intake` gives it out. The end of a `with`, or `close`, gives back its room."""
 
-    def __init__(self, project: str, memory: Pool, spool: Pool, make_file: Callable[[], SpoolFile]) -> None:
+    def __init__(
+        self, project: str, memory: Pool, spool: Pool, make_file: Callable[[], SpoolFile], announced: int = 0
+    ) -> None:
+        """`announced` is its content-length, 0 where it has none."""
         self.length = 0
         self._project = project
         self._memory = memory
         self._spool = spool
         self._make_file = make_file
-        self._data: bytes | bytearray = b""  # of a spooled body, what isn't written yet
+        self._announced = announced
+        self._data: bytes | bytearray | mmap.mmap = b""  # of a spooled body, what isn't written yet
         self._file: SpoolFile | None = None
 
     def __enter__(self) -> Self:
@@ -130,7 +137,7 @@ class Body:
         return self._data if self._file is None else self._file.view()
 
     @property
-    def content(self) -> bytes | bytearray | AsyncIterator[bytes]:
+    def content(self) -> bytes | bytearray | mmap.mmap | AsyncIterator[bytes]:
         """What a transport sends. Whoever asks again gets a fresh iterator, so a body can be sent again."""
         return self._data if self._file is None else _read(self._file, self.length)
 
@@ -140,21 +147,27 @@ class Body:
             self._file = await self._move_to_file()
         if self._file is not None:
             self._reserve_spool(len(piece))
-        if not self._data and self._file is None:
-            self._data = piece
-        else:
-            if isinstance(self._data, bytes):
-                self._data = bytearray(self._data)
-            self._data += piece
+        self._append(piece)
         self.length += len(piece)
         if self._file is not None and len(self._data) >= SPOOLED_PIECE:
             await self.flush()
+
+    def _append(self, piece: bytes) -> None:
+        if self._file is None and not self.length:
+            self._data = piece
+            return
+        if isinstance(self._data, bytes):
+            self._data = _room(self._data, self._announced)
+        if isinstance(self._data, mmap.mmap):
+            self._data.write(piece)
+        else:
+            self._data += piece
 
     async def _move_to_file(self) -> SpoolFile:
         self._reserve_spool(self.length)
         try:
             file = await _on_disk(self._make_file)
-            await _on_disk(partial(file.write, self._data))
+            await _on_disk(partial(file.write, memoryview(self._data)[: self.length]))
         except BaseException:
             self._spool.release(self._project, self.length)
             raise
@@ -169,7 +182,7 @@ class Body:
     async def flush(self) -> None:
         """Writes what of a spooled body isn't written yet. Raises ProxyRefused."""
         if self._file is not None and self._data:
-            data, self._data = self._data, bytearray()
+            data, self._data = memoryview(self._data), bytearray()
             await _on_disk(partial(self._file.write, data))
 
     def close(self) -> None:
@@ -216,7 +229,7 @@ class Intake:
         """
         if declared is not None and declared > self._limit:
             raise self._too_large()
-        body = Body(project, self.memory, self.spool, self._make_file)
+        body = Body(project, self.memory, self.spool, self._make_file, declared or 0)
         try:
             await self._fill(body, receive)
         except BaseException:
@@ -242,6 +255,25 @@ class Intake:
             Reason.REQUEST_TOO_LARGE,
             f"The request's body is larger than this server takes, which is {self._limit} bytes. Send less.",
         )
+
+
+def _room(begun: bytes, announced: int) -> bytearray | mmap.mmap:
+    """Where more is put to what has come. A mapping takes no memory for what hasn't, and gives all back at once.
+
+    A bytearray is moved again and again as it grows, and leaves gaps. In pages of 2 MB, where the kernel has them,
+    memory costs a quarter of what it does else. Raises ProxyRefused.
+    """
+    if announced < MAPPED_FROM:
+        return bytearray(begun)
+    try:
+        room = mmap.mmap(-1, announced, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise _no_room() from error
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            room.madvise(mmap.MADV_HUGEPAGE)
+    room.write(begun)
+    return room
 
 
 def _no_room() -> ProxyRefused:

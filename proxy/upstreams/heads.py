@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from mmap import mmap
 from typing import NamedTuple
 
 import httptools
@@ -73,7 +74,7 @@ def _content_length(wire: bytes, body: object) -> int:
     if value and (not digits.isdigit() or b"\ncontent-length: " in after):
         raise ValueError("The request's content-length is doubled, or no number.")
     length = int(digits) if value else -1
-    if not isinstance(body, (bytes, bytearray)):
+    if not isinstance(body, (bytes, bytearray, mmap)):
         if length < 0:
             raise ValueError("A body that comes in pieces needs a content-length.")
     elif len(body) != max(length, 0):

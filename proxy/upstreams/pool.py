@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from mmap import mmap
 from urllib.parse import urlsplit
 
 from proxy.gemini import credentials
@@ -31,7 +32,7 @@ class Upstream:
         self,
         call: Call,
         headers: Headers,
-        body: bytes | bytearray | AsyncIterator[bytes],
+        body: bytes | bytearray | mmap | AsyncIterator[bytes],
         length: int,
         goes_up: Callable[[], object],
     ) -> Response:

@@ -7,6 +7,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from enum import Enum
+from mmap import mmap
 
 from proxy.errors import Reason, Sent, UpstreamFailed
 from proxy.gemini.headers import Headers
@@ -80,11 +81,11 @@ class RoundTrip:
         state = "failed" if self._failure else "complete" if self.status and self.complete else "open"
         return f"<RoundTrip {self.status or 'unanswered'} {state}>"
 
-    async def send(self, head: RequestHead, body: bytes | bytearray | AsyncIterator[bytes]) -> None:
+    async def send(self, head: RequestHead, body: bytes | bytearray | mmap | AsyncIterator[bytes]) -> None:
         """Sends the request and waits for the response's head; raises as `Transport.send`."""
         incoming = self._incoming
         self._connection.receiver = self
-        if not isinstance(body, (bytes, bytearray)):
+        if not isinstance(body, (bytes, bytearray, mmap)):
             await self._send_stream(head, body)
         elif len(body) <= SLICE:
             self._connection.write(head.wire + body if body else head.wire)
@@ -160,7 +161,7 @@ class RoundTrip:
         if left:
             raise ValueError(f"The body is not as long as its content-length, {head.content_length} bytes.")
 
-    async def _hand_over(self, data: bytes | bytearray) -> bool:
+    async def _hand_over(self, data: bytes | bytearray | mmap) -> bool:
         """Writes slice by slice, as the kernel takes them; False where that has no purpose any more."""
         view = memoryview(data)
         for start in range(0, len(view), SLICE):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from mmap import mmap
 from typing import NamedTuple, Protocol
 
 from proxy.gemini.headers import Headers
@@ -34,7 +35,7 @@ class Request(NamedTuple):
     target: bytes
     """Origin form: path and query."""
     headers: Headers
-    body: bytes | bytearray | AsyncIterator[bytes]
+    body: bytes | bytearray | mmap | AsyncIterator[bytes]
 
 
 class Response(Protocol):

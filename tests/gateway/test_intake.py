@@ -80,22 +80,46 @@ async def test_a_body_in_one_piece_is_the_very_object_that_came(make: Callable[.
 
 
 @pytest.mark.parametrize("pieces", [[], [b""], [b"a", b"b", b""], [b"", b"a", b"b"], [os.urandom(MIB)] * 5])
-async def test_a_body_in_pieces_is_put_together(make: Callable[..., Intake], pieces: list[bytes]) -> None:
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_body_in_pieces_is_put_together(
+    make: Callable[..., Intake], pieces: list[bytes], announced: bool
+) -> None:
     intake = make()
-    body = await intake.take(comes(*pieces), "shop", None)
+    body = await intake.take(comes(*pieces), "shop", sum(map(len, pieces)) if announced else None)
     assert bytes(body.view()) == await sent(body) == b"".join(pieces)
     assert body.length == intake.memory.taken == sum(map(len, pieces))
     assert not body.spooled
     body.close()
 
 
+async def test_what_is_only_announced_takes_no_memory(make: Callable[..., Intake]) -> None:
+    """Eight announce 60 MiB and send 2 of them: they take less than 8 each, however large the pages are."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    intake, before = make(memory_bytes=512 * MIB), resident()
+    loop = asyncio.get_running_loop()
+    waiting = [
+        loop.create_task(intake.take(comes(b"x" * MIB, b"x" * MIB, then="waits"), f"shop-{n}", 60 * MIB))
+        for n in range(8)
+    ]
+    while intake.memory.taken < 16 * MIB:
+        await asyncio.sleep(0)
+    assert resident() - before < 8 * 8 * MIB
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+
+
+@pytest.mark.parametrize("announced", [True, False])
 @pytest.mark.parametrize("memory_bytes", [0, 2 * MIB, 5 * MIB])
 async def test_beyond_the_projects_half_of_the_memory_a_body_goes_to_disk(
-    make: Callable[..., Intake], memory_bytes: int, tmp_path: Path
+    make: Callable[..., Intake], memory_bytes: int, tmp_path: Path, announced: bool
 ) -> None:
     intake = make(memory_bytes=memory_bytes)
-    pieces = [os.urandom(100_000 + n) for n in range(40)]
-    body = await intake.take(comes(*pieces), "shop", None)
+    pieces = [os.urandom(110_000 + n) for n in range(40)]
+    body = await intake.take(comes(*pieces), "shop", sum(map(len, pieces)) if announced else None)
     assert body.spooled
     assert (intake.memory.taken, intake.spool.taken) == (0, body.length)
     assert body.view()[:] == b"".join(pieces)
