@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 if TYPE_CHECKING:
     from proxy.gateway.cycle import Cycle
 
-READ_AHEAD = 256 * 1024
+READ_AHEAD = 256_000
 """Bytes of a request body that wait for the app before reading pauses; one read of the event loop."""
 SLICE = 8 * 1024
 """Bytes that are fed to the parser without another look at what they cost."""
