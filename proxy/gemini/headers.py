@@ -104,7 +104,7 @@ def up(headers: Headers, key: bytes) -> Headers:
 
 
 def tell_of_events(headers: Headers) -> bool:
-    """Whether a response comes as server-sent events: alt=sse crosses with every call, this says whether it is heeded."""
+    """Whether a response comes as server-sent events: alt=sse crosses with every call, this says if it is heeded."""
     return any(name == b"content-type" and value[:17].lower() == b"text/event-stream" for name, value in headers)
 
 
