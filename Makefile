@@ -1,9 +1,12 @@
 # make demo     a picture through Weighbridge in about a minute; no key needed
 # make test     the tests, and what they need
 # make prove    the proofs among the tests at their whole size: hours; results into tests/results
+# make serve    the server, with whatever weighbridge.toml says
 # make check    ruff, mypy, import-linter
 # make bench    processor time and latency beside nginx; with ARGS=--save into bench/results, docs and README
+# make format   ruff's formatter
 # make lock     pins requirements/*.txt anew
+# make clean    removes what make has made
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -29,7 +29,9 @@ def main() -> None:
     parser.add_argument("--only", default="SMLUE", help="which payloads, such as S or SM; and nothing else is measured")
     parser.add_argument("--pairs", type=int, default=5, help="how many interleaved pairs")
     parser.add_argument("--seconds", type=int, default=6, help="how long each side of a pair runs")
-    parser.add_argument("--nginx-buffer", default="64k", metavar="SIZE", help="nginx's buffers where pictures pass")
+    parser.add_argument(
+        "--nginx-buffer", default="64k", metavar="SIZE", help="buffers of the second nginx, for pictures"
+    )
     parser.add_argument("--save", action="store_true", help="write the result into bench/results, docs and README")
     options = parser.parse_args()
     letters = "".join(payload.letter for payload in PAYLOADS)
@@ -58,16 +60,19 @@ def bench(payloads: list[Payload], options: argparse.Namespace, *, whole: bool) 
         files = [response_file(payload, folder) for payload in payloads]
         with (
             stand.upstream(folder, files) as upstream,
-            stand.nginx(folder, upstream, options.nginx_buffer) as (nginx_pid, nginx_port),
+            stand.nginx(folder / "nginx", upstream) as nginx,
+            stand.nginx(folder / "fitted", upstream, options.nginx_buffer) as fitted,
             stand.weighbridge(folder, upstream) as (pid, port, key),
         ):
-            sides = [Side("nginx", nginx_pid, nginx_port), Side("weighbridge", pid, port)]
+            sides = [Side("nginx", *nginx), Side("weighbridge", pid, port)]
+            with_fitted = [Side("fitted", *fitted), *sides]
             for payload in payloads:
                 measure.prepare(folder, payload, key)
-                assert_same(folder, payload, sides, key)
+                assert_same(folder, payload, with_fitted, key)
             results = content["payloads"] = {}
             for payload in payloads:
-                results[payload.letter] = compare(folder, payload, sides, options.pairs, options.seconds)
+                among = with_fitted if payload.pictures else sides
+                results[payload.letter] = compare(folder, payload, among, options.pairs, options.seconds)
                 print_row(payload, results[payload.letter])
             if whole:
                 content["latency_us"] = latencies(
@@ -84,26 +89,34 @@ def bench(payloads: list[Payload], options: argparse.Namespace, *, whole: bool) 
 
 
 def assert_same(folder: Path, payload: Payload, sides: list[Side], key: str) -> None:
-    """Both proxies give the client the same bytes."""
+    """All proxies give the client the same bytes."""
     body = (folder / f"{payload.letter}.json").read_bytes()
     answers = {stand.fetch(f"http://127.0.0.1:{side.port}{payload.path}", body, key) for side in sides}
     assert len(answers) == 1, f"the proxies' answers to {payload.letter} differ"
 
 
 def compare(folder: Path, payload: Payload, sides: list[Side], pairs: int, seconds: int) -> dict[str, Any]:
-    """Processor time of both, in turn, and the pairs' ratios."""
+    """Processor time of all, in turn, and for each other one the pairs' ratios."""
     for side in sides:
         measure.load(folder, payload, side.port, 2)
     runs = [[measure.processor_time(folder, payload, side, seconds) for side in sides] for _ in range(pairs)]
-    of_pairs = [ours / theirs for theirs, ours in runs]
+    *others, ours = zip(*runs, strict=True)
     return {
         "connections": payload.connections,
         "per": payload.per,
-        "nginx_us": [round(theirs, 1) for theirs, _ in runs],
-        "weighbridge_us": [round(ours, 1) for _, ours in runs],
-        "ratio": round(statistics.median(of_pairs), 2),
-        "ratio_min": round(min(of_pairs), 2),
-        "ratio_max": round(max(of_pairs), 2),
+        "us": {side.name: [round(run[at], 1) for run in runs] for at, side in enumerate(sides)},
+        "ratio": {
+            side.name: spread([mine / its for mine, its in zip(ours, theirs, strict=True)])
+            for side, theirs in zip(sides, others, strict=False)
+        },
+    }
+
+
+def spread(ratios: list[float]) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(ratios), 2),
+        "min": round(min(ratios), 2),
+        "max": round(max(ratios), 2),
     }
 
 
@@ -117,12 +130,14 @@ def latencies(folder: Path, payload: Payload, sides: list[Side], pairs: int) -> 
 
 
 def print_row(payload: Payload, result: dict[str, Any]) -> None:
-    ours, theirs = (statistics.median(result[name]) for name in ("weighbridge_us", "nginx_us"))
-    print(
-        f"{payload.letter}  {ours:9.1f} us/{payload.per}   nginx {theirs:8.1f}   ratio {result['ratio']:5.2f}"
-        f"  ({result['ratio_min']:.2f} to {result['ratio_max']:.2f}; must {payload.must:g}, goal {payload.goal:g})",
-        flush=True,
-    )
+    ours = statistics.median(result["us"]["weighbridge"])
+    print(f"{payload.letter}  {ours:9.1f} us/{payload.per}   must {payload.must:g}, goal {payload.goal:g}")
+    for name, ratio in result["ratio"].items():
+        theirs = statistics.median(result["us"][name])
+        print(
+            f"   {theirs:9.1f} {name:7}  ratio {ratio['median']:5.2f}  ({ratio['min']:.2f} to {ratio['max']:.2f})",
+            flush=True,
+        )
 
 
 def commit() -> str:

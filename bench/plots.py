@@ -13,20 +13,25 @@ STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #24292f }
   .page { fill: #ffffff } .small { font-size: 11px; fill: #57606a } .bold { font-weight: 600 }
   .rule { stroke: #d0d7de } .even { stroke: #57606a } .spread { stroke: #0969da; stroke-width: 5; opacity: .35 }
+  .fitted { fill: none; stroke: #0969da; stroke-width: 2 }
   .ours { fill: #0969da } .theirs { fill: #8c959f } .tail { opacity: .35 }
   .must { stroke: #cf222e; stroke-width: 2 } .goal { stroke: #1a7f37; stroke-width: 2; stroke-dasharray: 3 2 }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 } .page { fill: #0d1117 } .small { fill: #8b949e }
     .rule { stroke: #30363d } .even { stroke: #8b949e } .spread { stroke: #58a6ff } .ours { fill: #58a6ff }
+    .fitted { stroke: #58a6ff }
     .theirs { fill: #6e7681 } .must { stroke: #ff7b72 } .goal { stroke: #56d364 }
   }
 """
 
 
 def ratios(results: dict[str, Any]) -> str:
-    """Each payload's processor time as multiples of nginx's: median, spread, must and goal, on a logarithmic axis."""
+    """Each payload's processor time as multiples of nginx's: median, spread, must and goal, on a logarithmic axis.
+
+    A ring stands for an nginx whose buffers fit pictures.
+    """
     payloads = [payload for payload in PAYLOADS if payload.letter in results]
-    values = [results[p.letter][name] for p in payloads for name in ("ratio_min", "ratio_max")]
+    values = [value for p in payloads for ratio in results[p.letter]["ratio"].values() for value in ratio.values()]
     low = 2 ** math.floor(math.log2(min([*values, 1])))
     high = 2 ** math.ceil(math.log2(max([*values, *(p.must for p in payloads)])))
 
@@ -34,7 +39,10 @@ def ratios(results: dict[str, Any]) -> str:
         return LEFT + (WIDTH - LEFT - RIGHT) * math.log(ratio / low) / math.log(high / low)
 
     bottom = 70 + ROW * len(payloads)
-    drawn = [_text(20, 26, "Processor time, nginx as a plain proxy = 1", "bold"), *_legend(WIDTH - RIGHT)]
+    drawn = [
+        _text(20, 26, "Processor time, nginx as a plain proxy = 1 (less is better)", "bold"),
+        *_legend(WIDTH - RIGHT),
+    ]
     tick = low
     while tick <= high:
         drawn += [_line(x(tick), 48, x(tick), bottom, "even" if tick == 1 else "rule")]
@@ -50,9 +58,11 @@ def ratios(results: dict[str, Any]) -> str:
             _line(x(limit), y - 12, x(limit), y + 12, kind)
             for limit, kind in ((payload.must, "must"), (payload.goal, "goal"))
         ]
-        drawn += [_line(x(result["ratio_min"]), y, x(result["ratio_max"]), y, "spread")]
-        drawn += [f'<circle cx="{x(result["ratio"]):.1f}" cy="{y}" r="5" class="ours"/>']
-        drawn += [_text(x(result["ratio"]), y - 10, f"{result['ratio']:.2g}", "small", "middle")]
+        for other, ratio in result["ratio"].items():
+            kind = "ours" if other == "nginx" else "fitted"
+            drawn += [_line(x(ratio["min"]), y, x(ratio["max"]), y, "spread")]
+            drawn += [f'<circle cx="{x(ratio["median"]):.1f}" cy="{y}" r="5" class="{kind}"/>']
+            drawn += [_text(x(ratio["median"]), y - 10, f"{ratio['median']:.2g}", "small", "middle")]
     return _svg(bottom + 34, "Weighbridge's processor time beside nginx's", drawn)
 
 
@@ -73,8 +83,12 @@ SIDES = {"direct": "nothing in between", "nginx": "nginx", "weighbridge": "Weigh
 
 
 def _legend(right: float) -> list[str]:
-    marks = [_line(right - 150, 14, right - 150, 30, "must"), _text(right - 142, 26, "must", "small")]
-    return [*marks, _line(right - 90, 14, right - 90, 30, "goal"), _text(right - 82, 26, "goal", "small")]
+    ring = [
+        f'<circle cx="{right - 210}" cy="22" r="5" class="fitted"/>',
+        _text(right - 200, 26, "with fitting buffers", "small"),
+    ]
+    marks = [_line(right - 80, 14, right - 80, 30, "must"), _text(right - 74, 26, "must", "small")]
+    return [*ring, *marks, _line(right - 36, 14, right - 36, 30, "goal"), _text(right - 30, 26, "goal", "small")]
 
 
 def _svg(height: float, title: str, drawn: Sequence[str]) -> str:

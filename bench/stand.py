@@ -30,8 +30,8 @@ http {{
   server {{
     listen 127.0.0.1:{port};
     proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; proxy_request_buffering off;
+    {buffers}
     location / {{ proxy_pass http://up; }}
-    location ~ -image: {{ proxy_pass http://up; {picture_buffers} }}
   }}
 }}
 """
@@ -79,11 +79,14 @@ def upstream(folder: Path, files: list[Path]) -> Generator[int]:
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, upstream_port: int, buffer: str) -> Generator[tuple[int, int]]:
-    """Yields nginx's pid and port. Where pictures pass it has buffers of that size, such as "64k"."""
+def nginx(folder: Path, upstream_port: int, buffer: str = "") -> Generator[tuple[int, int]]:
+    """Yields nginx's pid and port. It has buffers of that size, such as "64k", or else its own."""
+    folder.mkdir()
+    folder.chmod(0o755)
     port, config = free_port(), folder / "nginx.conf"
     sizes = f"proxy_buffer_size {buffer}; proxy_buffers 4 {buffer}; proxy_busy_buffers_size {buffer};"
-    config.write_text(NGINX.format(folder=folder, upstream=upstream_port, port=port, picture_buffers=sizes))
+    buffers = sizes if buffer else ""
+    config.write_text(NGINX.format(folder=folder, upstream=upstream_port, port=port, buffers=buffers))
     with running(PROXY_CORE, need("nginx"), "-c", str(config), "-p", str(folder)) as process:
         wait_for(port)
         yield process.pid, port

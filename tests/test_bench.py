@@ -8,7 +8,8 @@ import pytest
 
 from bench import measure, pages, payloads, plots
 
-RESULT = {"ratio": 2.0, "ratio_min": 1.5, "ratio_max": 3.0}
+TWICE = {"ratio": {"nginx": {"median": 2.0, "min": 1.5, "max": 3.0}}}
+EVEN = {"ratio": {"nginx": {"median": 1.0, "min": 0.5, "max": 3.0}}}
 STRACE = """% time     seconds  usecs/call     calls    errors syscall
 ------ ----------- ----------- --------- --------- ----------------
  60.00    0.100000         476      6865       737 futex
@@ -36,7 +37,7 @@ def test_the_plots_are_those_of_the_newest_result() -> None:
 
 def test_a_ratio_stands_at_its_place_on_the_axis() -> None:
     """Twice nginx's time is as far from 1 as 1 is from half of it, and a spread reaches from smallest to largest."""
-    drawn = ElementTree.fromstring(plots.ratios({"M": RESULT, "L": RESULT | {"ratio": 1.0, "ratio_min": 0.5}}))
+    drawn = ElementTree.fromstring(plots.ratios({"M": TWICE, "L": EVEN}))
     twice, same = (float(dot.attrib["cx"]) for dot in drawn.iter() if dot.tag.endswith("circle"))
     spread = [line.attrib for line in drawn.iter() if line.attrib.get("class") == "spread"]
     even = next(line for line in drawn.iter() if line.attrib.get("class") == "even")
@@ -47,7 +48,7 @@ def test_a_ratio_stands_at_its_place_on_the_axis() -> None:
 
 def test_plots_load_nothing() -> None:
     """No script, and no address but the name of SVG itself: a browser that shows them asks nobody."""
-    drawn = plots.ratios({"S": RESULT}) + plots.latency({"direct": (20, 30), "nginx": (100, 200)})
+    drawn = plots.ratios({"S": TWICE}) + plots.latency({"direct": (20, 30), "nginx": (100, 200)})
     assert "script" not in drawn
     assert "href" not in drawn
     assert "url(" not in drawn

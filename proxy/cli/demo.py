@@ -61,17 +61,17 @@ async def _demo(out: Path, once: bool) -> None:
             key = _key(open_database(settings.storage.data_dir))
             async with process.open_doors(settings, gateway, control) as doors:
                 try:
-                    await _show(doors, settings, upstream, key, out)
+                    await _make(doors, settings, upstream, key, out)
                 except options.CommandError:
                     if not doors.closing:  # else it was Ctrl-C that broke off the call
                         raise
                 if once:
                     doors.interrupt()
                 elif not doors.closing:
-                    output.line("\nServing until Ctrl-C.")
+                    _tell_how_to_go_on(doors, key)
 
 
-async def _show(doors: process.Doors, settings: Settings, upstream: Upstream, key: str, out: Path) -> None:
+async def _make(doors: process.Doors, settings: Settings, upstream: Upstream, key: str, out: Path) -> None:
     who = "the emulator: no Google key is set" if upstream.name == "emulator" else "Google, with your key"
     output.line(f"Upstream: {who}.\n")
     body = image.request_body(PROMPT, None, "16:9", [])
@@ -79,12 +79,16 @@ async def _show(doors: process.Doors, settings: Settings, upstream: Upstream, ke
     output.line(image.sentence(image.describe(image.save(out, made.picture), made)))
     output.line()
     bill(_record(settings.storage.data_dir, made.request_id))
+    data_dir = settings.storage.data_dir
+    output.line(f"\nThe bill: WEIGHBRIDGE_STORAGE__DATA_DIR={data_dir} {options.command()} usage report")
+
+
+def _tell_how_to_go_on(doors: process.Doors, key: str) -> None:
     output.line()
     for line in snippets.lines(doors.base_url, key, image.DEFAULT_MODEL):
         output.line(line)
     output.line(f"\nMetrics: {doors.admin_url}/metrics   Control door: {doors.admin_url}")
-    data_dir = settings.storage.data_dir
-    output.line(f"The bill: WEIGHBRIDGE_STORAGE__DATA_DIR={data_dir} {options.command()} usage report")
+    output.line("\nServing until Ctrl-C.")
 
 
 def bill(record: UsageRecord) -> None:

@@ -54,10 +54,7 @@ def test_once_makes_a_picture_and_its_bill_without_any_network(tmp_path: Path) -
     assert record["rates"]
     for name, rate in record["rates"].items():
         assert told(done.stdout, name) == f"{rate['quantity']:,}"
-    assert told(done.stdout, "Base URL") == "http://127.0.0.1:8080"
-    assert told(done.stdout, "Metrics") == "http://127.0.0.1:8081/metrics"
-    for text in snippets("http://127.0.0.1:8080", told(done.stdout, "Key"), DEFAULT_MODEL).values():
-        assert text in done.stdout
+    assert "http://" not in done.stdout, "the server has ended: none of its addresses is of any use"
 
 
 def test_the_command_that_it_prints_prints_its_bill(tmp_path: Path) -> None:
@@ -122,6 +119,8 @@ def test_with_the_usual_ports_taken_it_serves_on_free_ones_until_ctrl_c(tmp_path
         printed = read_until(demo, "Serving until Ctrl-C")
         base_url, metrics = told(printed, "Base URL"), told(printed, "Metrics")
         assert not {base_url, metrics} & {"http://127.0.0.1:8080", "http://127.0.0.1:8081/metrics"}
+        for text in snippets(base_url, told(printed, "Key"), DEFAULT_MODEL).values():
+            assert text in printed
         headers = {"x-goog-api-key": told(printed, "Key")}
         answer = httpx2.post(f"{base_url}{TEXT}generateContent", json=body("hi"), headers=headers)
         assert answer.status_code == 200
@@ -148,9 +147,8 @@ def test_ctrl_c_in_the_midst_of_the_call_lets_it_finish_and_ends(tmp_path: Path)
         read_until(demo, "Upstream: the emulator")
         with held_call(tmp_path):
             ctrl_c(demo)
-        printed = read_until(demo, "The bill")
+        assert "http://" not in read_until(demo, "The bill")
         assert_gone(demo)
-        assert refuses(told(printed, "Base URL"))
     Image.open(tmp_path / "picture.jpg").close()
 
 
