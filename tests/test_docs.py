@@ -336,3 +336,18 @@ def test_the_pattern_for_secret_scanners_finds_keys() -> None:
     found = re.search(pattern[1], f'key = "{minted}"')
     assert found is not None
     assert found[0] == minted
+
+
+def test_every_proof_is_told_of() -> None:
+    """By the name that its result bears in tests/results."""
+    tests = (
+        path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py") if "node_modules" not in path.parts
+    )
+    proofs = {
+        name
+        for text in tests
+        for name, rest in re.findall(r"def test_(\w+)\(([^)]*)\)", text)
+        if "proof: Proof" in rest
+    }
+    assert proofs
+    assert sorted(proofs - set(re.findall(r"`(\w+)`", (ROOT / "docs" / "proofs.md").read_text("utf-8")))) == []
