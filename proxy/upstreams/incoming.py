@@ -68,7 +68,7 @@ class Incoming:
         """Returns what follows the head, if the head ends in these bytes."""
         held = len(self._head)
         head = self._head + data[: MAX_HEAD - held]
-        while (end := head.find(b"\r\n\r\n", self._start) + 4) > 3:
+        while (end := head.find(b"\r\n\r\n", max(self._start, held - 3)) + 4) > 3:
             parsed = parse_response_head(head[self._start : end], self._method)
             if parsed.status >= 200:
                 self.status, self.headers, self._body, self.keep_alive = parsed
@@ -76,17 +76,20 @@ class Incoming:
                 return data[end - held :]
             self._pass_over(parsed.status)
             self._start = end
-        self._look_at_the_part(head)
+        self._look_at_the_part(head, max(self._start, held))
         self._head = head
         return data[:0]
 
-    def _look_at_the_part(self, head: bytes) -> None:
-        """Refuses at once what can't become a head any more, as far as that is plain: its end may never come."""
+    def _look_at_the_part(self, head: bytes, new: int) -> None:
+        """Refuses at once what can't become a head any more, as far as that is plain: its end may never come.
+
+        `new` is where that begins which hasn't been looked at before.
+        """
         if len(head) == MAX_HEAD:
             raise HeadError(f"its head is longer than {MAX_HEAD} bytes")
         if not _START.startswith(head[self._start : self._start + len(_START)]):
             raise HeadError("it is not HTTP/1.1")
-        if head.count(b"\n", self._start) != head.count(b"\r\n", self._start):
+        if head.count(b"\n", new) != head.count(b"\r\n", max(self._start, new - 1)):
             raise HeadError("a line of its head does not end in CR LF")
 
     def _pass_over(self, status: int) -> None:

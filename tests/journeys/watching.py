@@ -41,6 +41,8 @@ def refuses(url: str) -> bool:
         connect(url).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        return False  # it was about to be taken when the listener went
     return False
 
 
