@@ -16,8 +16,9 @@ from proxy.upstreams.heads import RequestHead
 from proxy.upstreams.incoming import Incoming
 from proxy.upstreams.transport import Timeouts
 
-HIGH_WATER = 64 * 1024
-"""Bytes of a body that nobody has read at which reading from the connection stops, until somebody waits for more."""
+HIGH_WATER = 192 * 1024
+"""Bytes of a body that nobody has read at which reading from the connection stops, until somebody waits for more. Two
+reads of a picture pass for each stop, which costs more system calls than a read."""
 SLICE = 128 * 1024
 """Bytes of a request's body that are handed over at once."""
 
