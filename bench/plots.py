@@ -84,8 +84,8 @@ SIDES = {"direct": "nothing in between", "nginx": "nginx", "weighbridge": "Weigh
 
 def _legend(right: float) -> list[str]:
     ring = [
-        f'<circle cx="{right - 210}" cy="22" r="5" class="fitted"/>',
-        _text(right - 200, 26, "with fitting buffers", "small"),
+        f'<circle cx="{right - 245}" cy="22" r="5" class="fitted"/>',
+        _text(right - 235, 26, "nginx with fitting buffers", "small"),
     ]
     marks = [_line(right - 80, 14, right - 80, 30, "must"), _text(right - 74, 26, "must", "small")]
     return [*ring, *marks, _line(right - 36, 14, right - 36, 30, "goal"), _text(right - 30, 26, "goal", "small")]
