@@ -5,7 +5,7 @@ A call comes in at the gateway door, and gateway/relay.py tells its story from f
     app         puts the parts together; serve runs them behind two doors
     gateway     the data plane: server (HTTP bounds), intake (bodies), relay (the story), weighing, meter
     control     the control plane: health, metrics
-    upstreams   how an upstream is spoken to: pool (credential, host), http11 (connections)
+    upstreams   how an upstream is spoken to: pool (credential, host), http11 (connections), tls, round_trip (one call)
     billing     ledger (the file), records (a row), prices, estimates, charge (usage → cost), reports (the bill)
     tenants     projects, keys, and keyring: whose key is this?
     store       weighbridge.db: tables, migrations
@@ -19,7 +19,7 @@ A call comes in at the gateway door, and gateway/relay.py tells its story from f
     errors      why a call may be refused, and how one may end
 
 Imports run downward only: cli → serve → app → gateway | control | emulator → upstreams | billing | tenants → store →
-telemetry → config → gemini → errors. import-linter holds them there.
+telemetry → config → gemini → errors | resources. import-linter holds them there.
 """
 
 __version__ = "0.1.0"
