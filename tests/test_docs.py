@@ -351,3 +351,12 @@ def test_every_proof_is_told_of() -> None:
     }
     assert proofs
     assert sorted(proofs - set(re.findall(r"`(\w+)`", (ROOT / "docs" / "proofs.md").read_text("utf-8")))) == []
+
+
+@pytest.mark.parametrize("folder", ["gateway", "upstreams"])
+def test_every_file_of_the_data_plane_is_on_the_map(folder: str) -> None:
+    """In the row of its folder."""
+    row = re.search(rf"^\| `{folder}/` \|.*$", (ROOT / "docs" / "architecture.md").read_text("utf-8"), re.MULTILINE)
+    assert row is not None
+    files = {path.name for path in (ROOT / "proxy" / folder).glob("*.py")} - {"__init__.py"}
+    assert files - set(re.findall(r"`(\w+\.py)`", row[0])) == set()
