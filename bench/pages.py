@@ -33,7 +33,7 @@ def save(content: dict[str, Any]) -> Path:
 
 def newest() -> dict[str, Any]:
     """The result of the latest date."""
-    content: dict[str, Any] = json.loads(max(RESULTS.glob("*.json")).read_text())
+    content: dict[str, Any] = json.loads(max(RESULTS.glob("[0-9]*.json")).read_text())
     return content
 
 
