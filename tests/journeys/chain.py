@@ -79,6 +79,7 @@ class Chain:
         self._leaves = kind == "left"
         self._outcomes = {
             Left.NOTHING: {None},
+            Left.HANDED: {None, "unsettled"},
             Left.LEASE: {"unsettled"},
             Left.RECORD: {"client_gone" if self._leaves else "ok"},
         }
@@ -192,5 +193,5 @@ class Chain:
         compare(records, account(self._stand.upstream_url), self._whole)
         found = {record.request_bytes - BASE: record.outcome for record in records}
         for number, outcomes in enumerate(self._expected, 1):
-            assert found.get(number) in outcomes
+            assert found.get(number) in outcomes, f"call {number} of {self._verb}: {found.get(number)}, not {outcomes}"
         assert open_leases(self._stand.data_dir) == 0

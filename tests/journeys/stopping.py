@@ -25,6 +25,7 @@ class Left(Enum):
     """What the ledger file holds of a call that was stopped at a step, and thus what the next start makes of it."""
 
     NOTHING = "no record"
+    HANDED = "no record, or unsettled: the writer's thread may be quicker than the kill"
     LEASE = "unsettled"
     RECORD = "settled"
 
@@ -54,7 +55,7 @@ STEPS = {
     "body taken in": Step("proxy.gateway.intake:Intake.take_in", AFTER, Left.NOTHING),
     "body looked through": Step("proxy.gateway.relay:Relay._look", AFTER, Left.NOTHING),
     "lease to be opened": Step("proxy.billing.ledger:Ledger.open_lease", BEFORE, Left.NOTHING),
-    "lease handed to the writer": Step("proxy.billing.ledger:Ledger._post", AFTER, Left.NOTHING),
+    "lease handed to the writer": Step("proxy.billing.ledger:Ledger._post", AFTER, Left.HANDED),
     "lease in the transaction": Step(COMMIT, BEFORE, Left.NOTHING),
     "lease committed, not told": Step(COMMIT, AFTER, Left.LEASE),
     "lease committed": Step("proxy.billing.ledger:Ledger.open_lease", AFTER, Left.LEASE),
