@@ -1,0 +1,1 @@
+"""Limits: reserved before a call, settled after it; in memory, or in Redis for all that share it."""

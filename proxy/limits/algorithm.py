@@ -1,0 +1,199 @@
+"""The algorithm of limits, pure: counters and leases as plain values, time handed in. Redis runs the same in Lua."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from proxy.limits.interface import CANCELLED, CORRECTED, GRANTED, MINUTES, Counter, Hold, Over, Verdict
+
+SPAN_S = 61
+"""Seconds for which a bucket counts, its own included: no event leaves before it is 60 s old."""
+LEASE_MS = 60_000
+"""How long an open lease counts against `concurrency` unless it is renewed."""
+DAY_MS = 50 * 3600 * 1000
+"""How long a day's count is kept after the last call: the day itself, and those who come late."""
+TOMBSTONE_MS = 600_000
+"""How long a cancel waits for the reserve that it overtook."""
+
+History = Callable[[Counter, str, int], Mapping[int, int]]
+"""What a counter held before this state began: amounts by second; of `rpd` and the day named, under the last one."""
+
+
+class Window:
+    """Amounts of the last minute, by second, the oldest first."""
+
+    __slots__ = ("buckets", "total")
+
+    def __init__(self, buckets: Mapping[int, int]) -> None:
+        self.buckets = dict(buckets)
+        self.total = sum(self.buckets.values())
+
+    def roll(self, second: int) -> int:
+        """Lets go of what has passed. Returns what is left."""
+        buckets = self.buckets
+        if buckets and next(reversed(buckets)) > second:  # the clock was set back
+            self.buckets = buckets = {second: self.total}
+        while buckets and (oldest := next(iter(buckets))) <= second - SPAN_S:
+            self.total -= buckets.pop(oldest)
+        return self.total
+
+    def add(self, second: int, amount: int) -> None:
+        self.buckets[second] = self.buckets.get(second, 0) + amount
+        self.total += amount
+
+    def give_back(self, second: int, amount: int) -> None:
+        """Takes an amount out of the second in which it was added, as far as it still counts."""
+        if second in self.buckets:
+            given = min(amount, self.buckets[second])
+            self.buckets[second] -= given
+            self.total -= given
+
+    def wait_ms(self, now_ms: int, room: int) -> int:
+        """Until so much more has gone."""
+        for second, amount in self.buckets.items():
+            room -= amount
+            if room <= 0:
+                return (second + SPAN_S) * 1000 - now_ms
+        raise ValueError("no wait makes room for that")
+
+
+class Lease(NamedTuple):
+    """An open lease: when it was granted, on which day, and what it holds."""
+
+    second: int
+    day: str
+    holds: tuple[Hold, ...]
+
+
+class State:
+    """All that a limiter's store knows. Every method is told the time, in milliseconds of the store's clock."""
+
+    def __init__(self, history: History = lambda counter, day, now_ms: {}) -> None:
+        """`history` is asked when a counter is met of which nothing is known."""
+        self.leases: dict[str, Lease] = {}
+        self.windows: dict[str, Window] = {}
+        self.days: dict[str, list[int]] = {}  # by name and day: the count, and when to forget it
+        self.open: dict[str, dict[str, int]] = {}  # by name: leases and when they lapse, the next one first
+        self.cancelled: dict[str, int] = {}  # leases, and when to forget them
+        self._history = history
+
+    def reserve(self, now_ms: int, lease_id: str, day: str, holds: Sequence[Hold]) -> Verdict:
+        """Takes all holds or none; see Limiter."""
+        if lease_id in self.leases:
+            return GRANTED
+        if self.cancelled.pop(lease_id, 0) > now_ms:
+            return CANCELLED
+        over = self.over(now_ms, day, holds)
+        refused = tuple(one for one in over if not one.counter.shadow) if over else ()
+        shadowed = tuple(one for one in over if one.counter.shadow) if over else ()
+        if refused:
+            return Verdict(False, refused, shadowed)
+        self.charge(now_ms, lease_id, day, holds)
+        return Verdict(True, (), shadowed) if shadowed else GRANTED
+
+    def over(self, now_ms: int, day: str, holds: Iterable[Hold]) -> tuple[Over, ...]:
+        """Those counters that a call doesn't fit in, shadow limits among them."""
+        found = []
+        for counter, amount in holds:
+            if amount:
+                used = self.used(now_ms, day, counter)
+                if used + amount > counter.value:
+                    wait_ms = None
+                    if counter.kind in MINUTES and amount <= counter.value:
+                        wait_ms = self.windows[counter.name].wait_ms(now_ms, used + amount - counter.value)
+                    found.append(Over(counter, used, amount, wait_ms))
+        return tuple(found)
+
+    def charge(self, now_ms: int, lease_id: str, day: str, holds: Sequence[Hold]) -> None:
+        """Takes all holds without asking whether they fit."""
+        for counter, amount in holds:
+            if counter.kind in MINUTES:
+                self._window(now_ms, day, counter).add(now_ms // 1000, amount)
+            elif counter.kind == "rpd":
+                self._add_day(now_ms, day, counter, amount)
+            else:
+                self._open(now_ms, counter.name)[lease_id] = now_ms + LEASE_MS
+        self.leases[lease_id] = Lease(now_ms // 1000, day, tuple(holds))
+
+    def settle(self, now_ms: int, lease_id: str, actual: Mapping[str, int]) -> None:
+        """Ends a lease and corrects its estimates; see Limiter."""
+        self._end(now_ms, lease_id, lambda hold: actual.get(hold.counter.kind, hold.amount))
+
+    def cancel(self, now_ms: int, lease_id: str) -> None:
+        """Ends a lease and gives all back; see Limiter."""
+        if lease_id not in self.leases:
+            self.cancelled[lease_id] = now_ms + TOMBSTONE_MS
+        self._end(now_ms, lease_id, lambda hold: 0)
+
+    def renew(self, now_ms: int, lease_ids: Iterable[str]) -> None:
+        """Has leases count against `concurrency` for another minute, also those that had lapsed."""
+        for lease_id in lease_ids:
+            for counter, _ in self.leases[lease_id].holds if lease_id in self.leases else ():
+                if counter.kind == "concurrency":
+                    leases = self._open(now_ms, counter.name)
+                    leases.pop(lease_id, None)
+                    leases[lease_id] = now_ms + LEASE_MS
+
+    def used(self, now_ms: int, day: str, counter: Counter) -> int:
+        """What is taken of a counter."""
+        if counter.kind in MINUTES:
+            return self._window(now_ms, day, counter).total
+        if counter.kind == "rpd":
+            return self._day(now_ms, day, counter)[0]
+        return len(self._open(now_ms, counter.name))
+
+    def sweep(self, now_ms: int) -> None:
+        """Forgets what doesn't count any more."""
+        second = now_ms // 1000
+        self.windows = {name: window for name, window in self.windows.items() if window.roll(second)}
+        self.days = {name: count for name, count in self.days.items() if count[1] > now_ms}
+        self.open = {name: leases for name in self.open if (leases := self._open(now_ms, name))}
+        self.cancelled = {lease_id: until for lease_id, until in self.cancelled.items() if until > now_ms}
+
+    def _end(self, now_ms: int, lease_id: str, actual: Callable[[Hold], int]) -> None:
+        lease = self.leases.pop(lease_id, None)
+        for hold in lease.holds if lease else ():
+            counter, difference = hold.counter, actual(hold) - hold.amount
+            if counter.kind == "concurrency":
+                self._open(now_ms, counter.name).pop(lease_id, None)
+            elif difference and lease:
+                self._correct(now_ms, lease, counter, difference)
+
+    def _correct(self, now_ms: int, lease: Lease, counter: Counter, difference: int) -> None:
+        if counter.kind == "rpd":
+            self._add_day(now_ms, lease.day, counter, difference)
+        elif difference < 0:
+            self._window(now_ms, lease.day, counter).give_back(lease.second, -difference)
+        elif counter.kind in CORRECTED:
+            self._window(now_ms, lease.day, counter).add(now_ms // 1000, difference)
+
+    def _window(self, now_ms: int, day: str, counter: Counter) -> Window:
+        window = self.windows.get(counter.name)
+        if window is None:
+            window = self.windows[counter.name] = Window(self._history(counter, day, now_ms))
+        window.roll(now_ms // 1000)
+        return window
+
+    def _day(self, now_ms: int, day: str, counter: Counter) -> list[int]:
+        name = f"{counter.name}:{day}"
+        count = self.days.get(name)
+        if count is None or count[1] <= now_ms:
+            before = sum(self._history(counter, day, now_ms).values())
+            count = self.days[name] = [before, now_ms + DAY_MS]
+        return count
+
+    def _add_day(self, now_ms: int, day: str, counter: Counter, amount: int) -> None:
+        count = self._day(now_ms, day, counter)
+        count[0] = max(count[0] + amount, 0)
+        count[1] = now_ms + DAY_MS
+
+    def _open(self, now_ms: int, name: str) -> dict[str, int]:
+        """The leases that count. Those that end later than any can were opened before the clock was set back."""
+        leases = self.open.setdefault(name, {})
+        latest = now_ms + LEASE_MS
+        if leases and leases[next(reversed(leases))] > latest:
+            leases |= {lease_id: min(until, latest) for lease_id, until in leases.items()}
+        while leases and leases[lease_id := next(iter(leases))] <= now_ms:
+            del leases[lease_id]
+        return leases

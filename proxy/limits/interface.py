@@ -1,0 +1,147 @@
+"""What a limiter is: its docstring is the contract that every adapter keeps, and tests/contracts holds them to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import translate
+from typing import Literal, NamedTuple, Protocol
+
+Kind = Literal["rpm", "tpm", "rpd", "ipm", "concurrency"]
+MINUTES = frozenset(("rpm", "tpm", "ipm"))
+"""Kinds that count over a sliding minute. `rpd` counts over a calendar day, `concurrency` what is open."""
+CORRECTED = frozenset(("tpm", "ipm"))
+"""Kinds whose amounts are estimates until the call is settled."""
+
+
+class Configured(Protocol):
+    """A limit as it was configured (config/limits.py). `model` is a glob of model ids, "*" for all together."""
+
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def value(self) -> int: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def shadow(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """What a limit counts in, and the limit's value. Its `name` is the same for all who count the same.
+
+    The value is no part of the name: a limit that is changed goes on counting from where it stood.
+    """
+
+    name: str
+    """Such as "{alice}:rpm", "{alice}:key_3fK9:ipm:*-image*", "{alice}:rpm:*:shadow". What is in braces is the
+    project: Redis Cluster keeps all names with the same braces on one node."""
+    kind: Kind
+    value: int
+    project: str
+    key_id: str = ""
+    """Empty where the whole project counts in it."""
+    model: str = "*"
+    shadow: bool = False
+    """Counted, and never a reason to refuse."""
+    _matches: re.Pattern[str] | None = field(default=None, repr=False, compare=False)
+
+    def applies(self, model: str) -> bool:
+        """Whether calls of a model (its id, without "models/") count in it."""
+        return self._matches is None or self._matches.match(model) is not None
+
+
+def counters(
+    project: str, key_id: str, of_project: Iterable[Configured], of_key: Iterable[Configured]
+) -> tuple[Counter, ...]:
+    """The counters of a project's limits and of those that one of its keys has within them."""
+    return (
+        *(_counter(limit, project, "") for limit in of_project),
+        *(_counter(limit, project, key_id) for limit in of_key),
+    )
+
+
+def _counter(limit: Configured, project: str, key_id: str) -> Counter:
+    parts = [f"{{{project}}}", key_id, limit.kind, limit.model if limit.shadow or limit.model != "*" else ""]
+    name = ":".join(part for part in (*parts, "shadow" if limit.shadow else "") if part)
+    matches = None if limit.model == "*" else re.compile(translate(limit.model))
+    return Counter(name, limit.kind, limit.value, project, key_id, limit.model, limit.shadow, matches)
+
+
+class Hold(NamedTuple):
+    """What one call takes of one counter. Nothing (0) is taken of it always: what it takes may show afterwards."""
+
+    counter: Counter
+    amount: int
+
+
+class Over(NamedTuple):
+    """A counter that a call doesn't fit in.
+
+    `wait_ms` is the true wait: whoever comes back after it is let in, unless others were first. None where no wait is
+    known: `concurrency`; `rpd`, whose day the caller knows; and an amount that is larger than the limit.
+    """
+
+    counter: Counter
+    used: int
+    amount: int
+    wait_ms: int | None
+
+
+class Verdict(NamedTuple):
+    """What became of a reserve: granted, or what refused it; and which shadow limits would have."""
+
+    granted: bool
+    refused: tuple[Over, ...] = ()
+    shadowed: tuple[Over, ...] = ()
+
+
+GRANTED = Verdict(True)
+CANCELLED = Verdict(False)
+"""The lease was cancelled before its reserve arrived: whoever sent it has given up."""
+
+
+class Limiter(Protocol):
+    """Counts what calls take, so that no limit is ever exceeded, however many ask at once.
+
+    - A reserve is checked against all its holds at once, and takes all or nothing.
+    - `rpm`, `tpm` and `ipm` count over any 60 seconds by the store's clock, in buckets of a second, of which the oldest
+      counts whole: what is taken counts for 60 to 61 seconds. If that clock is set back, all counts from then on anew.
+    - `rpd` counts under the name of the day, which the caller chooses.
+    - `concurrency` counts leases until they are settled; those of a process that died, for a minute at most.
+    - A lease's id is chosen by the caller: reserved again, it is granted again and takes nothing more. A settle or
+      cancel of a lease that isn't there does nothing; a cancel that overtakes its reserve has it refused.
+    """
+
+    async def reserve(self, lease_id: str, day: str, holds: Sequence[Hold]) -> Verdict:
+        """Takes all of a call's holds (of one project), or none. Raises ProxyRefused LIMITER_UNAVAILABLE."""
+        ...
+
+    def over(self, day: str, holds: Sequence[Hold]) -> tuple[Over, ...]:
+        """Which of them are known, without asking anybody, to refuse a reserve now. None known says nothing."""
+        ...
+
+    def settle(self, lease_id: str, actual: Mapping[str, int]) -> None:
+        """Ends a lease, and corrects by kind (`tpm`, `ipm`) what was held by estimate. Returns at once.
+
+        What was missed is counted from now on; what was too much is given back if it still counts.
+        """
+        ...
+
+    def cancel(self, lease_id: str) -> None:
+        """Ends a lease of which nothing was sent, and gives all of it back. Returns at once."""
+        ...
+
+    async def used(self, day: str, counters: Sequence[Counter]) -> list[int]:
+        """What is taken of each counter (of one project) now. Raises ProxyRefused LIMITER_UNAVAILABLE."""
+        ...
+
+    async def watch(self) -> None:
+        """Keeps this process's open leases alive, for ever: runs beside the servers."""
+        ...
+
+    async def close(self) -> None:
+        """Delivers what is still to be said, and lets everything go."""
+        ...

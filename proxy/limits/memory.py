@@ -1,0 +1,52 @@
+"""Limits in this process's memory: the embedded default, and what stands in while Redis is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from proxy.limits.algorithm import LEASE_MS, History, State
+from proxy.limits.interface import Counter, Hold, Over, Verdict
+
+RENEWED_EVERY_S = LEASE_MS / 1000 / 4
+
+
+class MemoryLimiter:
+    """A Limiter whose store is this process. All that one knows is gone with it: `history` brings back what counts."""
+
+    def __init__(
+        self,
+        now_ms: Callable[[], int],
+        history: History = lambda counter, day, now_ms: {},
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """`now_ms` is the store's clock: best one that nobody sets."""
+        self._now_ms = now_ms
+        self._sleep = sleep
+        self.state = State(history)
+
+    async def reserve(self, lease_id: str, day: str, holds: Sequence[Hold]) -> Verdict:
+        return self.state.reserve(self._now_ms(), lease_id, day, holds)
+
+    def over(self, day: str, holds: Sequence[Hold]) -> tuple[Over, ...]:
+        return tuple(over for over in self.state.over(self._now_ms(), day, holds) if not over.counter.shadow)
+
+    def settle(self, lease_id: str, actual: Mapping[str, int]) -> None:
+        self.state.settle(self._now_ms(), lease_id, actual)
+
+    def cancel(self, lease_id: str) -> None:
+        self.state.cancel(self._now_ms(), lease_id)
+
+    async def used(self, day: str, counters: Sequence[Counter]) -> list[int]:
+        now_ms = self._now_ms()
+        return [self.state.used(now_ms, day, counter) for counter in counters]
+
+    async def watch(self) -> None:
+        while True:
+            await self._sleep(RENEWED_EVERY_S)
+            now_ms = self._now_ms()
+            self.state.renew(now_ms, tuple(self.state.leases))
+            self.state.sweep(now_ms)
+
+    async def close(self) -> None:
+        pass
