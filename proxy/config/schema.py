@@ -23,6 +23,9 @@ from pydantic import (
     model_validator,
 )
 
+from proxy.config import limits
+from proxy.config.addresses import parse_network
+
 GOOGLE = "https://generativelanguage.googleapis.com"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -71,6 +74,19 @@ def _comma_separated(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _semicolon_separated(value: object) -> object:
+    """Limits have commas of their own."""
+    return [part.strip() for part in value.split(";") if part.strip()] if isinstance(value, str) else value
+
+
+def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(str(parse_network(text)) for text in texts)
+
+
+def _limits(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(str(limit) for limit in limits.parse_all(texts))
+
+
 class Section(BaseModel):
     """Frozen, and strict about names: a setting that doesn't exist is a typo, never ignored."""
 
@@ -89,6 +105,8 @@ class Server(Section):
     max_body_mb: int = Field(100, ge=1, le=1024)
     drain_seconds: Seconds = 1200
     lame_duck_seconds: Seconds = 10
+    trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(_comma_separated), AfterValidator(_networks)] = ()
+    """Networks of proxies before the gateway door, whose `x-forwarded-for` counts."""
 
     @model_validator(mode="after")
     def _whole(self) -> Server:
@@ -111,9 +129,11 @@ class Storage(Section):
 
 
 class Limits(Section):
-    """Whose midnight ends a day. Google's own daily quotas end at midnight Pacific time."""
+    """Whose midnight ends a day (Google's own daily quotas end at midnight Pacific time), and what new projects get."""
 
     timezone: Annotated[str, AfterValidator(_timezone)] = "America/Los_Angeles"
+    defaults: Annotated[tuple[str, ...], BeforeValidator(_semicolon_separated), AfterValidator(_limits)] = ()
+    """Limits of new projects, as proxy/config/limits.py reads them; `project create` can change them for one."""
 
 
 class Gateway(Section):

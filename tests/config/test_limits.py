@@ -89,7 +89,7 @@ def test_what_is_no_limit_is_refused_with_what_to_write(text: str, sentence: str
 
 @given(st.text())
 def test_a_refusal_can_be_printed_whatever_the_text_was(text: str) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="rpm") as caught:
         parse(f"rpm=x{text}")
     assert str(caught.value).isprintable()
 

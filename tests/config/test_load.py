@@ -107,6 +107,23 @@ def test_origins_may_be_written_with_commas_in_the_environment() -> None:
     assert load(None, {**KEY, "WEIGHBRIDGE_GATEWAY__CORS_ORIGINS": ""}).gateway.cors_origins == ()
 
 
+def test_limits_are_written_with_semicolons_in_the_environment_because_they_have_commas(tmp_path: Path) -> None:
+    environ = {
+        **KEY,
+        "WEIGHBRIDGE_LIMITS__DEFAULTS": "rpm=60; ipm=5,model=*-image*;",
+        "WEIGHBRIDGE_SERVER__TRUSTED_PROXIES": "10.0.0.0/8, ::1",
+    }
+    settings = load(None, environ)
+    assert settings.limits.defaults == ("rpm=60", "ipm=5,model=*-image*")
+    assert settings.server.trusted_proxies == ("10.0.0.0/8", "::1/128")
+
+
+def test_a_default_limit_that_is_none_is_told_with_its_line_and_what_to_write(tmp_path: Path) -> None:
+    told = problems('[limits]\ndefaults = ["rpm=60", "rps=5"]\n', tmp_path)
+    assert "weighbridge.toml:2: limits.defaults: 'rps=5': 'rps' is no kind of limit" in told
+    assert "did you mean rpm?" in told
+
+
 def test_a_mistyped_setting_is_told_with_its_line_and_the_nearest_name(tmp_path: Path) -> None:
     told = problems("[server]\nhost = '::1'\nprot = 1\n", tmp_path)
     assert told == f"{tmp_path}/weighbridge.toml:3: server.prot: unknown setting; did you mean port?"

@@ -148,3 +148,38 @@ def test_a_rate_beyond_what_the_ledger_can_hold_is_refused() -> None:
     assert Price(model="m", input_text=Decimal(1000)).input_text == 1000
     with pytest.raises(ValidationError, match="less than or equal to 1000"):
         Price(model="m", input_text=Decimal("1000.01"))
+
+
+def test_limits_for_new_projects_are_read_in_their_one_notation() -> None:
+    assert Limits().defaults == ()
+    assert Limits(defaults=("tpm=1000,shadow", "rpm = 60")).defaults == ("rpm=60", "tpm=1000,shadow")
+
+
+@pytest.mark.parametrize(
+    ("limits", "sentence"),
+    [
+        (("rps=5",), "did you mean rpm"),
+        (("rpm=5", "rpm=6"), "given twice"),
+        (("usd=100,per=month",), "budgets .* come with a later version"),
+        (("rpm=none",), "takes a limit away"),
+        (tuple(f"rpm=1,model=m{number}" for number in range(1000)), "1000 limits are too many"),
+    ],
+)
+def test_a_default_that_is_no_limit_is_refused_in_the_words_of_the_notation(
+    limits: tuple[str, ...], sentence: str
+) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        Limits(defaults=limits)
+
+
+def test_trusted_proxies_are_networks_or_addresses() -> None:
+    assert Server().trusted_proxies == ()
+    server = Server(trusted_proxies=("10.0.0.0/8", "::1", "::ffff:192.0.2.1"))
+    assert server.trusted_proxies == ("10.0.0.0/8", "::1/128", "192.0.2.1/32")
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/8", "*", "proxy.internal", "fe80::1%eth0", ""])
+def test_a_trusted_proxy_that_is_no_network_is_refused(text: str) -> None:
+    """A name would have to be looked up at each call, and whoever answers for it would be trusted."""
+    with pytest.raises(ValidationError, match=r"no address and no network|within a network|names an interface"):
+        Server(trusted_proxies=(text,))
