@@ -12,7 +12,7 @@ A call comes in at the gateway door, and gateway/relay.py tells its story from f
     gemini      what Google's wire looks like, pure: surface (the operations), calls, credentials, headers, bodies,
                 scanner (finds usage as bytes pass), usage, edits, status
     telemetry   logs and metrics
-    config      the settings: schema, load
+    config      the settings: schema, load, reload
     emulator    a stand-in for the Gemini API
     cli         one file a command group
     resources   what the process takes of its machine: file descriptors, the collector's time

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import structlog
 
@@ -32,11 +33,23 @@ from proxy.upstreams.http11 import Http11Transport
 from proxy.upstreams.pool import Upstream
 from proxy.upstreams.transport import Timeouts
 
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 
 def unix_us() -> int:
     return time.time_ns() // 1000
+
+
+class DataPlane(NamedTuple):
+    """What serves calls under one configuration. A reload makes another; calls end on the one that they began on."""
+
+    settings: Settings
+    upstream: Upstream
+    relay: Relay
+    gateway: Gateway
 
 
 class App:
@@ -48,33 +61,41 @@ class App:
         """Puts the parts together. Use `open`."""
         self.ready = False
         self.ledger = ledger
+        self.metrics = metrics
         self.new_id = id_maker(lambda: time.time_ns() // 1_000_000, secrets.token_bytes)
         self._keyring = Keyring(database, monotonic=time.monotonic)
-        self._upstream = _upstream(settings.upstreams[0], settings.gateway.first_byte_timeout_s)
-        self._relay = Relay(
+        self._intake = Intake(settings.storage.data_dir / "spool", limit=settings.server.max_body_mb << 20)
+        self._plane = self._data_plane(settings, book, _upstream(settings))
+        self._planes = [self._plane]
+        self._retiring: set[asyncio.Task[None]] = set()
+        self.tell_refusal = partial(tell_refusal, metrics)
+        """What the door refuses before it reaches the relay is counted and logged like all else."""
+        metrics.in_flight.set_function(lambda: self.in_flight)
+        self.control = control_app(metrics=metrics, ready=self.is_ready)
+
+    def _data_plane(self, settings: Settings, book: PriceBook, upstream: Upstream) -> DataPlane:
+        """All that hangs on settings, made of one frozen configuration."""
+        relay = Relay(
             keyring=self._keyring,
-            upstream=self._upstream,
-            intake=Intake(settings.storage.data_dir / "spool", limit=settings.server.max_body_mb << 20),
+            upstream=upstream,
+            intake=self._intake.limited_to(settings.server.max_body_mb << 20),
             weigher=Weigher(
-                ledger=ledger,
+                ledger=self.ledger,
                 book=book,
-                upstream=self._upstream.name,
+                upstream=upstream.name,
                 days=Days(settings.limits.timezone),
-                metrics=metrics,
+                metrics=self.metrics,
                 refuse_unpriced=settings.gateway.unpriced_models == "refuse",
                 now=unix_us,
                 monotonic=time.monotonic,
                 new_id=self.new_id,
             ),
-            metrics=metrics,
+            metrics=self.metrics,
             monotonic=time.monotonic,
             drain_after_disconnect_s=settings.gateway.drain_after_disconnect_s,
         )
-        self.tell_refusal = partial(tell_refusal, metrics)
-        """What the door refuses before it reaches the relay is counted and logged like all else."""
-        metrics.in_flight.set_function(lambda: self.in_flight)
-        self.gateway = Gateway(self._relay, ready=self.is_ready, cors_origins=settings.gateway.cors_origins)
-        self.control = control_app(metrics=metrics, ready=self.is_ready)
+        gateway = Gateway(relay, ready=self.is_ready, cors_origins=settings.gateway.cors_origins)
+        return DataPlane(settings, upstream, relay, gateway)
 
     @classmethod
     async def open(cls, settings: Settings, *, ledger_broke: Callable[[], object]) -> Self:
@@ -85,10 +106,7 @@ class App:
         """
         data_dir = settings.storage.data_dir
         database = open_database(data_dir)
-        try:
-            book = PriceBook.load(settings.prices)
-        except ValueError as error:
-            raise ConfigError([str(error)]) from error
+        book = _price_book(settings)
         metrics = Metrics(__version__, book.models())
 
         def on_broken(broken: LedgerBroken) -> None:
@@ -108,9 +126,40 @@ class App:
             await ledger.close()
             raise
 
+    def gateway(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """The ASGI app behind the gateway door, under the configuration in force."""
+        return self._plane.gateway(scope, receive, send)
+
+    def configure(self, settings: Settings) -> None:
+        """Serves the calls that come from now on under another configuration. Raises ConfigError; then nothing changed.
+
+        An upstream that stays the same keeps its connections. The data folder is the one that it was opened with.
+        """
+        was = self._plane
+        book = _price_book(settings)
+        upstream = (
+            was.upstream if _upstream_settings(settings) == _upstream_settings(was.settings) else _upstream(settings)
+        )
+        plane = self._data_plane(settings, book, upstream)
+        plane.relay.draining = was.relay.draining
+        self.metrics.know_models(book.models())
+        self._plane = plane
+        self._planes.append(plane)
+        retiring = asyncio.get_running_loop().create_task(self._retire(was))
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
+
+    async def _retire(self, plane: DataPlane) -> None:
+        """Lets go of what a former configuration had, when its last call has ended."""
+        while plane.relay.in_flight:  # noqa: ASYNC110  # it counts for the hot path's sake, and tells nobody
+            await asyncio.sleep(1)
+        self._planes.remove(plane)
+        if all(plane.upstream is not other.upstream for other in self._planes):
+            await plane.upstream.aclose()
+
     @property
     def in_flight(self) -> int:
-        return self._relay.in_flight
+        return sum(plane.relay.in_flight for plane in self._planes)
 
     def is_ready(self) -> bool:
         """Not "the database answers": an outage of what all nodes share must not take all nodes out."""
@@ -119,7 +168,8 @@ class App:
     def drain(self) -> None:
         """No new calls from here on; those in flight finish."""
         self.ready = False
-        self._relay.draining = True
+        for plane in self._planes:
+            plane.relay.draining = True
 
     async def watch(self) -> None:
         """Follows changes of projects and keys, for ever."""
@@ -127,14 +177,30 @@ class App:
 
     async def close(self) -> None:
         """Commits what the ledger still holds, and lets everything go."""
+        for retiring in self._retiring:
+            retiring.cancel()
         try:
-            await self._upstream.aclose()
+            for plane in self._planes:
+                await plane.upstream.aclose()
         finally:
             self._keyring.close()
             await self.ledger.close()
 
 
-def _upstream(settings: UpstreamSettings, first_byte_s: float) -> Upstream:
+def _price_book(settings: Settings) -> PriceBook:
+    try:
+        return PriceBook.load(settings.prices)
+    except ValueError as error:
+        raise ConfigError([str(error)]) from error
+
+
+def _upstream_settings(settings: Settings) -> tuple[UpstreamSettings, float]:
+    """What an upstream is made of."""
+    return settings.upstreams[0], settings.gateway.first_byte_timeout_s
+
+
+def _upstream(settings: Settings) -> Upstream:
+    made_of, first_byte_s = _upstream_settings(settings)
     timeouts = Timeouts(first_byte=first_byte_s)
-    transport = Http11Transport(settings.base_url, timeouts=timeouts, max_connections=settings.max_connections)
-    return Upstream(settings.name, settings.base_url, settings.auth, settings.api_key.get_secret_value(), transport)
+    transport = Http11Transport(made_of.base_url, timeouts=timeouts, max_connections=made_of.max_connections)
+    return Upstream(made_of.name, made_of.base_url, made_of.auth, made_of.api_key.get_secret_value(), transport)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import math
 import os
 import signal
 import socket
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -18,7 +17,9 @@ import uvloop
 
 from proxy import resources
 from proxy.app import App
-from proxy.config.load import ConfigError
+from proxy.config import certificates
+from proxy.config.load import ConfigError, Loaded
+from proxy.config.reload import Reloader
 from proxy.config.schema import Server, Settings, base_url
 from proxy.gateway.server import GatewayProtocol, gateway_protocol
 from proxy.telemetry import logs
@@ -30,6 +31,7 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 INTERRUPT_DRAIN_S = 5
 """How long Ctrl-C waits for calls in flight; a second Ctrl-C doesn't wait."""
+WAITED_FOR = "so many calls may take so many seconds to end; Ctrl-C breaks them off"
 KEEP_ALIVE_S = 75
 BROKEN_LEDGER_EXIT = 74
 """EX_IOERR of sysexits(3)."""
@@ -66,6 +68,7 @@ class Door(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                interface="asgi3",
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -79,6 +82,7 @@ class Door(uvicorn.Server):
         )
         self._listener = listener
         self._told = asyncio.Event()
+        self._drain_s = 0.0
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -98,8 +102,14 @@ class Door(uvicorn.Server):
         if rest:
             await asyncio.wait(rest, timeout=INTERRUPT_DRAIN_S)
 
+    async def _wait_tasks_to_complete(self) -> None:
+        """uvicorn's wait, with an end of our own: what its end says is said before, by `Doors`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_s):
+                await super()._wait_tasks_to_complete()
+
     def close(self, drain_s: float) -> None:
-        self.config.timeout_graceful_shutdown = math.ceil(drain_s)
+        self._drain_s = drain_s
         self.should_exit = True
         self._told.set()
 
@@ -121,7 +131,6 @@ class Doors:
         self.base_url = _url("https" if tls else "http", gateway)
         self.admin_url = _url("http", control)
         self.gateway = Door(app.gateway, gateway, http=gateway_protocol(app.new_id, app.tell_refusal), **tls)
-        _load_certificate(self.gateway)
         self.control = Door(app.control, control, http="httptools")
         self._settings = settings
         self._draining: asyncio.Task[None] | None = None
@@ -150,6 +159,17 @@ class Doors:
         await asyncio.sleep(self._settings.lame_duck_seconds)
         self._close(self._settings.drain_seconds)
 
+    def apply(self, settings: Settings) -> None:
+        """Takes another configuration: whoever calls from now on is served under it. Raises ConfigError."""
+        server, context = settings.server, getattr(self.gateway.config, "ssl", None)
+        if context is not None and server.tls_cert is not None and server.tls_key is not None:
+            try:
+                certificates.load_pair(context, server.tls_cert, server.tls_key)
+            except ValueError as error:
+                raise ConfigError([str(error)]) from None
+        self.app.configure(settings)
+        self._settings = server
+
     def interrupt(self) -> None:
         """SIGINT: closes at once and waits a few seconds; a second one doesn't wait."""
         if self.closing:
@@ -158,6 +178,8 @@ class Doors:
             self._close(INTERRUPT_DRAIN_S)
 
     def _close(self, drain_s: float) -> None:
+        if waited_for := self.app.in_flight:
+            log.warning("closing", in_flight=waited_for, seconds=drain_s, what=WAITED_FOR)
         self.app.drain()
         self.gateway.close(drain_s)
 
@@ -177,10 +199,16 @@ class Doors:
 
 
 @contextlib.asynccontextmanager
-async def open_doors(settings: Settings, gateway: socket.socket, control: socket.socket) -> AsyncGenerator[Doors]:
+async def open_doors(
+    settings: Settings,
+    gateway: socket.socket,
+    control: socket.socket,
+    beside: Callable[[Doors], Coroutine[Any, Any, None]] | None = None,
+) -> AsyncGenerator[Doors]:
     """Opens the app and both doors; at the end of the block waits until they are told to close, and closes the app.
 
-    SIGTERM and SIGINT tell them. Raises what opening the app raises, each with a sentence for the operator.
+    SIGTERM and SIGINT tell them. `beside` runs for as long as they are open. Raises what opening the app raises, each
+    with a sentence for the operator.
     """
     doors: Doors
     app = await App.open(settings, ledger_broke=lambda: doors.ledger_broke())
@@ -191,8 +219,10 @@ async def open_doors(settings: Settings, gateway: socket.socket, control: socket
         loop.add_signal_handler(signal.SIGINT, doors.interrupt)
         resources.keep_what_start_up_made()
         app.ready = True
-        watching = loop.create_task(app.watch())
-        watching.add_done_callback(doors.watch_ended)
+        tasks = [loop.create_task(app.watch())]
+        tasks[0].add_done_callback(doors.watch_ended)
+        if beside is not None:
+            tasks.append(loop.create_task(beside(doors)))
         serving = loop.create_task(doors.open_until_told())
         try:
             yield doors
@@ -201,41 +231,43 @@ async def open_doors(settings: Settings, gateway: socket.socket, control: socket
             if not serving.done():
                 doors.interrupt()
                 await serving
-            watching.cancel()
+            for task in tasks:
+                task.cancel()
     finally:
         await app.close()
 
 
 async def serve(
-    settings: Settings, gateway: socket.socket, control: socket.socket, opened: Callable[[Doors], object]
+    loaded: Loaded,
+    environ: Mapping[str, str],
+    gateway: socket.socket,
+    control: socket.socket,
+    opened: Callable[[Doors], object],
 ) -> None:
-    async with open_doors(settings, gateway, control) as doors:
+    def follow_configuration(doors: Doors) -> Coroutine[Any, Any, None]:
+        count = doors.app.metrics.config_reloads
+        reloader = Reloader(loaded, environ, apply=doors.apply, done=lambda outcome: count.labels(outcome).inc())
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.tell)
+        return reloader.watch()
+
+    async with open_doors(loaded.settings, gateway, control, follow_configuration) as doors:
         opened(doors)
 
 
-def run(settings: Settings, *, opened: Callable[[Doors], object]) -> None:
-    """Binds both doors and serves until told to stop. `opened` is called once they are open. Raises PortTaken."""
+def run(loaded: Loaded, environ: Mapping[str, str], *, opened: Callable[[Doors], object]) -> None:
+    """Binds both doors and serves until told to stop. `opened` is called once they are open. Raises PortTaken.
+
+    `environ` is what the configuration was read from, besides its files: it is read again where they change.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it reloads: one that comes too early must not end the process
     resources.allow_connections()
-    server = settings.server
+    server = loaded.settings.server
     with (
         bind(server.host, server.port) as gateway,
         bind(server.admin_host, server.admin_port) as control,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(serve(settings, gateway, control, opened))
-
-
-def _load_certificate(door: Door) -> None:
-    """Before anything is served, so that a certificate which can't be used is told. Raises ConfigError."""
-    try:
-        door.config.load()
-    except OSError as error:  # ssl.SSLError is one
-        why = getattr(error, "reason", None) or error.strerror
-        sentence = (
-            f"server.tls_cert, server.tls_key: {door.config.ssl_certfile} and {door.config.ssl_keyfile} can't be used: "
-            f"{why}. They are to be PEM files: the certificate with its chain, and the key that belongs to it"
-        )
-        raise ConfigError([sentence]) from error
+        runner.run(serve(loaded, environ, gateway, control, opened))
 
 
 def _url(scheme: str, bound: socket.socket) -> str:

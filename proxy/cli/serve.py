@@ -34,16 +34,17 @@ def serve(
     """Serve: the gateway door for clients, the control door for operators.
 
     SIGTERM drains: not ready at once, closed after `server.lame_duck_seconds`, ended when the calls in flight are.
-    Ctrl-C waits five seconds for them; a second one doesn't.
+    Ctrl-C waits five seconds for them; a second one doesn't. SIGHUP reloads the configuration, as a changed file does.
 
     Example: `GEMINI_API_KEY=… weighbridge serve --port 8080`
     """
     given = {"WEIGHBRIDGE_SERVER__HOST": host, "WEIGHBRIDGE_SERVER__PORT": port}
-    loaded = read(config, {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}})
+    environ = {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}}
+    loaded = read(config, environ)
     logs.configure()
     for warning in loaded.warnings:
         log.warning("configuration", what=warning)
-    process.run(loaded.settings, opened=lambda doors: announce(loaded.settings, doors))
+    process.run(loaded, environ, opened=lambda doors: announce(loaded.settings, doors))
 
 
 def announce(settings: Settings, doors: process.Doors) -> None:

@@ -14,8 +14,8 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
-from proxy.config import secrets
-from proxy.config.schema import Price, Section, Settings, Upstream
+from proxy.config import certificates, secrets
+from proxy.config.schema import Price, Section, Server, Settings, Upstream
 
 PREFIX = "WEIGHBRIDGE_"
 DEFAULT_FILE = Path("weighbridge.toml")
@@ -41,12 +41,27 @@ Location = tuple[str | int, ...]
 """Of a setting: ("server", "port"), ("upstreams", 0, "name")."""
 
 
+Stamp = tuple[int, int, int, int] | None
+
+
+def stamp(path: Path) -> Stamp:
+    """What is another whenever the file's content may be; None where there is no file. Links are followed."""
+    try:
+        seen = path.expanduser().stat()
+    except OSError:
+        return None
+    # Not the time of modification: `cp -p` sets it back.
+    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_ctime_ns
+
+
 class ConfigError(Exception):
     """The configuration can't be used. Each of `problems` says where, what is wrong, and what to do."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+        self.files: Mapping[Path, Stamp] = {}
+        """What was looked at until then: see `Loaded.files`."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,8 @@ class Loaded:
     origins: Mapping[str, str]
     """For each setting that isn't at its default, by dotted name: where it was read ("weighbridge.toml:3")."""
     warnings: tuple[str, ...]
+    files: Mapping[Path, Stamp]
+    """Every file that it hangs on, the missing default file too, as each was just before it was read."""
 
 
 def load(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = True) -> Settings:
@@ -68,18 +85,25 @@ def load(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = Tru
 def read(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = True) -> Loaded:
     """Reads the file (`path`, else $WEIGHBRIDGE_CONFIG, else ./weighbridge.toml if there is one) and the environment.
 
-    `upstreams=False` leaves out the upstreams and their secrets, for commands that call nobody: they must work where
-    the secrets aren't at hand. Raises ConfigError, with every problem at once.
+    `upstreams=False` leaves out the upstreams and their secrets, and the doors' certificate, for commands that call
+    nobody: they must work where the secrets aren't at hand. Raises ConfigError, with every problem at once.
     """
     reader = _Reader(environ)
-    reader.take_file(path)
-    reader.take_environment()
-    if upstreams:
-        reader.take_upstreams()
-    else:
-        reader.raw.pop("upstreams", None)
-    settings = reader.settings()
-    return Loaded(settings, reader.file, reader.origins, tuple(reader.warnings))
+    try:
+        reader.take_file(path)
+        reader.take_environment()
+        if upstreams:
+            reader.take_upstreams()
+            reader.watch_certificate()
+        else:
+            reader.raw.pop("upstreams", None)
+        settings = reader.settings()
+        if upstreams:
+            reader.check_certificates(settings.server)
+    except ConfigError as error:
+        error.files = reader.files
+        raise
+    return Loaded(settings, reader.file, reader.origins, tuple(reader.warnings), reader.files)
 
 
 class _Reader:
@@ -93,9 +117,11 @@ class _Reader:
         self.lines: dict[Location, int] = {}
         self.problems: list[str] = []
         self.warnings: list[str] = []
+        self.files: dict[Path, Stamp] = {}
 
     def take_file(self, path: Path | None) -> None:
         named = path or (Path(self.environ[f"{PREFIX}CONFIG"]) if self.environ.get(f"{PREFIX}CONFIG") else None)
+        self.files[named or DEFAULT_FILE] = stamp(named or DEFAULT_FILE)
         self.file = named or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
         if self.file is None:
             return
@@ -133,6 +159,11 @@ class _Reader:
         value = table.get(name)
         if self.file is not None and isinstance(value, str) and not value.startswith("~"):
             table[name] = str(self.file.parent / value)
+
+    def _watch(self, table: object, name: str) -> None:
+        """What a setting refers to is a file of the configuration, too."""
+        if isinstance(table, dict) and isinstance(value := table.get(name), str):
+            self.files[Path(value)] = stamp(Path(value))
 
     def take_environment(self) -> None:
         nearly = {name.replace("__", "_"): name for name in _VARIABLES}
@@ -181,6 +212,7 @@ class _Reader:
 
     def _take_secret(self, index: int, upstream: dict[str, Any]) -> None:
         self._anchor(upstream, "api_key_file")
+        self._watch(upstream, "api_key_file")
         try:
             upstream["api_key"] = secrets.resolve(upstream, self.environ)
         except secrets.SecretError as bad:
@@ -200,6 +232,21 @@ class _Reader:
         if self.problems:
             raise ConfigError(self.problems)
         return settings
+
+    def watch_certificate(self) -> None:
+        for name in ("tls_cert", "tls_key"):
+            self._watch(self.raw.get("server"), name)
+
+    def check_certificates(self, server: Server) -> None:
+        """The gateway door's pair must fit together. Raises ConfigError."""
+        if warning := certificates.untrusting(self.environ):
+            self.warnings.append(warning)
+        if server.tls_cert is None or server.tls_key is None:
+            return
+        try:
+            certificates.check_pair(server.tls_cert, server.tls_key)
+        except ValueError as error:
+            raise ConfigError([str(error)]) from None
 
     def _sentence(self, problem: dict[str, Any]) -> str:
         at: Location = tuple("from" if part == "from_" else part for part in problem["loc"])

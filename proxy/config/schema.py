@@ -49,6 +49,10 @@ def _base_url(url: str) -> str:
         raise ValueError("must end with its path: no query, no fragment")
     if not re.fullmatch(r"[!-~]+", url):
         raise ValueError("must be printable ASCII without spaces")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError:
+        raise ValueError("has a host name that can't be one: a label is empty or longer than 63 letters") from None
     if parts.port == 0:  # reading the port also raises ValueError for one beyond 65535
         raise ValueError("must not have port 0")
     return url.rstrip("/")

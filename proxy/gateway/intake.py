@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import errno
 import mmap
 import os
@@ -211,6 +212,12 @@ class Intake:
         self.spool = Pool(spool_bytes)
         self._make_file = partial(SpoolFile, directory, disk_kept_free)
         self._limit = limit
+
+    def limited_to(self, limit: int) -> Intake:
+        """Another one for bodies of up to `limit` bytes, in the same room."""
+        other = copy.copy(self)
+        other._limit = limit
+        return other
 
     async def take_in(self, call: Call, tenant: Tenant, headers: Headers, receive: Receive) -> Body:
         """The body of a call: `with await intake.take_in(…) as body`. Raises what `take` does."""

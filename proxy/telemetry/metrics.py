@@ -24,7 +24,7 @@ class Metrics:
 
     def __init__(self, version: str, models: Collection[str]) -> None:
         self.registry = CollectorRegistry()
-        self._models = frozenset(models)
+        self.know_models(models)
         self._projects: set[str] = set()
         self._finished: dict[tuple[str, str, str, int], tuple[Counter, Histogram]] = {}
         self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
@@ -57,6 +57,11 @@ class Metrics:
             "Responses that should have brought usage and brought none; billed by estimate.",
             "operation",
         )
+        self.config_reloads = self._counter(
+            "config_reloads", "Times that the configuration was read anew by a running server.", "outcome"
+        )
+        for outcome in ("applied", "rejected"):
+            self.config_reloads.labels(outcome)
         self.ledger_commit = Histogram(
             "weighbridge_ledger_commit_seconds",
             "Time that one commit of the ledger file took, its fsync included.",
@@ -66,6 +71,10 @@ class Metrics:
         Gauge("weighbridge_build_info", "The version that runs.", ["version"], registry=self.registry).labels(
             version
         ).set(1)
+
+    def know_models(self, models: Collection[str]) -> None:
+        """These are named from now on: the price book has changed."""
+        self._models = frozenset(models)
 
     def finished(self, project: str, operation: str, model: str, status: int, seconds: float) -> None:
         """One request was answered. The children are kept: `labels()` costs more than the counting."""

@@ -66,6 +66,25 @@ def test_check_warns_of_a_secret_that_everybody_can_read(weighbridge: Weighbridg
     assert result.stderr == "warning: key: every user of this machine can read this secret; chmod 600 key\n"
 
 
+def test_check_tells_a_file_of_authorities_that_is_none(
+    weighbridge: Weighbridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "gone.pem")
+    result = weighbridge("config", "check")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: env SSL_CERT_FILE: gone.pem: it can't be read: No such file")
+
+
+def test_check_tells_a_certificate_that_no_door_can_show(weighbridge: Weighbridge, tmp_path: Path) -> None:
+    (tmp_path / "weighbridge.toml").write_text(
+        '[server]\ntls_cert = "junk"\ntls_key = "junk"\n' + FILE.partition("9000\n")[2]
+    )
+    (tmp_path / "junk").write_text("no certificate")
+    result = weighbridge("config", "check")
+    assert result.exit_code == 1
+    assert "error: server.tls_cert, server.tls_key: junk and junk can't be used" in result.stderr
+
+
 def test_what_show_prints_is_a_configuration_that_reads_the_same(weighbridge: Weighbridge, tmp_path: Path) -> None:
     first = weighbridge("config", "show")
     assert "port = 9000  # weighbridge.toml:2" in first.stdout

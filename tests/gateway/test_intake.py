@@ -70,6 +70,18 @@ async def sent(body: Body) -> bytes:
     return bytes(content)
 
 
+async def test_an_intake_under_another_limit_shares_the_room(make: Callable[..., Intake]) -> None:
+    """A reload changes the limit; what all bodies may take together stays what it is."""
+    intake = make(limit=4, memory_bytes=40)
+    larger = intake.limited_to(8)
+    with pytest.raises(CallerErred, match="which is 4 bytes"):
+        await intake.take(comes(b"12345678"), "shop", None)
+    with await larger.take(comes(b"12345678"), "shop", None) as body:
+        assert intake.memory.taken == body.length == 8
+    with pytest.raises(CallerErred, match="which is 8 bytes"):
+        await larger.take(comes(b"123456789"), "shop", None)
+
+
 async def test_a_body_in_one_piece_is_the_very_object_that_came(make: Callable[..., Intake]) -> None:
     piece = b'{"contents": []}'
     body = await make().take(comes(piece), "shop", len(piece))
