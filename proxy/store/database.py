@@ -54,10 +54,16 @@ class Database:
 
         Raises the revision in the same transaction, so that no writer can forget to.
         """
-        with _explained(self.path), self._writer.begin() as connection:
+        with self.noting() as connection:
             yield connection
             if not connection.execute(revision.update().values(number=revision.c.number + 1)).rowcount:
                 raise NoResultFound
+
+    @contextmanager
+    def noting(self) -> Iterator[Connection]:
+        """As `writing`, and raises no revision: for what nobody caches, such as when a key was last used."""
+        with _explained(self.path), self._writer.begin() as connection:
+            yield connection
 
 
 def open_database(data_dir: Path) -> Database:

@@ -13,9 +13,10 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The migration that this program is written for."""
 
 metadata = MetaData(
@@ -33,7 +34,10 @@ projects = Table(
     Column("name", String(63), primary_key=True),
     Column("created_at", BigInteger, nullable=False),
     Column("disabled_at", BigInteger),
+    Column("limits", Text, nullable=False, server_default="[]"),
+    Column("models", Text, nullable=False, server_default='["*"]'),
 )
+"""`limits`, `models`, `addresses`, here and in `keys`: JSON arrays of texts (proxy/tenants/policy.py reads them)."""
 
 keys = Table(
     "keys",
@@ -45,9 +49,39 @@ keys = Table(
     Column("masked", String(63), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
+    Column("expires_at", BigInteger),
+    Column("limits", Text, nullable=False, server_default="[]"),
+    Column("models", Text, nullable=False, server_default='["*"]'),
+    Column("addresses", Text, nullable=False, server_default="[]"),
+    Column("rotated_from", String(63)),
     Index("ix_keys_project", "project"),
+    Index("ix_keys_rotated_from", "rotated_from"),
 )
 """`digest` is the SHA-256 of the key, which itself is nowhere; `masked` is what people recognise it by."""
+
+key_uses = Table(
+    "key_uses",
+    metadata,
+    Column("key_id", String(63), primary_key=True),
+    Column("last_used_at", BigInteger, nullable=False),
+)
+"""When a key was last used: apart from `keys`, because it is nothing that anybody caches. No foreign key: a use of a
+key that a restored backup doesn't know must not stop the uses of all others from being written."""
+
+audit_events = Table(
+    "audit_events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", String(255), nullable=False),
+    Column("action", String(63), nullable=False),
+    Column("project", String(63), nullable=False),
+    Column("key_id", String(63)),
+    Column("changes", Text, nullable=False),
+    Index("ix_audit_events_project", "project", "id"),
+    sqlite_autoincrement=True,  # an id is never given twice
+)
+"""Who changed projects and keys, when, and what: insert-only. `changes` is JSON (proxy/tenants/audit.py writes it)."""
 
 revision = Table(
     "revision",

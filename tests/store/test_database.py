@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError, MultipleResultsFound
 
 from proxy.store import database as store
 from proxy.store.database import Database, StoreError, open_database, upgrade
-from proxy.store.tables import HEAD, keys, projects, revision
+from proxy.store.tables import HEAD, key_uses, keys, projects, revision
 
 
 def number(database: Database) -> int:
@@ -66,6 +66,16 @@ def test_every_write_raises_the_revision(tmp_path: Path) -> None:
     with database.writing():
         pass
     assert number(database) == 2
+
+
+def test_what_nobody_caches_is_noted_without_a_new_revision(tmp_path: Path) -> None:
+    """Else each last use of a key would have every worker read all keys anew."""
+    database = open_database(tmp_path)
+    with database.noting() as connection:
+        connection.execute(key_uses.insert().values(key_id="key_1", last_used_at=1))
+    assert number(database) == 0
+    with database.reading() as connection:
+        assert connection.execute(select(key_uses)).all() == [("key_1", 1)]
 
 
 def test_a_write_that_fails_leaves_neither_rows_nor_a_new_revision(tmp_path: Path) -> None:
