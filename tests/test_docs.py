@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from proxy.billing.records import UsageRecord
 from proxy.cli.main import app
-from proxy.config.load import GOOGLE_KEYS, read
+from proxy.config.load import GOOGLE_KEYS, SECRETS, read
 from proxy.config.schema import Price, Settings, Upstream
 from proxy.errors import Outcome, Reason, Refusal
 from proxy.gemini.status import refusal_body
@@ -73,7 +73,7 @@ def _settings() -> Iterator[tuple[str, type[BaseModel], str]]:
     """Heading, model and field of every setting that may be written."""
     for name, model in (SECTIONS | LISTS).items():
         heading = f"[[{name}]]" if name in LISTS else f"[{name}]"
-        yield from ((heading, model, field) for field in model.model_fields if field != "api_key")
+        yield from ((heading, model, field) for field in model.model_fields if field not in SECRETS)
 
 
 def _literal(value: object) -> str:
@@ -134,7 +134,7 @@ def test_the_configuration_example_is_the_defaults(tmp_path: Path) -> None:
     for name in SECTIONS:
         assert getattr(loaded.settings, name) == (anchored if name == "storage" else getattr(defaults, name))
     for name, model in (SECTIONS | {"upstreams": Upstream}).items():
-        for field in model.model_fields.keys() - {"api_key"}:
+        for field in model.model_fields.keys() - set(SECRETS):
             assert re.search(rf"^(# )?{field} = ", example[1], re.MULTILINE), f"{name}.{field} is not in the example"
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretStr
 
 from proxy.cli import options, output
 from proxy.cli.options import ConfigOption, JsonOption
-from proxy.config.load import ConfigError, Loaded, read
+from proxy.config.load import SECRETS, ConfigError, Loaded, read
 
 app = options.group("The configuration as it is read.")
 
@@ -76,8 +76,8 @@ def _toml(loaded: Loaded) -> Iterator[str]:
             yield head
             for name, plain in _plain(model).items():
                 origin = loaded.origins.get(f"{prefix}.{name}", "default")
-                if name == "api_key":
-                    yield f"# api_key: {plain}"
+                if name in SECRETS:
+                    yield f"# {name}: {plain or 'not set'}"
                 elif plain is None:
                     yield f"# {name} is not set"
                 else:
@@ -94,9 +94,10 @@ def _plain(value: object) -> Any:
     """What JSON can hold; in place of a secret, where it came from."""
     if isinstance(value, BaseModel):
         plain = {field.alias or name: _plain(getattr(value, name)) for name, field in type(value).model_fields.items()}
-        if isinstance(getattr(value, "api_key", None), SecretStr):
-            env, file = getattr(value, "api_key_env", None), getattr(value, "api_key_file", None)
-            plain["api_key"] = f"(set, from env {env})" if env else f"(set, from file {file})"
+        for secret in SECRETS:
+            if isinstance(getattr(value, secret, None), SecretStr):
+                env, file = getattr(value, f"{secret}_env"), getattr(value, f"{secret}_file")
+                plain[secret] = f"(set, from env {env})" if env else f"(set, from file {file})"
         return plain
     if isinstance(value, tuple):
         return [_plain(entry) for entry in value]

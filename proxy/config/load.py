@@ -30,12 +30,21 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     for name, field in Settings.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
+SECRETS = ("api_key", "redis_password")
+"""Fields that can't be written: they hold what a reference, `<name>_env` or `<name>_file`, led to."""
 _VARIABLES = {
     f"{PREFIX}{section}__{name}".upper(): (section, name)
     for section, model in _SECTIONS.items()
     for name in model.model_fields
+    if name not in SECRETS
 }
-_PATHS = (("storage", "data_dir"), ("server", "tls_cert"), ("server", "tls_key"))
+_PATHS = (
+    ("storage", "data_dir"),
+    ("storage", "redis_password_file"),
+    ("storage", "redis_ca_file"),
+    ("server", "tls_cert"),
+    ("server", "tls_key"),
+)
 
 Location = tuple[str | int, ...]
 """Of a setting: ("server", "port"), ("upstreams", 0, "name")."""
@@ -85,13 +94,14 @@ def load(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = Tru
 def read(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = True) -> Loaded:
     """Reads the file (`path`, else $WEIGHBRIDGE_CONFIG, else ./weighbridge.toml if there is one) and the environment.
 
-    `upstreams=False` leaves out the upstreams and their secrets, and the doors' certificate, for commands that call
-    nobody: they must work where the secrets aren't at hand. Raises ConfigError, with every problem at once.
+    `upstreams=False` leaves out the upstreams, all secrets, and the doors' certificate, for commands that call nobody:
+    they must work where the secrets aren't at hand. Raises ConfigError, with every problem at once.
     """
     reader = _Reader(environ)
     try:
         reader.take_file(path)
         reader.take_environment()
+        reader.take_redis_password(known=upstreams)
         if upstreams:
             reader.take_upstreams()
             reader.watch_certificate()
@@ -212,16 +222,28 @@ class _Reader:
 
     def _take_secret(self, index: int, upstream: dict[str, Any]) -> None:
         self._anchor(upstream, "api_key_file")
-        self._watch(upstream, "api_key_file")
+        upstream["api_key"] = self._resolved(("upstreams", index), upstream, "api_key", "the key of this upstream")
+
+    def take_redis_password(self, *, known: bool) -> None:
+        """Follows the reference to Redis's password, if there is one. `known`: whether it must lead to something."""
+        table = self.raw.get("storage")
+        names = ("redis_password", "redis_password_env", "redis_password_file")
+        if isinstance(table, dict) and any(name in table for name in names) and (known or names[0] in table):
+            table[names[0]] = self._resolved(("storage",), table, names[0], "the password of Redis")
+
+    def _resolved(self, place: Location, table: dict[str, Any], secret: str, of: str) -> str:
+        """What a reference leads to; "?" where it leads nowhere, so that the rest is checked as well."""
+        self._watch(table, f"{secret}_file")
         try:
-            upstream["api_key"] = secrets.resolve(upstream, self.environ)
+            value = secrets.resolve(table, self.environ, secret, of)
         except secrets.SecretError as bad:
-            at = ("upstreams", index, bad.setting)
+            at = (*place, bad.setting)
             self.problems.append(f"{self._origin(at)}: {_dotted(at)}: {bad}")
-            upstream["api_key"] = "?"  # so that the rest is checked as well
-        else:
-            if "api_key_file" in upstream and (warning := secrets.exposure(Path(upstream["api_key_file"]))):
-                self.warnings.append(warning)
+            return "?"
+        file = table.get(f"{secret}_file")
+        if file and (warning := secrets.exposure(Path(file))):
+            self.warnings.append(warning)
+        return value
 
     def settings(self) -> Settings:
         try:
@@ -262,7 +284,8 @@ class _Reader:
         if problem["type"] == "string_pattern_mismatch":
             message = f"should match {problem['ctx']['pattern']}"
         value = problem["input"]
-        plain = at and at[0] != "upstreams" and isinstance(value, str | int | float | Decimal)
+        open_to_all = at and at[0] != "upstreams" and at[-1] != "redis_url"  # others' mistake may be a secret in them
+        plain = open_to_all and isinstance(value, str | int | float | Decimal)
         shown = f" = {str(value)[:80]}" if plain else ""
         return f"{origin}: {_dotted(at)}{shown}: {message}" if at else f"{origin}: {message}"
 
@@ -273,7 +296,7 @@ def _names_beside(at: Location) -> list[str]:
         return list(Settings.model_fields)
     lists: dict[str, type[BaseModel]] = {"upstreams": Upstream, "prices": Price}
     model = lists.get(str(at[0])) or _SECTIONS[str(at[0])]
-    return [field.alias or name for name, field in model.model_fields.items() if name != "api_key"]
+    return [field.alias or name for name, field in model.model_fields.items() if name not in SECRETS]
 
 
 def _nearest(name: str, valid: Iterable[str]) -> str:

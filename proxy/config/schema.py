@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from proxy.config import limits
+from proxy.config import limits, redis_address
 from proxy.config.addresses import parse_network
 
 GOOGLE = "https://generativelanguage.googleapis.com"
@@ -62,6 +62,12 @@ def _origin(origin: str) -> str:
     if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+", origin):
         raise ValueError(f'{origin!r} is no origin: write "https://app.example.com", without a path, or "*"')
     return origin
+
+
+def _redis_url(url: str) -> str:
+    if url:
+        redis_address.parse(url)
+    return url
 
 
 def _timezone(name: str) -> str:
@@ -127,15 +133,34 @@ class Server(Section):
 
 
 class Storage(Section):
-    """Where what is kept is kept."""
+    """Where what is kept is kept. `redis_password` is never written in the file: it is what the reference led to."""
 
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Path("weighbridge-data")
+    redis_url: Annotated[str, AfterValidator(_redis_url)] = ""
+    redis_password_env: str | None = None
+    redis_password_file: Path | None = None
+    redis_ca_file: FilePath | None = None
+    redis_password: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _of_redis(self) -> Storage:
+        given = [
+            name
+            for name in ("redis_password_env", "redis_password_file", "redis_ca_file")
+            if getattr(self, name) is not None
+        ]
+        if given and not self.redis_url:
+            raise ValueError(f"{given[0]} is set, and redis_url is not: it says which Redis that is for")
+        if self.redis_ca_file and not redis_address.parse(self.redis_url).tls:
+            raise ValueError("redis_ca_file is set, and redis_url asks for no TLS: begin it with rediss")
+        return self
 
 
 class Limits(Section):
-    """Whose midnight ends a day (Google's own daily quotas end at midnight Pacific time), and what new projects get."""
+    """How limits count, and what new projects get. Google's own daily quotas end at midnight Pacific time."""
 
     timezone: Annotated[str, AfterValidator(_timezone)] = "America/Los_Angeles"
+    on_redis_down: Literal["local", "deny"] = "local"
     defaults: Annotated[tuple[str, ...], BeforeValidator(_semicolon_separated), AfterValidator(_limits)] = ()
     """Limits of new projects, as proxy/config/limits.py reads them; `project create` can change them for one."""
 

@@ -1,4 +1,4 @@
-"""From the reference to an upstream's key, as the configuration has it, to the key itself."""
+"""From the reference to a secret, as the configuration has it, to the secret itself."""
 
 from __future__ import annotations
 
@@ -17,46 +17,59 @@ class SecretError(Exception):
         self.setting = setting
 
 
-def resolve(upstream: Mapping[str, object], environ: Mapping[str, str]) -> str:
-    """The key that `api_key_env` or `api_key_file` of an upstream leads to. Raises SecretError."""
-    if "api_key" in upstream:
+def resolve(
+    table: Mapping[str, object],
+    environ: Mapping[str, str],
+    secret: str = "api_key",
+    of: str = "the key of this upstream",
+) -> str:
+    """The secret that `<secret>_env` or `<secret>_file` of a table leads to. Raises SecretError.
+
+    `of` says in messages what it is.
+    """
+    env, file = f"{secret}_env", f"{secret}_file"
+    if secret in table:
         raise SecretError(
-            "api_key",
+            secret,
             "a secret must not stand in the file: put it into an environment variable and write "
-            'api_key_env = "ITS_NAME", or into a file of mode 0600 and write api_key_file = "its path"',
+            f'{env} = "ITS_NAME", or into a file of mode 0600 and write {file} = "its path"',
         )
-    given = [name for name in ("api_key_env", "api_key_file") if name in upstream]
+    given = [name for name in (env, file) if name in table]
     if len(given) != 1:
-        raise SecretError("name", "set exactly one of api_key_env and api_key_file")
-    setting, reference = given[0], upstream[given[0]]
+        raise SecretError(given[0] if given else "name", f"set exactly one of {env} and {file}")
+    setting, reference = given[0], table[given[0]]
     if not isinstance(reference, str) or not reference.strip():
-        raise SecretError(setting, f"should be a text: {'a name' if setting == 'api_key_env' else 'a path'}")
+        raise SecretError(setting, f"should be a text: {'a name' if setting == env else 'a path'}")
     if _LOOKS_LIKE_A_KEY.match(Path(reference).name):
         raise SecretError(setting, "looks like the key itself; it wants the name of what holds the key")
-    value = _from_env(reference, environ) if setting == "api_key_env" else _from_file(Path(reference))
+    try:
+        value = _from_env(reference, environ, of) if setting == env else _from_file(Path(reference))
+    except ValueError as error:
+        raise SecretError(setting, str(error)) from None
     if not re.fullmatch(r"[!-~]+", value):
-        raise SecretError(setting, f"{reference} must hold the key alone: one line of printable ASCII, without spaces")
+        what = of.split()[1]
+        raise SecretError(
+            setting, f"{reference} must hold the {what} alone: one line of printable ASCII, without spaces"
+        )
     return value
 
 
-def _from_env(name: str, environ: Mapping[str, str]) -> str:
+def _from_env(name: str, environ: Mapping[str, str], of: str) -> str:
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
-        raise SecretError("api_key_env", "wants the name of an environment variable: letters, digits and underscores")
+        raise ValueError("wants the name of an environment variable: letters, digits and underscores")
     value = environ.get(name, "").strip()
     if not value:
-        raise SecretError(
-            "api_key_env", f"the environment variable {name} is not set: set it to the key of this upstream"
-        )
+        raise ValueError(f"the environment variable {name} is not set: set it to {of}")
     return value
 
 
 def _from_file(path: Path) -> str:
     try:
         return path.expanduser().read_text("utf-8").strip()
-    except OSError as error:
-        raise SecretError("api_key_file", f"{path} can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise SecretError("api_key_file", f"{path} is not text") from None
+        raise ValueError(f"{path} is not text") from None
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from None
 
 
 def exposure(path: Path) -> str | None:

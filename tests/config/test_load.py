@@ -217,3 +217,47 @@ def test_a_file_that_is_not_toml_is_told(text: bytes, tmp_path: Path) -> None:
 
 def test_a_secret_is_in_no_repr() -> None:
     assert "Geheim" not in repr(read(None, KEY))
+
+
+REDIS = '[storage]\nredis_url = "rediss://proxy@r/1"\n'
+
+
+def test_the_password_of_redis_comes_by_reference(tmp_path: Path) -> None:
+    """From the environment or a file, whose path is meant from the configuration's folder; and it is shown nowhere."""
+    (tmp_path / "password").write_text("geheim\n")
+    for setting in ('redis_password_env = "P"', 'redis_password_file = "password"'):
+        settings = load(written(tmp_path, REDIS + setting), {**KEY, "P": "geheim"})
+        assert settings.storage.redis_password is not None
+        assert settings.storage.redis_password.get_secret_value() == "geheim"
+        assert "geheim" not in repr(settings)
+    assert load(written(tmp_path, REDIS), KEY).storage.redis_password is None
+
+
+def test_commands_that_call_nobody_need_no_password_of_redis(tmp_path: Path) -> None:
+    path = written(tmp_path, REDIS + 'redis_password_env = "UNSET"')
+    assert load(path, {}, upstreams=False).storage.redis_url == "rediss://proxy@r/1"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('redis_url = "redis://:geheim@r"', "weighbridge.toml:2: storage.redis_url: must not hold a password"),
+        ('redis_url = "http://u:geheim@r"', "storage.redis_url: must begin with one of redis://"),
+        ('redis_url = "redis://r"\nredis_password = "geheim"', 'redis_password_env = "ITS_NAME"'),
+        ('redis_url = "redis://r"\nredis_password_env = "UNSET"', "variable UNSET is not set"),
+        ('redis_url = "redis://r"\nredis_password_file = "gone"', "gone can't be read: No such file"),
+        ('redis_password_env = "P"', "redis_url is not: it says which Redis"),
+        ('redis_url = "redis://r"\nredis_ca_file = "weighbridge.toml"', "begin it with rediss"),
+        ('redis_url = "rediss://r"\nredis_ca_file = "gone"', "storage.redis_ca_file"),
+    ],
+)
+def test_mistakes_about_redis_are_told_without_its_password(text: str, told: str, tmp_path: Path) -> None:
+    said = problems(f"[storage]\n{text}\n", tmp_path, {**KEY, "P": "geheim"})
+    assert told in said
+    assert "geheim" not in said
+
+
+def test_a_password_itself_in_the_environment_is_refused_and_never_repeated() -> None:
+    with pytest.raises(ConfigError, match="did you mean WEIGHBRIDGE_STORAGE__REDIS_PASSWORD_ENV") as caught:
+        load(None, {**KEY, "WEIGHBRIDGE_STORAGE__REDIS_PASSWORD": "geheim"})
+    assert "geheim" not in str(caught.value)

@@ -68,3 +68,18 @@ def test_a_secret_that_everybody_can_read_is_warned_of(tmp_path: Path) -> None:
     assert exposure(path) is None
     path.chmod(0o644)
     assert f"chmod 600 {path}" in (exposure(path) or "")
+
+
+def test_messages_name_the_settings_and_the_secret_that_they_are_about(tmp_path: Path) -> None:
+    """Another secret than an upstream's key is referred to by settings of its own."""
+
+    def refused(table: dict[str, object]) -> str:
+        with pytest.raises(SecretError) as caught:
+            resolve(table, {"EMPTY": ""}, "redis_password", "the password of Redis")
+        return str(caught.value)
+
+    assert "set exactly one of redis_password_env and redis_password_file" in refused({})
+    assert "set it to the password of Redis" in refused({"redis_password_env": "EMPTY"})
+    assert 'redis_password_env = "ITS_NAME"' in refused({"redis_password": "geheim"})
+    (tmp_path / "password").write_text("two words")
+    assert "must hold the password alone" in refused({"redis_password_file": str(tmp_path / "password")})
