@@ -20,7 +20,7 @@ class SecretError(Exception):
 def resolve(
     table: Mapping[str, object],
     environ: Mapping[str, str],
-    secret: str = "api_key",
+    secret: str = "api_key",  # noqa: S107  # a name
     of: str = "the key of this upstream",
 ) -> str:
     """The secret that `<secret>_env` or `<secret>_file` of a table leads to. Raises SecretError.
