@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -17,6 +18,7 @@ import uvloop
 
 from proxy import resources
 from proxy.app import App
+from proxy.billing import ledger_slot
 from proxy.config import certificates
 from proxy.config.load import ConfigError, Loaded
 from proxy.config.reload import Reloader
@@ -191,6 +193,13 @@ class Doors:
                 "watch_ended", what="changes of keys are not followed any more", why=repr(watching.exception())
             )
 
+    def announce(self, data_dir: Path) -> None:
+        """Tells commands that work on this data_dir where to ask: the port may be any that was free."""
+        try:
+            ledger_slot.announce(data_dir / "ledger", self.admin_url)
+        except OSError as error:
+            log.error("control_door_untold", what="commands can't find this server", why=error.strerror)
+
     def ledger_broke(self) -> None:
         """What the disk holds is unknown: nothing more is answered, and the next start recovers what is there."""
         self.gateway.break_off()
@@ -218,6 +227,7 @@ async def open_doors(
         loop.add_signal_handler(signal.SIGTERM, doors.terminate)
         loop.add_signal_handler(signal.SIGINT, doors.interrupt)
         resources.keep_what_start_up_made()
+        doors.announce(settings.storage.data_dir)
         app.ready = True
         tasks = [loop.create_task(app.watch())]
         tasks[0].add_done_callback(doors.watch_ended)
