@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,8 @@ from proxy.billing.records import id_maker
 from proxy.config.load import ConfigError
 from proxy.config.schema import Settings
 from proxy.config.schema import Upstream as UpstreamSettings
+from proxy.control.admin import token as admin_token
+from proxy.control.admin.routes import admin_api
 from proxy.control.routes import control_app
 from proxy.gateway.intake import Intake
 from proxy.gateway.refusals import tell_refusal
@@ -71,7 +74,16 @@ class App:
         self.tell_refusal = partial(tell_refusal, metrics)
         """What the door refuses before it reaches the relay is counted and logged like all else."""
         metrics.in_flight.set_function(lambda: self.in_flight)
-        self.control = control_app(metrics=metrics, ready=self.is_ready)
+        admin = admin_api(
+            token=admin_token.read_or_make(settings.storage.data_dir, os.environ, secrets.token_bytes),
+            database=database,
+            data_dir=settings.storage.data_dir,
+            ledger=ledger,
+            timezone=lambda: self._plane.settings.limits.timezone,
+            now_us=unix_us,
+            new_id=self.new_id,
+        )
+        self.control = control_app(metrics=metrics, ready=self.is_ready, admin=admin)
 
     def _data_plane(self, settings: Settings, book: PriceBook, upstream: Upstream) -> DataPlane:
         """All that hangs on settings, made of one frozen configuration."""

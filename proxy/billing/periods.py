@@ -24,3 +24,8 @@ class Days:
             )
             self._name = day.isoformat()
         return self._name
+
+    def end(self, at: int) -> int:
+        """When the day of a time ends, both in Unix microseconds."""
+        self.name(at)
+        return self._until

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +15,8 @@ class UsageRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     Times are Unix microseconds, money is nano-dollars. `usage` is the usage object exactly as received. `rates` maps
     the name of each rate applied to [quantity, nano-dollars per million], so that the cost can be worked out again from
-    the row alone: the sum of quantity x rate, divided once by a million, half to even.
+    the row alone: the sum of quantity x rate, divided once by a million, half to even. Of an adjustment, which is no
+    call, `cost_usd` is what it adds to the bill, `caused_by` the record that it corrects, and `hint` its reason.
 
     A field is a column of the ledger. One that is added later needs a default: older rows and open leases lack it.
     """
@@ -150,6 +152,14 @@ def to_usd(nano_dollars: int) -> str:
     whole, part = divmod(abs(nano_dollars), _NANO)
     text = f"{whole}.{part:09d}".rstrip("0").removesuffix(".")
     return f"-{text}" if nano_dollars < 0 else text
+
+
+def from_usd(text: str) -> int:
+    """Nano-dollars of an exact decimal string of dollars: "-1.5" → -1_500_000_000. Raises ValueError."""
+    if not (found := re.fullmatch(r"(-?)([0-9]{1,9})(?:\.([0-9]{1,9}))?", text)):
+        raise ValueError("write dollars as a plain decimal number with at most nine places, such as -1.50")
+    nano = int(found[2]) * _NANO + int((found[3] or "").ljust(9, "0"))
+    return -nano if found[1] else nano
 
 
 def id_maker(now_ms: Callable[[], int], random: Callable[[int], bytes]) -> Callable[[], str]:

@@ -38,6 +38,7 @@ class ReportRow(msgspec.Struct, frozen=True):
     `group` maps each dimension asked for to its value. `output_token_count` is total less prompt and tool use, what
     output is billed by. `estimated_calls` and `estimated_cost_usd` are the part of `calls` and `cost_usd` that is
     billed by estimate; `unpriced_calls` are the calls whose model has no price, which `cost_usd` leaves out.
+    `adjustments_cost_usd` is the part of `cost_usd` that was added, or taken off, by hand: adjustments are no calls.
     """
 
     group: dict[str, str]
@@ -54,6 +55,7 @@ class ReportRow(msgspec.Struct, frozen=True):
     unpriced_calls: int
     estimated_calls: int
     estimated_cost_usd: int
+    adjustments_cost_usd: int
 
 
 def ledger_files(data_dir: Path) -> list[Path]:
@@ -62,10 +64,13 @@ def ledger_files(data_dir: Path) -> list[Path]:
 
 
 _ADDED = ReportRow.__struct_fields__[1:]
-_SUMS = ", ".join(
-    f"sum({name.removeprefix('estimated_')} * estimated)" if name.startswith("estimated_") else f"sum({name})"
-    for name in _ADDED
-)
+_PARTS = {
+    "estimated_calls": "calls * estimated",
+    "estimated_cost_usd": "cost_usd * estimated",
+    "adjustments_cost_usd": "cost_usd * (operation = 'adjustment')",
+}
+"""Sums over some of the rows. An adjustment's operation says what it is: billing/adjustments.py."""
+_SUMS = ", ".join(f"sum({_PARTS.get(name, name)})" for name in _ADDED)
 
 
 def report(
@@ -108,6 +113,17 @@ def export(
     end = 2**63 - 1 if until is None else _unix_us(until)
     for path in files:
         yield from _records(path, first, end)
+
+
+def find(files: Iterable[Path], record_id: str) -> UsageRecord | None:
+    """The record of this id; None where there is none. Raises LedgerUnusable."""
+    for path in files:
+        with _reading(path) as connection:
+            found = connection.execute("SELECT * FROM usage_records WHERE record_id = ?", (record_id,))
+            columns = [column[0] for column in found.description]
+            if row := found.fetchone():
+                return from_row(columns, row)
+    return None
 
 
 def _records(path: Path, first: int, end: int) -> Iterator[UsageRecord]:

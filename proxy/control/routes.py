@@ -1,20 +1,24 @@
-"""The control door's paths: health and metrics."""
+"""The control door's paths: health and metrics, which are open, and the admin API, which is not."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from proxy.telemetry.metrics import CONTENT_TYPE, Metrics
 
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
-def control_app(*, metrics: Metrics, ready: Callable[[], bool]) -> Starlette:
-    """The ASGI app behind the control door. All that is here is open: it tells no tenant's data but sums."""
+
+def control_app(*, metrics: Metrics, ready: Callable[[], bool], admin: ASGIApp) -> Starlette:
+    """The ASGI app behind the control door. What is open tells no tenant's data but sums; `admin` asks who is there."""
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -26,6 +30,13 @@ def control_app(*, metrics: Metrics, ready: Callable[[], bool]) -> Starlette:
         # A scrape of a thousand series takes 25 ms: not on the loop that serves calls.
         return Response(await run_in_threadpool(metrics.exposition), headers={"content-type": CONTENT_TYPE})
 
-    return Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", exposition)],
+    app = Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", exposition),
+            Mount("/admin", app=admin),
+        ],
     )
+    app.router.redirect_slashes = False
+    return app

@@ -23,7 +23,7 @@ WRITTEN_AT_ONCE = 500
 _SECRET = re.compile(
     r"AIza[0-9A-Za-z_-]{20,}"  # a Google API key
     r"|AQ\.[0-9A-Za-z_.-]{16,}"  # a Google auth key
-    r"|wb_[0-9A-Za-z]{8,}"  # a virtual key
+    r"|wba?_[0-9A-Za-z]{8,}"  # a virtual key, an admin token
     r"|ya29\.[0-9A-Za-z_.-]{8,}"  # a Google OAuth token
     r"|(?<=[?&]key=)[^&\s\"']+"
     r"|(?i:(?<=bearer ))[^\s\"',]{8,}"

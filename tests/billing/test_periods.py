@@ -29,6 +29,13 @@ def test_the_day_on_which_the_clock_is_put_back_has_25_hours() -> None:
     assert days.name(start + 25 * 3_600_000_000) == "2026-11-02"
 
 
+def test_the_end_of_a_day_is_the_next_midnight_however_long_the_day() -> None:
+    days = Days("America/Los_Angeles")
+    start = us("2026-11-01T00:00")
+    for at in (start, start + 25 * 3_600_000_000 - 1):
+        assert days.end(at) == start + 25 * 3_600_000_000
+
+
 @given(
     st.lists(st.integers(0, 4_000_000_000), min_size=1, max_size=20),
     st.sampled_from(["UTC", "Asia/Kathmandu", "America/Los_Angeles"]),

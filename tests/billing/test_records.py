@@ -15,6 +15,7 @@ from proxy.billing.records import (
     COLUMNS,
     UsageRecord,
     from_row,
+    from_usd,
     id_maker,
     to_csv,
     to_json,
@@ -83,6 +84,17 @@ def test_csv_disarms_a_model_name_that_a_spreadsheet_would_run() -> None:
 @given(st.integers(0, 10**24))
 def test_nano_dollars_survive_the_way_out_and_back(amount: int) -> None:
     assert nano_dollars(to_usd(amount)) == amount
+
+
+@given(st.integers(-(10**18) + 1, 10**18 - 1))
+def test_dollars_are_read_as_they_are_written(amount: int) -> None:
+    assert from_usd(to_usd(amount)) == amount
+
+
+@pytest.mark.parametrize("text", ["1.0000000000", "1e3", "+1", " 1", "1,5", "", ".5", "\u0661", "1\n"])
+def test_dollars_that_are_no_plain_number_of_nine_places_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="plain decimal number"):
+        from_usd(text)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,35 @@ async def test_estimated_and_unpriced_calls_are_told_apart(tmp_path: Path) -> No
     assert (row.cost_usd, row.estimated_cost_usd) == (33_602_105, 5)
 
 
+async def test_adjustments_are_on_the_bill_told_apart_and_no_calls(tmp_path: Path) -> None:
+    adjustment = {"kind": "adjustment", "operation": "adjustment", "images": 0, "total_token_count": None}
+    adjustment |= {"prompt_token_count": None, "candidates_token_count": None}
+    files = await written(
+        tmp_path,
+        sample("a"),
+        sample("adj_1", **adjustment, cost_usd=-600),
+        sample("adj_2", **adjustment, cost_usd=100, key_id="", model=""),
+    )
+
+    [row] = reports.report(files, [])
+    assert (row.calls, row.images, row.prompt_token_count, row.output_token_count) == (1, 1, 7, 1120)
+    assert (row.cost_usd, row.adjustments_cost_usd) == (33_602_100 - 500, -500)
+    assert (row.estimated_calls, row.estimated_cost_usd, row.unpriced_calls) == (0, 0, 0)
+    assert groups(reports.report(files, ["key"])) == [("",), ("k1",)]
+    assert [(*row.group.values(), row.calls, row.cost_usd) for row in reports.report(files, ["operation"])] == [
+        ("adjustment", 0, -500),
+        ("generateContent", 1, 33_602_100),
+    ]
+
+
+async def test_a_record_is_found_by_its_id_in_whichever_file(tmp_path: Path) -> None:
+    files = await written(tmp_path / "one", sample("a")) + await written(tmp_path / "two", sample("b"))
+
+    assert reports.find(files, "b") == sample("b")
+    assert reports.find(files, "c") is None
+    assert reports.find([], "a") is None
+
+
 async def test_days_and_months_are_those_of_the_time_zone(tmp_path: Path) -> None:
     midnight_utc = datetime(2026, 12, 1, tzinfo=UTC)
     at = int(midnight_utc.timestamp()) * 1_000_000

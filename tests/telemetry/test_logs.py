@@ -21,6 +21,7 @@ SECRETS = [
     "AIzaSyA1234567890abcdefghijklmnopqrstuvw",
     "AQ.Ab8RN6Kd_abcdefghijklmnop-1234",
     "wb_0123456789abcdefghijABCDEFGHIJ01abcdef",
+    "wba_00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
     "ya29.a0AfH6SMBx-abcdef_123",
 ]
 

@@ -1,0 +1,135 @@
+"""Adjustments: what is added to a project's bill or taken off it by hand. Each is a record of its own, with its why."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from proxy.billing import reports
+from proxy.billing.ledger_errors import LedgerUnusable
+from proxy.billing.ledger_file import MIB, LedgerFile, describe
+from proxy.billing.records import UsageRecord, from_usd, to_row
+
+KIND = "adjustment"
+"""Also its operation: so the hourly sums, which know no kinds, tell adjustments apart."""
+PREFIX = "adj_"
+"""Of their ids, which clients may choose. A call's has none: nobody can take the place of a call that is under way."""
+MOST_USD = 1_000_000
+MOST_WHY = 500
+
+_ID = re.compile(rf"{PREFIX}[0-9A-Za-z_-]{{1,60}}")
+
+
+class AdjustmentRefused(Exception):
+    """An adjustment that can't be made. `field` is the one at fault; the text says why, and what to do."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class AdjustmentConflict(Exception):
+    """Its id is another adjustment's."""
+
+
+def make(
+    files: Sequence[Path],
+    *,
+    record_id: str,
+    project: str,
+    cost_usd: str,
+    why: str,
+    of: str | None,
+    now_us: int,
+    period: str,
+) -> UsageRecord:
+    """An adjustment of a project that exists, as its record. Nothing is written.
+
+    `cost_usd` is dollars, as a plain decimal number. `of` is the id of a record in `files` that it corrects: the
+    adjustment is then of that record's key and model as well. It stands in the bill of `period`, the day of `now_us`:
+    bills of days gone by stay as they were. Raises AdjustmentRefused, LedgerUnusable.
+    """
+    if not _ID.fullmatch(record_id):
+        raise AdjustmentRefused("record_id", f"an adjustment's id is {PREFIX} and 1 to 60 letters, digits, - or _")
+    if not why.strip() or len(why) > MOST_WHY or not why.isprintable():
+        raise AdjustmentRefused("why", f"say why in one line of at most {MOST_WHY} characters")
+    nano_dollars = _amount(cost_usd)
+    corrected = None if of is None else _corrected(files, of, project)
+    return UsageRecord(
+        record_id=record_id,
+        kind=KIND,
+        request_id=corrected.request_id if corrected else "",
+        caused_by=of,
+        started_at=now_us,
+        finished_at=now_us,
+        project=project,
+        key_id=corrected.key_id if corrected else "",
+        key_name=corrected.key_name if corrected else "",
+        upstream=corrected.upstream if corrected else "",
+        operation=KIND,
+        model=corrected.model if corrected else "",
+        model_asked=corrected.model_asked if corrected else "",
+        service_tier=corrected.service_tier if corrected else None,
+        outcome="ok",
+        cost_usd=nano_dollars,
+        period=period,
+        hint=why.strip(),
+    )
+
+
+def confirm(files: Sequence[Path], record: UsageRecord) -> tuple[UsageRecord, bool]:
+    """What stands in the ledger under the record's id, after it was written; and whether that is this writing's.
+
+    A second adjustment with an id changes nothing. Raises AdjustmentConflict where it asks for something else,
+    LedgerUnusable.
+    """
+    stands = reports.find(files, record.record_id)
+    if stands is None:
+        raise LedgerUnusable(f"{record.record_id} was written, and can't be found in the ledger: look at its disk.")
+    if _meaning(stands) != _meaning(record):
+        raise AdjustmentConflict(
+            f"There is another adjustment {record.record_id} in the ledger. Leave the id out, or choose another one."
+        )
+    return stands, stands == record
+
+
+def write_alone(data_dir: Path, record: UsageRecord) -> None:
+    """Writes the record where no server runs, under the ledger's lock. Calls that a dead server left open stay so.
+
+    Raises LedgerLocked, LedgerUnusable.
+    """
+    file = LedgerFile.open(data_dir, busy_timeout_s=10, ballast_bytes=64 * MIB, random=os.urandom)
+    with closing(file):
+        try:
+            file.commit([], [to_row(record)], [])
+        except sqlite3.Error as error:
+            raise LedgerUnusable(f"{file.path} can't be written: {describe(error)}. Look at its disk.") from error
+
+
+def _amount(cost_usd: str) -> int:
+    try:
+        nano_dollars = from_usd(cost_usd)
+    except ValueError as error:
+        raise AdjustmentRefused("cost_usd", str(error)) from None
+    if not nano_dollars or abs(nano_dollars) > from_usd(str(MOST_USD)):
+        raise AdjustmentRefused("cost_usd", f"an adjustment is of at most {MOST_USD:,} USD, up or down, and not of 0")
+    return nano_dollars
+
+
+def _corrected(files: Sequence[Path], record_id: str, project: str) -> UsageRecord:
+    found = reports.find(files, record_id)
+    if found is None:
+        raise AdjustmentRefused(
+            "of", f"there is no record {record_id[:64]!r} in the ledger; `weighbridge usage export` has their ids"
+        )
+    if found.project != project:
+        raise AdjustmentRefused("of", f"record {record_id!r} is of another project, {found.project!r}")
+    return found
+
+
+def _meaning(record: UsageRecord) -> tuple[object, ...]:
+    return record.kind, record.project, record.cost_usd, record.caused_by, record.hint

@@ -1,0 +1,81 @@
+"""The admin API's paths: one module a resource, one shape for whatever goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from proxy.billing.ledger import Ledger
+from proxy.billing.ledger_errors import LedgerError
+from proxy.control.admin import adjustments
+from proxy.control.admin.access import Guarded
+from proxy.control.admin.problems import Kind, Problem
+from proxy.errors import Refusal
+from proxy.store.database import Database, StoreError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+
+def admin_api(
+    *,
+    token: str,
+    database: Database,
+    data_dir: Path,
+    ledger: Ledger,
+    timezone: Callable[[], str],
+    now_us: Callable[[], int],
+    new_id: Callable[[], str],
+) -> ASGIApp:
+    """The ASGI app of `/admin`. Time is Unix microseconds; `timezone` tells the one in force, in which days end."""
+    adjust = adjustments.endpoint(
+        database=database, data_dir=data_dir, ledger=ledger, timezone=timezone, now_us=now_us, new_id=new_id
+    )
+    app = Starlette(
+        routes=[Route("/v1/adjustments", adjust, methods=["POST"])],
+        exception_handlers={
+            Problem: _problem,
+            HTTPException: _by_status,
+            StoreError: _unavailable,
+            LedgerError: _unavailable,
+            Refusal: _unavailable,
+            Exception: _internal,
+        },
+    )
+    app.router.redirect_slashes = False
+    return Guarded(app, token)
+
+
+async def _problem(_: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)
+    return problem.response()
+
+
+async def _by_status(request: Request, error: Exception) -> Response:
+    """What the router itself refuses."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == Kind.METHOD_NOT_ALLOWED.http:
+        allowed = (error.headers or {}).get("Allow", "")
+        return Problem(
+            Kind.METHOD_NOT_ALLOWED, f"This path takes {allowed}, not {request.method}.", headers={"Allow": allowed}
+        ).response()
+    return Problem(Kind.NOT_FOUND, "There is nothing at this path: docs/admin-api.md has those there are.").response()
+
+
+async def _unavailable(_: Request, error: Exception) -> Response:
+    """The store, the ledger or the limiter can't be had now; each says so in a sentence of its own."""
+    return Problem(Kind.UNAVAILABLE, str(error)).response()
+
+
+async def _internal(_: Request, error: Exception) -> Response:
+    """A mistake of ours; the error itself goes on to the log."""
+    return Problem(
+        Kind.INTERNAL, "The server made a mistake; its log says which. Nothing is known to be done."
+    ).response()

@@ -1,0 +1,62 @@
+"""The admin API alone, on a real socket, with a real ledger and a real database behind it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from proxy.billing import reports
+from proxy.billing.ledger import Ledger
+from proxy.billing.records import UsageRecord
+from proxy.control.admin.routes import admin_api
+from proxy.control.routes import control_app
+from proxy.store.database import Database, open_database
+from proxy.telemetry.metrics import Metrics
+from proxy.tenants import projects
+from tests.billing.sample import NOON
+from tests.servers import serving
+
+TOKEN = "wba_0123456789abcdef"
+
+
+@dataclass
+class Admin:
+    """A control door at `url`; `client` has the token. From NOON on, each look at the clock takes a microsecond."""
+
+    url: str
+    client: httpx2.AsyncClient
+    data_dir: Path
+    database: Database
+    ledger: Ledger
+
+    def records(self) -> list[UsageRecord]:
+        return list(reports.export(reports.ledger_files(self.data_dir)))
+
+
+@pytest.fixture
+async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
+    """With the projects acme and bobs in it."""
+    database = open_database(tmp_path)
+    for project in ("acme", "bobs"):
+        projects.create(database, project, NOON)
+    ledger = Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=4096)
+    clock, numbers = itertools.count(NOON), itertools.count(1)
+    api = admin_api(
+        token=TOKEN,
+        database=database,
+        data_dir=tmp_path,
+        ledger=ledger,
+        timezone=lambda: "America/Los_Angeles",
+        now_us=lambda: next(clock),
+        new_id=lambda: f"{next(numbers)}",
+    )
+    door = control_app(metrics=Metrics("1", []), ready=lambda: True, admin=api)
+    async with serving(door) as url, httpx2.AsyncClient(base_url=f"{url}/admin/v1/") as client:
+        client.headers["authorization"] = f"Bearer {TOKEN}"
+        yield Admin(url, client, tmp_path, database, ledger)
+    await ledger.close()

@@ -1,0 +1,114 @@
+"""Adjustments by the admin API: once each, through the server's own writer, and never in the place of a call."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx2
+import pytest
+
+from proxy.billing import reports
+from tests.billing.sample import lease, sample
+from tests.control.admin.conftest import Admin
+
+pytestmark = pytest.mark.anyio
+
+
+async def adjust(admin: Admin, **asked: Any) -> httpx2.Response:
+    body = {"project": "acme", "cost_usd": "-1.50", "why": "the picture was torn"} | asked
+    return await admin.client.post("adjustments", json=body)
+
+
+async def test_an_adjustment_is_a_record_on_the_bill_and_no_call(admin: Admin) -> None:
+    await admin.ledger.write(sample("a"))
+    answer = await adjust(admin)
+
+    assert answer.status_code == 201
+    told = answer.json()
+    assert told["kind"] == told["operation"] == "adjustment"
+    assert (told["record_id"], told["cost_usd"], told["hint"]) == ("adj_1", "-1.5", "the picture was torn")
+    assert (told["started_at"], told["period"]) == ("2026-11-21T12:00:00.000000Z", "2026-11-21")
+    [row] = reports.report(reports.ledger_files(admin.data_dir), ["project"])
+    assert (row.calls, row.cost_usd, row.adjustments_cost_usd) == (1, 33_602_100 - 1_500_000_000, -1_500_000_000)
+
+
+async def test_a_correction_is_of_the_key_and_model_of_what_it_corrects(admin: Admin) -> None:
+    await admin.ledger.write(sample("a"))
+    told = (await adjust(admin, of="a", cost_usd="-0.0336021")).json()
+
+    assert (told["caused_by"], told["request_id"], told["key_id"], told["model"]) == (
+        "a",
+        "request-a",
+        "k1",
+        "gemini-2.5-flash-image",
+    )
+    [row] = reports.report(reports.ledger_files(admin.data_dir), ["key", "model"])
+    assert (row.calls, row.images, row.cost_usd) == (1, 1, 0)
+
+
+async def test_the_same_id_again_changes_nothing_and_is_answered_as_before(admin: Admin) -> None:
+    first = await adjust(admin, record_id="adj_invoice-7")
+    again = await adjust(admin, record_id="adj_invoice-7", cost_usd="-1.5")
+
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json() == again.json()
+    assert len(admin.records()) == 1
+
+
+async def test_of_many_at_once_with_one_id_one_counts(admin: Admin) -> None:
+    answers = await asyncio.gather(*(adjust(admin, record_id="adj_x") for _ in range(20)))
+
+    assert {answer.status_code for answer in answers} <= {200, 201}
+    assert [record.cost_usd for record in admin.records()] == [-1_500_000_000]
+
+
+async def test_an_id_that_means_something_else_is_a_conflict(admin: Admin) -> None:
+    await admin.ledger.write(sample("a"))
+    await adjust(admin, record_id="adj_x")
+    changes: list[dict[str, str]] = [{"cost_usd": "-1.51"}, {"why": "another"}, {"project": "bobs"}, {"of": "a"}]
+    for change in changes:
+        answer = await adjust(admin, record_id="adj_x", **change)
+        assert (answer.status_code, answer.json()["type"]) == (409, "/docs/admin-api#conflict"), change
+    assert len(admin.records()) == 2
+
+
+async def test_nobody_can_take_the_place_of_a_call_that_is_under_way(admin: Admin) -> None:
+    """A record of its id would end its lease, and its own record would be taken for a second one."""
+    await admin.ledger.open_lease(lease("01a1ff00-under-way"))
+    answer = await adjust(admin, record_id="01a1ff00-under-way")
+
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "record_id")
+    await admin.ledger.write(sample("01a1ff00-under-way"))
+    assert [record.kind for record in admin.records()] == ["call"]
+
+
+FAULTS: list[tuple[dict[str, str], str, str]] = [
+    ({"project": "acne"}, "project", "did you mean 'acme'?"),
+    ({"project": ""}, "project", "there is no project"),
+    ({"of": "nothing"}, "of", "there is no record 'nothing'"),
+    ({"of": "b"}, "of", "of another project, 'zeta'"),
+    ({"why": "  "}, "why", "say why"),
+    ({"why": "two\nlines"}, "why", "one line"),
+    ({"cost_usd": "0.00"}, "cost_usd", "not of 0"),
+    ({"cost_usd": "1e3"}, "cost_usd", "plain decimal number"),
+]
+
+
+async def test_what_cannot_be_done_is_said_of_its_field(admin: Admin) -> None:
+    await admin.ledger.write(sample("b", project="zeta"))
+    for change, field, said in FAULTS:
+        answer = await adjust(admin, **change)
+        assert answer.status_code == 422, change
+        [fault] = answer.json()["errors"]
+        assert fault["field"] == field
+        assert said in fault["message"]
+    assert [record.record_id for record in admin.records()] == ["b"]
+
+
+async def test_where_the_ledger_cannot_be_written_nothing_is_promised(admin: Admin) -> None:
+    await admin.ledger.close()
+    answer = await adjust(admin)
+
+    assert (answer.status_code, answer.json()["type"]) == (503, "/docs/admin-api#unavailable")
+    assert admin.records() == []
