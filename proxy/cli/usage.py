@@ -1,8 +1,9 @@
-"""`weighbridge usage`: report (the bill), export (the records)."""
+"""`weighbridge usage`: report (the bill), export (the records), adjust (the bill, by hand)."""
 
 from __future__ import annotations
 
 import csv
+import secrets
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,13 +14,17 @@ from zoneinfo import ZoneInfo
 import msgspec
 import typer
 
-from proxy.billing import reports
-from proxy.billing.records import COLUMNS, to_csv, to_json, to_usd
+from proxy.app import unix_us
+from proxy.billing import adjustments, reports
+from proxy.billing.adjustments import AdjustmentConflict, AdjustmentRefused
+from proxy.billing.periods import Days
+from proxy.billing.records import COLUMNS, id_maker, to_csv, to_json, to_usd
 from proxy.billing.reports import Dimension, ReportRow
-from proxy.cli import options, output
+from proxy.cli import control, options, output
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
+from proxy.config.schema import Settings
 from proxy.store.database import open_database
-from proxy.tenants import keys
+from proxy.tenants import keys, projects
 
 app = options.group("What calls used and cost. Reads the ledger, also while a server writes it.")
 
@@ -104,6 +109,11 @@ def _print(words: Sequence[str], rows: Sequence[ReportRow], total: ReportRow, na
     if total.estimated_calls:
         estimated = to_usd(total.estimated_cost_usd)
         output.line(f"\n{total.estimated_calls:,} of these calls, {estimated} USD, are billed by estimate.")
+    if any(row.adjustments_cost_usd for row in rows):
+        output.line(
+            f"\n{to_usd(total.adjustments_cost_usd)} USD of it are adjustments, made by hand: "
+            "`weighbridge usage export` has each with its reason."
+        )
     if total.unpriced_calls:
         output.line(
             f"\n{total.unpriced_calls:,} of these calls are of a model without a price, and not in the sum: "
@@ -117,7 +127,8 @@ def _cells(row: ReportRow) -> list[str]:
 
 
 def _name(word: str, value: str, names: dict[str, str]) -> str:
-    return f"{value} ({names[value]})" if word == "key" and value in names else value
+    """An adjustment may be of no key and no model."""
+    return f"{value} ({names[value]})" if word == "key" and value in names else value or "-"
 
 
 @app.command()
@@ -143,6 +154,59 @@ def export(
         encode = msgspec.json.Encoder().encode
         sys.stdout.writelines(encode(to_json(record)).decode() + "\n" for record in records)
     sys.stdout.flush()
+
+
+# Else -1.50 would be taken for an option.
+@app.command(context_settings={"ignore_unknown_options": True})
+def adjust(
+    project: Annotated[str, typer.Argument(metavar="PROJECT", help="Whose bill.")],
+    usd: Annotated[str, typer.Argument(metavar="USD", help="What is added; with a minus, what is taken off.")],
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason: it stands in the record.")],
+    of: Annotated[
+        str | None, typer.Option("--of", metavar="RECORD_ID", help="The record that it corrects.", show_default=False)
+    ] = None,
+    id_: Annotated[
+        str | None,
+        typer.Option("--id", metavar="ID", help="Its id (adj_…): given twice, it counts once.", show_default=False),
+    ] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Correct a project's bill: write a record that adds to it, or takes off it. Nothing is ever changed or removed.
+
+    Where a server runs, it writes; where none runs, this command does.
+
+    Example: `weighbridge usage adjust alice -1.50 --why 'the picture of Monday was torn'`
+    """
+    settings = options.settings(config)
+    asked = {"project": project, "cost_usd": usd, "why": why, "of": of, "record_id": id_ or _new_id()}
+    door = control.running(settings)
+    try:
+        record = _adjust_alone(settings, asked) if door is None else door.post("adjustments", asked)
+    except control.Unanswered as error:
+        again = f"whether it counts isn't known: with --id {asked['record_id']} it can be given again, and counts once"
+        raise CommandError(f"{error}\n{again}") from None
+    if json:
+        output.document(record)
+    else:
+        output.line(f"{record['cost_usd']} USD on the bill of {project}, as {record['record_id']}.")
+
+
+def _new_id() -> str:
+    return adjustments.PREFIX + id_maker(lambda: unix_us() // 1000, secrets.token_bytes)()
+
+
+def _adjust_alone(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
+    """The record as JSON has it. Raises CommandError, TenancyError, StoreError, LedgerError."""
+    data_dir, now = settings.storage.data_dir, unix_us()
+    projects.show(open_database(data_dir), asked["project"])
+    period = Days(settings.limits.timezone).name(now)
+    try:
+        record = adjustments.make(reports.ledger_files(data_dir), **asked, now_us=now, period=period)
+        adjustments.write_alone(data_dir, record)
+        return to_json(adjustments.confirm(reports.ledger_files(data_dir), record)[0])
+    except (AdjustmentRefused, AdjustmentConflict) as error:
+        raise CommandError(str(error)) from None
 
 
 def _moment(text: str | None, timezone: str) -> datetime | None:
