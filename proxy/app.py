@@ -18,17 +18,23 @@ from proxy.billing.ledger_errors import LedgerBroken, LedgerUnusable
 from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import id_maker
+from proxy.billing.reports import ledger_files
+from proxy.config.addresses import parse_network
 from proxy.config.load import ConfigError
 from proxy.config.schema import Settings
 from proxy.config.schema import Upstream as UpstreamSettings
+from proxy.control import rebuild
 from proxy.control.admin import token as admin_token
 from proxy.control.admin.routes import admin_api
 from proxy.control.routes import control_app
 from proxy.gateway.intake import Intake
+from proxy.gateway.limiting import Limits
 from proxy.gateway.refusals import tell_refusal
 from proxy.gateway.relay import Relay
 from proxy.gateway.routes import Gateway
 from proxy.gateway.weighing import Weigher
+from proxy.limits.interface import Limiter
+from proxy.limits.memory import MemoryLimiter
 from proxy.store.database import Database, open_database
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keyring import Keyring
@@ -59,11 +65,18 @@ class App:
     """A running Weighbridge, but for its listeners: what stands behind the two doors, and what they share."""
 
     def __init__(
-        self, settings: Settings, database: Database, ledger: Ledger, book: PriceBook, metrics: Metrics
+        self,
+        settings: Settings,
+        database: Database,
+        ledger: Ledger,
+        limiter: Limiter,
+        book: PriceBook,
+        metrics: Metrics,
     ) -> None:
         """Puts the parts together. Use `open`."""
         self.ready = False
         self.ledger = ledger
+        self.limiter = limiter
         self.metrics = metrics
         self.new_id = id_maker(lambda: time.time_ns() // 1_000_000, secrets.token_bytes)
         self._keyring = Keyring(database, monotonic=time.monotonic)
@@ -87,15 +100,17 @@ class App:
 
     def _data_plane(self, settings: Settings, book: PriceBook, upstream: Upstream) -> DataPlane:
         """All that hangs on settings, made of one frozen configuration."""
+        days = Days(settings.limits.timezone)
         relay = Relay(
             keyring=self._keyring,
             upstream=upstream,
             intake=self._intake.limited_to(settings.server.max_body_mb << 20),
             weigher=Weigher(
                 ledger=self.ledger,
+                limits=Limits(self.limiter, days, self.metrics, unix_us),
                 book=book,
                 upstream=upstream.name,
-                days=Days(settings.limits.timezone),
+                days=days,
                 metrics=self.metrics,
                 refuse_unpriced=settings.gateway.unpriced_models == "refuse",
                 now=unix_us,
@@ -103,6 +118,7 @@ class App:
                 new_id=self.new_id,
             ),
             metrics=self.metrics,
+            trusted_proxies=[parse_network(text) for text in settings.server.trusted_proxies],
             monotonic=time.monotonic,
             drain_after_disconnect_s=settings.gateway.drain_after_disconnect_s,
         )
@@ -133,7 +149,10 @@ class App:
                 "storage.data_dir names the folder: look at who owns it, and at its disk."
             ) from error
         try:
-            return cls(settings, database, ledger, book, metrics)
+            limiter = MemoryLimiter(
+                _steady_ms(), rebuild.history(ledger_files(data_dir), Days(settings.limits.timezone), unix_us())
+            )
+            return cls(settings, database, ledger, limiter, book, metrics)
         except BaseException:
             await ledger.close()
             raise
@@ -184,8 +203,10 @@ class App:
             plane.relay.draining = True
 
     async def watch(self) -> None:
-        """Follows changes of projects and keys, for ever."""
-        await self._keyring.watch()
+        """Follows changes of projects and keys, and keeps what open calls hold, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keyring.watch())
+            group.create_task(self.limiter.watch())
 
     async def close(self) -> None:
         """Commits what the ledger still holds, and lets everything go."""
@@ -194,9 +215,16 @@ class App:
         try:
             for plane in self._planes:
                 await plane.upstream.aclose()
+            await self.limiter.close()
         finally:
             self._keyring.close()
             await self.ledger.close()
+
+
+def _steady_ms() -> Callable[[], int]:
+    """A clock in Unix milliseconds that nobody sets: minutes are counted by it."""
+    ahead = time.time_ns() - time.monotonic_ns()
+    return lambda: (time.monotonic_ns() + ahead) // 1_000_000
 
 
 def _price_book(settings: Settings) -> PriceBook:

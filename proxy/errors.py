@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, StrEnum
+from typing import NamedTuple
 
 
 class Outcome(StrEnum):
@@ -35,6 +36,8 @@ class Reason(Enum):
     LEDGER_UNAVAILABLE = "LEDGER_UNAVAILABLE", 503, "UNAVAILABLE"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE", 503, "UNAVAILABLE"
     DRAINING = "DRAINING", 503, "UNAVAILABLE"
+    LIMITER_UNAVAILABLE = "LIMITER_UNAVAILABLE", 503, "UNAVAILABLE"
+    RATE_LIMITED = "RATE_LIMITED", 429, "RESOURCE_EXHAUSTED"
     MODEL_UNPRICED = "MODEL_UNPRICED", 403, "PERMISSION_DENIED"
     UPSTREAM_CREDENTIAL_REFUSED = "UPSTREAM_CREDENTIAL_REFUSED", 502, "UNAVAILABLE"
     UPSTREAM_UNREACHABLE = "UPSTREAM_UNREACHABLE", 502, "UNAVAILABLE"
@@ -61,6 +64,24 @@ class CallerErred(Refusal):
 
 class ProxyRefused(Refusal):
     """The request may be right; we won't or can't serve it now, or not to this caller."""
+
+
+class Violation(NamedTuple):
+    """A limit that a call doesn't fit in, in the words of google.rpc.QuotaFailure."""
+
+    metric: str
+    id: str
+    dimensions: dict[str, str]
+    value: int
+
+
+class RateLimited(ProxyRefused):
+    """A call is over one limit or several. `wait_ms`: when it may come back; None where that would not help."""
+
+    def __init__(self, message: str, violations: tuple[Violation, ...], wait_ms: int | None) -> None:
+        super().__init__(Reason.RATE_LIMITED, message)
+        self.violations = violations
+        self.wait_ms = wait_ms
 
 
 class Sent(Enum):

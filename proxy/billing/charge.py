@@ -12,11 +12,13 @@ from proxy.gemini.reading import Reading
 from proxy.gemini.usage import Usage
 
 
-def charge_estimate(record: UsageRecord, facts: BodyFacts, book: PriceBook) -> None:
-    """Makes the record what is billed if nobody learns better."""
+def charge_estimate(record: UsageRecord, facts: BodyFacts, book: PriceBook) -> dict[str, int]:
+    """Makes the record what is billed if nobody learns better. Returns the quantities."""
     record.estimated = True
     table = _table(record, book)
-    _price(record, estimate(facts, record.operation, table), table)
+    quantities = estimate(facts, record.operation, table)
+    _price(record, quantities, table)
+    return quantities
 
 
 def charge_nothing(record: UsageRecord) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from proxy.billing.rate_tables import RateTable
 from proxy.gemini.bodies import BodyFacts
 
@@ -10,6 +12,18 @@ BYTES_PER_TOKEN = 4
 
 PICTURE_TOKENS = 258
 """E-PICTURE. Google's figure for a picture, or a tile of a large one, where the price book has none for the model."""
+
+AUDIO_BYTES_PER_TOKEN = 500
+"""E-AUDIO. Google: 32 tokens a second (https://ai.google.dev/gemini-api/docs/tokens); a second taken for 16 kB."""
+
+VIDEO_BYTES_PER_TOKEN = 833
+"""E-VIDEO. Google: about 300 tokens a second, its sound included; a second taken for 250 kB."""
+
+DOCUMENT_BYTES_PER_TOKEN = 194
+"""E-DOCUMENT. Google: 258 tokens a page; a page taken for 50 kB."""
+
+MAX_INPUT_TOKENS = 1 << 20
+"""The most that Google takes in: larger than any model's context, and so the bound of these estimates."""
 
 IMAGE_REST_TOKENS = 400
 """E-IMAGE-REST. Text and thinking that come with an image: 349 and 677 in two samples, and in a study of 49 calls 88 to
@@ -36,10 +50,33 @@ def estimate(facts: BodyFacts, operation_name: str, table: RateTable | None) -> 
     quantities = {
         "input_text": -(-facts.text_bytes // BYTES_PER_TOKEN),
         "input_image": facts.inline_pictures * picture,
+        "input_audio": facts.audio_bytes // AUDIO_BYTES_PER_TOKEN,
+        "input_video": facts.video_bytes // VIDEO_BYTES_PER_TOKEN,
+        "input_document": facts.document_bytes // DOCUMENT_BYTES_PER_TOKEN,
     }
+    quantities = {name: min(quantity, MAX_INPUT_TOKENS) for name, quantity in quantities.items()}
     if operation_name not in _EMBEDDINGS:
         quantities |= _output(facts, table)
     return {name: quantity for name, quantity in quantities.items() if quantity > 0}
+
+
+def prompt_tokens(quantities: Mapping[str, int]) -> int:
+    """What an estimate counts against a limit of prompt tokens."""
+    return min(sum(tokens for name, tokens in quantities.items() if name.startswith("input_")), MAX_INPUT_TOKENS)
+
+
+def images(facts: BodyFacts, model: str, quantities: Mapping[str, int]) -> int:
+    """What it counts against a limit of images: one a candidate where images are made.
+
+    A model without a price makes images if its name says so.
+    """
+    makes = "output_image" in quantities or facts.image_size is not None or names_images(model)
+    return min(max(facts.candidates, 1), MAX_CANDIDATES) if makes else 0
+
+
+def names_images(model: str) -> bool:
+    """Whether a model's id says that it makes images. That of every model of Google's that does says so."""
+    return "image" in model or "banana" in model
 
 
 def _output(facts: BodyFacts, table: RateTable | None) -> dict[str, int]:

@@ -16,6 +16,20 @@ class Days:
 
     def name(self, at: int) -> str:
         """The day ("2026-11-21") of a time in Unix microseconds."""
+        self._seek(at)
+        return self._name
+
+    def begin(self, at: int) -> int:
+        """When the day of a time began; both in Unix microseconds."""
+        self._seek(at)
+        return self._from
+
+    def end(self, at: int) -> int:
+        """When the day of a time ends; both in Unix microseconds."""
+        self._seek(at)
+        return self._until
+
+    def _seek(self, at: int) -> None:
         if not self._from <= at < self._until:
             day = datetime.fromtimestamp(at / 1_000_000, self._zone).date()
             self._from, self._until = (
@@ -23,9 +37,3 @@ class Days:
                 for d in (day, day + timedelta(days=1))
             )
             self._name = day.isoformat()
-        return self._name
-
-    def end(self, at: int) -> int:
-        """When the day of a time ends, both in Unix microseconds."""
-        self.name(at)
-        return self._until

@@ -118,7 +118,7 @@ def export(
 def find(files: Iterable[Path], record_id: str) -> UsageRecord | None:
     """The record of this id; None where there is none. Raises LedgerUnusable."""
     for path in files:
-        with _reading(path) as connection:
+        with reading(path) as connection:
             found = connection.execute("SELECT * FROM usage_records WHERE record_id = ?", (record_id,))
             columns = [column[0] for column in found.description]
             if row := found.fetchone():
@@ -127,7 +127,7 @@ def find(files: Iterable[Path], record_id: str) -> UsageRecord | None:
 
 
 def _records(path: Path, first: int, end: int) -> Iterator[UsageRecord]:
-    with _reading(path) as connection:
+    with reading(path) as connection:
         start, last = connection.execute("SELECT min(seq), max(seq) FROM usage_records").fetchone()
         if last is None:
             return
@@ -146,7 +146,7 @@ def _hourly_sums(path: Path, columns: list[str], first: int, end: int) -> Iterat
     """The columns and sums of each group, page by page of hours, so that a group may come several times."""
     grouped = f"GROUP BY {', '.join(columns)}" if columns else "HAVING count(*) > 0"
     select = f"SELECT {', '.join([*columns, _SUMS])} FROM usage_hourly WHERE hour >= ? AND hour < ? {grouped}"  # noqa: S608
-    with _reading(path) as connection:
+    with reading(path) as connection:
         oldest, newest = connection.execute("SELECT min(hour), max(hour) FROM usage_hourly").fetchone()
         if newest is None:
             return
@@ -168,7 +168,7 @@ def _shown(dimension: Dimension, value: Any, zone: ZoneInfo) -> str:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection that can't write and never checkpoints: two that do lose rows before SQLite 3.51.3."""
     try:
         with closing(

@@ -116,5 +116,7 @@ class Client:
             (b"content-length", b"%d" % len(body)),
             (b"x-weighbridge-refused", refusal.reason.word.encode()),
         ]
+        if (seconds := status.retry_after(refusal)) is not None:
+            headers.append((b"retry-after", b"%d" % seconds))
         await self.start(refusal.reason.http, headers)
         await self.end(body)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import structlog
 
+from proxy.config.addresses import Network, client_address
 from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, UpstreamFailed
 from proxy.gateway.client import Client
 from proxy.gateway.intake import Body, ClientGone, Intake
@@ -16,7 +17,7 @@ from proxy.gateway.looks import Looks
 from proxy.gateway.meter import Meter
 from proxy.gateway.refusals import tell_refusal
 from proxy.gateway.upstream_errors import StreamErrors, error_to_pass
-from proxy.gateway.weighing import UNWEIGHED, Unweighed, Weigher, Weighing
+from proxy.gateway.weighing import Unweighed, Weigher, Weighing
 from proxy.gemini import bodies, calls, credentials, headers
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.calls import Call
@@ -44,6 +45,7 @@ class Relay:
         intake: Intake,
         weigher: Weigher,
         metrics: Metrics,
+        trusted_proxies: Sequence[Network],
         monotonic: Callable[[], float],
         drain_after_disconnect_s: float,
     ) -> None:
@@ -53,6 +55,7 @@ class Relay:
         self._intake = intake
         self._weigher = weigher
         self._metrics = metrics
+        self._trusted_proxies = trusted_proxies
         self._monotonic = monotonic
         self._drain_s = drain_after_disconnect_s
         self._looks = Looks()
@@ -86,13 +89,13 @@ class Relay:
         key = credentials.client_key(came, scope["query_string"])
         tenant = await self._authenticate(key)
         client.project = tenant.project
-        self._weigher.authorize(call)
+        self._authorize(call, tenant, scope)
         if call.operation.body:
             headers.require_json(came)
         crossing = headers.up(came, key.encode())
         with await self._intake.take_in(call, tenant, came, receive) as body:
             facts = await self._look(call, tenant, client, body)
-            async with self._reserve(call, tenant, client, facts, body) as weighing:
+            async with self._weigher.weigh(call, tenant, client, facts, body.length) as weighing:
                 with closing(await self._attempt(call, crossing, body, client, weighing)) as response:
                     await self._relay(response, client, weighing)
 
@@ -101,6 +104,17 @@ class Relay:
         if self.draining:
             raise ProxyRefused(Reason.DRAINING, "This server is shutting down. Send the request again.")
         return await self._keyring.authenticate(key)
+
+    def _authorize(self, call: Call, tenant: Tenant, scope: Scope) -> None:
+        """What the request line and the client's address show is refused before the body is taken in."""
+        policy = tenant.policy
+        if call.operation.names_model:
+            policy.authorize_model(call.model)
+        if policy.addresses:
+            forwarded_for = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+            peer = scope["client"][0] if scope["client"] else None
+            policy.authorize_address(client_address(peer, forwarded_for, self._trusted_proxies))
+        self._weigher.authorize(call, tenant)
 
     async def _look(self, call: Call, tenant: Tenant, client: Client, body: Body) -> BodyFacts:
         """What must be known of the body. What takes long is done in a thread, so that it can't hold up other calls."""
@@ -114,14 +128,6 @@ class Relay:
             if client.gone:
                 raise ClientGone
             return await asyncio.to_thread(lambda: (outline or bodies.skim(body.view())).read(*asked))
-
-    def _reserve(
-        self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, body: Body
-    ) -> Weighing | Unweighed:
-        """The lease that is committed before anything goes up; a free operation has none."""
-        if not call.operation.metered:
-            return UNWEIGHED
-        return self._weigher.weigh(call, tenant, client, facts, body.length)
 
     async def _attempt(
         self, call: Call, crossing: Headers, body: Body, client: Client, weighing: Weighing | Unweighed

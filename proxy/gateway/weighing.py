@@ -10,7 +10,7 @@ from typing import Self
 
 import structlog
 
-from proxy.billing import charge
+from proxy.billing import charge, estimates
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import RowRefused
 from proxy.billing.periods import Days
@@ -18,10 +18,12 @@ from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord
 from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, Sent, UpstreamFailed
 from proxy.gateway.client import Client
+from proxy.gateway.limiting import Limits
 from proxy.gateway.meter import Meter
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.calls import Call
 from proxy.gemini.reading import Reading
+from proxy.limits.interface import Hold
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keys import Tenant
 from proxy.upstreams.transport import Response
@@ -38,6 +40,7 @@ class Weigher:
         self,
         *,
         ledger: Ledger,
+        limits: Limits,
         book: PriceBook,
         upstream: str,
         days: Days,
@@ -48,6 +51,7 @@ class Weigher:
         new_id: Callable[[], str],
     ) -> None:
         self.ledger = ledger
+        self.limits = limits
         self.book = book
         self.upstream = upstream
         self.days = days
@@ -57,16 +61,28 @@ class Weigher:
         self.monotonic = monotonic
         self.new_id = new_id
 
-    def authorize(self, call: Call) -> None:
-        """Refuses a model that has no price, where the operator wants that. Raises ProxyRefused."""
+    def authorize(self, call: Call, tenant: Tenant) -> None:
+        """Refuses what is known to be refused before its body is taken in. Raises ProxyRefused.
+
+        That is a model that has no price, where the operator wants that, and whoever is over a limit already.
+        """
         if self.refuse_unpriced and call.operation.metered and not self.book.knows(call.model):
             raise ProxyRefused(
                 Reason.MODEL_UNPRICED,
                 f"The model {call.model} has no price here, and the operator serves priced models only. "
                 "Ask for another model, or have a price set for this one.",
             )
+        self.limits.refuse_known(call, tenant)
 
-    def weigh(self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, request_bytes: int) -> Weighing:
+    def weigh(
+        self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, request_bytes: int
+    ) -> Weighing | Unweighed:
+        """The scales for one call: entered before it goes up. A free operation has none."""
+        if not call.operation.metered:
+            return Unweighed(self.limits, tenant)
+        return self._weigh(call, tenant, client, facts, request_bytes)
+
+    def _weigh(self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, request_bytes: int) -> Weighing:
         started_at = self.now()
         record = UsageRecord(
             record_id=self.new_id(),
@@ -82,8 +98,10 @@ class Weigher:
             period=self.days.name(started_at),
             request_bytes=request_bytes,
         )
-        charge.charge_estimate(record, facts, self.book)
-        return Weighing(self, record, client, facts)
+        quantities = charge.charge_estimate(record, facts, self.book)
+        tokens = estimates.prompt_tokens(quantities)
+        holds = self.limits.holds(tenant, call.model, tokens, estimates.images(facts, call.model, quantities))
+        return Weighing(self, record, client, facts, holds)
 
 
 class Weighing:
@@ -93,17 +111,28 @@ class Weighing:
     seen where the upstream may have worked for us.
     """
 
-    def __init__(self, weigher: Weigher, record: UsageRecord, client: Client, facts: BodyFacts) -> None:
+    def __init__(
+        self, weigher: Weigher, record: UsageRecord, client: Client, facts: BodyFacts, holds: list[Hold]
+    ) -> None:
         self._weigher = weigher
         self._record = record
         self._client = client
         self._facts = facts
+        self._holds = holds
         self._meter: Meter | None = None
         self._went_up = False
         self._settling = False
 
     async def __aenter__(self) -> Self:
-        await self._weigher.ledger.open_lease(self._record)
+        """Reserves, then commits the lease. Raises RateLimited, ProxyRefused LIMITER_ or LEDGER_UNAVAILABLE."""
+        record, weigher = self._record, self._weigher
+        if self._holds:
+            await weigher.limits.reserve(record.record_id, record.period, self._holds)
+        try:
+            await weigher.ledger.open_lease(record)
+        except BaseException:
+            self._cancel()
+            raise
         return self
 
     def goes_up(self) -> None:
@@ -138,7 +167,14 @@ class Weighing:
             log.exception("record_unwritable", request_id=estimate.request_id, billed="by estimate")
             record, quantities = self._finished(estimate, outcome), {}
             await weigher.ledger.write(record)
+        if self._holds:
+            weigher.limits.settle(record.record_id, _used(record))
         weigher.metrics.weighed(record.project, record.model, quantities, record.images, record.cost_usd)
+
+    def _cancel(self) -> None:
+        """Nothing went up: nothing was used."""
+        if self._holds:
+            self._weigher.limits.cancel(self._record.record_id)
 
     def _weigh(self, outcome: Outcome, complete: bool) -> dict[str, int]:
         """Completes the record by what the meter saw. Returns the quantities."""
@@ -185,6 +221,7 @@ class Weighing:
         outcome = self._outcome(error)
         if outcome is None:
             self._weigher.ledger.drop_lease(self._record.record_id)
+            self._cancel()
         else:
             await self.settle(outcome, complete=False)
 
@@ -202,10 +239,25 @@ class Weighing:
         return {Sent.NOTHING: None, Sent.PART: Outcome.UPSTREAM_ERROR, Sent.WHOLE: Outcome.TRUNCATED}[sent]
 
 
+def _used(record: UsageRecord) -> dict[str, int]:
+    """What limits count of a call, as far as it is known; of the rest the estimate stands."""
+    if record.outcome == Outcome.UPSTREAM_ERROR:
+        return {"tpm": 0, "ipm": 0}
+    if record.prompt_token_count is None:
+        return {"ipm": record.images} if record.images else {}
+    return {"tpm": record.prompt_token_count, "ipm": record.images}
+
+
 class Unweighed:
     """A free operation passes the scales without being weighed: no lease, no record, nothing on the meter."""
 
+    def __init__(self, limits: Limits, tenant: Tenant) -> None:
+        self._limits = limits
+        self._tenant = tenant
+
     async def __aenter__(self) -> Self:
+        """Raises RateLimited where the key has too many such calls in flight."""
+        self._limits.free_call_begins(self._tenant)
         return self
 
     def goes_up(self) -> None:
@@ -221,7 +273,4 @@ class Unweighed:
         pass
 
     async def __aexit__(self, *error: object) -> None:
-        pass
-
-
-UNWEIGHED = Unweighed()
+        self._limits.free_call_ends(self._tenant)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections import Counter
 from mmap import mmap
 from typing import Any, NamedTuple
 
@@ -32,8 +33,10 @@ _OVERLAP = 64  # longer than any name that is searched, in lower case and withou
 _Utf8 = codecs.getincrementaldecoder("utf-8")
 _LOWER = bytes(range(256)).lower()
 _MODEL = re.compile(rb"""model["']?\s*(?:[:/#]|\Z)""")
+_PICTURES = {b"image"}
+_NO_MEDIA: Counter[bytes] = Counter()
 _TOOLS = re.compile(rb"""tools["']?\s*(?:[:/#]|\Z)""")
-_PICTURE = re.compile(rb'"mimetype"\s*:\s*"image\\?/')
+_MEDIA = re.compile(rb'"mimetype"\s*:\s*"(image|audio|video|application)\\?/')
 # An escape that may spell a letter, digit or underscore, or that no JSON has (a lenient parser takes \f\i for "fi").
 _SPELLS = re.compile(
     rb"\\(?:[^\"\\/bfnrtu]|u(?:00(?:3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a])|(?![0-9a-f]{4})))", re.IGNORECASE
@@ -52,6 +55,10 @@ class BodyFacts(NamedTuple):
     """The body without its inline data."""
     tools: bool = False
     """It may declare tools: Google Search or Maps, or functions whose arguments the model makes up."""
+    audio_bytes: int = 0
+    """Of inline audio, about: several media in one body are taken for equally large."""
+    video_bytes: int = 0
+    document_bytes: int = 0
 
 
 class _Found(NamedTuple):
@@ -60,16 +67,18 @@ class _Found(NamedTuple):
     references: bool
     """It may name a resource or a model."""
     tools: bool
-    pictures: int
+    media: Counter[bytes]
+    """How many parts there are of each kind: "image", "audio", "video", "application"."""
 
 
 class Outline:
     """A body once skimmed over. `read` goes on from there; where it is `costly`, in a thread."""
 
-    __slots__ = ("_body", "_found", "_settings", "_text")
+    __slots__ = ("_body", "_found", "_length", "_settings", "_text")
 
     def __init__(self, body: Buffer, text: Text) -> None:
         self._body: Buffer | None = body
+        self._length = len(body)
         self._text = text
         self._settings: Any = None
         self._found: _Found | None = None
@@ -107,7 +116,13 @@ class Outline:
             references.check_model(document, operation_name, model)
             settings = generation.of(document)
             found = found._replace(tools=found.tools or _declares_tools(document))
-        return BodyFacts(*generation.asked(settings), found.pictures, self._text.length, found.tools)
+        media = found.media
+        facts = BodyFacts(*generation.asked(settings), media[b"image"], self._text.length, found.tools)
+        if media.keys() <= _PICTURES:
+            return facts
+        each = (self._length - self._text.length) * 3 // 4 // media.total()
+        audio, video, documents = (media[kind] * each for kind in (b"audio", b"video", b"application"))
+        return facts._replace(audio_bytes=audio, video_bytes=video, document_bytes=documents)
 
 
 def look(body: Buffer, operation_name: str, model: str, upstream_hosts: frozenset[str]) -> BodyFacts:
@@ -134,7 +149,8 @@ def _search(text: Text) -> _Found:
         if not whole.isascii():
             _check_utf8(_Utf8(), whole, final=True)
         return _search_piece(whole, whole.translate(_LOWER, b"_"), last=True)
-    named, tools, pictures, left = False, False, 0, text.length
+    named, tools, left = False, False, text.length
+    media: Counter[bytes] = Counter()
     raw: bytes | bytearray = b""
     folded: bytes | bytearray = b""
     decoder: codecs.IncrementalDecoder | None = None
@@ -147,8 +163,8 @@ def _search(text: Text) -> _Found:
         raw = raw[-_OVERLAP:] + piece
         folded = folded[-_OVERLAP:] + piece.translate(_LOWER, b"_")
         found = _search_piece(raw, folded, last=not left)
-        named, tools, pictures = named or found.references, tools or found.tools, pictures + found.pictures
-    return _Found(named, tools, pictures)
+        named, tools, media = named or found.references, tools or found.tools, media + found.media
+    return _Found(named, tools, media)
 
 
 def _search_piece(raw: bytes | bytearray, folded: bytes | bytearray, *, last: bool) -> _Found:
@@ -162,10 +178,10 @@ def _search_piece(raw: bytes | bytearray, folded: bytes | bytearray, *, last: bo
         or (b"\\" in raw and _begins(_SPELLS, raw, len(raw) - overlap))
     )
     tools = b"tools" in folded and _begins(_TOOLS, folded, own)
-    pictures = len(_PICTURE.findall(folded))
-    if pictures and not last:
-        pictures -= len(_PICTURE.findall(folded, own))
-    return _Found(named, tools, pictures)
+    media = Counter(found) if (found := _MEDIA.findall(folded)) else _NO_MEDIA
+    if found and not last:
+        media -= Counter(_MEDIA.findall(folded, own))
+    return _Found(named, tools, media)
 
 
 def _begins(pattern: re.Pattern[bytes], text: bytes | bytearray, before: int) -> bool:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from proxy.errors import Reason, Refusal
+from proxy.errors import RateLimited, Reason, Refusal
 
 API_KEY_MISSING = (
     "Method doesn't allow unregistered callers (callers without established identity). "
@@ -20,9 +20,13 @@ API_KEY_INVALID = "API key not valid. Please pass a valid API key."
 RETRY_DELAY = "5s"
 """RetryInfo of the refusals that pass by themselves."""
 
+LONGEST_RETRY_AFTER_S = 60
+"""SDKs that heed the header sleep it out, whatever it says, several times over; RetryInfo tells longer waits."""
+
 _RETRYABLE = frozenset(
     {
         Reason.LEDGER_UNAVAILABLE,
+        Reason.LIMITER_UNAVAILABLE,
         Reason.STORE_UNAVAILABLE,
         Reason.DRAINING,
         Reason.UPSTREAM_UNREACHABLE,
@@ -87,6 +91,14 @@ def refusal_body(refusal: Refusal, framing: str, http: int | None = None) -> byt
     return b"[" + body + b"]\n" if framing == "array" else body
 
 
+def retry_after(refusal: Refusal) -> int | None:
+    """Seconds for the header `Retry-After`; None where there is to be none."""
+    if not isinstance(refusal, RateLimited) or refusal.wait_ms is None:
+        return None
+    seconds = -(-refusal.wait_ms // 1000)
+    return seconds if seconds <= LONGEST_RETRY_AFTER_S else None
+
+
 def refuses_our_credential(status: int, body: bytes | bytearray) -> bool:
     """Whether an upstream's error speaks of the credential that we sent, or of the project behind it.
 
@@ -125,8 +137,27 @@ def _details(refusal: Refusal) -> Iterator[dict[str, Any]]:
             "locale": "en-US",
             "message": refusal.message,
         }
+    if isinstance(refusal, RateLimited):
+        yield {
+            "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+            "violations": [
+                {
+                    "quotaMetric": violation.metric,
+                    "quotaId": violation.id,
+                    "quotaDimensions": violation.dimensions,
+                    "quotaValue": str(violation.value),
+                }
+                for violation in refusal.violations
+            ],
+        }
+        if refusal.wait_ms is not None:
+            yield _retry_info(f"{refusal.wait_ms / 1000:.3f}s")
     if refusal.reason in _RETRYABLE:
-        yield {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": RETRY_DELAY}
+        yield _retry_info(RETRY_DELAY)
+
+
+def _retry_info(delay: str) -> dict[str, Any]:
+    return {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
 
 
 def _errors(body: bytes | bytearray) -> Iterator[dict[str, Any]]:

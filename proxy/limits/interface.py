@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-Kind = Literal["rpm", "tpm", "rpd", "ipm", "concurrency"]
 MINUTES = frozenset(("rpm", "tpm", "ipm"))
 """Kinds that count over a sliding minute. `rpd` counts over a calendar day, `concurrency` what is open."""
 CORRECTED = frozenset(("tpm", "ipm"))
@@ -19,7 +18,7 @@ class Configured(Protocol):
     """A limit as it was configured (config/limits.py). `model` is a glob of model ids, "*" for all together."""
 
     @property
-    def kind(self) -> Kind: ...
+    def kind(self) -> str: ...
     @property
     def value(self) -> int: ...
     @property
@@ -38,7 +37,8 @@ class Counter:
     name: str
     """Such as "{alice}:rpm", "{alice}:key_3fK9:ipm:*-image*", "{alice}:rpm:*:shadow". What is in braces is the
     project: Redis Cluster keeps all names with the same braces on one node."""
-    kind: Kind
+    kind: str
+    """One of config/limits.py's KINDS."""
     value: int
     project: str
     key_id: str = ""
@@ -116,7 +116,10 @@ class Limiter(Protocol):
     """
 
     async def reserve(self, lease_id: str, day: str, holds: Sequence[Hold]) -> Verdict:
-        """Takes all of a call's holds (of one project), or none. Raises ProxyRefused LIMITER_UNAVAILABLE."""
+        """Takes all of a call's holds (of one project), or none. When it raises, nothing stays taken.
+
+        Raises ProxyRefused LIMITER_UNAVAILABLE.
+        """
         ...
 
     def over(self, day: str, holds: Sequence[Hold]) -> tuple[Over, ...]:

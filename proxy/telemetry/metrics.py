@@ -33,6 +33,12 @@ class Metrics:
 
         self.requests = self._counter("requests", "Requests answered.", "project", "operation", "model", "status")
         self.refusals = self._counter("refusals", "Requests that Weighbridge itself refused.", "project", "reason")
+        self.shadow_refusals = self._counter(
+            "shadow_refusals", "Requests that a shadow limit would have refused.", "project", "limit"
+        )
+        self.limiter_errors = Counter(
+            "weighbridge_limiter_errors", "Times that Redis didn't do what was asked of it.", registry=self.registry
+        )
         self.request_duration = self._histogram(
             "request_duration_seconds", "From the request's head to the response's last byte.", "operation"
         )
@@ -112,6 +118,10 @@ class Metrics:
             spent[1].inc(cost / NANO)
         if cost is None:
             self.unpriced.labels(model).inc()
+
+    def shadow_refused(self, project: str, kind: str) -> None:
+        """A shadow limit ("rpm" …) would have refused a call."""
+        self.shadow_refusals.labels(self.project(project), kind).inc()
 
     def _token_counter(self, project: str, model: str, name: str) -> Counter:
         key = (project, model, name)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxy.billing.estimates import estimate
+from proxy.billing.estimates import MAX_INPUT_TOKENS, estimate, images, prompt_tokens
 from proxy.billing.prices import PriceBook
 from proxy.billing.rate_tables import RateTable
 from proxy.gemini.bodies import BodyFacts
@@ -100,3 +100,22 @@ def test_every_estimate_of_a_model_in_the_book_has_a_price_above_zero(operation:
         priced = table.price(quantities)
         assert priced.cost is not None, model
         assert priced.cost > 0, model
+
+
+def test_audio_video_and_documents_count_by_their_bytes() -> None:
+    """32 tokens a second of audio at 128 kbit/s, and so on (docs/metering.md); none beyond the longest context."""
+    facts = facts_of(audio_bytes=16_000, video_bytes=250_000, document_bytes=10**12)
+    quantities = estimate(facts, "generateContent", None)
+    assert (quantities["input_audio"], quantities["input_video"]) == (32, 300)
+    assert quantities["input_document"] == MAX_INPUT_TOKENS
+    assert prompt_tokens(quantities) == MAX_INPUT_TOKENS
+
+
+def test_images_are_counted_where_images_are_made() -> None:
+    """One a candidate for a model with a rate for images, one that is asked for a size, or one that is named for it."""
+    two = facts_of(candidates=2)
+    assert images(two, "priced", {"output_image": 2240}) == 2
+    assert images(facts_of(image_size="2K"), "unpriced", {}) == 1
+    assert images(two, "some-image-model", {}) == 2
+    assert images(two, "text", {"output_text": 5}) == 0
+    assert images(facts_of(candidates=10**6), "some-image-model", {}) == 8

@@ -312,3 +312,12 @@ def names(value: Any) -> bool:
     if isinstance(value, dict):
         return any((k in NAMES and v in (*HELD, *[[h] for h in HELD])) or names(v) for k, v in value.items())
     return isinstance(value, list) and any(names(item) for item in value)
+
+
+def test_inline_media_are_told_apart_and_shared_out() -> None:
+    """What isn't a picture is known by its bytes, about: media in one body are taken for equally large."""
+    data = "A" * 4000
+    kinds = ("audio/mpeg", "video/mp4", "application/pdf", "image/png")
+    parts = [{"inlineData": {"mimeType": kind, "data": data}} for kind in kinds]
+    got = facts(json.dumps({"contents": [{"parts": parts}]}).encode())
+    assert (got.inline_pictures, got.audio_bytes, got.video_bytes, got.document_bytes) == (1, 3000, 3000, 3000)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.errors import CallerErred, ProxyRefused, Reason, Refusal
+from proxy.errors import CallerErred, ProxyRefused, RateLimited, Reason, Refusal, Violation
 from proxy.gemini import status
 from proxy.gemini.status import error_body, refusal_body, refuses_our_credential
 
@@ -63,10 +63,43 @@ def test_retry_info_stands_where_retrying_helps_and_nowhere_else() -> None:
     helped = {reason for reason in Reason if retry_delay(ProxyRefused(reason, "m")) == status.RETRY_DELAY}
     assert helped == {
         Reason.LEDGER_UNAVAILABLE,
+        Reason.LIMITER_UNAVAILABLE,
         Reason.STORE_UNAVAILABLE,
         Reason.DRAINING,
         Reason.UPSTREAM_UNREACHABLE,
     }
+
+
+@pytest.mark.parametrize(
+    ("wait_ms", "delay", "header"),
+    [
+        (12_345, "12.345s", 13),
+        (1000, "1.000s", 1),
+        (60_000, "60.000s", 60),
+        (60_001, "60.001s", None),
+        (None, None, None),
+    ],
+)
+def test_a_reached_limit_is_told_as_google_tells_it(wait_ms: int | None, delay: str | None, header: int | None) -> None:
+    """QuotaFailure names limit and value; RetryInfo says the whole wait, the header only what an SDK may sleep out."""
+    violation = Violation("weighbridge/rpm", "RequestsPerMinutePerKey", {"project": "alice", "key": "key_1"}, 60)
+    refusal = RateLimited("m", (violation,), wait_ms)
+    error = json.loads(refusal_body(refusal, "single"))["error"]
+    assert (error["code"], error["status"]) == (429, "RESOURCE_EXHAUSTED")
+    assert error["details"][1] == {
+        "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+        "violations": [
+            {
+                "quotaMetric": "weighbridge/rpm",
+                "quotaId": "RequestsPerMinutePerKey",
+                "quotaDimensions": {"project": "alice", "key": "key_1"},
+                "quotaValue": "60",
+            }
+        ],
+    }
+    assert retry_delay(refusal) == delay
+    assert status.retry_after(refusal) == header
+    assert status.retry_after(ProxyRefused(Reason.DRAINING, "m")) is None
 
 
 def test_an_invalid_key_is_refused_as_google_refuses_it() -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from proxy.limits.interface import Counter, Hold, Kind
+from proxy.limits.interface import Counter, Hold
 
 DAY = "2026-11-21"
 
 
-def counter(kind: Kind, value: int, *, project: str = "alice", key_id: str = "", shadow: bool = False) -> Counter:
+def counter(kind: str, value: int, *, project: str = "alice", key_id: str = "", shadow: bool = False) -> Counter:
     name = ":".join(part for part in (f"{{{project}}}", key_id, kind, "*:shadow" if shadow else "") if part)
     return Counter(name, kind, value, project, key_id, shadow=shadow)
 
 
-def one(kind: Kind, value: int, amount: int = 1) -> list[Hold]:
+def one(kind: str, value: int, amount: int = 1) -> list[Hold]:
     """A call that only one limit applies to."""
     return [Hold(counter(kind, value), amount)]
 

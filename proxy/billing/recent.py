@@ -1,0 +1,94 @@
+"""Reads from a ledger file what limits must know again: the day's calls, counted, and those of the last minute."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from proxy.billing.reports import reading
+
+OUT_OF_ORDER_US = 2 * 3600 * 1_000_000
+"""Records stand in the order in which calls ended; a clock that was set back may have mixed them by so much."""
+
+_CALLS = "kind IN ('call', 'turn')"
+_decode = msgspec.json.Decoder(dict[str, tuple[int, int]]).decode
+
+
+class Tally(NamedTuple):
+    """How many calls a key made of a model in a day."""
+
+    project: str
+    key_id: str
+    model: str
+    calls: int
+
+
+class Call(NamedTuple):
+    """One call, as far as limits go by it. `started_at` is Unix microseconds."""
+
+    project: str
+    key_id: str
+    model: str
+    started_at: int
+    tokens: int
+    images: int
+
+
+def tallies(file: Path, day: str, began_at: int) -> list[Tally]:
+    """The calls of the day named `day`, which began at `began_at`. Raises LedgerUnusable."""
+    with reading(file) as connection:
+        first = _first_since(connection, began_at)
+        return [
+            Tally(*row)
+            for row in connection.execute(
+                f"SELECT project, key_id, model, count(*) FROM usage_records WHERE seq >= ? AND period = ? AND {_CALLS}"  # noqa: S608
+                " GROUP BY project, key_id, model",
+                (first, day),
+            )
+        ]
+
+
+def calls(file: Path, since: int) -> list[Call]:
+    """The calls that started at `since` or later. Raises LedgerUnusable."""
+    columns = "project, key_id, model, started_at, prompt_token_count, images, estimated, rates"
+    with reading(file) as connection:
+        query = f"SELECT {columns} FROM usage_records WHERE seq >= ? AND started_at >= ? AND {_CALLS}"  # noqa: S608
+        return [_call(*row) for row in connection.execute(query, (_first_since(connection, since), since))]
+
+
+def _call(
+    project: str,
+    key_id: str,
+    model: str,
+    started_at: int,
+    tokens: int | None,
+    images: int,
+    estimated: bool,
+    rates: str | None,
+) -> Call:
+    """A call whose usage nobody learned counts as what it is billed at."""
+    if tokens is None:
+        quantities = _decode(rates or "{}")
+        tokens = sum(quantity for name, (quantity, _) in quantities.items() if name.startswith("input_"))
+        images = images or int(estimated and "output_image" in quantities)
+    return Call(project, key_id, model, started_at, tokens, images)
+
+
+def _first_since(connection: sqlite3.Connection, at: int) -> int:
+    """A seq that no record of a call that started at `at` or later stands before, found by halving."""
+    ends = "SELECT (SELECT min(seq) FROM usage_records), (SELECT max(seq) FROM usage_records)"  # together, all is read
+    low, high = (seq or 0 for seq in connection.execute(ends).fetchone())
+    while low < high:
+        middle = (low + high) // 2
+        row = connection.execute(
+            "SELECT seq, coalesce(finished_at, started_at) FROM usage_records WHERE seq >= ? ORDER BY seq LIMIT 1",
+            (middle,),
+        ).fetchone()
+        if row[1] < at - OUT_OF_ORDER_US:
+            low = row[0] + 1
+        else:
+            high = middle
+    return int(low)

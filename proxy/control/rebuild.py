@@ -1,0 +1,48 @@
+"""Limit counters from the ledger: what the day's calls, and the last minute's, took before this process began."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from proxy.billing import recent
+from proxy.billing.periods import Days
+from proxy.billing.recent import Call
+from proxy.limits.algorithm import SPAN_S, History
+from proxy.limits.interface import Counter
+
+S = 1_000_000
+
+
+def history(files: Iterable[Path], days: Days, now_us: int) -> History:
+    """What counters begin with, as the ledger files have it. Raises LedgerUnusable.
+
+    Concurrency begins at nothing: calls that were in flight ended with their process.
+    """
+    today, since = days.name(now_us), now_us - SPAN_S * S
+    files = tuple(files)
+    tallies = [tally for file in files for tally in recent.tallies(file, today, days.begin(now_us))]
+    last = sorted((call for file in files for call in recent.calls(file, since)), key=lambda call: call.started_at)
+
+    def before(counter: Counter, day: str, now_ms: int) -> Mapping[int, int]:
+        if counter.kind == "concurrency":
+            return {}
+        if counter.kind == "rpd":
+            counted = (tally.calls for tally in tallies if day == today and _counts(counter, tally))
+            return {now_ms // 1000: sum(counted)}
+        buckets: dict[int, int] = defaultdict(int)
+        for call in last:
+            if _counts(counter, call):
+                buckets[min(call.started_at // S, now_ms // 1000)] += _amount(counter.kind, call)
+        return buckets
+
+    return before
+
+
+def _counts(counter: Counter, call: Call | recent.Tally) -> bool:
+    return call.project == counter.project and counter.key_id in ("", call.key_id) and counter.applies(call.model)
+
+
+def _amount(kind: str, call: Call) -> int:
+    return {"rpm": 1, "tpm": call.tokens, "ipm": call.images}[kind]

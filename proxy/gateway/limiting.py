@@ -1,0 +1,159 @@
+"""The limits of a call: which apply, what it takes of them, and what a caller who is over one is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from proxy.billing import estimates
+from proxy.billing.periods import Days
+from proxy.errors import RateLimited, Violation
+from proxy.gemini.calls import Call
+from proxy.limits.interface import Counter, Hold, Limiter, Over, counters
+from proxy.telemetry.metrics import Metrics
+from proxy.tenants.keys import Tenant
+from proxy.tenants.policy import Policy
+
+CONCURRENCY_WAIT_MS = 1000
+"""When a place will be free isn't known: nobody knows how long a call takes."""
+FREE_CALLS_AT_ONCE = 50
+"""Calls of free operations that a key may have in flight: they take a connection each, and no limit counts them."""
+REMEMBERED = 10_000
+"""Pairs of key and model whose limits are kept at hand. A caller may name any model."""
+
+_UNITS = {
+    "rpm": ("RequestsPerMinute", "requests per minute"),
+    "tpm": ("InputTokensPerMinute", "prompt tokens per minute"),
+    "rpd": ("RequestsPerDay", "requests per day"),
+    "ipm": ("ImagesPerMinute", "images per minute"),
+    "concurrency": ("ConcurrentRequests", "requests at once"),
+}
+"""How Google would name a quota of that kind, and what people call it. Clients look for PerMinute and PerDay in it."""
+
+
+class Applying(NamedTuple):
+    """The limits that a key's calls of one model are held against."""
+
+    policy: Policy
+    counters: tuple[Counter, ...]
+    least: tuple[Hold, ...]
+    """What every such call takes at least: known before its body is."""
+
+
+class Limits:
+    """What all calls share of limiting: reserve before a call, settle or cancel after it."""
+
+    def __init__(self, limiter: Limiter, days: Days, metrics: Metrics, now: Callable[[], int]) -> None:
+        """`now` is the worker's clock, in Unix microseconds: it names the day."""
+        self._limiter = limiter
+        self._days = days
+        self._metrics = metrics
+        self._now = now
+        self._applying: dict[tuple[str, str], Applying] = {}
+        self._free: dict[str, int] = {}
+        self.settle = limiter.settle
+        self.cancel = limiter.cancel
+
+    def refuse_known(self, call: Call, tenant: Tenant) -> None:
+        """Refuses who is known to be over a limit, before the request's body is taken in. Raises RateLimited."""
+        if not call.operation.metered:
+            self._refuse_too_many_free(tenant)
+        elif least := self.applying(tenant, call.model).least:
+            now = self._now()
+            if over := self._limiter.over(self._days.name(now), least):
+                raise self._refusal(over, now)
+
+    def holds(self, tenant: Tenant, model: str, tokens: int, images: int) -> list[Hold]:
+        """What a call takes of each limit that applies to it. `tokens` of the prompt and `images` are estimates."""
+        amounts = {"tpm": tokens, "ipm": images}
+        return [Hold(one, amounts.get(one.kind, 1)) for one in self.applying(tenant, model).counters]
+
+    async def reserve(self, lease_id: str, day: str, holds: Sequence[Hold]) -> None:
+        """Takes all that a call holds, or nothing. Raises RateLimited, ProxyRefused LIMITER_UNAVAILABLE."""
+        verdict = await self._limiter.reserve(lease_id, day, holds)
+        for over in verdict.shadowed:
+            self._metrics.shadow_refused(over.counter.project, over.counter.kind)
+        if not verdict.granted:
+            raise self._refusal(verdict.refused, self._now())
+
+    def applying(self, tenant: Tenant, model: str) -> Applying:
+        """Worked out once for a key and a model, and again when the key's policy has changed."""
+        known = self._applying.get((tenant.key_id, model))
+        if known is not None and known.policy is tenant.policy:
+            return known
+        policy = tenant.policy
+        if len(self._applying) >= REMEMBERED:
+            self._applying.clear()
+        every = counters(tenant.project, tenant.key_id, policy.project_limits, policy.key_limits)
+        found = tuple(one for one in every if one.applies(model))
+        image = estimates.names_images(model)
+        least = tuple(Hold(one, 1) for one in found if not one.shadow and (image or one.kind != "ipm"))
+        made = self._applying[tenant.key_id, model] = Applying(policy, found, least)
+        return made
+
+    def free_call_begins(self, tenant: Tenant) -> None:
+        """A free call takes its place. Raises RateLimited where its key has too many in flight."""
+        self._refuse_too_many_free(tenant)
+        self._free[tenant.key_id] = self._free.get(tenant.key_id, 0) + 1
+
+    def free_call_ends(self, tenant: Tenant) -> None:
+        left = self._free.pop(tenant.key_id) - 1
+        if left:
+            self._free[tenant.key_id] = left
+
+    def _refuse_too_many_free(self, tenant: Tenant) -> None:
+        if self._free.get(tenant.key_id, 0) >= FREE_CALLS_AT_ONCE:
+            dimensions = {"project": tenant.project, "key": tenant.key_id}
+            violation = Violation(
+                "weighbridge/free_concurrency", "ConcurrentFreeRequestsPerKey", dimensions, FREE_CALLS_AT_ONCE
+            )
+            raise RateLimited(
+                f"This key has {FREE_CALLS_AT_ONCE} calls of free operations in flight, which is as many as a key may "
+                f"have at once. {_retry(CONCURRENCY_WAIT_MS)}",
+                (violation,),
+                CONCURRENCY_WAIT_MS,
+            )
+
+    def _refusal(self, refused: Sequence[Over], now: int) -> RateLimited:
+        waits = [self._wait_ms(over, now) for over in refused]
+        known = [wait for wait in waits if wait is not None]
+        wait_ms = max(known) if len(known) == len(waits) and known else None
+        message = " ".join(_sentence(over) for over in refused)
+        if wait_ms is not None:
+            message = f"{message} {_retry(wait_ms)}"
+        return RateLimited(message, tuple(_violation(over) for over in refused), wait_ms)
+
+    def _wait_ms(self, over: Over, now: int) -> int | None:
+        """None where waiting doesn't help: the call alone is more than the limit allows."""
+        if over.amount > over.counter.value:
+            return None
+        if over.counter.kind == "rpd":
+            return -((now - self._days.end(now)) // 1000)
+        return CONCURRENCY_WAIT_MS if over.wait_ms is None else over.wait_ms
+
+
+def _sentence(over: Over) -> str:
+    counter = over.counter
+    whose = f"Key {counter.key_id}" if counter.key_id else f"Project {counter.project}"
+    models = "" if counter.model == "*" else f" with models {counter.model}"
+    sentence = f"{whose} is limited to {counter.value} {_UNITS[counter.kind][1]}{models} ({counter.kind})"
+    if over.amount > counter.value:
+        return f"{sentence}, and this request alone needs {over.amount}."
+    needs = f", and this request needs {over.amount}" if over.amount > 1 else ""
+    return f"{sentence}: {over.used} are taken{needs}."
+
+
+def _retry(wait_ms: int) -> str:
+    # Google's own words: clients that read the message rather than RetryInfo look for them.
+    return f"Please retry in {wait_ms / 1000:.3f}s."
+
+
+def _violation(over: Over) -> Violation:
+    counter = over.counter
+    dimensions = {"project": counter.project}
+    if counter.key_id:
+        dimensions["key"] = counter.key_id
+    if counter.model != "*":
+        dimensions["model"] = counter.model
+    per = f"Per{'Key' if counter.key_id else 'Project'}{'' if counter.model == '*' else 'PerModel'}"
+    return Violation(f"weighbridge/{counter.kind}", f"{_UNITS[counter.kind][0]}{per}", dimensions, counter.value)

@@ -1,0 +1,69 @@
+"""Limit counters from the ledger: what a new process knows of the day and of the last minute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from proxy.billing.ledger import Ledger
+from proxy.billing.periods import Days
+from proxy.billing.records import UsageRecord
+from proxy.control import rebuild
+from proxy.limits.interface import Counter
+from tests.billing.sample import NOON, sample
+from tests.limits.demand import counter
+
+TODAY, YESTERDAY = "2026-11-21", "2026-11-20"
+S = 1_000_000
+
+
+def at(seconds_ago: int, **fields: object) -> UsageRecord:
+    began = NOON - seconds_ago * S
+    common = {"project": "alice", "key_id": "key_1", "model": "gemini-3-pro-image", "period": Days("UTC").name(began)}
+    return sample("", started_at=began, finished_at=began + S, **common | fields)
+
+
+@pytest.fixture
+async def files(tmp_path: Path) -> list[Path]:
+    """A ledger file of yesterday's and today's calls."""
+    ledger = Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=lambda broken: None, ballast_bytes=0)
+    rows = [
+        *(at(50_000) for _ in range(3)),
+        *(at(30_000) for _ in range(4)),
+        at(20_000, project="bob"),
+        at(10_000, key_id="key_2", model="gemini-3.8-flash"),
+        at(62, prompt_token_count=1000, images=9),
+        at(59, prompt_token_count=100, images=2),
+        at(30, prompt_token_count=20, images=1, key_id="key_2"),
+        at(5, prompt_token_count=None, images=0, estimated=True, rates={"input_text": (7, 1), "output_image": (9, 1)}),
+        at(4, kind="adjustment", prompt_token_count=None),
+    ]
+    for number, row in enumerate(rows):
+        row.record_id = f"record {number}"
+        await ledger.write(row)
+    await ledger.close()
+    return [tmp_path / "ledger" / "0.db"]
+
+
+def held(files: list[Path], counter: Counter, day: str = TODAY) -> Mapping[int, int]:
+    return rebuild.history(files, Days("UTC"), NOON)(counter, day, NOON // 1000)
+
+
+async def test_the_days_calls_are_counted_by_project_key_and_models(files: list[Path]) -> None:
+    """Of today alone, and no adjustment among them."""
+    assert sum(held(files, counter("rpd", 9)).values()) == 9
+    assert sum(held(files, counter("rpd", 9, key_id="key_2")).values()) == 2
+    assert sum(held(files, counter("rpd", 9, project="bob")).values()) == 1
+    assert sum(held(files, counter("rpd", 9), YESTERDAY).values()) == 0
+
+
+async def test_the_last_minute_is_known_by_the_second(files: list[Path]) -> None:
+    """A call whose usage nobody learned counts as what it is billed at."""
+    now_s = NOON // S
+    assert held(files, counter("rpm", 9)) == {now_s - 59: 1, now_s - 30: 1, now_s - 5: 1}
+    assert held(files, counter("tpm", 9)) == {now_s - 59: 100, now_s - 30: 20, now_s - 5: 7}
+    assert held(files, counter("ipm", 9)) == {now_s - 59: 2, now_s - 30: 1, now_s - 5: 1}
+    assert held(files, counter("ipm", 9, key_id="key_2")) == {now_s - 30: 1}
+    assert held(files, counter("concurrency", 9)) == {}
