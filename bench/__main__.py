@@ -26,7 +26,9 @@ COUNTED = "SM"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench ARGS=", description=__doc__)
-    parser.add_argument("--only", default="SMLUE", help="which payloads, such as S or SM; and nothing else is measured")
+    parser.add_argument(
+        "--only", default="SRMLUE", help="which payloads, such as S or SM; and nothing else is measured"
+    )
     parser.add_argument("--pairs", type=int, default=5, help="how many interleaved pairs")
     parser.add_argument("--seconds", type=int, default=6, help="how long each side of a pair runs")
     parser.add_argument(
@@ -57,22 +59,28 @@ def bench(payloads: list[Payload], options: argparse.Namespace, *, whole: bool) 
     with tempfile.TemporaryDirectory(prefix="weighbridge-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        files = [response_file(payload, folder) for payload in payloads]
+        files = list(dict.fromkeys(response_file(payload, folder) for payload in payloads))
         with (
             stand.upstream(folder, files) as upstream,
             stand.nginx(folder / "nginx", upstream) as nginx,
             stand.nginx(folder / "fitted", upstream, options.nginx_buffer) as fitted,
-            stand.weighbridge(folder, upstream) as (pid, port, key),
+            stand.weighbridge(folder / "embedded", upstream) as (pid, port, key),
+            stand.redis() as redis_url,
+            stand.weighbridge(folder / "shared", upstream, redis_url) as (shared_pid, shared_port, shared_key),
         ):
             sides = [Side("nginx", *nginx), Side("weighbridge", pid, port)]
             with_fitted = [Side("fitted", *fitted), *sides]
+            with_redis = [sides[0], Side("weighbridge", shared_pid, shared_port)]
+            among = {p.letter: with_redis if p.in_redis else with_fitted if p.pictures else sides for p in payloads}
             for payload in payloads:
-                measure.prepare(folder, payload, key)
-                assert_same(folder, payload, with_fitted, key)
+                own_key = shared_key if payload.in_redis else key
+                measure.prepare(folder, payload, own_key)
+                assert_same(folder, payload, among[payload.letter], own_key)
             results = content["payloads"] = {}
             for payload in payloads:
-                among = with_fitted if payload.pictures else sides
-                results[payload.letter] = compare(folder, payload, among, options.pairs, options.seconds)
+                results[payload.letter] = compare(
+                    folder, payload, among[payload.letter], options.pairs, options.seconds
+                )
                 print_row(payload, results[payload.letter])
             if whole:
                 content["latency_us"] = latencies(

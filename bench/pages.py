@@ -62,8 +62,9 @@ def one_line(content: dict[str, Any]) -> str:
         for other in ("nginx", "fitted")
     }
     added = _added(content)["weighbridge"][0]
+    in_redis = f" ({ratio['R', 'nginx']} with limits in Redis)" if ("R", "nginx") in ratio else ""
     return (
-        f"S (1 KB) {ratio['S', 'nginx']}, an event of a stream {ratio['E', 'nginx']}; pictures: {pictures['nginx']},"
+        f"S (1 KB) {ratio['S', 'nginx']}{in_redis}, an event of a stream {ratio['E', 'nginx']}; pictures: {pictures['nginx']},"
         f" and where nginx has buffers that fit them, {pictures['fitted']}. One call at a time: {added:.2f} ms more,"
         " with its fsync"
     )
@@ -76,7 +77,9 @@ def table(content: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for payload in PAYLOADS:
-        result = content["payloads"][payload.letter]
+        result = content["payloads"].get(payload.letter)
+        if result is None:
+            continue  # results of before it was measured
         rows.append(
             f"| {payload.letter}: {payload.what}, per {payload.per}, {payload.connections} at a time"
             f" | {statistics.median(result['us']['weighbridge']):,.0f} | {_beside(result, 'nginx')}"

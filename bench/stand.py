@@ -15,9 +15,11 @@ from collections.abc import Generator
 from pathlib import Path
 
 PROXY_CORE, LOAD_CORE = "0", "1"
-PACKAGES = {"gcc": "gcc", "nginx": "nginx-light", "taskset": "util-linux", "wrk": "wrk"}
+PACKAGES = {"gcc": "gcc", "nginx": "nginx-light", "redis-server": "redis-server", "taskset": "util-linux", "wrk": "wrk"}
 """The programs that it runs, and where Debian has them."""
 TICK = os.sysconf("SC_CLK_TCK")
+
+LIMITS = [f"--{kind}=1000000000" for kind in ("rpm", "tpm", "rpd", "ipm", "concurrency")]
 
 NGINX = """
 worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log crit;
@@ -93,18 +95,28 @@ def nginx(folder: Path, upstream_port: int, buffer: str = "") -> Generator[tuple
 
 
 @contextlib.contextmanager
-def weighbridge(folder: Path, upstream_port: int) -> Generator[tuple[int, int, str]]:
-    """Yields Weighbridge's pid, port and a key."""
+def redis() -> Generator[str]:
+    """Yields the URL of a Redis that keeps nothing on disk."""
+    port = free_port()
+    with running(LOAD_CORE, need("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""):
+        wait_for(port)
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextlib.contextmanager
+def weighbridge(folder: Path, upstream_port: int, redis_url: str = "") -> Generator[tuple[int, int, str]]:
+    """Yields Weighbridge's pid, port and a key. Its project has limits of every kind, none of which is reached."""
+    folder.mkdir()
     port, config = free_port(), folder / "weighbridge.toml"
     config.write_text(
         f"[server]\nport = {port}\nadmin_port = {free_port()}\nlame_duck_seconds = 0\n"
-        f'[storage]\ndata_dir = "{folder}/data"\n'
+        f'[storage]\ndata_dir = "{folder}/data"\nredis_url = "{redis_url}"\n'
         f'[[upstreams]]\nname = "bench"\nbase_url = "http://127.0.0.1:{upstream_port}"\napi_key_env = "BENCH_KEY"\n'
     )
     env = {"BENCH_KEY": "bench-upstream-key"}
     command = [sys.executable, "-m", "proxy"]
     subprocess.run(
-        [*command, "project", "create", "bench", "--config", str(config)],
+        [*command, "project", "create", "bench", *LIMITS, "--config", str(config)],
         check=True,
         env={**os.environ, **env},
         stdout=subprocess.DEVNULL,

@@ -12,20 +12,20 @@ from proxy.gemini.scanner import for_framing
 
 
 class Meter:
-    """One response on the meter. `framing`: as `proxy.gemini.scanner.for_framing` has it; ValueError for another.
+    """One response on the meter. `framing`: as `proxy.gemini.scanner.for_framing` has it.
 
-    `content_encoding` is the header's value, None where it is missing. Asked for identity, Google sends identity; gzip
+    `coding` is what content-encoding says, empty where it says nothing. Asked for identity, Google sends identity; gzip
     and deflate are inflated all the same. Of any other coding, and past what can't be inflated, nothing is found:
     `unreadable`.
     """
 
     __slots__ = ("_inflater", "_scanner", "seen")
 
-    def __init__(self, framing: str, content_encoding: bytes | None, *, grounding: bool = False) -> None:
+    def __init__(self, framing: str, coding: bytes, *, grounding: bool = False) -> None:
         self.seen = 0
         """Bytes of the response that passed, as they crossed."""
         self._scanner = for_framing(framing, grounding=grounding)
-        self._inflater = codings.inflater(content_encoding or b"")
+        self._inflater = codings.inflater(coding)
 
     async def feed(self, chunk: bytes) -> None:
         """Takes the next bytes, as they cross. Raises nothing, whatever they are.

@@ -36,8 +36,7 @@ async def error_to_pass(
         )
     body = await _whole(response, came)
     try:
-        coding = b"".join(value for name, value in response.headers if name == b"content-encoding")
-        plain = codings.decoded(body, coding, MAX_BODY)
+        plain = codings.decoded(body, headers.coding(response.headers), MAX_BODY)
     except ValueError:
         # What can't be read may speak of us.
         raise _unfit(response.status, "a content coding that it was not asked for") from None

@@ -20,6 +20,7 @@ from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, Sent, UpstreamF
 from proxy.gateway.client import Client
 from proxy.gateway.limiting import Limits
 from proxy.gateway.meter import Meter
+from proxy.gemini import headers
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.calls import Call
 from proxy.gemini.reading import Reading
@@ -141,16 +142,13 @@ class Weighing:
 
     def answered(self, response: Response, first_byte_s: float) -> Meter:
         """The response's head is there: whatever passes from here on is put on the meter."""
-        encoding = None
         for name, value in response.headers:
             if name == SERVICE_TIER:
                 self._record.service_tier = value.decode("latin-1")
-            elif name == b"content-encoding":
-                encoding = value
         self._record.http_status = response.status
         self._record.first_byte_ms = int(first_byte_s * 1000)
         several = self._facts.tools or self._facts.candidates > 1
-        self._meter = Meter(self._client.framing, encoding, grounding=several)
+        self._meter = Meter(self._client.framing, headers.coding(response.headers), grounding=several)
         return self._meter
 
     async def settle(self, outcome: Outcome, *, complete: bool = True) -> None:

@@ -164,3 +164,8 @@ def _without_named(headers: Headers, connection: bytes) -> Headers:
 
 def _bad(message: str) -> CallerErred:
     return CallerErred(Reason.BAD_REQUEST, message)
+
+
+def coding(came: Headers) -> bytes:
+    """How a response's body is coded; empty where it isn't. Several headers are one list (RFC 9110, 5.3)."""
+    return b", ".join([value for name, value in came if name == b"content-encoding"])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import CallerErred, Reason
-from proxy.gemini.headers import down, require_json, tell_of_events, up
+from proxy.gemini.headers import coding, down, require_json, tell_of_events, up
 
 KEY = b"wb_the-clients-own"
 IDENTITY = (b"accept-encoding", b"identity")
@@ -191,3 +191,9 @@ def test_an_accept_of_protocol_buffers_is_refused() -> None:
 )
 def test_a_response_tells_of_events_by_its_content_type(said: bytes, told: bool) -> None:
     assert tell_of_events([(b"date", b"x"), (b"content-type", said)]) is told
+
+
+def test_a_coding_may_stand_in_several_headers() -> None:
+    """They are one list: what was coded twice isn't read as if it were coded once."""
+    assert coding([(b"content-type", b"x")]) == b""
+    assert coding([(b"content-encoding", b"gzip"), (b"content-encoding", b"gzip")]) == b"gzip, gzip"
