@@ -79,7 +79,7 @@ class App:
         self.limiter = limiter
         self.metrics = metrics
         self.new_id = id_maker(lambda: time.time_ns() // 1_000_000, secrets.token_bytes)
-        self._keyring = Keyring(database, monotonic=time.monotonic)
+        self._keyring = Keyring(database, now=unix_us, monotonic=time.monotonic)
         self._intake = Intake(settings.storage.data_dir / "spool", limit=settings.server.max_body_mb << 20)
         self._plane = self._data_plane(settings, book, _upstream(settings))
         self._planes = [self._plane]
@@ -217,8 +217,10 @@ class App:
                 await plane.upstream.aclose()
             await self.limiter.close()
         finally:
-            self._keyring.close()
-            await self.ledger.close()
+            try:
+                await self.ledger.close()
+            finally:
+                await self._keyring.close()
 
 
 def _steady_ms() -> Callable[[], int]:

@@ -46,8 +46,8 @@ class Weighbridge:
         """A new key of a project, which is made where it isn't there."""
         database, now = open_database(self.data_dir), time.time_ns() // 1000
         if all(there.name != project for there in projects.list_projects(database)):
-            projects.create(database, project, now)
-        return keys.create(database, project, name, now, secrets.randbelow)[1]
+            projects.create(database, project, now, actor="test")
+        return keys.create(database, project, name, now, secrets.randbelow, actor="test")[1]
 
     def start(self) -> None:
         """Starts the process and waits until both doors are open."""

@@ -121,8 +121,8 @@ def _settings(upstream: Upstream) -> Settings:
 def _key(database: Database) -> str:
     """A new key of the demo's project: an older one can't be shown again."""
     if all(project.name != PROJECT for project in projects.list_projects(database)):
-        projects.create(database, PROJECT, unix_us())
-    return keys.create(database, PROJECT, "demo", unix_us(), secrets.randbelow)[1]
+        projects.create(database, PROJECT, unix_us(), actor=options.actor())
+    return keys.create(database, PROJECT, "demo", unix_us(), secrets.randbelow, actor=options.actor())[1]
 
 
 def _bind(port: int) -> socket.socket:

@@ -60,7 +60,7 @@ def create(
     """
     settings = options.settings(config)
     database = open_database(settings.storage.data_dir)
-    key, secret = keys.create(database, project, name, unix_us(), secrets.randbelow)
+    key, secret = keys.create(database, project, name, unix_us(), secrets.randbelow, actor=options.actor())
     if json:
         output.document({"id": key.id, "key": secret, "project": project, "name": name})
         return
@@ -103,7 +103,7 @@ def revoke(
 
     Example: `weighbridge key revoke key_3fK9…`
     """
-    key = keys.revoke(options.database(config), key_id, unix_us())
+    key = keys.revoke(options.database(config), key_id, unix_us(), actor=options.actor())
     if json:
         output.document(fields(key))
     else:

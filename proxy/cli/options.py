@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 import shutil
 import sys
@@ -65,6 +66,15 @@ def settings(config: Path | None) -> Settings:
 def database(config: Path | None) -> Database:
     """The database that the configuration names, made where it isn't there yet. Raises ConfigError, StoreError."""
     return open_database(settings(config).storage.data_dir)
+
+
+def actor() -> str:
+    """Who changes projects and keys by a command, as audit events name them: the user that it runs as."""
+    user = os.getuid()
+    try:
+        return f"cli:{pwd.getpwuid(user).pw_name}"
+    except KeyError:  # as in a container that runs as a bare number
+        return f"cli:{user}"
 
 
 def command() -> str:

@@ -32,7 +32,7 @@ def create(name: Name, config: ConfigOption = None, json: JsonOption = False) ->
 
     Example: `weighbridge project create alice`, then `weighbridge key create alice`.
     """
-    project = projects.create(options.database(config), name, unix_us())
+    project = projects.create(options.database(config), name, unix_us(), actor=options.actor())
     if json:
         output.document(_fields(project))
     else:
@@ -88,7 +88,7 @@ def disable(name: Name, config: ConfigOption = None, json: JsonOption = False) -
 
     Example: `weighbridge project disable alice`
     """
-    project = projects.disable(options.database(config), name, unix_us())
+    project = projects.disable(options.database(config), name, unix_us(), actor=options.actor())
     if json:
         output.document(_fields(project))
     else:

@@ -6,35 +6,24 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from typing import NamedTuple
 
 import structlog
-from sqlalchemy import select
 
 from proxy.errors import CallerErred, ProxyRefused, Reason, Refusal
 from proxy.gemini import status
 from proxy.store.database import Database, StoreError
-from proxy.store.tables import keys, projects, revision
-from proxy.tenants.keys import LENGTH, Tenant, digest, well_formed
+from proxy.tenants.key_format import LENGTH, digest, well_formed
+from proxy.tenants.keys import Tenant
+from proxy.tenants.snapshot import NOTHING, read_snapshot
+from proxy.tenants.uses import write_uses
 
 TRUSTED_WITHOUT_DATABASE_S = 15 * 60
 LONGEST_READ_S = 10
 BETWEEN_READS_S = 0.05
 """However many keys are made up, the database is read no more often than that."""
+BETWEEN_WRITES_OF_USES_S = 60
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
-
-
-class Snapshot(NamedTuple):
-    """All keys that were not revoked, by digest, at one revision of the database. 100,000 of them take some 40 MB."""
-
-    revision: int | None
-    tenants: dict[bytes, Tenant]
-    disabled: frozenset[bytes]
-    """Keys of projects that are disabled."""
-
-
-NOTHING = Snapshot(None, {}, frozenset())
 
 
 class Keyring:
@@ -48,10 +37,13 @@ class Keyring:
         self,
         database: Database,
         *,
+        now: Callable[[], int],
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
+        """`now`: Unix microseconds, by which keys expire; `monotonic`: seconds."""
         self._database = database
+        self._now = now
         self._monotonic = monotonic
         self._sleep = sleep
         self._thread = ThreadPoolExecutor(1, "keyring")
@@ -61,15 +53,28 @@ class Keyring:
         self._next_read: asyncio.Task[None] | None = None
         self._this_read: asyncio.Task[None] | None = None  # held: a task that nobody holds may be collected
         self._read_again_at = 0.0
+        self._uses: dict[str, int] = {}
+        self._write_uses_at = 0.0
 
     def __repr__(self) -> str:
         return f"<Keyring {len(self._snapshot.tenants)} known, revision {self._snapshot.revision}>"
 
     def known(self, key: str) -> Tenant | None:
-        """The key's tenant, if it is in memory. None says nothing about the key: then ask `look_up`."""
+        """The key's tenant, if it is in memory and has not expired; notes its use.
+
+        None says nothing about the key: then ask `look_up`.
+        """
         if len(key) != LENGTH or not key.isascii():
             return None
-        return self._snapshot.tenants.get(sha256(key.encode()).digest())
+        tenant = self._snapshot.tenants.get(sha256(key.encode()).digest())
+        if tenant is None:
+            return None
+        now = self._now()
+        expires_at = tenant.policy.expires_at
+        if expires_at is not None and expires_at <= now:
+            return None
+        self._uses[tenant.key_id] = now
+        return tenant
 
     async def authenticate(self, key: str) -> Tenant:
         """The key's tenant. Raises as `look_up` does."""
@@ -78,27 +83,33 @@ class Keyring:
     async def look_up(self, key: str) -> Tenant:
         """Asks whether anything has changed, so that a key works as soon as it is made.
 
-        Raises CallerErred (API_KEY_INVALID: malformed, unknown, revoked) and ProxyRefused (PROJECT_DISABLED, or
-        STORE_UNAVAILABLE where the database can't be asked).
+        Raises CallerErred (API_KEY_INVALID: malformed, unknown, revoked, expired) and ProxyRefused (PROJECT_DISABLED,
+        or STORE_UNAVAILABLE where the database can't be asked).
         """
         if not well_formed(key):
             raise _refusal(Reason.API_KEY_INVALID)
-        await self._read_from_now()
         hashed = digest(key)
-        if tenant := self._snapshot.tenants.get(hashed):
+        if hashed not in self._snapshot.tenants:
+            await self._read_from_now()
+        if tenant := self.known(key):
             return tenant
+        if hashed in self._snapshot.tenants:  # it has expired
+            raise _refusal(Reason.API_KEY_INVALID)
         if self._failing_since is not None:
             raise _refusal(Reason.STORE_UNAVAILABLE)
         raise _refusal(Reason.PROJECT_DISABLED if hashed in self._snapshot.disabled else Reason.API_KEY_INVALID)
 
     async def watch(self, interval: float = 1.0) -> None:
-        """Follows changes, for ever: the app runs this beside its servers."""
+        """Follows changes and writes down uses, for ever: the app runs this beside its servers."""
         while True:
             await self._read_from_now()
+            if self._failing_since is None and self._monotonic() >= self._write_uses_at:
+                await self._write_uses()
             await self._sleep(interval)
 
-    def close(self) -> None:
-        """Lets the thread go."""
+    async def close(self) -> None:
+        """Writes down the last uses, and lets the thread go."""
+        await self._write_uses()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _read_from_now(self) -> None:
@@ -115,7 +126,9 @@ class Keyring:
             self._read_again_at = loop.time() + BETWEEN_READS_S
             try:
                 async with asyncio.timeout(LONGEST_READ_S):
-                    self._snapshot = await loop.run_in_executor(self._thread, self._read)
+                    self._snapshot = await loop.run_in_executor(
+                        self._thread, read_snapshot, self._database, self._snapshot
+                    )
             except TimeoutError:
                 self._do_without(f"{self._database.path} did not answer in {LONGEST_READ_S} s")
             except StoreError as error:
@@ -125,24 +138,21 @@ class Keyring:
             else:
                 self._database_is_back()
 
-    def _read(self) -> Snapshot:
-        """What the database holds now: the snapshot there is, where its revision still stands."""
-        columns = keys.c.digest, projects.c.disabled_at, keys.c.project, keys.c.id, keys.c.name
-        query = select(*columns).join_from(keys, projects).where(keys.c.revoked_at.is_(None))
-        held = self._snapshot
-        with self._database.reading() as connection:
-            number: int = connection.execute(select(revision.c.number)).scalar_one()
-            # Not "greater": one that went back is a database restored from a backup.
-            if number == held.revision:
-                return held
-            tenants: dict[bytes, Tenant] = {}
-            disabled = set()
-            for hashed, disabled_at, *tenant in connection.execute(query):
-                if disabled_at is None:
-                    tenants[hashed] = Tenant(*tenant)
-                else:
-                    disabled.add(hashed)
-        return Snapshot(number, tenants, frozenset(disabled))
+    async def _write_uses(self) -> None:
+        """Writes when keys were last used. What can't be written now is kept for the next time."""
+        if not self._uses:
+            return
+        self._write_uses_at = self._monotonic() + BETWEEN_WRITES_OF_USES_S
+        uses, self._uses = self._uses, {}
+        try:
+            async with asyncio.timeout(LONGEST_READ_S):
+                await asyncio.get_running_loop().run_in_executor(self._thread, write_uses, self._database, uses)
+        except asyncio.CancelledError:
+            self._uses = uses | self._uses  # `close` writes them
+            raise
+        except Exception as error:  # whatever it is: changes must be followed after it, too
+            self._uses = uses | self._uses
+            log.warning("last_uses_unwritten", why=str(error) or repr(error), what="tried again in a minute")
 
     def _do_without(self, why: str) -> None:
         """Keeps what is known, for a while; says so once."""

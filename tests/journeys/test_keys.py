@@ -72,8 +72,8 @@ def test_a_key_that_was_refused_before_it_was_there_works_once_it_is(stand: Weig
     key = ""
     for data_dir in (tmp_path, stand.data_dir):
         database = open_database(data_dir)
-        projects.create(database, "restored", 0)
-        key = keys.create(database, "restored", "same", 0, random.Random(7).randrange)[1]
+        projects.create(database, "restored", 0, actor="test")
+        key = keys.create(database, "restored", "same", 0, random.Random(7).randrange, actor="test")[1]
         if data_dir is tmp_path:
             assert error_of(call(stand, key))[2] == "API_KEY_INVALID"
     until(lambda: call(stand, key).status_code == 200, "the key is known")

@@ -21,6 +21,7 @@ from proxy.tenants import keyring as module
 from proxy.tenants import keys, projects
 from proxy.tenants.keyring import Keyring
 from proxy.tenants.keys import Tenant
+from proxy.tenants.policy import Policy
 
 pytestmark = pytest.mark.anyio
 
@@ -30,6 +31,8 @@ class Clock:
 
     def __init__(self) -> None:
         self.time = 0.0
+        self.now = 10
+        """Unix microseconds."""
         self.slept = asyncio.Semaphore(0)
         self.wake = asyncio.Semaphore(0)
 
@@ -47,7 +50,7 @@ class Clock:
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
     monkeypatch.setattr(store, "BUSY_TIMEOUT_MS", 20)
     database = open_database(tmp_path)
-    projects.create(database, "alice", 1)
+    projects.create(database, "alice", 1, actor="test")
     return database
 
 
@@ -57,10 +60,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def keyring(database: Database, clock: Clock) -> Iterator[Keyring]:
-    keyring = Keyring(database, monotonic=lambda: clock.time, sleep=clock.sleep)
+async def keyring(database: Database, clock: Clock) -> AsyncIterator[Keyring]:
+    keyring = Keyring(database, now=lambda: clock.now, monotonic=lambda: clock.time, sleep=clock.sleep)
     yield keyring
-    keyring.close()
+    await keyring.close()
 
 
 @asynccontextmanager
@@ -92,7 +95,7 @@ def queries() -> Iterator[list[str]]:
 
 
 def key_of(database: Database, name: str = "notebook") -> tuple[Tenant, str]:
-    key, secret = keys.create(database, "alice", name, 5, secrets.randbelow)
+    key, secret = keys.create(database, "alice", name, 5, secrets.randbelow, actor="test")
     return Tenant("alice", key.id, name), secret
 
 
@@ -139,7 +142,7 @@ async def test_a_revoked_key_is_refused_when_the_revision_is_next_looked_at(
     tenant, secret = key_of(database)
     async with watching(keyring, clock):
         await keyring.authenticate(secret)
-        keys.revoke(database, tenant.key_id, 6)
+        keys.revoke(database, tenant.key_id, 6, actor="test")
         await clock.tick()
         assert keyring.known(secret) is None
         assert (await refusal(keyring, secret)).reason is Reason.API_KEY_INVALID
@@ -152,7 +155,7 @@ async def test_a_disabled_project_is_refused_when_the_revision_is_next_looked_at
     _, secret = key_of(database)
     async with watching(keyring, clock):
         await keyring.authenticate(secret)
-        projects.disable(database, "alice", 6)
+        projects.disable(database, "alice", 6, actor="test")
         await clock.tick()
         error = await refusal(keyring, secret)
     assert isinstance(error, ProxyRefused)
@@ -170,10 +173,9 @@ async def test_nothing_is_forgotten_while_nothing_changes(database: Database, ke
 
 async def test_a_project_that_is_enabled_again_is_served_at_once(database: Database, keyring: Keyring) -> None:
     tenant, secret = key_of(database)
-    projects.disable(database, "alice", 6)
+    projects.disable(database, "alice", 6, actor="test")
     assert (await refusal(keyring, secret)).reason is Reason.PROJECT_DISABLED
-    with database.writing() as connection:
-        connection.exec_driver_sql("UPDATE projects SET disabled_at = NULL")
+    projects.enable(database, "alice", 7, actor="test")
     assert await keyring.authenticate(secret) == tenant
 
 
@@ -223,7 +225,7 @@ async def test_a_lost_revision_does_not_end_the_watch(database: Database, keyrin
             assert (await refusal(keyring, keys.mint(secrets.randbelow))).reason is Reason.STORE_UNAVAILABLE
             with sqlite3.connect(database.path) as other:
                 other.execute("INSERT INTO revision VALUES (1, 9)")
-            keys.revoke(database, tenant.key_id, 6)
+            keys.revoke(database, tenant.key_id, 6, actor="test")
             await clock.tick()
             assert (await refusal(keyring, secret)).reason is Reason.API_KEY_INVALID
     assert [entry["event"] for entry in logs] == ["database_failing", "database_back"]
@@ -349,11 +351,162 @@ async def test_an_error_that_nobody_thought_of_does_not_end_the_watch(
                 await clock.tick()
             finally:
                 event.remove(Engine, "before_cursor_execute", fail)
-            keys.revoke(database, tenant.key_id, 6)
+            keys.revoke(database, tenant.key_id, 6, actor="test")
             await clock.tick()
             assert keyring.known(secret) is None
     assert [entry["event"] for entry in logs] == ["database_failing", "database_back"]
     assert "ZeroDivisionError" in logs[0]["why"]
+
+
+async def test_a_key_is_refused_from_the_moment_on_at_which_it_expires(
+    database: Database, keyring: Keyring, clock: Clock
+) -> None:
+    key, secret = keys.create(database, "alice", "a", 5, secrets.randbelow, actor="test", expires_at=20)
+    clock.now = 19
+    assert (await keyring.authenticate(secret)).key_id == key.id
+    clock.now = 20
+    assert keyring.known(secret) is None
+    error = await refusal(keyring, secret)
+    assert isinstance(error, CallerErred)
+    assert (error.reason, error.message) == (
+        Reason.API_KEY_INVALID,
+        "API key not valid. Please pass a valid API key.",
+    )
+
+
+async def test_an_expired_key_costs_no_query(database: Database, keyring: Keyring, clock: Clock) -> None:
+    """A forgotten job that goes on calling with it must not keep the database busy."""
+    _, secret = keys.create(database, "alice", "a", 5, secrets.randbelow, actor="test", expires_at=20)
+    await keyring.authenticate(secret)
+    clock.now = 20
+    with queries() as asked:
+        for _ in range(100):
+            assert (await refusal(keyring, secret)).reason is Reason.API_KEY_INVALID
+    assert asked == []
+
+
+async def test_both_keys_are_served_while_a_rotation_overlaps_and_then_the_new_one(
+    database: Database, keyring: Keyring, clock: Clock
+) -> None:
+    tenant, secret = key_of(database)
+    async with watching(keyring, clock):
+        await keyring.authenticate(secret)
+        _, new, new_secret = keys.rotate(
+            database, tenant.key_id, 10, secrets.randbelow, actor="test", overlap=1_000_000
+        )
+        await clock.tick()
+        assert keyring.known(secret) == tenant._replace(policy=Policy(expires_at=1_000_010))
+        assert keyring.known(new_secret) == Tenant("alice", new.id, "notebook")
+        clock.now = 1_000_010
+        assert (await refusal(keyring, secret)).reason is Reason.API_KEY_INVALID
+        assert keyring.known(new_secret)
+
+
+def last_uses(database: Database) -> dict[str, int | None]:
+    return {key.id: key.last_used_at for key in keys.list_keys(database)}
+
+
+async def test_last_uses_are_written_at_most_once_a_minute_and_at_close(
+    database: Database, keyring: Keyring, clock: Clock
+) -> None:
+    tenant, secret = key_of(database)
+    other, other_secret = key_of(database, "other")
+    async with watching(keyring, clock):
+        assert last_uses(database) == {tenant.key_id: None, other.key_id: None}
+        await keyring.authenticate(secret)
+        await clock.tick()
+        assert last_uses(database)[tenant.key_id] == 10
+
+        with queries() as asked:
+            for clock.now in (20, 30, 40, 50, 60, 68):
+                clock.time += 8
+                await keyring.authenticate(secret)
+                await keyring.authenticate(other_secret)
+                await clock.tick()
+        assert [statement for statement in asked if statement.startswith("INSERT")] == []
+
+        clock.time += 8
+        with queries() as asked:
+            await clock.tick()
+        assert len([statement for statement in asked if statement.startswith("INSERT")]) == 1, "one batch for all"
+        assert last_uses(database) == {tenant.key_id: 68, other.key_id: 68}
+
+        clock.now = 99
+        await keyring.authenticate(secret)
+    await keyring.close()
+    assert last_uses(database) == {tenant.key_id: 99, other.key_id: 68}
+
+
+async def test_a_last_use_makes_nobody_read_all_keys_anew(database: Database, keyring: Keyring, clock: Clock) -> None:
+    _, secret = key_of(database)
+    async with watching(keyring, clock):
+        await keyring.authenticate(secret)
+        with queries() as asked:
+            await clock.tick()
+            await clock.tick()
+    assert len([statement for statement in asked if statement.startswith("INSERT")]) == 1
+    assert [statement for statement in asked if "FROM keys" in statement] == []
+
+
+async def test_last_uses_that_cannot_be_written_are_kept_for_the_next_time(
+    database: Database, keyring: Keyring, clock: Clock
+) -> None:
+    tenant, secret = key_of(database)
+    with structlog.testing.capture_logs() as logs:
+        async with watching(keyring, clock):
+            await keyring.authenticate(secret)
+            other = sqlite3.connect(database.path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")  # lets the database be read, and not be written
+            await clock.tick()
+            other.close()
+            await clock.tick()
+            assert last_uses(database) == {tenant.key_id: None}
+            clock.time += 60
+            await clock.tick()
+            assert last_uses(database) == {tenant.key_id: 10}
+    assert [entry["event"] for entry in logs] == ["last_uses_unwritten"]
+
+
+async def test_closing_without_a_database_ends_all_the_same(database: Database, keyring: Keyring) -> None:
+    _, secret = key_of(database)
+    await keyring.authenticate(secret)
+    database.path.unlink()
+    await keyring.close()
+
+
+class SimulatedLoop(asyncio.SelectorEventLoop):
+    """Its time passes when it is told to."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.mark.timeout(60)
+def test_a_thousand_wrong_keys_a_second_cost_twenty_queries_a_second(database: Database) -> None:
+    """For ten seconds: ten keys arrive every ten milliseconds."""
+    made_up = [keys.mint(secrets.randbelow) for _ in range(10_000)]
+
+    async def flood() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulatedLoop)
+        keyring = Keyring(database, now=lambda: 10, monotonic=loop.time)
+        for start in range(0, len(made_up), 50):
+            arrived = []
+            for ten in range(start, start + 50, 10):
+                arrived += [loop.create_task(refusal(keyring, key)) for key in made_up[ten : ten + 10]]
+                for _ in range(5):  # until those that may read have begun to
+                    await asyncio.sleep(0)
+                loop.now += 0.01
+            # No time passes while the database is read: however slow this machine is, it is the same ten seconds.
+            assert {error.reason for error in await asyncio.gather(*arrived)} == {Reason.API_KEY_INVALID}
+        await keyring.close()
+        assert loop.now == pytest.approx(10)
+
+    with queries() as asked, asyncio.Runner(loop_factory=SimulatedLoop) as runner:
+        runner.run(flood())
+    assert 100 <= len([statement for statement in asked if statement.startswith("SELECT")]) <= 10 * 20 + 2
 
 
 async def test_its_repr_shows_no_key(database: Database, keyring: Keyring) -> None:

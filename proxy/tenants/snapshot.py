@@ -1,0 +1,84 @@
+"""All keys and what they may do, as the database has them at one moment: what the keyring answers from."""
+
+from __future__ import annotations
+
+import sys
+from typing import NamedTuple
+
+import structlog
+from sqlalchemy import select
+
+from proxy.store.database import Database, StoreError
+from proxy.store.tables import keys, projects, revision
+from proxy.tenants.keys import Tenant
+from proxy.tenants.policy import Policy, StoredPolicy
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
+
+
+class Snapshot(NamedTuple):
+    """All keys that were not revoked, by digest, at one revision of the database. 100,000 of them take some 35 MB."""
+
+    revision: int | None
+    tenants: dict[bytes, Tenant]
+    """Those that have expired are among them: that depends on when they are asked for."""
+    disabled: frozenset[bytes]
+    """Keys of projects that are disabled."""
+
+
+NOTHING = Snapshot(None, {}, frozenset())
+
+_QUERY = (
+    select(
+        keys.c.digest,
+        projects.c.disabled_at,
+        keys.c.project,
+        keys.c.id,
+        keys.c.name,
+        # In the order of StoredPolicy's fields.
+        projects.c.models,
+        keys.c.models,
+        keys.c.addresses,
+        keys.c.expires_at,
+        projects.c.limits,
+        keys.c.limits,
+    )
+    .join_from(keys, projects)
+    .where(keys.c.revoked_at.is_(None))
+)
+
+
+def read_snapshot(database: Database, held: Snapshot) -> Snapshot:
+    """What the database holds now: `held` itself, where its revision still stands. Raises StoreError."""
+    with database.reading() as connection:
+        number: int = connection.execute(select(revision.c.number)).scalar_one()
+        # Not "greater": one that went back is a database restored from a backup.
+        if number == held.revision:
+            return held
+        tenants: dict[bytes, Tenant] = {}
+        disabled = set()
+        policies = _Policies()
+        for hashed, disabled_at, project, key_id, name, *stored in connection.execute(_QUERY):
+            if disabled_at is not None:
+                disabled.add(hashed)
+            elif (policy := policies.read(StoredPolicy(*stored), key_id)) is not None:
+                # One string for all keys of a project, and for all that are called "default".
+                tenants[hashed] = Tenant(sys.intern(project), key_id, sys.intern(name), policy)
+    return Snapshot(number, tenants, frozenset(disabled))
+
+
+class _Policies:
+    """Reads policies, each but once: keys that may do the same share one."""
+
+    def __init__(self) -> None:
+        self._known: dict[StoredPolicy, Policy | None] = {}
+
+    def read(self, stored: StoredPolicy, key_id: str) -> Policy | None:
+        """None where it can't be read. The key is refused then, and only that: no other key must suffer for it."""
+        if stored not in self._known:
+            try:
+                self._known[stored] = stored.read()
+            except (StoreError, ValueError) as error:
+                self._known[stored] = None
+                log.error("policy_unreadable", key=key_id, why=str(error), what="keys with this policy are refused")
+        return self._known[stored]
