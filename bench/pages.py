@@ -65,7 +65,8 @@ def one_line(content: dict[str, Any]) -> str:
     in_redis = f" ({ratio['R', 'nginx']} with limits in Redis)" if ("R", "nginx") in ratio else ""
     return (
         f"S (1 KB) {ratio['S', 'nginx']}{in_redis}, an event of a stream {ratio['E', 'nginx']};"
-        f" pictures: {pictures['nginx']}, and where nginx has buffers that fit them, {pictures['fitted']}. One call at a time: {added:.2f} ms more,"
+        f" pictures: {pictures['nginx']}, and where nginx has buffers that fit them, {pictures['fitted']}."
+        f" One call at a time: {added:.2f} ms more,"
         " with its fsync"
     )
 

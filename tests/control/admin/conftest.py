@@ -43,7 +43,7 @@ async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
     """With the projects acme and bobs in it."""
     database = open_database(tmp_path)
     for project in ("acme", "bobs"):
-        projects.create(database, project, NOON)
+        projects.create(database, project, NOON, actor="test")
     ledger = Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=4096)
     clock, numbers = itertools.count(NOON), itertools.count(1)
     api = admin_api(
