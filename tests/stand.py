@@ -160,4 +160,6 @@ def emulator(**options: object) -> Iterator[str]:
 def _toml_value(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml_value, value))}]"
     return str(value) if isinstance(value, int | float) else f'"{value}"'

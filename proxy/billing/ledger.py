@@ -47,6 +47,8 @@ class Ledger:
         self._writer = Writer(
             file, self._loop, self._end, on_commit, available=available, tick_s=tick_s, patience_s=patience_s
         )
+        self.file_id = file.file_id
+        """Names this worker, before and after a restart."""
         self._inbox = self._writer.inbox
         self._wake = self._writer.wake
 

@@ -39,6 +39,8 @@ class LedgerFile:
         self._ballast_bytes = ballast_bytes
         self._durable = True
         self._identity = path.stat()
+        self.file_id: str = connection.execute("SELECT file_id FROM file").fetchone()[0]
+        """Names the file for good, wherever it is moved to: random, and as old as the file."""
 
     @classmethod
     def open(

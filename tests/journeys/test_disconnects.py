@@ -24,6 +24,7 @@ pytestmark = pytest.mark.anyio
 BASE = b'{"contents":[{"parts":[{"text":"hi"}]}]}'
 AT_ONCE = 24
 WAYS = "close", "reset", "half-close"
+BUSY = 40
 COUNTED = Shape("countTokens", b'{"totalTokens": 2}')
 ANSWERS = [SHAPES[0], SHAPES[2], SHAPES[3], ERRORS[2], COUNTED]
 
@@ -210,22 +211,22 @@ async def test_a_client_that_leaves_before_its_lease_is_committed_costs_nothing(
 
 
 async def test_a_client_that_leaves_while_it_waits_for_a_connection_costs_nothing(tmp_path: Path) -> None:
-    """All of an upstream's thousand connections are busy."""
+    """All of an upstream's connections are busy."""
     desk = Desk()
     async with origin(desk) as upstream:
-        with weighbridge(tmp_path, upstream.base_url) as stand:
+        with weighbridge(tmp_path, upstream.base_url, {"upstreams": {"max_connections": BUSY}}) as stand:
             key, probe = stand.key(), await call(stand.base_url)
-            busy = [await call(stand.base_url) for _ in range(1000)]
+            busy = [await call(stand.base_url) for _ in range(BUSY)]
             for number, caller in enumerate(busy, 1):
                 caller.send(request(TEXT + "countTokens", key, BASE + b" " * number))
-            await asyncio.gather(*[desk.asked(number) for number in range(1, 1001)])
+            await asyncio.gather(*[desk.asked(number) for number in range(1, BUSY + 1)])
             for way in WAYS:
                 waiting = await call(stand.base_url)
                 waiting.send(request(TEXT + "generateContent", key, BASE))
                 await settled(probe)
                 await waiting.leave(way)
                 await settled(probe)
-            for number in range(1, 1001):
+            for number in range(1, BUSY + 1):
                 desk.done(number)
                 (await desk.asked(number)).say(framed(COUNTED, "length", "identity"))
             for caller in busy:
@@ -233,7 +234,7 @@ async def test_a_client_that_leaves_while_it_waits_for_a_connection_costs_nothin
                 caller.transport.close()
             probe.transport.close()
             await all_over(stand)
-            assert (len(upstream.asked), stand.records()) == (1000, [])
+            assert (len(upstream.asked), stand.records()) == (BUSY, [])
 
 
 async def test_a_client_that_leaves_as_soon_as_it_has_asked_is_billed_if_its_call_went_up(tmp_path: Path) -> None:
