@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,7 @@ from proxy.errors import Outcome, Reason, Refusal
 from proxy.gemini.status import refusal_body
 from proxy.gemini.surface import OPERATIONS, Operation
 from proxy.telemetry.metrics import Metrics
-from proxy.tenants import keys
+from proxy.tenants import key_format
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -332,10 +333,26 @@ def test_the_pattern_for_secret_scanners_finds_keys() -> None:
     """SECURITY.md's pattern matches a key as it is minted, within a line of text."""
     pattern = re.search(r"^\s*(\\b?wb_.*|wb_.*)$", _chapter("SECURITY.md", "What a key looks like"), re.MULTILINE)
     assert pattern is not None
-    minted = keys.mint(lambda below: below - 1)
+    minted = key_format.mint(lambda below: below - 1)
     found = re.search(pattern[1], f'key = "{minted}"')
     assert found is not None
     assert found[0] == minted
+
+
+def test_what_the_docs_say_of_the_checksum_tells_a_key_from_junk() -> None:
+    """docs/security.md publishes the pattern of SECURITY.md, and code for the checksum that does what ours does."""
+    found = _chapter("docs/security.md", "To find one")
+    pattern, code = (re.search(rf"```{language}\n(.*?)```", found, re.DOTALL) for language in ("text", "python"))
+    assert pattern is not None
+    assert pattern[1].strip() in _chapter("SECURITY.md", "What a key looks like")
+    assert code is not None
+    published: dict[str, Any] = {}
+    exec(code[1], published)
+    for seed in range(100):
+        key = key_format.mint(random.Random(seed).randrange)
+        assert published["is_key"](key)
+        assert not published["is_key"](key[:-1] + ("0" if key[-1] != "0" else "1"))
+        assert not published["is_key"](key[:-1])
 
 
 def test_every_proof_is_told_of() -> None:

@@ -18,6 +18,7 @@ from proxy.config.load import ConfigError, load
 from proxy.config.schema import Settings
 from proxy.serve import PortTaken
 from proxy.store.database import Database, StoreError, open_database
+from proxy.telemetry.logs import redact
 from proxy.tenants.projects import TenancyError
 
 ConfigOption = Annotated[
@@ -48,7 +49,8 @@ class Group(TyperGroup):
         except BrokenPipeError:
             raise  # `weighbridge … | head` is no error: typer ends quietly
         except EXPECTED as error:
-            for sentence in str(error).splitlines():
+            # What was typed may be a key in the wrong place.
+            for sentence in redact(str(error)).splitlines():
                 typer.echo(f"error: {sentence}", err=True)
             raise typer.Exit(1) from None
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 
 import typer
 
 from proxy.billing.records import to_rfc3339
+
+WIDTH = 100
+"""Columns that what is printed for people should fit."""
 
 
 def line(text: str = "") -> None:
@@ -34,3 +38,27 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[i
 def moment(at: int | None) -> str | None:
     """Unix microseconds as the ledger's export has them: "2026-11-21T14:46:43.000001Z"."""
     return None if at is None else to_rfc3339(at)
+
+
+def minute(at: int | None, never: str = "-") -> str:
+    """Unix microseconds as people read them, in UTC: "2026-11-21 14:46". Say beside it that it is UTC."""
+    return never if at is None else to_rfc3339(at)[:16].replace("T", " ")
+
+
+def wrapped(text: str, indent: int = 0) -> None:
+    """A paragraph on standard output, within a hundred columns where its words let it."""
+    before = " " * indent
+    for part in textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=before,
+        subsequent_indent=before + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    ):
+        typer.echo(part)
+
+
+def shortened(text: str, width: int) -> str:
+    """A list for a cell of a table, cut after a semicolon where it is too long."""
+    return text if len(text) <= width else text[: text.rfind(";", 0, width - 2) + 1] + " …"

@@ -6,10 +6,8 @@ import csv
 import secrets
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, cast
-from zoneinfo import ZoneInfo
 
 import msgspec
 import typer
@@ -20,7 +18,7 @@ from proxy.billing.adjustments import AdjustmentConflict, AdjustmentRefused
 from proxy.billing.periods import Days
 from proxy.billing.records import COLUMNS, id_maker, to_csv, to_json, to_usd
 from proxy.billing.reports import Dimension, ReportRow
-from proxy.cli import control, options, output
+from proxy.cli import control, options, output, times
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.schema import Settings
 from proxy.store.database import open_database
@@ -79,7 +77,11 @@ def report(
     words = cast("list[Dimension]", [word.strip() for word in by.split(",") if word.strip()])
     try:
         rows = reports.report(
-            reports.ledger_files(data_dir), words, _moment(since, timezone), _moment(until, timezone), timezone
+            reports.ledger_files(data_dir),
+            words,
+            times.moment(since, timezone),
+            times.moment(until, timezone),
+            timezone,
         )
     except ValueError as error:
         raise CommandError(str(error)) from None
@@ -144,7 +146,7 @@ def export(
     """
     settings = options.settings(config)
     timezone = settings.limits.timezone
-    first, end = _moment(since, timezone), _moment(until, timezone)
+    first, end = times.moment(since, timezone), times.moment(until, timezone)
     records = reports.export(reports.ledger_files(settings.storage.data_dir), first, end)
     if format_ is Format.CSV:
         table = csv.writer(sys.stdout, lineterminator="\n")

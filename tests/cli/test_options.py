@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import sys
 from pathlib import Path
 
@@ -72,3 +74,18 @@ def test_commands_that_call_nobody_read_their_database_without_an_upstream(
     monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
     (tmp_path / "w.toml").write_text('[storage]\ndata_dir = "data"\n')
     assert options.database(tmp_path / "w.toml").path == tmp_path / "data" / "weighbridge.db"
+
+
+def test_an_error_never_shows_what_has_the_shape_of_a_secret() -> None:
+    result = result_of(
+        CommandError(f"there is no key 'wb_{'0123456789' * 3}01234567' and no AIzaSy{'0123456789' * 3}012")
+    )
+    assert "0123456789" not in result.stderr
+    assert result.stderr.startswith("error: there is no key '")
+
+
+def test_who_runs_a_command_is_told_by_the_name_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+    assert options.actor() == f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+    assert options.actor() == "cli:4000000000"

@@ -30,3 +30,26 @@ def test_a_document_is_json_that_people_can_read(capsys: pytest.CaptureFixture[s
 def test_a_moment_is_told_in_utc() -> None:
     assert output.moment(1_795_273_603_999_999) == "2026-11-21T15:06:43.999999Z"
     assert output.moment(None) is None
+
+
+def test_people_are_told_the_minute() -> None:
+    assert output.minute(1_795_273_603_999_999) == "2026-11-21 15:06"
+    assert output.minute(None) == "-"
+    assert output.minute(None, "never") == "never"
+
+
+def test_a_paragraph_is_kept_within_a_hundred_columns_and_no_word_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    output.wrapped("limits: " + "; ".join(f"rpm={number},model=gemini-{number}-*" for number in range(9)), indent=4)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("    ") and len(line) <= 100 for line in lines)
+    assert len(lines) == 3
+    assert " ".join(" ".join(lines).split()).count("-*") == 9
+    output.wrapped("x" * 150)
+    assert capsys.readouterr().out == "x" * 150 + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("a; b", "a; b"), ("aaa; bbb; ccc", "aaa; …"), ("aaaaaaaaaaaaaaa; b", " …"), ("", "")]
+)
+def test_a_list_too_long_for_its_cell_is_cut_between_its_entries(text: str, shown: str) -> None:
+    assert output.shortened(text, 10) == shown
