@@ -92,6 +92,7 @@ class App:
             database=database,
             data_dir=settings.storage.data_dir,
             ledger=ledger,
+            limiter=limiter,
             timezone=lambda: self._plane.settings.limits.timezone,
             now_us=unix_us,
             new_id=self.new_id,

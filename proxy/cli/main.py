@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from proxy import __version__
-from proxy.cli import audit, config, database, demo, emulator, image, keys, options, prices, projects, serve, usage
+from proxy.cli import (
+    audit,
+    config,
+    database,
+    demo,
+    emulator,
+    image,
+    keys,
+    limits,
+    options,
+    prices,
+    projects,
+    serve,
+    usage,
+)
 
 app = typer.Typer(
     cls=options.Group,
@@ -44,6 +58,7 @@ for command in (serve, demo, image, emulator):
 for name, group in (
     ("project", projects.app),
     ("key", keys.app),
+    ("limits", limits.app),
     ("audit", audit.app),
     ("usage", usage.app),
     ("prices", prices.app),

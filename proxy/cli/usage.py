@@ -21,6 +21,7 @@ from proxy.billing.reports import Dimension, ReportRow
 from proxy.cli import control, options, output, times
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.schema import Settings
+from proxy.control.admin.adjustments import note
 from proxy.store.database import open_database
 from proxy.tenants import keys, projects
 
@@ -201,10 +202,12 @@ def _new_id() -> str:
 def _adjust_alone(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
     """The record as JSON has it. Raises CommandError, TenancyError, StoreError, LedgerError."""
     data_dir, now = settings.storage.data_dir, unix_us()
-    projects.show(open_database(data_dir), asked["project"])
+    database, files = open_database(data_dir), reports.ledger_files(data_dir)
+    projects.show(database, asked["project"])
     period = Days(settings.limits.timezone).name(now)
     try:
-        record = adjustments.make(reports.ledger_files(data_dir), **asked, now_us=now, period=period)
+        record = adjustments.make(files, **asked, now_us=now, period=period)
+        note(database, files, record, actor=options.actor())
         adjustments.write_alone(data_dir, record)
         return to_json(adjustments.confirm(reports.ledger_files(data_dir), record)[0])
     except (AdjustmentRefused, AdjustmentConflict) as error:

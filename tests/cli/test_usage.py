@@ -13,6 +13,9 @@ import pytest
 
 from proxy.billing.ledger import Ledger
 from proxy.billing.records import COLUMNS, UsageRecord
+from proxy.cli import options
+from proxy.store.database import open_database
+from proxy.tenants import audit
 from tests.cli.conftest import Weighbridge
 
 NOVEMBER = int(datetime(2026, 11, 1, 9, 20, tzinfo=UTC).timestamp()) * 1_000_000
@@ -175,3 +178,55 @@ def test_a_mistake_is_one_sentence_on_standard_error_and_ends_with_1(
     result = weighbridge("usage", *arguments)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
     assert sentence in result.stderr
+
+
+def test_an_adjustment_is_on_the_bill_and_told_apart(weighbridge: Weighbridge) -> None:
+    weighbridge("project", "create", "alice")
+    result = weighbridge("usage", "adjust", "alice", "-0.05", "--why", "the picture was torn", "--of", "r1")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("-0.05 USD on the bill of alice, as adj_")
+
+    lines = weighbridge("usage", "report", "--by", "project").stdout.splitlines()
+    assert lines[1].split() == ["alice", "3", "3,000", "0", "3,360", "3", "0", "0.017200002"]
+    assert "-0.05 USD of it are adjustments, made by hand" in " ".join(lines)
+    told = json.loads(weighbridge("usage", "report", "--json").stdout)["total"]
+    assert (told["calls"], told["cost_usd"], told["adjustments_cost_usd"]) == (4, "0.017200002", "-0.05")
+    exported = json.loads(weighbridge("usage", "export").stdout.splitlines()[-1])
+    assert (exported["kind"], exported["caused_by"], exported["hint"]) == ("adjustment", "r1", "the picture was torn")
+
+
+def test_an_adjustment_of_no_call_stands_in_a_row_of_its_own(weighbridge: Weighbridge) -> None:
+    weighbridge("project", "create", "alice")
+    weighbridge("usage", "adjust", "alice", "12.5", "--why", "storage")
+
+    rows = [line.split() for line in weighbridge("usage", "report", "--by", "key,model").stdout.splitlines()]
+    assert ["-", "-", "0", "0", "0", "0", "0", "0", "12.5"] in rows
+
+
+def test_an_adjustment_given_twice_by_its_id_counts_once(weighbridge: Weighbridge) -> None:
+    weighbridge("project", "create", "alice")
+    twice = [
+        weighbridge("usage", "adjust", "alice", "1", "--why", "x", "--id", "adj_7", "--json").stdout for _ in range(2)
+    ]
+    other = weighbridge("usage", "adjust", "alice", "2", "--why", "x", "--id", "adj_7")
+
+    assert json.loads(twice[0]) == json.loads(twice[1])
+    assert (other.exit_code, other.stderr.count("\n")) == (1, 1)
+    assert "another adjustment adj_7" in other.stderr
+    assert weighbridge("usage", "export").stdout.count("adj_7") == 1
+
+
+def test_an_adjustment_leaves_its_audit_event(weighbridge: Weighbridge, tmp_path: Path) -> None:
+    weighbridge("project", "create", "alice")
+    weighbridge("usage", "adjust", "alice", "1", "--why", "x")
+    event = audit.list_events(open_database(tmp_path / "weighbridge-data"), limit=1)[0]
+
+    assert (event.action, event.project, event.actor) == ("adjustment.create", "alice", options.actor())
+    assert event.changes["cost_usd"] == {"before": None, "after": "1"}
+
+
+def test_an_option_that_there_is_not_is_no_amount(weighbridge: Weighbridge) -> None:
+    """Options that look like negative amounts are let through, typos aren't."""
+    result = weighbridge("usage", "adjust", "alice", "1", "--why", "x", "--off", "r1")
+
+    assert result.exit_code == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import httpx2
 import pytest
 
 from proxy.billing import reports
+from proxy.config.limits import parse_all
+from proxy.store.database import open_database
+from proxy.tenants import projects
 from tests.stand import Weighbridge, weighbridge
 
 
@@ -110,6 +114,27 @@ def test_a_token_that_others_could_read_ends_the_start_with_what_to_do(server: W
     assert "admin-token: every user of this machine could have read the admin token: remove the file" in said
     (server.data_dir / "admin-token").unlink()
     server.start()
+
+
+def test_limits_are_shown_by_the_server_that_runs_and_without_one_from_its_ledger(server: Weighbridge) -> None:
+    limits = parse_all(["rpd=5", "concurrency=2"])
+    projects.create(open_database(server.data_dir), "bobs", time.time_ns() // 1000, actor="test", limits=limits)
+    key = server.key("bobs")
+
+    def used() -> dict[str, int]:
+        told = json.loads(server.run("limits", "show", "bobs", "--json"))
+        return {limit["kind"]: limit["used"] for limit in told["limits"]}
+
+    assert used() == {"rpd": 0, "concurrency": 0}
+    body = {"contents": [{"parts": [{"text": "hi"}]}]}
+    url = f"{server.base_url}/v1beta/models/gemini-2.5-flash:generateContent"
+    for _ in range(3):
+        assert httpx2.post(url, json=body, headers={"x-goog-api-key": key}).status_code == 200
+    assert used() == {"rpd": 3, "concurrency": 0}
+    server.stop(signal.SIGKILL)
+    assert used() == {"rpd": 3, "concurrency": 0}
+    server.start()
+    assert used() == {"rpd": 3, "concurrency": 0}
 
 
 def test_what_cannot_be_done_is_one_sentence_with_a_server_and_without(server: Weighbridge) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
@@ -17,7 +17,7 @@ from proxy.billing.records import UsageRecord, to_json
 from proxy.control.admin import bodies
 from proxy.control.admin.problems import Fault, Kind, Problem, invalid
 from proxy.store.database import Database
-from proxy.tenants import projects
+from proxy.tenants import audit, projects
 from proxy.tenants.projects import UnknownProjectError
 
 
@@ -29,6 +29,33 @@ class Adjustment(bodies.Body):
     why: str
     of: str | None = None
     record_id: str | None = None
+
+
+ACTOR = "admin"
+"""Who changes things by the admin API, as audit events name them: one token is all that is known."""
+
+
+def note(database: Database, files: Sequence[Path], record: UsageRecord, *, actor: str) -> None:
+    """Writes down who makes an adjustment, before it is made: none stands without its audit event.
+
+    Nothing where the record stands in `files` already. Raises StoreError, LedgerUnusable.
+    """
+    if reports.find(files, record.record_id) is not None:
+        return
+    made = to_json(record)
+    after = {"record_id": record.record_id, "cost_usd": made["cost_usd"], "why": record.hint, "of": record.caused_by}
+    key_id = record.key_id or None
+    with database.noting() as connection:
+        audit.note(
+            connection,
+            "adjustment.create",
+            record.project,
+            key_id,
+            at=record.started_at,
+            actor=actor,
+            before={},
+            after=after,
+        )
 
 
 def endpoint(
@@ -43,10 +70,11 @@ def endpoint(
     """Makes an adjustment: 201 with its record, or 200 where one of this id and meaning stands already."""
 
     def prepare(asked: Adjustment, now: int, period: str) -> UsageRecord:
+        files = reports.ledger_files(data_dir)
         try:
             projects.show(database, asked.project)
-            return adjustments.make(
-                reports.ledger_files(data_dir),
+            record = adjustments.make(
+                files,
                 record_id=asked.record_id or adjustments.PREFIX + new_id(),
                 project=asked.project,
                 cost_usd=asked.cost_usd,
@@ -59,6 +87,8 @@ def endpoint(
             raise invalid(Fault("project", str(error))) from None
         except AdjustmentRefused as error:
             raise invalid(Fault(error.field, str(error))) from None
+        note(database, files, record, actor=ACTOR)
+        return record
 
     def confirm(record: UsageRecord) -> tuple[UsageRecord, bool]:
         try:

@@ -14,10 +14,11 @@ from starlette.routing import Route
 
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerError
-from proxy.control.admin import adjustments
+from proxy.control.admin import adjustments, limits
 from proxy.control.admin.access import Guarded
 from proxy.control.admin.problems import Kind, Problem
 from proxy.errors import Refusal
+from proxy.limits.interface import Limiter
 from proxy.store.database import Database, StoreError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def admin_api(
     database: Database,
     data_dir: Path,
     ledger: Ledger,
+    limiter: Limiter,
     timezone: Callable[[], str],
     now_us: Callable[[], int],
     new_id: Callable[[], str],
@@ -38,8 +40,12 @@ def admin_api(
     adjust = adjustments.endpoint(
         database=database, data_dir=data_dir, ledger=ledger, timezone=timezone, now_us=now_us, new_id=new_id
     )
+    in_use = limits.endpoint(database=database, limiter=limiter, timezone=timezone, now_us=now_us)
     app = Starlette(
-        routes=[Route("/v1/adjustments", adjust, methods=["POST"])],
+        routes=[
+            Route("/v1/adjustments", adjust, methods=["POST"]),
+            Route("/v1/projects/{project}/limits", in_use, methods=["GET"]),
+        ],
         exception_handlers={
             Problem: _problem,
             HTTPException: _by_status,

@@ -15,6 +15,7 @@ from proxy.billing.ledger import Ledger
 from proxy.billing.records import UsageRecord
 from proxy.control.admin.routes import admin_api
 from proxy.control.routes import control_app
+from proxy.limits.memory import MemoryLimiter
 from proxy.store.database import Database, open_database
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants import projects
@@ -33,6 +34,7 @@ class Admin:
     data_dir: Path
     database: Database
     ledger: Ledger
+    limiter: MemoryLimiter
 
     def records(self) -> list[UsageRecord]:
         return list(reports.export(reports.ledger_files(self.data_dir)))
@@ -45,12 +47,14 @@ async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
     for project in ("acme", "bobs"):
         projects.create(database, project, NOON, actor="test")
     ledger = Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=4096)
+    limiter = MemoryLimiter(lambda: NOON // 1000)
     clock, numbers = itertools.count(NOON), itertools.count(1)
     api = admin_api(
         token=TOKEN,
         database=database,
         data_dir=tmp_path,
         ledger=ledger,
+        limiter=limiter,
         timezone=lambda: "America/Los_Angeles",
         now_us=lambda: next(clock),
         new_id=lambda: f"{next(numbers)}",
@@ -58,5 +62,5 @@ async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
     door = control_app(metrics=Metrics("1", []), ready=lambda: True, admin=api)
     async with serving(door) as url, httpx2.AsyncClient(base_url=f"{url}/admin/v1/") as client:
         client.headers["authorization"] = f"Bearer {TOKEN}"
-        yield Admin(url, client, tmp_path, database, ledger)
+        yield Admin(url, client, tmp_path, database, ledger, limiter)
     await ledger.close()

@@ -9,7 +9,8 @@ import httpx2
 import pytest
 
 from proxy.billing import reports
-from tests.billing.sample import lease, sample
+from proxy.tenants import audit
+from tests.billing.sample import NOON, lease, sample
 from tests.control.admin.conftest import Admin
 
 pytestmark = pytest.mark.anyio
@@ -104,6 +105,28 @@ async def test_what_cannot_be_done_is_said_of_its_field(admin: Admin) -> None:
         assert fault["field"] == field
         assert said in fault["message"]
     assert [record.record_id for record in admin.records()] == ["b"]
+
+
+async def test_each_leaves_one_audit_event_before_it_is_made(admin: Admin) -> None:
+    await admin.ledger.write(sample("a"))
+    await adjust(admin, record_id="adj_x", of="a")
+    await adjust(admin, record_id="adj_x", of="a")
+    await adjust(admin, cost_usd="0")
+
+    event, created = audit.list_events(admin.database, limit=9, project="acme")
+    assert (event.action, event.actor, event.key_id, event.at) == ("adjustment.create", "admin", "k1", NOON)
+    made = {"record_id": "adj_x", "cost_usd": "-1.5", "why": "the picture was torn", "of": "a"}
+    assert event.changes == {name: {"before": None, "after": value} for name, value in made.items()}
+    assert created.action == "project.create"
+
+
+async def test_without_its_audit_event_none_is_made(admin: Admin) -> None:
+    with admin.database.noting() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER no BEFORE INSERT ON audit_events BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    assert (await adjust(admin)).status_code == 503
+    assert admin.records() == []
 
 
 async def test_where_the_ledger_cannot_be_written_nothing_is_promised(admin: Admin) -> None:

@@ -1,0 +1,80 @@
+"""`weighbridge limits`: show what is used of each limit, now."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Annotated, Any
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+import typer
+
+from proxy.app import unix_us
+from proxy.billing import reports
+from proxy.billing.periods import Days
+from proxy.cli import control, options, output
+from proxy.cli.options import ConfigOption, JsonOption
+from proxy.config.schema import Settings
+from proxy.control import rebuild
+from proxy.control.admin import limits
+from proxy.limits.memory import MemoryLimiter
+from proxy.store.database import open_database
+
+app = options.group("Limits of projects and keys, and what is used of them.")
+
+
+@app.command()
+def show(
+    project: Annotated[str, typer.Argument(metavar="PROJECT", help="Whose limits, and those of its keys.")],
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show each limit of a project and of its keys, and what is used of it now.
+
+    Where a server runs, it tells; where none runs, the ledger does.
+
+    Example: `weighbridge limits show alice`
+    """
+    settings = options.settings(config)
+    door = control.running(settings)
+    told = _from_ledger(settings, project) if door is None else door.get(f"projects/{quote(project, safe='')}/limits")
+    if json:
+        output.document(told)
+    elif told["limits"]:
+        _print(told, ZoneInfo(settings.limits.timezone))
+    else:
+        output.line(
+            f"Project {project} and its keys have no limits. Set one:  weighbridge project update {project} --rpm 60"
+        )
+
+
+def _from_ledger(settings: Settings, project: str) -> dict[str, Any]:
+    """What a server that starts now would know. Raises TenancyError, StoreError, LedgerError."""
+    data_dir, days, now = settings.storage.data_dir, Days(settings.limits.timezone), unix_us()
+    limited = limits.configured(open_database(data_dir), project, now)
+    limiter = MemoryLimiter(lambda: now // 1000, rebuild.history(reports.ledger_files(data_dir), days, now))
+    return asyncio.run(limits.in_use(limiter, project, limited, days, now))
+
+
+def _print(told: dict[str, Any], timezone: ZoneInfo) -> None:
+    rows = [
+        (
+            limit["kind"] + (" (shadow)" if limit["shadow"] else ""),
+            f"{limit['key_id']} ({limit['key_name']})" if limit["key_id"] else "project",
+            limit["model"],
+            f"{limit['used']:,}",
+            f"{limit['value']:,}",
+            _frees(limit, timezone),
+        )
+        for limit in told["limits"]
+    ]
+    output.table(("LIMIT", "OF", "MODEL", "USED", "LIMITED TO", "FREE AGAIN"), rows, right=(3, 4))
+
+
+def _frees(limit: dict[str, Any], timezone: ZoneInfo) -> str:
+    """When what is used is free again."""
+    if limit["resets_at"] is not None:
+        ends = datetime.fromisoformat(limit["resets_at"]).astimezone(timezone)
+        return f"at {ends:%Y-%m-%d %H:%M %Z}"
+    return f"{limit['window_seconds']} s after each call" if limit["window_seconds"] else "when a call ends"

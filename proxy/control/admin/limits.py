@@ -1,0 +1,76 @@
+"""`GET /admin/v1/projects/{project}/limits`: what is used of each limit of a project and of its keys, now."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from proxy.billing.periods import Days
+from proxy.billing.records import to_rfc3339
+from proxy.control.admin.problems import Kind, Problem
+from proxy.limits.interface import MINUTES, Counter, Limiter, counters
+from proxy.store.database import Database
+from proxy.tenants import keys, projects
+from proxy.tenants.projects import UnknownProjectError
+
+
+class Configured(NamedTuple):
+    """The counters of a project and of those of its keys that are served, and the keys' names by id."""
+
+    counters: tuple[Counter, ...]
+    key_names: Mapping[str, str]
+
+
+def configured(database: Database, project: str, now_us: int) -> Configured:
+    """What is limited. Raises UnknownProjectError, StoreError."""
+    found = list(counters(project, "", projects.show(database, project).limits, ()))
+    active = [key for key in keys.list_keys(database, project) if key.state(now_us) == "active"]
+    for key in active:
+        found += counters(project, key.id, (), key.limits)
+    return Configured(tuple(found), {key.id: key.name for key in active})
+
+
+async def in_use(limiter: Limiter, project: str, limited: Configured, days: Days, now_us: int) -> dict[str, Any]:
+    """What is used of each, as JSON has it. Raises ProxyRefused LIMITER_UNAVAILABLE."""
+    day, ends = days.name(now_us), to_rfc3339(days.end(now_us))
+    used = await limiter.used(day, limited.counters)
+    return {
+        "project": project,
+        "day": day,
+        "day_ends_at": ends,
+        "limits": [
+            {
+                "kind": counter.kind,
+                "model": counter.model,
+                "scope": "key" if counter.key_id else "project",
+                "key_id": counter.key_id or None,
+                "key_name": limited.key_names.get(counter.key_id),
+                "shadow": counter.shadow,
+                "value": counter.value,
+                "used": amount,
+                "window_seconds": 60 if counter.kind in MINUTES else None,
+                "resets_at": ends if counter.kind == "rpd" else None,
+            }
+            for counter, amount in zip(limited.counters, used, strict=True)
+        ],
+    }
+
+
+def endpoint(
+    *, database: Database, limiter: Limiter, timezone: Callable[[], str], now_us: Callable[[], int]
+) -> Callable[[Request], Awaitable[Response]]:
+    """Answers with `in_use`."""
+
+    async def limits(request: Request) -> Response:
+        project, now = request.path_params["project"], now_us()
+        try:
+            limited = await run_in_threadpool(configured, database, project, now)
+        except UnknownProjectError as error:
+            raise Problem(Kind.NOT_FOUND, str(error)) from None
+        return JSONResponse(await in_use(limiter, project, limited, Days(timezone()), now))
+
+    return limits
