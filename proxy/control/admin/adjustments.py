@@ -98,10 +98,10 @@ def endpoint(
 
     async def adjust(request: Request) -> Response:
         asked = await bodies.read(request, Adjustment)
+        if not ledger.available:  # before an audit event tells of what can't be done
+            raise Problem(Kind.UNAVAILABLE, "The ledger can't be written now: its disk is full, or the server ends.")
         now = now_us()
         record = await run_in_threadpool(prepare, asked, now, Days(timezone()).name(now))
-        if not ledger.available:
-            raise Problem(Kind.UNAVAILABLE, "The ledger can't be written now: its disk is full, or the server ends.")
         await ledger.write(record)
         stands, made = await run_in_threadpool(confirm, record)
         return JSONResponse(to_json(stands), 201 if made else 200)

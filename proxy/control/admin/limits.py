@@ -37,7 +37,7 @@ def configured(database: Database, project: str, now_us: int) -> Configured:
 async def in_use(limiter: Limiter, project: str, limited: Configured, days: Days, now_us: int) -> dict[str, Any]:
     """What is used of each, as JSON has it. Raises ProxyRefused LIMITER_UNAVAILABLE."""
     day, ends = days.name(now_us), to_rfc3339(days.end(now_us))
-    used = await limiter.used(day, limited.counters)
+    used = await limiter.used(day, limited.counters) if limited.counters else []
     return {
         "project": project,
         "day": day,

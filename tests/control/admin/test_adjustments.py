@@ -135,3 +135,4 @@ async def test_where_the_ledger_cannot_be_written_nothing_is_promised(admin: Adm
 
     assert (answer.status_code, answer.json()["type"]) == (503, "/docs/admin-api#unavailable")
     assert admin.records() == []
+    assert {event.action for event in audit.list_events(admin.database, limit=9)} == {"project.create"}

@@ -105,6 +105,7 @@ async def test_where_the_limiter_cannot_be_asked_it_is_said(admin: Admin, monkey
     async def away(*_: object) -> list[int]:
         raise ProxyRefused(Reason.LIMITER_UNAVAILABLE, "Redis gives no answer.")
 
+    limited(admin, "acme", "rpm=1")
     monkeypatch.setattr(admin.limiter, "used", away)
     answer = await admin.client.get("projects/acme/limits")
 
