@@ -15,7 +15,10 @@ from proxy.config.schema import Settings
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
-AT_START = ("server.host", "server.port", "server.admin_host", "server.admin_port", "storage.")
+AT_START = (
+    *("server.host", "server.port", "server.admin_host", "server.admin_port"),
+    *("storage.", "limits.on_redis_down"),
+)
 """Settings that a running process can't change, by the beginnings of their names. So is whether there is TLS at all."""
 
 Outcome = Literal["applied", "rejected"]

@@ -20,14 +20,14 @@ TEXT = "/v1beta/models/gemini-3.8-flash:"
 PICTURE = "/v1beta/models/gemini-3.1-flash-image:generateContent"
 
 
-def until(happened: Callable[[], T], what: str) -> T:
+def until(happened: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
     """What `happened` gives, once that is true."""
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + deadline_s
     while time.monotonic() < deadline:
         if seen := happened():
             return seen
         time.sleep(0.01)
-    raise AssertionError(f"waited {DEADLINE_S} s in vain: {what}")
+    raise AssertionError(f"waited {deadline_s:g} s in vain: {what}")
 
 
 def connect(url: str) -> socket.socket:
