@@ -22,6 +22,7 @@ from proxy.cli import (
     serve,
     usage,
 )
+from proxy.cli.doctor import command as doctor
 
 app = typer.Typer(
     cls=options.Group,
@@ -53,7 +54,7 @@ def _root(
     """
 
 
-for command in (serve, demo, image, emulator):
+for command in (serve, demo, doctor, image, emulator):
     command.register(app)
 for name, group in (
     ("project", projects.app),

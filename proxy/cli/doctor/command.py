@@ -1,0 +1,137 @@
+"""The command: which checks there are, and how their findings are printed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from functools import cache, partial
+from pathlib import Path
+
+import typer
+from pydantic import SecretStr
+
+from proxy.billing.ledger_slot import owner_of
+from proxy.billing.prices import PriceBook
+from proxy.cli import output
+from proxy.cli.doctor import configuration, files, machine, stores, upstreams
+from proxy.cli.doctor.findings import Check, Finding, Verdict, examine
+from proxy.cli.options import ConfigOption, JsonOption
+from proxy.config.load import ConfigError, Loaded, read
+from proxy.config.schema import Settings, Upstream
+from proxy.telemetry.logs import redact
+
+NO_NAME_OF_ITS_OWN = "-preview"
+"""Models that Google is about to retire: nobody is told that they are missing."""
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(doctor)
+
+
+def doctor(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Look at everything that a server needs, and say what to do. Changes nothing, and costs nothing.
+
+    Works while a server runs, before the first start, and where nothing works. Ends with 1 if there is a problem, with
+    0 if there are warnings only.
+
+    Example: `weighbridge doctor --config /etc/weighbridge.toml`
+    """
+    loaded, error = _read(config, os.environ)
+    found = examine(_checks(loaded, error, os.environ))
+    hide = _hider(loaded.settings if loaded else None)
+    told = [
+        (name, Finding(finding.verdict, hide(finding.what), hide(finding.do)))
+        for name, findings in found.items()
+        for finding in findings
+    ]
+    counts = {verdict: sum(finding.verdict is verdict for _, finding in told) for verdict in Verdict}
+    if json:
+        rows = [{"check": name, **finding._asdict()} for name, finding in told]
+        output.document({"ok": not counts[Verdict.PROBLEM], "findings": rows})
+    else:
+        _print(told, counts)
+    if counts[Verdict.PROBLEM]:
+        raise typer.Exit(1)
+
+
+def _read(config: Path | None, environ: Mapping[str, str]) -> tuple[Loaded | None, ConfigError | None]:
+    """The configuration; where it can't be used, its error, and as much of it as can be read without secrets."""
+    try:
+        return read(config, environ), None
+    except ConfigError as error:
+        try:
+            return read(config, environ, upstreams=False), error
+        except ConfigError:
+            return None, error
+
+
+def _checks(loaded: Loaded | None, error: ConfigError | None, environ: Mapping[str, str]) -> dict[str, Check]:
+    checks: dict[str, Check] = {
+        "configuration": partial(configuration.check_configuration, loaded, error),
+        "authorities": partial(configuration.check_authorities, environ),
+    }
+    if loaded is None:
+        return checks
+    settings, data_dir = loaded.settings, loaded.settings.storage.data_dir
+    server, owner = settings.server, cache(partial(owner_of, data_dir / "ledger"))
+    for upstream in settings.upstreams:
+        checks[f"upstream {upstream.name}"] = partial(_check_upstream, upstream, settings)
+    checks |= {
+        "database": partial(stores.check_database, data_dir),
+        "ledger": partial(stores.check_ledger, data_dir, owner),
+        "disk": partial(files.check_disk, data_dir),
+        "file modes": partial(files.check_modes, settings),
+        "time zone": partial(machine.check_time_zone, settings.limits.timezone, datetime.now(UTC).date()),
+        "open files": partial(machine.check_open_files, sum(each.max_connections for each in settings.upstreams)),
+        "doors": partial(machine.check_doors, server, owner),
+    }
+    if server.tls_cert is not None:
+        checks["certificate"] = partial(configuration.check_certificate, server.tls_cert, time.time())
+    return checks
+
+
+def _check_upstream(upstream: Upstream, settings: Settings) -> Iterable[Finding]:
+    return upstreams.check_upstream(upstream, _wanted_models(settings), time.time)
+
+
+def _wanted_models(settings: Settings) -> list[str]:
+    """Those that prices are configured for, and those that the price book draws pictures with."""
+    book, now = PriceBook.load(settings.prices), time.time_ns() // 1000
+    configured = {price.model.removeprefix("models/") for price in settings.prices}
+    wanted = []
+    for model in book.models():
+        table = book.rates_at(model, now)
+        draws = table is not None and table.is_image_model and not model.endswith(NO_NAME_OF_ITS_OWN)
+        if model in configured or draws:
+            wanted.append(model)
+    return wanted
+
+
+def _hider(settings: Settings | None) -> Callable[[str], str]:
+    """Takes out of a text what is secret by its shape, and the secrets of this configuration, whatever their shape."""
+    secrets = [upstream.api_key for upstream in settings.upstreams] if settings else []
+    if settings and settings.storage.redis_password:
+        secrets.append(settings.storage.redis_password)
+
+    def hide(text: str) -> str:
+        for secret in secrets:
+            text = text.replace(secret.get_secret_value(), str(SecretStr("any")))
+        return redact(text)
+
+    return hide
+
+
+def _print(told: list[tuple[str, Finding]], counts: Mapping[Verdict, int]) -> None:
+    width = max(len(name) for name, _ in told)
+    for name, finding in told:
+        output.line(f"{finding.verdict:7}  {name:{width}}  {finding.what}")
+        if finding.do:
+            output.line(f"{'':{width + 9}}  → {finding.do}")
+    output.line()
+    output.line(", ".join(f"{count} {_counted(verdict, count)}" for verdict, count in counts.items() if count))
+
+
+def _counted(verdict: Verdict, count: int) -> str:
+    return verdict if verdict is Verdict.OK or count == 1 else f"{verdict}s"

@@ -1,0 +1,53 @@
+"""What is looked at of the configuration: that it can be read, and the certificates that it names."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from proxy.cli.doctor.findings import Finding, ok, problem, warning
+from proxy.config.certificates import untrusting
+from proxy.config.load import ConfigError, Loaded
+
+EXPIRES_SOON_DAYS = 14
+DAY_S = 86_400
+
+
+def check_configuration(loaded: Loaded | None, error: ConfigError | None) -> Iterator[Finding]:
+    """`loaded` is what could be read of it; with `error`, without upstreams and secrets, if at all."""
+    if error is not None:
+        for sentence in error.problems:
+            yield problem(sentence, "mend it, then run doctor again: what hangs on it isn't looked at")
+        return
+    assert loaded is not None
+    yield ok(
+        f"{loaded.file or 'no file: built-in defaults and the environment'}; {len(loaded.settings.upstreams)} upstream"
+    )
+
+
+def check_authorities(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """SSL_CERT_FILE, by which upstreams are trusted."""
+    if sentence := untrusting(environ):
+        what, _, do = sentence.removeprefix("env ").partition(": name ")
+        yield problem(what, f"name {do}")
+    elif file := environ.get("SSL_CERT_FILE"):
+        yield ok(f"SSL_CERT_FILE: {file} stands in place of the system's authorities")
+
+
+def check_certificate(path: Path, unix_s: float) -> Iterator[Finding]:
+    """The gateway door's own certificate: until when it is good."""
+    try:
+        # Python's one decoder of certificates; cryptography would be a dependency for the sake of a date.
+        until = ssl.cert_time_to_seconds(str(ssl._ssl._test_decode_cert(str(path))["notAfter"]))  # type: ignore[attr-defined]
+    except (OSError, KeyError) as error:
+        yield problem(f"{path}: can't be read as a certificate: {error}", "server.tls_cert is to be a PEM file")
+        return
+    days = int((until - unix_s) // DAY_S)
+    do = "renew it: the server takes a new one from the same file while it runs"
+    if until <= unix_s:
+        yield problem(f"{path}: expired {int((unix_s - until) // DAY_S)} days ago", do)
+    elif days < EXPIRES_SOON_DAYS:
+        yield warning(f"{path}: expires in {days} days", do)
+    else:
+        yield ok(f"{path}: good for {days} more days")

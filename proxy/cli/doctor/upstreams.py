@@ -1,0 +1,137 @@
+"""What is looked at of an upstream: one list of models, free of charge, with the operator's own key."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterator
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx2
+
+from proxy.cli.doctor.findings import Finding, ok, problem, warning
+from proxy.config.schema import Upstream
+from proxy.gemini.credentials import upstream_credential
+from proxy.upstreams.tls import tls_context
+
+ANSWERS_WITHIN_S = 8.0
+PAGE = 1_000
+MOST_PAGES = 10
+CLOCK_WARNS_S, CLOCK_FAILS_S = 5, 60
+NAMED = 8
+"""Missing models that are named; of more, how many."""
+
+ADVICE = {
+    "API_KEY_INVALID": "make a new key at https://aistudio.google.com/apikey and put it where {where} says",
+    "API_KEY_SERVICE_BLOCKED": "allow the Generative Language API among the key's restrictions (Google Cloud console)",
+    "API_KEY_IP_ADDRESS_BLOCKED": "let the key be used from this machine's address: its application restrictions",
+    "API_KEY_HTTP_REFERRER_BLOCKED": "the key is for web pages: take one without application restrictions",
+    "SERVICE_DISABLED": "enable the Generative Language API in that project: the message has the address",
+    "BILLING_DISABLED": "enable billing in that project",
+    "CONSUMER_SUSPENDED": "the project is suspended: see its page in the Google Cloud console",
+    "ACCESS_TOKEN_TYPE_UNSUPPORTED": 'a Gemini API key is sent with auth = "x-goog-api-key", which is the default',
+}
+"""By the reason in Google's error. `where` is the setting that leads to the key."""
+
+
+def check_upstream(upstream: Upstream, wanted: Collection[str], unix_s: Callable[[], float]) -> Iterator[Finding]:
+    """`wanted` are the models that prices are configured for, or that the price book draws pictures with."""
+    name, value = upstream_credential(upstream.auth, upstream.api_key.get_secret_value())
+    # The server's own way: no proxy of the environment, the same authorities.
+    options: dict[str, Any] = {"timeout": ANSWERS_WITHIN_S, "trust_env": False, "headers": {name: value}}
+    if upstream.base_url.startswith("https:"):
+        options["verify"] = tls_context()
+    offered: list[str] = []
+    try:
+        with httpx2.Client(**options) as client:
+            token = ""
+            for page in range(MOST_PAGES):
+                asked = unix_s()
+                answer = client.get(f"{upstream.base_url}/v1beta/models", params=_page(token))
+                if not page:
+                    yield from clock(answer.headers.get("date"), asked, unix_s())
+                if (listed := _models(answer)) is None:
+                    yield refusal(answer.status_code, answer.content, upstream)
+                    return
+                offered += listed[0]
+                if not (token := listed[1]):
+                    break
+    except httpx2.HTTPError as error:
+        yield problem(
+            f"{upstream.base_url}: {error or type(error).__name__}",
+            "look at base_url, at the network, and for a certificate of your own at SSL_CERT_FILE",
+        )
+        return
+    yield ok(f"{upstream.base_url} takes the key and offers {len(offered)} models")
+    if missing := [model for model in wanted if model not in offered]:
+        named = ", ".join(missing[:NAMED]) + (f" and {len(missing) - NAMED} more" if len(missing) > NAMED else "")
+        yield warning(
+            f"it doesn't offer {named}",
+            "calls to these fail; the key's project or region may not have them, or they were retired",
+        )
+
+
+def _page(token: str) -> dict[str, str | int]:
+    return {"pageSize": PAGE, "pageToken": token} if token else {"pageSize": PAGE}
+
+
+def _models(answer: httpx2.Response) -> tuple[list[str], str] | None:
+    """The names of a page, and the next page's token; None where it is no such page."""
+    try:
+        document = answer.json()
+        names = [str(model["name"]).removeprefix("models/") for model in document["models"]]
+        return names, str(document.get("nextPageToken", ""))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def clock(date: str | None, asked: float, answered: float) -> Iterator[Finding]:
+    """Our clock beside that of the upstream's `date`, which has whole seconds. Times are in Unix seconds."""
+    try:
+        theirs = parsedate_to_datetime(date or "").timestamp() + 0.5
+    except ValueError:
+        return
+    off = max(0.0, abs((asked + answered) / 2 - theirs) - (answered - asked) / 2 - 0.5)
+    if off < CLOCK_WARNS_S:
+        yield ok("its clock and this machine's agree")
+        return
+    way = "behind" if theirs > asked else "ahead of"
+    what = f"this machine's clock is {off:,.0f} s {way} the upstream's"
+    do = "set it by NTP: days of limits and bills, and the time of every record, go by it"
+    yield problem(what, do) if off > CLOCK_FAILS_S else warning(what, do)
+
+
+def refusal(status: int, body: bytes, upstream: Upstream) -> Finding:
+    """What an answer that is no list of models means."""
+    message, reason, project = _error(body)
+    at = f"{upstream.base_url} answers {status}"
+    said = f"{at}: {message}" if message else at
+    where = "api_key_env" if upstream.api_key_env else "api_key_file"
+    if project and project not in said:
+        said += f" (project {project})"
+    if advice := ADVICE.get(reason):
+        return problem(said, advice.format(where=f"upstreams.{where}"))
+    if "location is not supported" in message:
+        return problem(
+            said, "Google doesn't serve this region: run the server elsewhere, or enable billing for the project"
+        )
+    if status in (401, 403) or (status == 400 and "key" in message.lower()):
+        return problem(said, f"see what the key of upstreams.{where} may be used for in the Google Cloud console")
+    if status == 429 or status >= 500:
+        return warning(said, "the key can't be checked now: try again later")
+    return problem(said, "base_url may lead elsewhere: it is the address without /v1beta")
+
+
+def _error(body: bytes) -> tuple[str, str, str]:
+    """Message, reason and the number of the project of a google.rpc.Status; empty where it has none."""
+    try:
+        error = json.loads(body)["error"]
+        message = " ".join(str(error["message"]).split())[:500]
+        details = [detail for detail in error.get("details", ()) if isinstance(detail, dict)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "", "", ""
+    reason = next((str(detail["reason"]) for detail in details if "reason" in detail), "")
+    metadata = [detail.get("metadata") for detail in details]
+    consumer = next((str(each["consumer"]) for each in metadata if isinstance(each, dict) and "consumer" in each), "")
+    return message, reason, "".join(re.findall(r"\d+", consumer)[:1])
