@@ -212,14 +212,3 @@ def _adjust_alone(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
         return to_json(adjustments.confirm(reports.ledger_files(data_dir), record)[0])
     except (AdjustmentRefused, AdjustmentConflict) as error:
         raise CommandError(str(error)) from None
-
-
-def _moment(text: str | None, timezone: str) -> datetime | None:
-    """A time as people write it. Raises CommandError."""
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(timezone))
-    except ValueError:
-        raise CommandError(f"{text!r} is no time: write 2026-11-01, 2026-11-01T12:00 or 2026-11-01T12:00Z") from None

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from proxy.tenants.keys import well_formed
+from proxy.tenants.key_format import well_formed
 from tests.cli.conftest import Weighbridge
 
 
