@@ -84,9 +84,10 @@ async def test_of_2000_calls_at_once_so_many_are_in_flight(tmp_path: Path) -> No
             calling = asyncio.get_running_loop().create_task(call_at_once(stand, key, ASK, body("hello")))
             refused = '429"} 1995.0'
             await asyncio.to_thread(until, lambda: refused in httpx2.get(f"{stand.admin_url}/metrics").text, refused)
-            assert slow.arrived == 5
+            await asyncio.to_thread(until, lambda: slow.arrived == 5, "five went up")
             slow.release.set()
             assert Counter(await calling) == {200: 5, 429: AT_ONCE - 5}
+            assert slow.arrived == 5
             assert await call_at_once(stand, key, ASK, body("hello"), 5) == [200] * 5
 
 
