@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import random
+import secrets
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import h11
 import httpx2
 
 from proxy.store.database import open_database
 from proxy.tenants import keys, projects
+from proxy.tenants.keys import Key
 from tests.journeys.watching import PICTURE, TEXT, body, connect, until
-from tests.stand import Weighbridge
+from tests.stand import Weighbridge, weighbridge
 
 PATH = f"{TEXT}generateContent"
 
@@ -91,6 +96,59 @@ def test_a_disabled_project_is_refused_with_all_its_keys_and_no_other_is(stand: 
     assert call(stand, other).status_code == 200
 
 
+def test_a_project_that_is_enabled_again_is_served_with_the_keys_it_had(stand: Weighbridge) -> None:
+    key, database = stand.key("reopened"), open_database(stand.data_dir)
+    projects.disable(database, "reopened", 1, actor="test")
+    refused(stand, key)
+    projects.enable(database, "reopened", 2, actor="test")
+    until(lambda: call(stand, key).status_code == 200, "the key is served again")
+
+
+def new_key(stand: Weighbridge, project: str, **options: Any) -> tuple[Key, str]:
+    stand.key(project)
+    now = time.time_ns() // 1000
+    return keys.create(open_database(stand.data_dir), project, "a", now, secrets.randbelow, actor="test", **options)
+
+
+def rotated(stand: Weighbridge, key: Key, overlap: int) -> tuple[Key, str]:
+    database, now = open_database(stand.data_dir), time.time_ns() // 1000
+    return keys.rotate(database, key.id, now, secrets.randbelow, actor="test", overlap=overlap)[1:]
+
+
+def test_a_key_is_refused_once_it_has_expired(stand: Weighbridge) -> None:
+    expires_at = time.time_ns() // 1000 + 2_000_000
+    _, secret = new_key(stand, "expiring", expires_at=expires_at)
+    assert call(stand, secret).status_code == 200
+    assert error_of(refused(stand, secret))[2] == "API_KEY_INVALID"
+    assert time.time_ns() // 1000 >= expires_at
+
+
+def test_a_rotated_key_is_served_beside_its_successor_until_the_overlap_ends(stand: Weighbridge) -> None:
+    first, first_secret = new_key(stand, "rotating")
+    second, second_secret = rotated(stand, first, 3_600_000_000)
+    assert [call(stand, key).status_code for key in (first_secret, second_secret)] == [200, 200]
+    _, third_secret = rotated(stand, second, 0)
+    assert error_of(refused(stand, second_secret))[2] == "API_KEY_INVALID"
+    assert [call(stand, key).status_code for key in (first_secret, third_secret)] == [200, 200]
+
+
+def test_the_last_use_of_a_key_is_told_also_when_the_server_has_ended(upstream: str, tmp_path: Path) -> None:
+    with weighbridge(tmp_path, upstream) as stand:
+        of = {name: stand.key("used", name) for name in ("first", "second", "never")}
+
+        def last_uses() -> dict[str, int | None]:
+            return {key.name: key.last_used_at for key in keys.list_keys(open_database(stand.data_dir))}
+
+        assert call(stand, of["first"]).status_code == 200
+        until(lambda: last_uses()["first"], "the first use is written down")
+        began = time.time_ns() // 1000
+        assert call(stand, of["second"]).status_code == 200
+        assert last_uses()["second"] is None, "a minute has not passed"
+        assert stand.stop(signal.SIGTERM) == 0
+        assert last_uses()["never"] is None
+        assert (last_uses()["second"] or 0) >= began
+
+
 def test_known_keys_go_on_while_the_database_is_away_and_unknown_ones_are_told_to_try_again(
     stand: Weighbridge,
 ) -> None:
@@ -122,11 +180,11 @@ def test_known_keys_go_on_while_another_process_holds_the_database(stand: Weighb
 def test_requests_with_several_keys_on_one_connection_are_each_billed_to_their_own_project(stand: Weighbridge) -> None:
     """Sent ahead of their answers, as a client with a pool of connections behind another proxy may."""
     order = ["first", "second", "nobody", "first", "third"]
-    secrets = {name: stand.key(name) for name in order if name != "nobody"} | {"nobody": "wb_" + "0" * 38}
+    key_of = {name: stand.key(name) for name in order if name != "nobody"} | {"nobody": "wb_" + "0" * 38}
     content = json.dumps(body("hi")).encode()
     sent = b"".join(
         b"POST %b HTTP/1.1\r\nHost: x\r\nX-Goog-Api-Key: %b\r\nContent-Length: %d\r\n\r\n%b"
-        % (path.encode(), secrets[name].encode(), len(content), content)
+        % (path.encode(), key_of[name].encode(), len(content), content)
         for name, path in zip(order, (PATH, PICTURE, PATH, f"{TEXT}streamGenerateContent?alt=sse", PATH), strict=True)
     )
     statuses = []
