@@ -1,0 +1,76 @@
+-- What the scripts share: the store's clock, and what is taken of a counter. It stands before each of them.
+-- A sliding minute is a hash {total, oldest, newest, <second>: amount}; what has passed is let go when it is next looked
+-- at. A day is a number. What is open is a sorted set of leases by the millisecond in which they lapse.
+-- tests/contracts holds all of it against proxy/limits/algorithm.py.
+local SPAN_S, LEASE_MS = 61, 60000
+local KEEP_MINUTE_S, KEEP_OPEN_S, KEEP_DAY_S, KEEP_LEASES_S, KEEP_CANCELLED_S = 65, 125, 180000, 691200, 600
+
+local time = redis.call('TIME')
+local now_s = tonumber(time[1])
+local now_ms = now_s * 1000 + math.floor(tonumber(time[2]) / 1000)
+
+-- Lets go of what has passed. Returns what is left, its oldest and newest second (nil: it is empty), and the amount of
+-- the second that is asked about (nil: there is none).
+local function minute(key, second)
+  local kept = redis.call('HMGET', key, 'total', 'oldest', 'newest', second)
+  if not kept[1] then return 0 end
+  local total, oldest, newest = tonumber(kept[1]), tonumber(kept[2]), tonumber(kept[3])
+  local amount = kept[4] and tonumber(kept[4]) or nil
+  if newest > now_s then -- the clock was set back
+    redis.call('DEL', key)
+    redis.call('HSET', key, 'total', total, 'oldest', now_s, 'newest', now_s, now_s, total)
+    redis.call('EXPIRE', key, KEEP_MINUTE_S)
+    return total, now_s, now_s, second == now_s and total or nil
+  end
+  local first = now_s - SPAN_S + 1
+  if newest < first then
+    redis.call('DEL', key)
+    return 0
+  end
+  if oldest < first then
+    local passed = {}
+    for gone = oldest, first - 1 do passed[#passed + 1] = gone end
+    for _, gone in ipairs(redis.call('HMGET', key, unpack(passed))) do
+      if gone then total = total - tonumber(gone) end
+    end
+    redis.call('HDEL', key, unpack(passed))
+    redis.call('HSET', key, 'total', total, 'oldest', first)
+    oldest = first
+    if second < first then amount = nil end
+  end
+  return total, oldest, newest, amount
+end
+
+-- Adds to a second, given what `minute` returned for it.
+local function add(key, second, more, total, oldest, newest, amount)
+  if amount then
+    redis.call('HSET', key, 'total', total + more, second, amount + more)
+  else
+    redis.call('HSET', key, 'total', total + more, second, more, 'oldest', math.min(oldest or second, second),
+      'newest', math.max(newest or second, second))
+    redis.call('EXPIRE', key, KEEP_MINUTE_S)
+  end
+end
+
+local function day(key)
+  return tonumber(redis.call('GET', key) or 0)
+end
+
+local function set_day(key, count)
+  redis.call('SET', key, math.max(count, 0), 'EX', KEEP_DAY_S)
+end
+
+-- How many leases count. Those that lapse later than any can were opened before the clock was set back.
+local function open(key)
+  local latest = now_ms + LEASE_MS
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now_ms)
+  for _, lease in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. latest, '+inf')) do
+    redis.call('ZADD', key, latest, lease)
+  end
+  return redis.call('ZCARD', key)
+end
+
+local function add_open(key, lease)
+  redis.call('ZADD', key, now_ms + LEASE_MS, lease)
+  redis.call('EXPIRE', key, KEEP_OPEN_S)
+end

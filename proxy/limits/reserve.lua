@@ -1,0 +1,71 @@
+-- Takes all that a call holds, or nothing.
+-- KEYS: the project's statements, the worker's leases, the tombstone of this lease, then the counters.
+-- ARGV: lease, its text; then for each counter its mechanic (minute, day, open), amount, limit, "shadow" or "", mark.
+-- Answers {now_ms, what became of it}: 0 refused, 1 granted, 2 cancelled, and for each counter that the call doesn't fit
+-- in its index, what is used, and the wait in ms (-1: none known); or 3, and the indexes of counters of which this
+-- worker has not stated what it took before.
+local stated, leases, cancelled, lease = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+local count = #KEYS - 3
+
+local marks = {}
+for i = 1, count do marks[i] = ARGV[2 + i * 5] end
+local answer = {now_ms, 3}
+for i, mark in ipairs(redis.call('HMGET', stated, unpack(marks))) do
+  if not mark then answer[#answer + 1] = i - 1 end
+end
+if #answer > 2 then return answer end
+
+if redis.call('HEXISTS', leases, lease) == 1 then return {now_ms, 1} end
+if redis.call('DEL', cancelled) == 1 then return {now_ms, 2} end
+
+local function wait_ms(key, need, oldest, newest)
+  local seconds = {}
+  for second = oldest, newest do seconds[#seconds + 1] = second end
+  for i, amount in ipairs(redis.call('HMGET', key, unpack(seconds))) do
+    if amount then need = need - tonumber(amount) end
+    if need <= 0 then return (seconds[i] + SPAN_S) * 1000 - now_ms end
+  end
+end
+
+answer[2] = 1
+local known = {}
+for i = 1, count do
+  local key, mechanic, amount, limit, shadow = KEYS[3 + i], ARGV[i * 5 - 2], tonumber(ARGV[i * 5 - 1]),
+    tonumber(ARGV[i * 5]), ARGV[i * 5 + 1]
+  if amount > 0 then
+    local used, wait = 0, -1
+    if mechanic == 'minute' then
+      known[i] = {minute(key, now_s)}
+      used = known[i][1]
+      if used + amount > limit and amount <= limit then
+        wait = wait_ms(key, used + amount - limit, known[i][2], known[i][3])
+      end
+    elseif mechanic == 'day' then
+      used = day(key)
+      known[i] = used
+    else
+      used = open(key)
+    end
+    if used + amount > limit then
+      if shadow == '' then answer[2] = 0 end
+      for _, value in ipairs({i - 1, used, wait}) do answer[#answer + 1] = value end
+    end
+  end
+end
+if answer[2] == 0 then return answer end
+
+for i = 1, count do
+  local key, mechanic, amount = KEYS[3 + i], ARGV[i * 5 - 2], tonumber(ARGV[i * 5 - 1])
+  if mechanic == 'minute' then
+    add(key, now_s, amount, unpack(known[i] or {minute(key, now_s)}, 1, 4))
+  elseif mechanic == 'day' then
+    set_day(key, (known[i] or day(key)) + amount)
+  else
+    if amount == 0 then open(key) end
+    add_open(key, lease)
+  end
+end
+redis.call('HSET', leases, lease, time[1] .. '|' .. ARGV[2])
+redis.call('EXPIRE', leases, KEEP_LEASES_S)
+redis.call('EXPIRE', stated, KEEP_LEASES_S)
+return answer

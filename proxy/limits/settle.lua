@@ -1,0 +1,33 @@
+-- Ends a lease, and corrects what it held.
+-- KEYS: the project's statements, the worker's leases, the tombstone of this lease, then the counters that change.
+-- ARGV: lease, "cancel" or ""; then for each counter its mechanic (minute, day, open), the difference, and its mark.
+-- Answers {now_ms, 1}, or {now_ms, 0} where the lease isn't there.
+local stated, leases, cancelled, lease = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+local second = tonumber(string.match(redis.call('HGET', leases, lease) or '', '^%d+'))
+if second then
+  redis.call('HDEL', leases, lease)
+elseif ARGV[2] == 'cancel' then
+  redis.call('SET', cancelled, 1, 'EX', KEEP_CANCELLED_S)
+end
+
+for i = 4, #KEYS do
+  local key, mechanic, difference, mark = KEYS[i], ARGV[i * 3 - 9], tonumber(ARGV[i * 3 - 8]), ARGV[i * 3 - 7]
+  if mechanic == 'open' then
+    open(key)
+    redis.call('ZREM', key, lease)
+  -- Of what this worker has not stated, it will state the sum, this correction included.
+  elseif second and redis.call('HEXISTS', stated, mark) == 1 then
+    if mechanic == 'day' then
+      set_day(key, day(key) + difference)
+    elseif difference > 0 then
+      add(key, now_s, difference, minute(key, now_s))
+    else
+      local total, _, _, amount = minute(key, second)
+      if amount then
+        local given = math.min(-difference, amount)
+        redis.call('HSET', key, 'total', total - given, second, amount - given)
+      end
+    end
+  end
+end
+return {now_ms, second and 1 or 0}

@@ -1,0 +1,165 @@
+"""The one way to Redis: a server, the one that sentinels name, or the nodes of a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from redis import exceptions
+from redis.asyncio import Connection, RedisCluster, Sentinel, SSLConnection
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AskError, MovedError, NoScriptError, RedisError
+
+from proxy.config.redis_address import RedisAddress
+from proxy.store.redis_stream import Call, OnAnswer, Script, Stream, Value
+
+TIMEOUT_S = 1.0
+"""What a command gets until its answer is here, connecting included."""
+MOST_REDIRECTS = 5
+
+Place = tuple[str, int]
+Locate = Callable[[], Awaitable[Callable[[str], Place]]]
+"""Asks where the servers are; what it returns says by the hash tag of a key which of them holds it."""
+
+
+class Redis:
+    """Redis, wherever it is. Commands that are sent for one hash tag are carried out in the order of sending.
+
+    When a connection fails, all that was sent on it is answered with the error; `connect` begins anew.
+    """
+
+    def __init__(
+        self, locate: Locate, connection: Callable[[str, int], Connection], timeout_s: float = TIMEOUT_S
+    ) -> None:
+        self._locate = locate
+        self._connection = connection
+        self._timeout_s = timeout_s
+        self._place: Callable[[str], Place] | None = None
+        self._streams: dict[Place, Stream] = {}
+        self._routes: dict[str, Stream] = {}
+
+    async def connect(self) -> None:
+        """Asks where the servers are, and lets go of older connections. Raises RedisError."""
+        await self.close()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                self._place = await self._locate()
+        except OSError as error:  # the built-in TimeoutError among them
+            raise exceptions.ConnectionError(f"Redis can't be found: {error or 'it did not answer in time'}") from None
+
+    def send(self, tag: str, command: tuple[Value, ...], on_answer: OnAnswer, script: Script | None = None) -> None:
+        """Sends a command about keys with this hash tag; with a script, what comes after EVALSHA's digest."""
+        call = Call(tag, command, script, on_answer, asyncio.get_running_loop().time() + self._timeout_s)
+        try:
+            stream = self._routes.get(tag) or self._route(tag)
+        except RedisError as error:
+            on_answer(error)
+        else:
+            stream.send(call)
+
+    async def ask(self, tag: str, command: tuple[Value, ...], script: Script | None = None) -> Any:
+        """Sends a command and waits for its answer. Raises RedisError."""
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.send(tag, command, lambda answer: None if answered.done() else answered.set_result(answer), script)
+        answer = await answered
+        if isinstance(answer, RedisError):
+            raise answer
+        return answer
+
+    def fail(self, error: RedisError) -> None:
+        """Gives the error to all who wait for an answer, and to all who ask before the next `connect`."""
+        self._place = None
+        self._routes = {}
+        for stream in tuple(self._streams.values()):
+            stream.fail(error)
+
+    async def close(self) -> None:
+        """Lets all connections go."""
+        self.fail(exceptions.ConnectionError("the connection was closed"))
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            await stream.closed()
+
+    def _route(self, tag: str) -> Stream:
+        if self._place is None:
+            raise exceptions.ConnectionError("there is no connection to Redis")
+        stream = self._routes[tag] = self._stream(self._place(tag))
+        return stream
+
+    def _stream(self, place: Place) -> Stream:
+        stream = self._streams.get(place)
+        if stream is None:
+            stream = self._streams[place] = Stream(self._connection(*place), self._replied)
+        return stream
+
+    def _replied(self, stream: Stream, call: Call, answer: Any) -> None:
+        if isinstance(answer, MovedError | AskError | NoScriptError) and call.redirects < MOST_REDIRECTS:
+            call.redirects += 1
+            self._send_again(stream, call, answer)
+        else:
+            call.on_answer(answer)
+
+    def _send_again(self, stream: Stream, call: Call, error: MovedError | AskError | NoScriptError) -> None:
+        if isinstance(error, NoScriptError):
+            stream.send(call, by_text=True)
+        elif isinstance(error, AskError):  # before MovedError, of which redis-py makes it a kind
+            target = self._stream((error.host, error.port))
+            target.send(Call(call.tag, ("ASKING",), None, lambda answer: None, call.deadline))
+            target.send(call)
+        else:
+            self._routes[call.tag] = target = self._stream((error.host, error.port))
+            target.send(call)
+
+
+def open_redis(address: RedisAddress, password: str | None = None, ca_file: Path | None = None) -> Redis:
+    """Makes what will connect to the Redis at an address. Nothing is sent before `Redis.connect`."""
+    once = Retry(NoBackoff(), 0)
+    tls = {"ssl_ca_certs": str(ca_file)} if ca_file and address.tls else {}
+    options: dict[str, Any] = {
+        "username": address.user,
+        "password": password,
+        "protocol": 2,
+        "driver_info": None,
+        **tls,
+    }
+    quick: dict[str, Any] = {"socket_timeout": 0.3, "socket_connect_timeout": 0.3, "retry": once, "ssl": address.tls}
+    kind = SSLConnection if address.tls else Connection
+
+    def connection(host: str, port: int) -> Connection:
+        # Without a timeout for each answer, which would cost a timer each: the stream has one for all.
+        timeouts: dict[str, Any] = {"socket_timeout": None, "socket_connect_timeout": TIMEOUT_S}
+        return kind(host=host, port=port, db=address.database, **timeouts, **options)
+
+    async def single() -> Callable[[str], Place]:
+        return lambda tag: address.hosts[0]
+
+    async def cluster() -> Callable[[str], Place]:
+        nodes = [ClusterNode(host, port) for host, port in address.hosts]
+        client = RedisCluster(startup_nodes=nodes, **quick, **options)
+        try:
+            await client.initialize()
+        finally:
+            await client.aclose()
+        return lambda tag: _holder(client, tag)
+
+    async def sentinel() -> Callable[[str], Place]:
+        sentinels: Any = Sentinel(address.hosts, sentinel_kwargs={**quick, **tls})  # type: ignore[no-untyped-call]
+        try:
+            found: Place = await sentinels.discover_master(address.master)
+        finally:
+            await sentinels.aclose()
+        return lambda tag: found
+
+    return Redis({"single": single, "cluster": cluster, "sentinel": sentinel}[address.mode], connection)
+
+
+def _holder(client: RedisCluster, tag: str) -> Place:
+    """Raises RedisError."""
+    node = client.get_node_from_key(f"{{{tag}}}")
+    if node is None:
+        raise exceptions.ConnectionError("no node of the cluster holds this project's keys")
+    return node.host, int(node.port)
