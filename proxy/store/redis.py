@@ -48,8 +48,10 @@ class Redis:
         try:
             async with asyncio.timeout(self._timeout_s):
                 self._place = await self._locate()
-        except OSError as error:  # the built-in TimeoutError among them
-            raise exceptions.ConnectionError(f"Redis can't be found: {error or 'it did not answer in time'}") from None
+        except TimeoutError:
+            raise exceptions.TimeoutError("Redis can't be found: nobody answered in time") from None
+        except (OSError, exceptions.RedisClusterException) as error:
+            raise exceptions.ConnectionError(f"Redis can't be found: {error}") from None
 
     def send(self, tag: str, command: tuple[Value, ...], on_answer: OnAnswer, script: Script | None = None) -> None:
         """Sends a command about keys with this hash tag; with a script, what comes after EVALSHA's digest."""
@@ -69,6 +71,15 @@ class Redis:
         if isinstance(answer, RedisError):
             raise answer
         return answer
+
+    async def drain(self) -> None:
+        """Waits until all that was sent is answered. Raises RedisError."""
+        now, loop = asyncio.get_running_loop().time(), asyncio.get_running_loop()
+        for stream in tuple(self._streams.values()):
+            answered = loop.create_future()
+            stream.send(Call("", ("PING",), None, answered.set_result, now + self._timeout_s))
+            if isinstance(answer := await answered, RedisError):
+                raise answer
 
     def fail(self, error: RedisError) -> None:
         """Gives the error to all who wait for an answer, and to all who ask before the next `connect`."""
@@ -106,13 +117,13 @@ class Redis:
     def _send_again(self, stream: Stream, call: Call, error: MovedError | AskError | NoScriptError) -> None:
         if isinstance(error, NoScriptError):
             stream.send(call, by_text=True)
-        elif isinstance(error, AskError):  # before MovedError, of which redis-py makes it a kind
-            target = self._stream((error.host, error.port))
-            target.send(Call(call.tag, ("ASKING",), None, lambda answer: None, call.deadline))
-            target.send(call)
+            return
+        target = self._stream((error.host, error.port))
+        if isinstance(error, MovedError):  # which redis-py makes a kind of AskError
+            self._routes[call.tag] = target
         else:
-            self._routes[call.tag] = target = self._stream((error.host, error.port))
-            target.send(call)
+            target.send(Call(call.tag, ("ASKING",), None, lambda answer: None, call.deadline))
+        target.send(call)
 
 
 def open_redis(address: RedisAddress, password: str | None = None, ca_file: Path | None = None) -> Redis:
@@ -159,7 +170,10 @@ def open_redis(address: RedisAddress, password: str | None = None, ca_file: Path
 
 def _holder(client: RedisCluster, tag: str) -> Place:
     """Raises RedisError."""
-    node = client.get_node_from_key(f"{{{tag}}}")
+    try:
+        node = client.get_node_from_key(f"{{{tag}}}")
+    except exceptions.SlotNotCoveredError:
+        node = None
     if node is None:
-        raise exceptions.ConnectionError("no node of the cluster holds this project's keys")
+        raise exceptions.ClusterDownError("no node of the cluster holds this project's keys")
     return node.host, int(node.port)

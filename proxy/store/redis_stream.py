@@ -83,7 +83,8 @@ class Stream:
             return
         self.error = error
         for task in self._tasks:
-            task.cancel()
+            if task is not asyncio.current_task():
+                task.cancel()
         if self._timer:
             self._timer.cancel()
         waiting, self._waiting = self._waiting, deque()

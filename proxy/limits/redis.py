@@ -1,0 +1,226 @@
+"""Limits in Redis, for all workers that share it; while it is away, in this process alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from redis import exceptions
+from redis.exceptions import RedisError
+
+from proxy.errors import ProxyRefused, Reason
+from proxy.limits import scripts
+from proxy.limits.algorithm import History, State
+from proxy.limits.interface import CANCELLED, GRANTED, Counter, Hold, Over, Verdict
+from proxy.limits.memory import RENEWED_EVERY_S
+from proxy.limits.redis_link import Link
+from proxy.limits.refusals import Refusals
+from proxy.limits.scripts import Command, Entry, Scripts
+from proxy.limits.store_clock import StoreClock
+from proxy.store.redis import TIMEOUT_S, Redis
+
+RENEWED_AT_ONCE = 1000
+"""Leases in one command."""
+ASKED_AT_ONCE = 500
+UNAVAILABLE = "the store of limits can't be asked now, and without it this call can't be let through: try again later"
+
+
+class RedisLimiter:
+    """A Limiter whose store is Redis. One round trip a reserve; nobody waits for a settle or cancel.
+
+    All that this process does is mirrored in it. When Redis doesn't answer in a second, or answers with anything but a
+    script's answer, it is away: with `local` the mirror decides from then on, with `deny` nobody does. What is granted
+    meanwhile is counted a second time by itself, to be put into Redis when it is back. Where Redis has lost what this
+    worker took, which it sees by what the worker has stated, the mirror is put into it.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        worker: str,
+        now_ms: Callable[[], int],
+        history: History = lambda counter, day, now_ms: {},
+        *,
+        on_down: Literal["local", "deny"] = "local",
+        on_error: Callable[[], object] = lambda: None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """`worker` is what this process's ledger file is called, in this process and in those that come after it.
+
+        `now_ms` is this machine's clock. `on_error` is called each time that Redis goes away.
+        """
+        self._redis = redis
+        self._link = Link(redis, self._end_what_was_left, self._owed, on_error, sleep)
+        self._scripts = Scripts(worker)
+        self._worker = worker
+        self._now_ms = now_ms
+        self._clock = StoreClock(now_ms)
+        self._mirror = State(history)
+        self._alone = State()
+        """What was granted while Redis was away, and it doesn't know yet."""
+        self._refusals = Refusals()
+        self._deny = on_down == "deny"
+        self._sleep = sleep
+        self._left: tuple[Sequence[str], Mapping[str, Mapping[str, int]]] = (), {}
+
+    @property
+    def away(self) -> bool:
+        """Whether Redis counts as away."""
+        return self._link.away
+
+    async def start(self, projects: Sequence[str], settled: Mapping[str, Mapping[str, int]]) -> None:
+        """Connects, and ends the leases that an earlier process of this worker left in Redis, of these projects.
+
+        Those in `settled` are corrected to what they took by kind; of the others nothing was sent: they are cancelled.
+        Where Redis is away, that is done when it is back.
+        """
+        self._left = projects, settled
+        await self._link.start()
+
+    async def reserve(self, lease_id: str, day: str, holds: Sequence[Hold]) -> Verdict:
+        if not holds:
+            return GRANTED
+        if self._mirror.cancelled.pop(lease_id, 0) > self._clock():
+            return CANCELLED
+        if self._link.away:
+            return self._reserve_alone(lease_id, day, holds)
+        held = scripts.held(day, holds)
+        try:
+            answer = await self._link.ask(self._scripts.reserve(lease_id, held, holds))
+            if answer[1] == scripts.UNSTATED_CODE:
+                answer = await self._state_and_ask_again(answer, lease_id, held, holds)
+        except RedisError:
+            self._cancel_in_redis(lease_id, held, holds[0].counter.project)
+            return self._reserve_alone(lease_id, day, holds)
+        except asyncio.CancelledError:
+            self._cancel_in_redis(lease_id, held, holds[0].counter.project)
+            raise
+        return self._answered(answer, lease_id, held, holds)
+
+    def over(self, day: str, holds: Sequence[Hold]) -> tuple[Over, ...]:
+        if not self._link.away:
+            return self._refusals.of(self._now_ms(), day, holds)
+        if self._deny:
+            return ()
+        return tuple(over for over in self._mirror.over(self._clock(), day, holds) if not over.counter.shadow)
+
+    def settle(self, lease_id: str, actual: Mapping[str, int]) -> None:
+        lease, now_ms = self._mirror.leases.get(lease_id), self._clock()
+        if lease is None:
+            return
+        if lease_id in self._alone.leases:
+            self._alone.settle(now_ms, lease_id, actual)
+        else:
+            held = scripts.held(lease.day, lease.holds)
+            self._link.deliver(self._scripts.settle(lease.holds[0].counter.project, lease_id, held, actual))
+        self._mirror.settle(now_ms, lease_id, actual)
+
+    def cancel(self, lease_id: str) -> None:
+        lease, now_ms = self._mirror.leases.get(lease_id), self._clock()
+        if lease_id in self._alone.leases:
+            self._alone.cancel(now_ms, lease_id)
+        elif lease is not None:
+            self._cancel_in_redis(lease_id, scripts.held(lease.day, lease.holds), lease.holds[0].counter.project)
+        self._mirror.cancel(now_ms, lease_id)
+
+    async def used(self, day: str, counters: Sequence[Counter]) -> list[int]:
+        if counters and not self._link.away:
+            try:
+                answer = await self._link.ask(self._scripts.used(day, counters))
+                if answer[1] == scripts.UNSTATED_CODE:
+                    self._state(answer, day, counters)
+                    answer = await self._link.ask(self._scripts.used(day, counters))
+                return [int(used) for used in answer[2:]]
+            except RedisError:
+                pass
+        if self._deny:
+            raise ProxyRefused(Reason.LIMITER_UNAVAILABLE, UNAVAILABLE)
+        return [self._mirror.used(self._clock(), day, counter) for counter in counters]
+
+    async def watch(self) -> None:
+        while True:
+            await self._sleep(RENEWED_EVERY_S)
+            now_ms = self._clock()
+            self._mirror.renew(now_ms, tuple(self._mirror.leases))
+            self._mirror.sweep(now_ms)
+            if not self._link.away:
+                for command in self._renewals():
+                    self._link.deliver(command)
+
+    async def close(self) -> None:
+        await self._link.close()
+
+    async def _state_and_ask_again(
+        self, answer: Sequence[Any], lease_id: str, held: Entry, holds: Sequence[Hold]
+    ) -> Sequence[Any]:
+        """Raises RedisError."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                while answer[1] == scripts.UNSTATED_CODE:  # again only where it was emptied once more in between
+                    self._state(answer, held.day, [hold.counter for hold in holds])
+                    answer = await self._link.ask(self._scripts.reserve(lease_id, held, holds))
+        except TimeoutError:
+            error = exceptions.TimeoutError("Redis loses what it is told")
+            self._link.lost(error, holds[0].counter.project)
+            raise error from None
+        return answer
+
+    def _state(self, answer: Sequence[Any], day: str, counters: Sequence[Counter]) -> None:
+        """Puts into Redis what this worker took of the counters by whose indexes it answered that it doesn't know."""
+        unstated = [counters[index] for index in answer[2:]]
+        self._link.deliver(self._scripts.state_whole(self._mirror, self._clock.heard(answer[0]), day, unstated))
+
+    def _answered(self, answer: Sequence[Any], lease_id: str, held: Entry, holds: Sequence[Hold]) -> Verdict:
+        now_ms, verdict = self._clock.heard(answer[0]), scripts.verdict(answer, holds)
+        if not verdict.granted:
+            self._refusals.note(self._now_ms(), held.day, verdict.refused)
+        elif lease_id in self._mirror.cancelled:  # while it was on its way
+            self._cancel_in_redis(lease_id, held, holds[0].counter.project)
+            return CANCELLED
+        elif lease_id not in self._mirror.leases:
+            self._mirror.charge(now_ms, lease_id, held.day, holds)
+        return verdict
+
+    def _reserve_alone(self, lease_id: str, day: str, holds: Sequence[Hold]) -> Verdict:
+        if self._deny:
+            raise ProxyRefused(Reason.LIMITER_UNAVAILABLE, UNAVAILABLE)
+        now_ms, known = self._clock(), lease_id in self._mirror.leases
+        verdict = self._mirror.reserve(now_ms, lease_id, day, holds)
+        if verdict.granted and not known:
+            self._alone.charge(now_ms, lease_id, day, holds)
+        return verdict
+
+    def _cancel_in_redis(self, lease_id: str, held: Entry, project: str) -> None:
+        self._link.deliver(self._scripts.cancel(project, lease_id, held))
+
+    def _owed(self) -> list[Command]:
+        """What was granted while Redis was away, by an id of its own."""
+        alone, self._alone = self._alone, State()
+        return self._scripts.state_outage(alone, f"{self._worker}:{self._clock()}")
+
+    async def _end_what_was_left(self) -> None:
+        """Raises RedisError."""
+        projects, settled = self._left
+        for begin in range(0, len(projects), ASKED_AT_ONCE):
+            some = projects[begin : begin + ASKED_AT_ONCE]
+            answers = await asyncio.gather(*(self._redis.ask(one, self._scripts.leases(one)) for one in some))
+            for project, answer in zip(some, answers, strict=True):
+                for lease_id, held in scripts.entries(answer).items():
+                    if lease_id in settled:
+                        self._link.deliver(self._scripts.settle(project, lease_id, held, settled[lease_id]))
+                    elif lease_id not in self._mirror.leases:
+                        self._cancel_in_redis(lease_id, held, project)
+        self._left = (), {}
+
+    def _renewals(self) -> Iterator[Command]:
+        """Commands that renew all open leases."""
+        open_in: dict[str, dict[str, list[str]]] = {}
+        for lease_id, lease in self._mirror.leases.items():
+            for counter, _ in lease.holds:
+                if counter.kind == "concurrency":
+                    open_in.setdefault(counter.project, {}).setdefault(counter.name, []).append(lease_id)
+        for project, names in open_in.items():
+            for name, ids in names.items():
+                for begin in range(0, len(ids), RENEWED_AT_ONCE):
+                    yield self._scripts.renew(project, {name: ids[begin : begin + RENEWED_AT_ONCE]})

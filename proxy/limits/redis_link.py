@@ -1,0 +1,178 @@
+"""Redis as the limiter sees it: there, or away. What is to reach it does, as soon as it is back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import structlog
+from redis import exceptions
+from redis.exceptions import RedisError
+
+from proxy.limits.scripts import Command
+from proxy.store.redis import Redis
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
+
+PROBED_EVERY_S = 0.5
+PROBE_KEPT_S = 60
+
+_ADVICE: tuple[tuple[type[Exception], str], ...] = (
+    (
+        exceptions.NoPermissionError,
+        "its user may not do what limits need: docs/redis.md lists the commands to grant",
+    ),
+    (
+        exceptions.AuthenticationError,
+        "it refuses the password: see storage.redis_password_env or redis_password_file, and the user in redis_url",
+    ),
+    (exceptions.OutOfMemoryError, "it is full: raise its maxmemory, or give limits a Redis of their own"),
+    (exceptions.ReadOnlyError, "it is a replica: name the master in storage.redis_url, or use redis+sentinel://"),
+    (exceptions.BusyLoadingError, "it is loading its data, and will be back by itself"),
+    (exceptions.ClusterError, "the cluster is down: see `redis-cli --cluster check`"),
+    (exceptions.RedisClusterException, "the cluster can't be used: see `redis-cli --cluster check`"),
+    (exceptions.MovedError, "its cluster keeps moving this project's keys: see `redis-cli --cluster check`"),
+    (exceptions.TimeoutError, "it didn't answer within a second: is it overloaded, or stopped?"),
+    (exceptions.ConnectionError, "it can't be reached: does it run where storage.redis_url says?"),
+)
+"""The first that fits."""
+
+
+def advice(error: RedisError) -> str:
+    """What happened, and what to do about it."""
+    return next((what for kind, what in _ADVICE if isinstance(error, kind)), "see what it says, and its own log")
+
+
+class Link:
+    """Sends commands to Redis while it is there, and keeps those that nobody waits for while it is away.
+
+    Each of them must be known again where it arrives twice. They arrive in the order of delivery.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        on_return: Callable[[], Awaitable[object]],
+        owed: Callable[[], Iterable[Command]],
+        on_error: Callable[[], object],
+        sleep: Callable[[float], Awaitable[object]],
+    ) -> None:
+        """`on_return` is done each time that Redis is back, before anything is sent; what it raises (RedisError) keeps
+        Redis away. `owed` is asked for what is to be sent then, and has sent it with that."""
+        self.away = True
+        self._redis = redis
+        self._on_return = on_return
+        self._owed = owed
+        self._on_error = on_error
+        self._sleep = sleep
+        self._queue: deque[Command] = deque()
+        self._failed_project = "weighbridge"
+        self._returning: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Connects; where that fails, Redis is away until it is back."""
+        try:
+            await self._return()
+        except RedisError as error:
+            self._tell(error)
+            self._probe()
+
+    async def ask(self, command: Command) -> Any:
+        """Sends a command and waits for its answer. Raises RedisError; then Redis is away."""
+        try:
+            return await self._redis.ask(command.project, command.arguments, command.script)
+        except RedisError as error:
+            self.lost(error, command.project)
+            raise
+
+    def deliver(self, command: Command) -> None:
+        """Has a command arrive, sooner or later."""
+        if self.away:
+            self._queue.append(command)
+        else:
+            self._redis.send(
+                command.project, command.arguments, lambda answer: self._delivered(command, answer), command.script
+            )
+
+    def lost(self, error: RedisError, project: str) -> None:
+        """Redis is away from now on, and will be asked again soon. All who wait for it get the error."""
+        if self.away:
+            return
+        self.away = True
+        self._failed_project = project
+        self._redis.fail(error)
+        self._tell(error)
+        self._probe()
+
+    async def close(self) -> None:
+        """Tries once more to deliver all, and lets the connection go."""
+        if self._returning:
+            self._returning.cancel()
+            await asyncio.gather(self._returning, return_exceptions=True)
+        try:
+            if self.away:
+                await self._return()
+            await self._redis.drain()
+        except RedisError as error:
+            log.error("limiter_left_behind", commands=len(self._queue), error=str(error), advice=advice(error))
+        await self._redis.close()
+
+    def _delivered(self, command: Command, answer: Any) -> None:
+        if isinstance(answer, RedisError):
+            if not _hopeless(command, answer):
+                self._queue.append(command)  # before the others that wait, which `lost` has fail
+            self.lost(answer, command.project)
+
+    def _tell(self, error: RedisError) -> None:
+        log.error("limiter_away", error=str(error), advice=advice(error))
+        self._on_error()
+
+    def _probe(self) -> None:
+        self._returning = asyncio.get_running_loop().create_task(self._come_back())
+
+    async def _come_back(self) -> None:
+        while True:
+            await self._sleep(PROBED_EVERY_S)
+            try:
+                await self._return()
+            except RedisError:
+                continue
+            log.info("limiter_back")
+            return
+
+    async def _return(self) -> None:
+        """Raises RedisError where Redis isn't back."""
+        await self._redis.connect()
+        # A write, about a key where the last one failed: a replica, a full Redis and a node that is gone refuse it.
+        project = self._failed_project
+        await self._redis.ask(project, ("SET", f"wb:{{{project}}}:probe", 1, "EX", PROBE_KEPT_S))
+        await self._on_return()
+        await self._send_queue()
+        # Nothing is awaited from here on: what is sent now goes before all that is sent later.
+        self.away = False
+        owed = [*self._queue, *self._owed()]
+        self._queue.clear()
+        for command in owed:
+            self.deliver(command)
+
+    async def _send_queue(self) -> None:
+        self._queue.extend(self._owed())
+        sent, self._queue = tuple(self._queue), deque()
+        asked = (self._redis.ask(command.project, command.arguments, command.script) for command in sent)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        failed = [
+            (command, error) for command, error in zip(sent, answers, strict=True) if isinstance(error, RedisError)
+        ]
+        self._queue.extendleft(command for command, error in reversed(failed) if not _hopeless(command, error))
+        if failed:
+            raise failed[0][1]
+
+
+def _hopeless(command: Command, error: RedisError) -> bool:
+    """Whether Redis will never carry out a command, because of what another program put into its key."""
+    if not str(error).startswith("WRONGTYPE"):
+        return False
+    log.error("limiter_key_spoiled", project=command.project, error=str(error), advice="remove that project's wb: keys")
+    return True
