@@ -13,6 +13,7 @@ import pytest
 
 from tests import disk
 from tests.proof import Proof
+from tests.redis_servers import RedisServer, has_redis, has_set_clock, running_redis
 from tests.stand import Weighbridge, emulator, weighbridge
 
 
@@ -64,6 +65,14 @@ def watched_disk(tmp_path: Path, disk_library: Path) -> disk.Disk:
     return disk.Disk(tmp_path, disk_library)
 
 
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """An empty redis-server."""
+    with running_redis(tmp_path / "redis") as server:
+        yield server
+
+
+REDIS = "redis-server", has_redis
 NEEDS = {
     "small_disk": ("root, to mount a disk of their own", lambda: os.geteuid() == 0),
     "loop_disk": (
@@ -71,6 +80,12 @@ NEEDS = {
         lambda: os.geteuid() == 0 and shutil.which("mkfs.ext4"),
     ),
     "watched_disk": ("Linux and gcc, to watch a disk", lambda: sys.platform == "linux" and shutil.which("gcc")),
+    "redis_server": REDIS,
+    "redis_store": REDIS,
+    "cluster_store": REDIS,
+    "sentinel_store": REDIS,
+    "start_redis": REDIS,
+    "valkey_store": ("libfaketime, to set a server's clock", has_set_clock),
 }
 """What fixtures need that not every machine has, and whether this one has it."""
 

@@ -87,9 +87,10 @@ class RedisLimiter:
             return self._reserve_alone(lease_id, day, holds)
         held = scripts.held(day, holds)
         try:
-            answer = await self._link.ask(self._scripts.reserve(lease_id, held, holds))
+            command = self._scripts.reserve(lease_id, held, holds)
+            answer = await self._link.ask(command)
             if answer[1] == scripts.UNSTATED_CODE:
-                answer = await self._state_and_ask_again(answer, lease_id, held, holds)
+                answer = await self._state_and_ask_again(answer, command, day, [hold.counter for hold in holds])
         except RedisError:
             self._cancel_in_redis(lease_id, held, holds[0].counter.project)
             return self._reserve_alone(lease_id, day, holds)
@@ -127,10 +128,10 @@ class RedisLimiter:
     async def used(self, day: str, counters: Sequence[Counter]) -> list[int]:
         if counters and not self._link.away:
             try:
-                answer = await self._link.ask(self._scripts.used(day, counters))
+                command = self._scripts.used(day, counters)
+                answer = await self._link.ask(command)
                 if answer[1] == scripts.UNSTATED_CODE:
-                    self._state(answer, day, counters)
-                    answer = await self._link.ask(self._scripts.used(day, counters))
+                    answer = await self._state_and_ask_again(answer, command, day, counters)
                 return [int(used) for used in answer[2:]]
             except RedisError:
                 pass
@@ -152,24 +153,24 @@ class RedisLimiter:
         await self._link.close()
 
     async def _state_and_ask_again(
-        self, answer: Sequence[Any], lease_id: str, held: Entry, holds: Sequence[Hold]
+        self, answer: Sequence[Any], command: Command, day: str, counters: Sequence[Counter]
     ) -> Sequence[Any]:
-        """Raises RedisError."""
+        """Puts into Redis what this worker took of the counters by whose indexes it answered that it doesn't know.
+
+        Raises RedisError.
+        """
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                while answer[1] == scripts.UNSTATED_CODE:  # again only where it was emptied once more in between
-                    self._state(answer, held.day, [hold.counter for hold in holds])
-                    answer = await self._link.ask(self._scripts.reserve(lease_id, held, holds))
+                # More than once where Redis was emptied in between, or has to be given the script itself first.
+                while answer[1] == scripts.UNSTATED_CODE:
+                    unstated, now_ms = [counters[index] for index in answer[2:]], self._clock.heard(answer[0])
+                    self._link.deliver(self._scripts.state_whole(self._mirror, now_ms, day, unstated))
+                    answer = await self._link.ask(command)
         except TimeoutError:
             error = exceptions.TimeoutError("Redis loses what it is told")
-            self._link.lost(error, holds[0].counter.project)
+            self._link.lost(error, command.project)
             raise error from None
         return answer
-
-    def _state(self, answer: Sequence[Any], day: str, counters: Sequence[Counter]) -> None:
-        """Puts into Redis what this worker took of the counters by whose indexes it answered that it doesn't know."""
-        unstated = [counters[index] for index in answer[2:]]
-        self._link.deliver(self._scripts.state_whole(self._mirror, self._clock.heard(answer[0]), day, unstated))
 
     def _answered(self, answer: Sequence[Any], lease_id: str, held: Entry, holds: Sequence[Hold]) -> Verdict:
         now_ms, verdict = self._clock.heard(answer[0]), scripts.verdict(answer, holds)

@@ -74,12 +74,14 @@ class Redis:
 
     async def drain(self) -> None:
         """Waits until all that was sent is answered. Raises RedisError."""
-        now, loop = asyncio.get_running_loop().time(), asyncio.get_running_loop()
-        for stream in tuple(self._streams.values()):
-            answered = loop.create_future()
-            stream.send(Call("", ("PING",), None, answered.set_result, now + self._timeout_s))
-            if isinstance(answer := await answered, RedisError):
-                raise answer
+        loop = asyncio.get_running_loop()
+        while busy := [stream for stream in self._streams.values() if stream.waits]:
+            for stream in busy:
+                answered: asyncio.Future[Any] = loop.create_future()
+                deadline = loop.time() + self._timeout_s
+                stream.send(Call("", ("PING",), None, answered.set_result, deadline))
+                if isinstance(answer := await answered, RedisError):
+                    raise answer
 
     def fail(self, error: RedisError) -> None:
         """Gives the error to all who wait for an answer, and to all who ask before the next `connect`."""

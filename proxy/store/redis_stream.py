@@ -67,6 +67,11 @@ class Stream:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks = [self._loop.create_task(self._write())]
 
+    @property
+    def waits(self) -> bool:
+        """Whether answers are outstanding."""
+        return bool(self._waiting)
+
     def send(self, call: Call, *, by_text: bool = False) -> None:
         if self.error:
             self._on_reply(self, call, self.error)

@@ -1,0 +1,117 @@
+"""Random histories of calls on several limits, and what each step of one says, held against the pure algorithm."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+
+from proxy.limits.algorithm import State
+from proxy.limits.interface import Counter, Hold
+from tests.contracts.stores import Stand
+
+DAYS = ("2026-11-21", "2026-11-22")
+_numbers = itertools.count()
+
+_WHOSE = (("", "*"), ("key_a", "*"), ("key_a", "*-image"), ("key_b", "*"))
+_LIMITS = {"rpm": 3, "tpm": 100, "rpd": 5, "ipm": 7, "concurrency": 2}
+
+
+class Step(NamedTuple):
+    """One thing that happens. `lease`: which of a few, of one project or the other; `amounts`: of tpm and ipm."""
+
+    what: str
+    lease: int = 0
+    project: int = 0
+    whose: tuple[int, ...] = ()
+    amounts: tuple[int, int] = (0, 0)
+    day: int = 0
+    seconds: int = 0
+
+
+_amounts = st.tuples(st.sampled_from([0, 1, 30, 60, 101]), st.sampled_from([0, 1, 3, 8]))
+_leases = st.integers(0, 6)
+_reserves = st.builds(
+    Step,
+    st.just("reserve"),
+    _leases,
+    st.just(0),
+    st.lists(st.integers(0, len(_WHOSE) - 1), min_size=1, max_size=3, unique=True).map(tuple),
+    _amounts,
+    st.sampled_from([0, 0, 0, 1]),
+)
+_settles = st.builds(Step, st.just("settle"), _leases, amounts=_amounts)
+_cancels = st.builds(Step, st.just("cancel"), _leases)
+_renewals = st.just(Step("renew"))
+_looks = st.builds(Step, st.just("used"), project=st.integers(0, 1), day=st.integers(0, 1))
+_clock = st.builds(
+    Step,
+    st.just("clock"),
+    seconds=st.one_of(
+        st.integers(0, 62), st.integers(-62, 0), st.sampled_from([59, 60, 61, 120, 3600, -3600, 86_400, -86_400])
+    ),
+)
+
+
+def histories(*, clock: bool) -> st.SearchStrategy[list[Step]]:
+    """`clock`: whether the store's is set in between."""
+    steps = [_reserves, _reserves, _reserves, _settles, _cancels, _looks, _renewals]
+    return st.lists(st.one_of(*steps, *([_clock, _clock] if clock else [])), min_size=5, max_size=40)
+
+
+class Replay:
+    """A history on a limiter, and after each of its steps on the algorithm, at the time that the store said."""
+
+    def __init__(self, stand: Stand) -> None:
+        self._stand = stand
+        self._oracle = State()
+        self._number = next(_numbers)
+        self._projects = [
+            [_counter(f"p{self._number}-{project}", *whose, kind) for whose in _WHOSE for kind in _LIMITS]
+            for project in (0, 1)
+        ]
+
+    async def run(self, history: Sequence[Step]) -> None:
+        for step in history:
+            await self._step(step)
+        for project, day in itertools.product((0, 1), (0, 1)):
+            await self._step(Step("used", project=project, day=day))
+
+    async def _step(self, step: Step) -> None:
+        limiter, lease_id = self._stand.limiter, f"{self._number}-{step.lease}"
+        amounts = {"tpm": step.amounts[0], "ipm": step.amounts[1]}
+        if step.what == "clock":
+            assert self._stand.store.clock is not None
+            self._stand.store.clock.set(self._stand.store.clock.now_s + step.seconds)
+        elif step.what == "reserve":
+            of = [
+                one for index, one in enumerate(self._projects[step.lease % 2]) if index // len(_LIMITS) in step.whose
+            ]
+            holds = [Hold(one, amounts.get(one.kind, 1)) for one in of]
+            verdict = await limiter.reserve(lease_id, DAYS[step.day], holds)
+            assert verdict == self._oracle.reserve(await self._stand.arrived(), lease_id, DAYS[step.day], holds)
+        elif step.what == "settle":
+            limiter.settle(lease_id, amounts)
+            self._oracle.settle(await self._stand.arrived(), lease_id, amounts)
+        elif step.what == "cancel":
+            limiter.cancel(lease_id)
+            self._oracle.cancel(await self._stand.arrived(), lease_id)
+        elif step.what == "renew":
+            await self._stand.renew()
+            now_ms = await self._stand.arrived()
+            self._oracle.renew(now_ms, tuple(self._oracle.leases))
+        else:
+            counters = self._projects[step.project]
+            used = await limiter.used(DAYS[step.day], counters)
+            now_ms = await self._stand.arrived()
+            assert used == [self._oracle.used(now_ms, DAYS[step.day], one) for one in counters]
+
+
+def _counter(project: str, key_id: str, model: str, kind: str) -> Counter:
+    """The key's limits are a little lower than the project's, and those of one key are in shadow."""
+    shadow = key_id == "key_b"
+    name = ":".join(part for part in (f"{{{project}}}", key_id, kind, model, "shadow" if shadow else "") if part)
+    value = _LIMITS[kind] - (1 if key_id else 0)
+    return Counter(name, kind, value, project, key_id, model, shadow)
