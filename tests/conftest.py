@@ -13,7 +13,7 @@ import pytest
 
 from tests import disk
 from tests.proof import Proof
-from tests.redis_servers import RedisServer, has_redis, has_set_clock, running_redis
+from tests.redis_servers import RedisServer, SetClock, has_redis, has_set_clock, running_redis, running_valkey
 from tests.stand import Weighbridge, emulator, weighbridge
 
 
@@ -72,6 +72,14 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[tuple[RedisServer, SetClock]]:
+    """An empty Valkey, and its clock, which stands at noon of some day."""
+    with running_valkey(tmp_path / "valkey", 1_795_262_400) as started:
+        yield started
+
+
+SET_CLOCK = "libfaketime, to set a server's clock", has_set_clock
 REDIS = "redis-server", has_redis
 NEEDS = {
     "small_disk": ("root, to mount a disk of their own", lambda: os.geteuid() == 0),
@@ -85,7 +93,8 @@ NEEDS = {
     "cluster_store": REDIS,
     "sentinel_store": REDIS,
     "start_redis": REDIS,
-    "valkey_store": ("libfaketime, to set a server's clock", has_set_clock),
+    "valkey": SET_CLOCK,
+    "valkey_store": SET_CLOCK,
 }
 """What fixtures need that not every machine has, and whether this one has it."""
 

@@ -107,15 +107,22 @@ def running_redis(folder: Path, *arguments: str, **options: object) -> Iterator[
 
 @dataclass
 class SetClock:
-    """A clock that stands where a test sets it."""
+    """A clock that stands where a test sets it: of a server that looks at `file`, once it has started."""
 
-    file: Path
     now_s: int
+    file: Path | None = None
+    client: redis.Redis | None = None
 
     def set(self, now_s: int) -> None:
+        """Sets it, and waits until the server has seen that: it looks about once a millisecond."""
         self.now_s = now_s
-        self.file.with_suffix(".new").write_text(time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now_s)))
-        self.file.with_suffix(".new").replace(self.file)
+        if self.file:
+            new = self.file.with_suffix(".new")
+            new.write_text(time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now_s)))
+            new.replace(self.file)
+        until = time.monotonic() + 10
+        while self.client and self.client.time()[0] != now_s:
+            assert time.monotonic() < until, "the server doesn't see its clock set"
 
 
 @contextmanager
@@ -123,7 +130,7 @@ def running_valkey(folder: Path, now_s: int) -> Iterator[tuple[RedisServer, SetC
     """A Valkey whose wall clock stands where the test sets it. Keys lapse when they are looked at, and only then."""
     assert FAKETIME is not None, "libfaketime isn't installed"
     folder.mkdir(parents=True)
-    clock = SetClock(folder / "clock", now_s)
+    clock = SetClock(now_s, folder / "clock")
     clock.set(now_s)
     environment = {
         "LD_PRELOAD": str(FAKETIME),
@@ -133,11 +140,14 @@ def running_valkey(folder: Path, now_s: int) -> Iterator[tuple[RedisServer, SetC
         "TZ": "UTC",
     }
     binary = str(valkey_binary.get_binary_path())
-    with running_redis(
-        folder, "--enable-debug-command", "yes", binary=binary, environment=environment, client_options={}
-    ) as server:
-        with server.client as client:
-            client.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+    with (
+        running_redis(
+            folder, "--enable-debug-command", "yes", binary=binary, environment=environment, client_options={}
+        ) as server,
+        server.client as client,
+    ):
+        client.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+        clock.client = client
         yield server, clock
 
 

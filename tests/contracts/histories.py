@@ -33,32 +33,25 @@ class Step(NamedTuple):
 
 _amounts = st.tuples(st.sampled_from([0, 1, 30, 60, 101]), st.sampled_from([0, 1, 3, 8]))
 _leases = st.integers(0, 6)
-_reserves = st.builds(
-    Step,
-    st.just("reserve"),
-    _leases,
-    st.just(0),
-    st.lists(st.integers(0, len(_WHOSE) - 1), min_size=1, max_size=3, unique=True).map(tuple),
-    _amounts,
-    st.sampled_from([0, 0, 0, 1]),
+_which_limits = st.lists(st.integers(0, len(_WHOSE) - 1), min_size=1, max_size=3, unique=True).map(tuple)
+_days = st.sampled_from([0, 0, 0, 1])
+_seconds = st.one_of(
+    st.integers(0, 62), st.integers(-62, 0), st.sampled_from([59, 60, 61, 120, 3600, -3600, 86_400, -86_400])
 )
-_settles = st.builds(Step, st.just("settle"), _leases, amounts=_amounts)
-_cancels = st.builds(Step, st.just("cancel"), _leases)
+_reserves = st.tuples(_leases, _which_limits, _amounts, _days).map(
+    lambda of: Step("reserve", of[0], whose=of[1], amounts=of[2], day=of[3])
+)
+_settles = st.tuples(_leases, _amounts).map(lambda of: Step("settle", of[0], amounts=of[1]))
+_cancels = _leases.map(lambda lease: Step("cancel", lease))
 _renewals = st.just(Step("renew"))
-_looks = st.builds(Step, st.just("used"), project=st.integers(0, 1), day=st.integers(0, 1))
-_clock = st.builds(
-    Step,
-    st.just("clock"),
-    seconds=st.one_of(
-        st.integers(0, 62), st.integers(-62, 0), st.sampled_from([59, 60, 61, 120, 3600, -3600, 86_400, -86_400])
-    ),
-)
+_looks = st.tuples(st.integers(0, 1), st.integers(0, 1)).map(lambda of: Step("used", project=of[0], day=of[1]))
+_clock = _seconds.map(lambda seconds: Step("clock", seconds=seconds))
 
 
 def histories(*, clock: bool) -> st.SearchStrategy[list[Step]]:
     """`clock`: whether the store's is set in between."""
     steps = [_reserves, _reserves, _reserves, _settles, _cancels, _looks, _renewals]
-    return st.lists(st.one_of(*steps, *([_clock, _clock] if clock else [])), min_size=5, max_size=40)
+    return st.lists(st.one_of(*steps, *([_clock, _clock] if clock else [])), min_size=1, max_size=50)
 
 
 class Replay:

@@ -22,8 +22,8 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture(scope="module")
-def memory_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return in_memory(SetClock(tmp_path_factory.mktemp("clock") / "clock", NOON_S))
+def memory_store() -> Store:
+    return in_memory(SetClock(NOON_S))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,239 @@
+"""The limiter in Redis: round trips and writes, what several workers share, and what an earlier process left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.asyncio import Connection
+
+from proxy.limits.interface import CANCELLED, Counter, Hold
+from proxy.limits.redis import RedisLimiter
+from proxy.limits.scripts import held
+from proxy.store.redis import Redis
+from tests.limits.demand import DAY, counter, one
+from tests.redis_servers import RedisServer, SetClock
+
+NOW_MS = 1_795_262_400_000
+
+
+class Counting(Connection):
+    """A connection that counts its writes, and the commands in them."""
+
+    writes = 0
+    commands = 0
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        type(self).writes += 1
+        type(self).commands += 1 if isinstance(command, bytes | str) else len(command)
+        await super().send_packed_command(command, check_health)
+
+
+def connect(server: RedisServer) -> Redis:
+    async def locate() -> Callable[[str], tuple[str, int]]:
+        return lambda tag: ("127.0.0.1", server.port)
+
+    return Redis(locate, lambda host, port: Counting(host=host, port=port, protocol=2, driver_info=None))
+
+
+@asynccontextmanager
+async def limiting(
+    server: RedisServer,
+    worker: str = "worker",
+    *,
+    projects: tuple[str, ...] = (),
+    settled: Mapping[str, Mapping[str, int]] | None = None,
+    history: Callable[[Counter, str, int], Mapping[int, int]] = lambda counter, day, now_ms: {},
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> AsyncIterator[RedisLimiter]:
+    limiter = RedisLimiter(connect(server), worker, lambda: NOW_MS, history, sleep=sleep)
+    await limiter.start(projects, settled or {})
+    assert not limiter.away
+    try:
+        yield limiter
+    finally:
+        await limiter.close()
+
+
+HOLDS = [Hold(counter("rpm", 100), 1), Hold(counter("tpm", 1000), 40), Hold(counter("rpd", 100), 1)]
+ALL = [*HOLDS, Hold(counter("concurrency", 100), 1)]
+COUNTERS = [hold.counter for hold in ALL]
+
+
+async def arrived(limiter: RedisLimiter) -> None:
+    await limiter._redis.drain()
+
+
+async def test_a_reserve_is_one_round_trip_and_nobody_waits_for_a_settle(redis_server: RedisServer) -> None:
+    """Once a counter is known: one command to reserve, one to settle or cancel, however many limits apply."""
+    async with limiting(redis_server) as limiter:
+        assert (await limiter.reserve("first", DAY, ALL)).granted
+        limiter.settle("first", {"tpm": 41})
+        await arrived(limiter)
+        before = Counting.commands
+        assert (await limiter.reserve("second", DAY, ALL)).granted
+        assert Counting.commands == before + 1
+        limiter.settle("second", {"tpm": 41})
+        assert (await limiter.reserve("third", DAY, ALL)).granted
+        assert Counting.commands == before + 3
+
+
+async def test_calls_of_one_turn_of_the_loop_share_a_write(redis_server: RedisServer) -> None:
+    async with limiting(redis_server) as limiter:
+        for lease_id in ("first", "second"):
+            await limiter.reserve(lease_id, DAY, HOLDS)
+        limiter.settle("first", {})
+        await arrived(limiter)
+        writes, commands = Counting.writes, Counting.commands
+
+        async def settle() -> None:
+            limiter.settle("second", {})
+
+        await asyncio.gather(settle(), *(limiter.reserve(f"call {number}", DAY, HOLDS) for number in range(50)))
+        assert (Counting.writes - writes, Counting.commands - commands) == (1, 51)
+
+
+async def test_workers_share_what_they_count(redis_server: RedisServer) -> None:
+    """What one has taken, the other finds taken."""
+    async with limiting(redis_server, "a") as a, limiting(redis_server, "b") as b:
+        verdicts = [await (a, b)[number % 2].reserve(f"call {number}", DAY, one("rpd", 5)) for number in range(8)]
+        assert [verdict.granted for verdict in verdicts] == [True] * 5 + [False] * 3
+        a.cancel("call 0")
+        await arrived(a)
+        assert await b.used(DAY, [counter("rpd", 5)]) == [4]
+
+
+async def test_a_counter_begins_where_this_workers_history_left_it(redis_server: RedisServer) -> None:
+    """Once for each worker; and no more than once, also by a later process of it."""
+
+    def history(asked: Counter, day: str, now_ms: int) -> Mapping[int, int]:
+        return {now_ms // 1000: 7} if asked.kind == "rpd" else {}
+
+    rpd = [counter("rpd", 100)]
+    async with limiting(redis_server, "a", history=history) as a:
+        assert await a.used(DAY, rpd) == [7]
+        assert (await a.reserve("call", DAY, one("rpd", 100))).granted
+        assert await a.used(DAY, rpd) == [8]
+    async with limiting(redis_server, "a", history=history) as a, limiting(redis_server, "b", history=history) as b:
+        assert await a.used(DAY, rpd) == [8]
+        assert await b.used(DAY, rpd) == [15]
+
+
+async def test_after_redis_was_emptied_each_worker_puts_in_what_it_took(redis_server: RedisServer) -> None:
+    """Open leases too, so that they are settled as if nothing had been."""
+    async with limiting(redis_server, "a") as a, limiting(redis_server, "b") as b:
+        for limiter, lease_id in ((a, "a1"), (a, "a2"), (b, "b1")):
+            assert (await limiter.reserve(lease_id, DAY, ALL)).granted
+        a.settle("a1", {"tpm": 50})
+        await arrived(a)
+        with redis_server.client as client:
+            client.flushall()
+        await b.used(DAY, COUNTERS)
+        assert await a.used(DAY, COUNTERS) == [3, 130, 3, 2]
+        a.settle("a2", {"tpm": 10})
+        b.cancel("b1")
+        await asyncio.gather(arrived(a), arrived(b))
+        assert await a.used(DAY, COUNTERS) == [2, 60, 2, 0]
+
+
+async def test_what_an_earlier_process_left_is_settled_or_cancelled(redis_server: RedisServer) -> None:
+    """By what is known of it: of leases with a record what they took, of the others nothing was sent."""
+    died = RedisLimiter(connect(redis_server), "a", lambda: NOW_MS)
+    await died.start([], {})
+    for lease_id in ("recorded", "unknown"):
+        assert (await died.reserve(lease_id, DAY, ALL)).granted
+    async with limiting(redis_server, "b") as b:
+        assert (await b.reserve("another's", DAY, ALL)).granted
+        async with limiting(redis_server, "a", projects=("alice", "bob"), settled={"recorded": {"tpm": 25}}) as a:
+            await arrived(a)
+            assert await a.used(DAY, COUNTERS) == [2, 65, 2, 1]
+    await died.close()
+
+
+async def test_a_cancel_that_overtakes_its_reserve_has_it_refused(redis_server: RedisServer) -> None:
+    """Also where it went another way: the reserve comes late, over a connection that was given up."""
+    async with limiting(redis_server) as limiter, limiting(redis_server) as late:
+        limiter.cancel("call")
+        assert await limiter.reserve("call", DAY, ALL) == CANCELLED
+        asked = asyncio.get_running_loop().create_task(limiter.reserve("left", DAY, ALL))
+        await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        limiter._cancel_in_redis("late", held(DAY, ALL), "alice")
+        await arrived(limiter)
+        assert await late.reserve("late", DAY, ALL) == CANCELLED
+        assert await limiter.used(DAY, COUNTERS) == [0, 0, 0, 0]
+
+
+async def test_a_cancel_while_the_reserve_is_on_its_way_gives_all_back(redis_server: RedisServer) -> None:
+    async with limiting(redis_server) as limiter:
+        await limiter.used(DAY, COUNTERS)
+        asked = asyncio.get_running_loop().create_task(limiter.reserve("call", DAY, ALL))
+        await asyncio.sleep(0)
+        limiter.cancel("call")
+        assert await asked == CANCELLED
+        await arrived(limiter)
+        assert await limiter.used(DAY, COUNTERS) == [0, 0, 0, 0]
+
+
+async def test_a_refusal_is_remembered_without_asking_redis(redis_server: RedisServer) -> None:
+    """Of rpm and rpd, which every call takes; not of tokens, of which the next call may want fewer."""
+    full = [*one("rpm", 1), *one("tpm", 10, 10), *one("rpd", 1)]
+    async with limiting(redis_server) as limiter:
+        assert not limiter.over(DAY, full)
+        assert (await limiter.reserve("first", DAY, full)).granted
+        refused = (await limiter.reserve("second", DAY, full)).refused
+        commands = Counting.commands
+        assert [over.counter.kind for over in refused] == ["rpm", "tpm", "rpd"]
+        assert [over.counter.kind for over in limiter.over(DAY, full)] == ["rpm", "rpd"]
+        assert Counting.commands == commands
+
+
+async def test_what_redis_forgot_of_its_scripts_is_sent_again(redis_server: RedisServer) -> None:
+    """SCRIPT FLUSH between, and in the midst of a write of many."""
+    async with limiting(redis_server) as limiter:
+        await limiter.reserve("first", DAY, HOLDS)
+        with redis_server.client as client:
+            client.script_flush()
+        verdicts = await asyncio.gather(*(limiter.reserve(f"{number}", DAY, HOLDS) for number in range(20)))
+        assert all(verdict.granted for verdict in verdicts)
+        assert not limiter.away
+        assert await limiter.used(DAY, COUNTERS[:1]) == [21]
+
+
+async def test_a_dead_workers_concurrency_is_free_after_a_minute_and_a_living_ones_is_not(
+    valkey: tuple[RedisServer, SetClock],
+) -> None:
+    """Renewals keep it, and put it back where they came late."""
+    waits: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
+
+    async def sleep(seconds: float) -> None:
+        waited = asyncio.get_running_loop().create_future()
+        await waits.put(waited)
+        await waited
+
+    two = one("concurrency", 2)
+    server, clock = valkey
+    async with limiting(server, "lives", sleep=sleep) as lives, limiting(server, "asks") as asks:
+        died = RedisLimiter(connect(server), "died", lambda: NOW_MS)
+        await died.start([], {})
+        assert (await died.reserve("its", DAY, two)).granted
+        assert (await lives.reserve("own", DAY, two)).granted
+        watching = asyncio.get_running_loop().create_task(lives.watch())
+        clock.set(clock.now_s + 59)
+        (await waits.get()).set_result(None)
+        wait = await waits.get()
+        await arrived(lives)
+        assert not (await asks.reserve("more", DAY, two)).granted
+        clock.set(clock.now_s + 1)
+        assert await asks.used(DAY, [two[0].counter]) == [1]
+        clock.set(clock.now_s + 60)
+        assert await asks.used(DAY, [two[0].counter]) == [0]
+        wait.set_result(None)
+        await waits.get()
+        await arrived(lives)
+        assert await asks.used(DAY, [two[0].counter]) == [1]
+        watching.cancel()
+        await died.close()
