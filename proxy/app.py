@@ -19,6 +19,7 @@ from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import id_maker
 from proxy.billing.reports import ledger_files
+from proxy.config import redis_address
 from proxy.config.addresses import parse_network
 from proxy.config.load import ConfigError
 from proxy.config.schema import Settings
@@ -35,9 +36,12 @@ from proxy.gateway.routes import Gateway
 from proxy.gateway.weighing import Weigher
 from proxy.limits.interface import Limiter
 from proxy.limits.memory import MemoryLimiter
+from proxy.limits.redis import RedisLimiter
 from proxy.store.database import Database, open_database
+from proxy.store.redis import open_redis
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keyring import Keyring
+from proxy.tenants.projects import list_projects
 from proxy.upstreams.http11 import Http11Transport
 from proxy.upstreams.pool import Upstream
 from proxy.upstreams.transport import Timeouts
@@ -150,9 +154,7 @@ class App:
                 "storage.data_dir names the folder: look at who owns it, and at its disk."
             ) from error
         try:
-            limiter = MemoryLimiter(
-                _steady_ms(), rebuild.history(ledger_files(data_dir), Days(settings.limits.timezone), unix_us())
-            )
+            limiter = await _open_limiter(settings, database, ledger, metrics)
             return cls(settings, database, ledger, limiter, book, metrics)
         except BaseException:
             await ledger.close()
@@ -222,6 +224,25 @@ class App:
                 await self.ledger.close()
             finally:
                 await self._keyring.close()
+
+
+async def _open_limiter(settings: Settings, database: Database, ledger: Ledger, metrics: Metrics) -> Limiter:
+    """Limits in Redis, where the configuration names one, else in memory: beginning with what the ledger knows."""
+    storage, files = settings.storage, ledger_files(settings.storage.data_dir)
+    history = rebuild.history(files, Days(settings.limits.timezone), unix_us())
+    if not storage.redis_url:
+        return MemoryLimiter(_steady_ms(), history)
+    password = storage.redis_password.get_secret_value() if storage.redis_password else None
+    limiter = RedisLimiter(
+        open_redis(redis_address.parse(storage.redis_url), password, storage.redis_ca_file),
+        ledger.file_id,
+        _steady_ms(),
+        history,
+        on_down=settings.limits.on_redis_down,
+        on_error=metrics.limiter_errors.inc,
+    )
+    await limiter.start([project.name for project in list_projects(database)], rebuild.settled(files))
+    return limiter
 
 
 def _steady_ms() -> Callable[[], int]:

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from proxy.billing.records import UsageRecord
 from proxy.billing.reports import reading
+from proxy.errors import Outcome
 
 OUT_OF_ORDER_US = 2 * 3600 * 1_000_000
 """Records stand in the order in which calls ended; a clock that was set back may have mixed them by so much."""
@@ -35,6 +37,18 @@ class Call(NamedTuple):
     started_at: int
     tokens: int
     images: int
+
+
+def taken(record: UsageRecord) -> dict[str, int]:
+    """What limits count of a call that has ended, by their kinds, as far as it is known; else the estimate stands.
+
+    Google counts no tokens of a request that it answers with an error.
+    """
+    if record.outcome == Outcome.UPSTREAM_ERROR:
+        return {"tpm": 0, "ipm": 0}
+    if record.prompt_token_count is None:
+        return {"ipm": record.images} if record.images else {}
+    return {"tpm": record.prompt_token_count, "ipm": record.images}
 
 
 def tallies(file: Path, day: str, began_at: int) -> list[Tally]:

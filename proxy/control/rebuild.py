@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from proxy.billing import recent
+from proxy.billing import recent, reports
 from proxy.billing.periods import Days
 from proxy.billing.recent import Call
 from proxy.limits.algorithm import SPAN_S, History
@@ -38,6 +38,17 @@ def history(files: Iterable[Path], days: Days, now_us: int) -> History:
         return buckets
 
     return before
+
+
+def settled(files: Iterable[Path]) -> Callable[[str], Mapping[str, int] | None]:
+    """What tells, of a lease that an earlier process left, what its call took; None where it never went up."""
+    files = tuple(files)
+
+    def look_up(lease_id: str) -> Mapping[str, int] | None:
+        record = reports.find(files, lease_id)
+        return None if record is None else recent.taken(record)
+
+    return look_up
 
 
 def _counts(counter: Counter, call: Call | recent.Tally) -> bool:

@@ -10,7 +10,7 @@ from typing import Self
 
 import structlog
 
-from proxy.billing import charge, estimates
+from proxy.billing import charge, estimates, recent
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import RowRefused
 from proxy.billing.periods import Days
@@ -166,7 +166,7 @@ class Weighing:
             record, quantities = self._finished(estimate, outcome), {}
             await weigher.ledger.write(record)
         if self._holds:
-            weigher.limits.settle(record.record_id, _used(record))
+            weigher.limits.settle(record.record_id, recent.taken(record))
         weigher.metrics.weighed(record.project, record.model, quantities, record.images, record.cost_usd)
 
     def _cancel(self) -> None:
@@ -235,15 +235,6 @@ class Weighing:
             return Outcome.TRUNCATED
         sent = error.sent if isinstance(error, UpstreamFailed) else Sent.PART
         return {Sent.NOTHING: None, Sent.PART: Outcome.UPSTREAM_ERROR, Sent.WHOLE: Outcome.TRUNCATED}[sent]
-
-
-def _used(record: UsageRecord) -> dict[str, int]:
-    """What limits count of a call, as far as it is known; of the rest the estimate stands."""
-    if record.outcome == Outcome.UPSTREAM_ERROR:
-        return {"tpm": 0, "ipm": 0}
-    if record.prompt_token_count is None:
-        return {"ipm": record.images} if record.images else {}
-    return {"tpm": record.prompt_token_count, "ipm": record.images}
 
 
 class Unweighed:

@@ -25,6 +25,9 @@ RENEWED_AT_ONCE = 1000
 ASKED_AT_ONCE = 500
 UNAVAILABLE = "the store of limits can't be asked now, and without it this call can't be let through: try again later"
 
+Settled = Callable[[str], Mapping[str, int] | None]
+"""What a lease's call took, by the kinds of limits; None where its record isn't there: it never went up."""
+
 
 class RedisLimiter:
     """A Limiter whose store is Redis. One round trip a reserve; nobody waits for a settle or cancel.
@@ -62,20 +65,22 @@ class RedisLimiter:
         self._refusals = Refusals()
         self._deny = on_down == "deny"
         self._sleep = sleep
-        self._left: tuple[Sequence[str], Mapping[str, Mapping[str, int]]] = (), {}
+        self._left: Sequence[str] = ()
+        self._settled: Settled = lambda lease_id: None
 
     @property
     def away(self) -> bool:
         """Whether Redis counts as away."""
         return self._link.away
 
-    async def start(self, projects: Sequence[str], settled: Mapping[str, Mapping[str, int]]) -> None:
+    async def start(self, projects: Sequence[str], settled: Settled) -> None:
         """Connects, and ends the leases that an earlier process of this worker left in Redis, of these projects.
 
-        Those in `settled` are corrected to what they took by kind; of the others nothing was sent: they are cancelled.
+        Those of which `settled` tells what they took by kind are corrected; of the others nothing was sent: they are
+        cancelled.
         Where Redis is away, that is done when it is back.
         """
-        self._left = projects, settled
+        self._left, self._settled = projects, settled
         await self._link.start()
 
     async def reserve(self, lease_id: str, day: str, holds: Sequence[Hold]) -> Verdict:
@@ -202,17 +207,17 @@ class RedisLimiter:
 
     async def _end_what_was_left(self) -> None:
         """Raises RedisError."""
-        projects, settled = self._left
+        projects = self._left
         for begin in range(0, len(projects), ASKED_AT_ONCE):
             some = projects[begin : begin + ASKED_AT_ONCE]
             answers = await asyncio.gather(*(self._redis.ask(one, self._scripts.leases(one)) for one in some))
             for project, answer in zip(some, answers, strict=True):
                 for lease_id, held in scripts.entries(answer).items():
-                    if lease_id in settled:
-                        self._link.deliver(self._scripts.settle(project, lease_id, held, settled[lease_id]))
+                    if (actual := self._settled(lease_id)) is not None:
+                        self._link.deliver(self._scripts.settle(project, lease_id, held, actual))
                     elif lease_id not in self._mirror.leases:
                         self._cancel_in_redis(lease_id, held, project)
-        self._left = (), {}
+        self._left = ()
 
     def _renewals(self) -> Iterator[Command]:
         """Commands that renew all open leases."""

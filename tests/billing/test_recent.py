@@ -61,3 +61,11 @@ def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "no.db").write_text("not a database, but long enough to be looked at as one")
     with pytest.raises(LedgerUnusable, match="ledger file"):
         recent.tallies(tmp_path / "no.db", DAY, NOON)
+
+
+def test_limits_count_what_was_used_as_far_as_it_is_known() -> None:
+    """Nothing of a call that Google answered with an error; the estimate where nothing is known."""
+    assert recent.taken(sample("a", prompt_token_count=7, images=2)) == {"tpm": 7, "ipm": 2}
+    assert recent.taken(sample("a", outcome="upstream_error", prompt_token_count=None)) == {"tpm": 0, "ipm": 0}
+    assert recent.taken(sample("a", outcome="truncated", prompt_token_count=None, images=1)) == {"ipm": 1}
+    assert recent.taken(sample("a", outcome="unsettled", prompt_token_count=None, images=0)) == {}

@@ -67,3 +67,11 @@ async def test_the_last_minute_is_known_by_the_second(files: list[Path]) -> None
     assert held(files, counter("ipm", 9)) == {now_s - 59: 2, now_s - 30: 1, now_s - 5: 1}
     assert held(files, counter("ipm", 9, key_id="key_2")) == {now_s - 30: 1}
     assert held(files, counter("concurrency", 9)) == {}
+
+
+async def test_what_an_earlier_process_left_is_settled_as_the_ledger_has_it(files: list[Path]) -> None:
+    """A lease without a record never went up; one whose usage nobody learned keeps its estimate."""
+    settled = rebuild.settled(files)
+    assert settled("record 10") == {"tpm": 100, "ipm": 2}
+    assert settled("record 12") == {}
+    assert settled("never written") is None

@@ -49,7 +49,7 @@ async def limiting(
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> AsyncIterator[RedisLimiter]:
     limiter = RedisLimiter(connect(server), worker, lambda: NOW_MS, history, sleep=sleep)
-    await limiter.start(projects, settled or {})
+    await limiter.start(projects, (settled or {}).get)
     assert not limiter.away
     try:
         yield limiter
