@@ -3,77 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 from collections import Counter
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
+from tests.journeys.limited import ASK, AT_ONCE, Held, call_at_once, went_up, with_limits
 from tests.journeys.numbered import forget
-from tests.journeys.watching import PICTURE, TEXT, body, connect, until
+from tests.journeys.watching import PICTURE, body, connect, until
 from tests.stand import Weighbridge, weighbridge
-from tests.upstreams.origin import Peer, serving
-
-AT_ONCE = 2000
-ASK = TEXT + "generateContent"
-
-
-ANSWER = (
-    b'{"candidates":[{"content":{"parts":[{"text":"Hello."}]},"finishReason":"STOP"}],'
-    b'"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":2,"totalTokenCount":11}}'
-)
-
-
-class Held:
-    """A script for `tests.upstreams.origin`: answers when it is released."""
-
-    def __init__(self) -> None:
-        self.arrived = 0
-        self.release = asyncio.Event()
-
-    async def __call__(self, peer: Peer) -> None:
-        while True:
-            await peer.request()
-            self.arrived += 1
-            await self.release.wait()
-            await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(ANSWER), ANSWER))
-
-
-def with_limits(stand: Weighbridge, *limits: str) -> str:
-    """A key of a new project that has these limits."""
-    stand.run("project", "create", "alice", *(f"--limit={limit}" for limit in limits))
-    return stand.key()
-
-
-async def call_at_once(stand: Weighbridge, key: str, path: str, asked: Any, count: int = AT_ONCE) -> list[int]:
-    """The HTTP status of each of so many calls, each on a connection of its own; 0 where it was broken off."""
-    where, content = urlsplit(stand.base_url), json.dumps(asked).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: {where.netloc}\r\nx-goog-api-key: {key}\r\ncontent-type: application/json\r\n"
-        f"connection: close\r\ncontent-length: {len(content)}\r\n\r\n"
-    )
-
-    async def call() -> int:
-        reader, writer = await asyncio.open_connection(where.hostname, where.port)
-        try:
-            writer.write(head.encode() + content)
-            answer = await reader.read()
-        except ConnectionResetError:
-            return 0
-        finally:
-            writer.transport.abort()
-        return int(answer[9:12] or 0)
-
-    return await asyncio.gather(*(call() for _ in range(count)))
-
-
-def went_up(upstream: str) -> int:
-    return len(httpx2.get(f"{upstream}/emulator/account", params={"limit": 10_000}).json()["entries"])
+from tests.upstreams.origin import serving
 
 
 @pytest.mark.parametrize(
