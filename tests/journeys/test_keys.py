@@ -19,6 +19,7 @@ import httpx2
 
 from proxy.store.database import open_database
 from proxy.tenants import keys, projects
+from proxy.tenants.key_format import mint
 from proxy.tenants.keys import Key
 from tests.journeys.watching import PICTURE, TEXT, body, connect, until
 from tests.stand import Weighbridge, weighbridge
@@ -152,7 +153,7 @@ def test_the_last_use_of_a_key_is_told_also_when_the_server_has_ended(upstream: 
 def test_known_keys_go_on_while_the_database_is_away_and_unknown_ones_are_told_to_try_again(
     stand: Weighbridge,
 ) -> None:
-    known, unknown = stand.key("known"), keys.mint(random.Random(5).randrange)
+    known, unknown = stand.key("known"), mint(random.Random(5).randrange)
     assert call(stand, known).status_code == 200
     database = stand.data_dir / "weighbridge.db"
     away = database.rename(database.with_suffix(".away"))

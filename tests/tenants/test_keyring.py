@@ -5,105 +5,24 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 
 import pytest
 import structlog
 from sqlalchemy import Engine, event
 
-from proxy.errors import CallerErred, ProxyRefused, Reason, Refusal
+from proxy.errors import CallerErred, ProxyRefused, Reason
 from proxy.store import database as store
-from proxy.store.database import Database, open_database
+from proxy.store.database import Database
 from proxy.tenants import keyring as module
 from proxy.tenants import keys, projects
+from proxy.tenants.key_format import mint
 from proxy.tenants.keyring import Keyring
 from proxy.tenants.keys import Tenant
 from proxy.tenants.policy import Policy
+from tests.tenants.ring import Clock, key_of, queries, refusal, watching
 
 pytestmark = pytest.mark.anyio
-
-
-class Clock:
-    """Time that passes when a watcher sleeps; each `tick` lets `watch` look once more."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-        self.now = 10
-        """Unix microseconds."""
-        self.slept = asyncio.Semaphore(0)
-        self.wake = asyncio.Semaphore(0)
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += seconds
-        self.slept.release()
-        await self.wake.acquire()
-
-    async def tick(self) -> None:
-        self.wake.release()
-        await self.slept.acquire()
-
-
-@pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
-    monkeypatch.setattr(store, "BUSY_TIMEOUT_MS", 20)
-    database = open_database(tmp_path)
-    projects.create(database, "alice", 1, actor="test")
-    return database
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def keyring(database: Database, clock: Clock) -> AsyncIterator[Keyring]:
-    keyring = Keyring(database, now=lambda: clock.now, monotonic=lambda: clock.time, sleep=clock.sleep)
-    yield keyring
-    await keyring.close()
-
-
-@asynccontextmanager
-async def watching(keyring: Keyring, clock: Clock) -> AsyncIterator[None]:
-    """`watch` runs, and has looked once."""
-    task = asyncio.get_running_loop().create_task(keyring.watch())
-    await clock.slept.acquire()
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled()
-
-
-@contextmanager
-def queries() -> Iterator[list[str]]:
-    """The statements that the database is asked meanwhile."""
-    asked: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        asked.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        yield asked
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
-
-
-def key_of(database: Database, name: str = "notebook") -> tuple[Tenant, str]:
-    key, secret = keys.create(database, "alice", name, 5, secrets.randbelow, actor="test")
-    return Tenant("alice", key.id, name), secret
-
-
-async def refusal(keyring: Keyring, key: str) -> Refusal:
-    with pytest.raises(Refusal) as caught:
-        await keyring.authenticate(key)
-    assert not key or key not in repr(caught.value)
-    return caught.value
 
 
 async def test_a_new_key_works_at_once_and_is_known_from_then_on(database: Database, keyring: Keyring) -> None:
@@ -123,7 +42,7 @@ async def test_a_known_key_needs_no_database(database: Database, keyring: Keyrin
 
 
 async def test_a_key_that_nobody_has_is_refused_in_googles_words(keyring: Keyring) -> None:
-    error = await refusal(keyring, keys.mint(secrets.randbelow))
+    error = await refusal(keyring, mint(secrets.randbelow))
     assert isinstance(error, CallerErred)
     assert error.reason is Reason.API_KEY_INVALID
     assert error.message == "API key not valid. Please pass a valid API key."
@@ -222,7 +141,7 @@ async def test_a_lost_revision_does_not_end_the_watch(database: Database, keyrin
                 other.execute("DELETE FROM revision")
             await clock.tick()
             assert keyring.known(secret) == tenant
-            assert (await refusal(keyring, keys.mint(secrets.randbelow))).reason is Reason.STORE_UNAVAILABLE
+            assert (await refusal(keyring, mint(secrets.randbelow))).reason is Reason.STORE_UNAVAILABLE
             with sqlite3.connect(database.path) as other:
                 other.execute("INSERT INTO revision VALUES (1, 9)")
             keys.revoke(database, tenant.key_id, 6, actor="test")
@@ -239,7 +158,7 @@ async def test_a_locked_database_does_not_stop_known_keys(database: Database, ke
         other.execute("BEGIN EXCLUSIVE")
         await clock.tick()
         assert await keyring.authenticate(secret) == tenant
-        assert (await refusal(keyring, keys.mint(secrets.randbelow))).reason is Reason.STORE_UNAVAILABLE
+        assert (await refusal(keyring, mint(secrets.randbelow))).reason is Reason.STORE_UNAVAILABLE
         other.close()
 
 
@@ -273,7 +192,7 @@ async def test_a_database_that_never_answers_costs_a_refusal_and_not_a_hanging_c
 
 async def test_a_flood_of_made_up_keys_costs_a_handful_of_queries(database: Database, keyring: Keyring) -> None:
     tenant, secret = key_of(database)
-    made_up = [keys.mint(secrets.randbelow) for _ in range(2_000)]
+    made_up = [mint(secrets.randbelow) for _ in range(2_000)]
     with queries() as asked:
         flood = asyncio.gather(*(refusal(keyring, key) for key in made_up))
         assert await keyring.authenticate(secret) == tenant
@@ -297,7 +216,7 @@ async def test_who_comes_while_the_database_is_read_waits_for_the_next_read(
 
     event.listen(Engine, "after_cursor_execute", make_another)
     try:
-        await refusal(keyring, keys.mint(secrets.randbelow))
+        await refusal(keyring, mint(secrets.randbelow))
     finally:
         event.remove(Engine, "after_cursor_execute", make_another)
     ((tenant, answer),) = made
@@ -402,78 +321,6 @@ async def test_both_keys_are_served_while_a_rotation_overlaps_and_then_the_new_o
         assert keyring.known(new_secret)
 
 
-def last_uses(database: Database) -> dict[str, int | None]:
-    return {key.id: key.last_used_at for key in keys.list_keys(database)}
-
-
-async def test_last_uses_are_written_at_most_once_a_minute_and_at_close(
-    database: Database, keyring: Keyring, clock: Clock
-) -> None:
-    tenant, secret = key_of(database)
-    other, other_secret = key_of(database, "other")
-    async with watching(keyring, clock):
-        assert last_uses(database) == {tenant.key_id: None, other.key_id: None}
-        await keyring.authenticate(secret)
-        await clock.tick()
-        assert last_uses(database)[tenant.key_id] == 10
-
-        with queries() as asked:
-            for clock.now in (20, 30, 40, 50, 60, 68):
-                clock.time += 8
-                await keyring.authenticate(secret)
-                await keyring.authenticate(other_secret)
-                await clock.tick()
-        assert [statement for statement in asked if statement.startswith("INSERT")] == []
-
-        clock.time += 8
-        with queries() as asked:
-            await clock.tick()
-        assert len([statement for statement in asked if statement.startswith("INSERT")]) == 1, "one batch for all"
-        assert last_uses(database) == {tenant.key_id: 68, other.key_id: 68}
-
-        clock.now = 99
-        await keyring.authenticate(secret)
-    await keyring.close()
-    assert last_uses(database) == {tenant.key_id: 99, other.key_id: 68}
-
-
-async def test_a_last_use_makes_nobody_read_all_keys_anew(database: Database, keyring: Keyring, clock: Clock) -> None:
-    _, secret = key_of(database)
-    async with watching(keyring, clock):
-        await keyring.authenticate(secret)
-        with queries() as asked:
-            await clock.tick()
-            await clock.tick()
-    assert len([statement for statement in asked if statement.startswith("INSERT")]) == 1
-    assert [statement for statement in asked if "FROM keys" in statement] == []
-
-
-async def test_last_uses_that_cannot_be_written_are_kept_for_the_next_time(
-    database: Database, keyring: Keyring, clock: Clock
-) -> None:
-    tenant, secret = key_of(database)
-    with structlog.testing.capture_logs() as logs:
-        async with watching(keyring, clock):
-            await keyring.authenticate(secret)
-            other = sqlite3.connect(database.path, isolation_level=None)
-            other.execute("BEGIN IMMEDIATE")  # lets the database be read, and not be written
-            await clock.tick()
-            other.close()
-            await clock.tick()
-            assert last_uses(database) == {tenant.key_id: None}
-            clock.time += 60
-            await clock.tick()
-            assert last_uses(database) == {tenant.key_id: 10}
-    assert [entry["event"] for entry in logs] == ["last_uses_unwritten"]
-
-
-async def test_closing_without_a_database_ends_all_the_same(database: Database, keyring: Keyring) -> None:
-    _, secret = key_of(database)
-    await keyring.authenticate(secret)
-    database.path.unlink()
-    await keyring.close()
-
-
 class SimulatedLoop(asyncio.SelectorEventLoop):
     """Its time passes when it is told to."""
 
@@ -486,7 +333,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 @pytest.mark.timeout(60)
 def test_a_thousand_wrong_keys_a_second_cost_twenty_queries_a_second(database: Database) -> None:
     """For ten seconds: ten keys arrive every ten milliseconds."""
-    made_up = [keys.mint(secrets.randbelow) for _ in range(10_000)]
+    made_up = [mint(secrets.randbelow) for _ in range(10_000)]
 
     async def flood() -> None:
         loop = asyncio.get_running_loop()
