@@ -63,7 +63,7 @@ end
 -- How many leases count. Those that lapse later than any can were opened before the clock was set back.
 local function open(key)
   local latest = now_ms + LEASE_MS
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', now_ms)
+  if redis.call('ZCOUNT', key, '-inf', now_ms) > 0 then redis.call('ZREMRANGEBYSCORE', key, '-inf', now_ms) end
   for _, lease in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. latest, '+inf')) do
     redis.call('ZADD', key, latest, lease)
   end

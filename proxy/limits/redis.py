@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -54,6 +55,7 @@ class RedisLimiter:
         `now_ms` is this machine's clock. `on_error` is called each time that Redis goes away.
         """
         self._redis = redis
+        redis.scripts = scripts.ALL
         self._link = Link(redis, self._end_what_was_left, self._owed, on_error, sleep)
         self._scripts = Scripts(worker)
         self._worker = worker
@@ -65,6 +67,7 @@ class RedisLimiter:
         self._refusals = Refusals()
         self._deny = on_down == "deny"
         self._sleep = sleep
+        self._outages = itertools.count()
         self._left: Sequence[str] = ()
         self._settled: Settled = lambda lease_id: None
 
@@ -169,7 +172,7 @@ class RedisLimiter:
                 # More than once where Redis was emptied in between, or has to be given the script itself first.
                 while answer[1] == scripts.UNSTATED_CODE:
                     unstated, now_ms = [counters[index] for index in answer[2:]], self._clock.heard(answer[0])
-                    self._link.deliver(self._scripts.state_whole(self._mirror, now_ms, day, unstated))
+                    self._link.deliver(self._scripts.state_some(self._mirror, now_ms, day, unstated))
                     answer = await self._link.ask(command)
         except TimeoutError:
             error = exceptions.TimeoutError("Redis loses what it is told")
@@ -201,9 +204,11 @@ class RedisLimiter:
         self._link.deliver(self._scripts.cancel(project, lease_id, held))
 
     def _owed(self) -> list[Command]:
-        """What was granted while Redis was away, by an id of its own."""
-        alone, self._alone = self._alone, State()
-        return self._scripts.state_outage(alone, f"{self._worker}:{self._clock()}")
+        """What was granted while Redis was away; and all that was ever taken, for the case that it was emptied."""
+        alone, self._alone, now_ms = self._alone, State(), self._clock()
+        self._mirror.sweep(now_ms)
+        outage = self._scripts.state_all(alone, f"{self._worker}:{now_ms}:{next(self._outages)}")
+        return [*outage, *self._scripts.state_all(self._mirror, scripts.WHOLE)]
 
     async def _end_what_was_left(self) -> None:
         """Raises RedisError."""

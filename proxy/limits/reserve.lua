@@ -16,7 +16,11 @@ end
 if #answer > 2 then return answer end
 
 if redis.call('HEXISTS', leases, lease) == 1 then return {now_ms, 1} end
-if redis.call('DEL', cancelled) == 1 then return {now_ms, 2} end
+-- Nothing is written before it must be: a full Redis refuses a script's first write, and none that comes after one.
+if redis.call('EXISTS', cancelled) == 1 then
+  redis.call('DEL', cancelled)
+  return {now_ms, 2}
+end
 
 local function wait_ms(key, need, oldest, newest)
   local seconds = {}

@@ -22,6 +22,9 @@ from proxy.store.redis_stream import Script, Value
 
 REFUSED_CODE, GRANTED_CODE, CANCELLED_CODE, UNSTATED_CODE = range(4)
 
+WHOLE = "whole"
+"""All that a worker took: put in where it has stated nothing, or nothing that is still there."""
+
 _MECHANICS = {"rpd": "day", "concurrency": "open"}
 
 
@@ -30,7 +33,7 @@ def _script(name: str) -> Script:
     return Script((here / "counters.lua").read_text("utf-8") + (here / f"{name}.lua").read_text("utf-8"))
 
 
-RESERVE, SETTLE, STATE, USED, RENEW = (_script(name) for name in ("reserve", "settle", "state", "used", "renew"))
+ALL = RESERVE, SETTLE, STATE, USED, RENEW = tuple(map(_script, ("reserve", "settle", "state", "used", "renew")))
 
 
 class Command(NamedTuple):
@@ -107,8 +110,8 @@ class Scripts:
             arguments += (len(ids), *ids)
         return Command(project, RENEW, (len(lease_ids), *(f"wb:{name}" for name in lease_ids), *arguments))
 
-    def state_whole(self, state: State, now_ms: int, day: str, counters: Sequence[Counter]) -> Command:
-        """All that this worker took of counters of which it has stated nothing, or nothing that is still there."""
+    def state_some(self, state: State, now_ms: int, day: str, counters: Sequence[Counter]) -> Command:
+        """All that a state holds of some counters of one project, as WHOLE."""
         values: dict[str, tuple[str, str, list[Value]]] = {}
         names = {one.name for one in counters}
         leases = {
@@ -124,10 +127,10 @@ class Scripts:
             elif one.kind != "rpd":
                 of = [part for bucket in state.windows[one.name].buckets.items() for part in bucket]
             values[_key(one.name, one.kind, day)] = _MECHANICS.get(one.kind, "minute"), one.name, of
-        return self._state(counters[0].project, "whole", leases, values)
+        return self._state(counters[0].project, WHOLE, leases, values)
 
-    def state_outage(self, state: State, batch_id: str) -> list[Command]:
-        """What this worker took in an outage: a command for each project."""
+    def state_all(self, state: State, what: str) -> list[Command]:
+        """All that a state holds, as WHOLE or as an outage by an id of its own: a command for each project."""
         values: dict[str, dict[str, tuple[str, str, list[Value]]]] = {}
         leases: dict[str, dict[str, Lease]] = {}
         for name, window in state.windows.items():
@@ -144,7 +147,7 @@ class Scripts:
                     fresh: tuple[str, str, list[Value]] = ("open", counter.name, [])
                     values.setdefault(project, {}).setdefault(f"wb:{counter.name}", fresh)[2].append(lease_id)
         return [
-            self._state(project, batch_id, leases.get(project, {}), values.get(project, {}))
+            self._state(project, what, leases.get(project, {}), values.get(project, {}))
             for project in values.keys() | leases.keys()
         ]
 

@@ -25,6 +25,7 @@ local function put_minute(key, from, to)
   end
 end
 
+local marks = {}
 for i = 3, #KEYS do
   local key, mechanic, mark, from, to = KEYS[i], ARGV[at], ARGV[at + 1], at + 3, at + 2 + tonumber(ARGV[at + 2])
   at = to + 1
@@ -39,7 +40,10 @@ for i = 3, #KEYS do
       for lease = from, to do add_open(key, ARGV[lease]) end
     end
   end
-  if whole then redis.call('HSET', stated, mark, 1) end
+  marks[#marks + 1] = mark
+end
+if whole then
+  for _, mark in ipairs(marks) do redis.call('HSET', stated, mark, 1) end
 end
 redis.call('EXPIRE', stated, KEEP_LEASES_S)
 return {now_ms}

@@ -29,7 +29,8 @@ Locate = Callable[[], Awaitable[Callable[[str], Place]]]
 class Redis:
     """Redis, wherever it is. Commands that are sent for one hash tag are carried out in the order of sending.
 
-    When a connection fails, all that was sent on it is answered with the error; `connect` begins anew.
+    When a connection fails, all that was sent on it is answered with the error. One that was closed while nobody waited
+    for an answer, as servers do with idle ones, is opened again with the next command.
     """
 
     def __init__(
@@ -40,6 +41,9 @@ class Redis:
         self._timeout_s = timeout_s
         self._place: Callable[[str], Place] | None = None
         self._streams: dict[Place, Stream] = {}
+        self._ended: list[Stream] = []
+        self.scripts: tuple[Script, ...] = ()
+        """What each server is given before anything else, so that nothing need be sent twice, and out of its order."""
         self._routes: dict[str, Stream] = {}
 
     async def connect(self) -> None:
@@ -57,7 +61,9 @@ class Redis:
         """Sends a command about keys with this hash tag; with a script, what comes after EVALSHA's digest."""
         call = Call(tag, command, script, on_answer, asyncio.get_running_loop().time() + self._timeout_s)
         try:
-            stream = self._routes.get(tag) or self._route(tag)
+            stream = self._routes.get(tag)
+            if stream is None or stream.error:
+                stream = self._route(tag)
         except RedisError as error:
             on_answer(error)
         else:
@@ -93,8 +99,9 @@ class Redis:
     async def close(self) -> None:
         """Lets all connections go."""
         self.fail(exceptions.ConnectionError("the connection was closed"))
-        streams, self._streams = self._streams, {}
-        for stream in streams.values():
+        streams = [*self._streams.values(), *self._ended]
+        self._streams, self._ended = {}, []
+        for stream in streams:
             await stream.closed()
 
     def _route(self, tag: str) -> Stream:
@@ -105,8 +112,12 @@ class Redis:
 
     def _stream(self, place: Place) -> Stream:
         stream = self._streams.get(place)
-        if stream is None:
+        if stream is None or stream.error:
+            self._ended = [ended for ended in [*self._ended, stream] if ended and not ended.done]
             stream = self._streams[place] = Stream(self._connection(*place), self._replied)
+            deadline = asyncio.get_running_loop().time() + self._timeout_s
+            for script in self.scripts:
+                stream.send(Call("", ("SCRIPT", "LOAD", script.text), None, lambda answer: None, deadline))
         return stream
 
     def _replied(self, stream: Stream, call: Call, answer: Any) -> None:

@@ -96,6 +96,11 @@ class Stream:
         for call in waiting:
             self._on_reply(self, call, error)
 
+    @property
+    def done(self) -> bool:
+        """Whether the connection is let go."""
+        return all(task.done() for task in self._tasks)
+
     async def closed(self) -> None:
         """Waits until the connection is let go."""
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,291 @@
+"""Redis away, in every way that it can be: no reserve hangs, what passes is bounded, nothing is lost, and it heals."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import redis
+import structlog
+
+from proxy.config.redis_address import parse
+from proxy.errors import ProxyRefused, Reason
+from proxy.limits.interface import Counter, Hold
+from proxy.limits.redis import RedisLimiter
+from proxy.store.redis import open_redis
+from tests.limits.demand import DAY, counter, one
+from tests.redis_servers import RedisServer, running_redis, running_sentinel
+
+BOUND_S = 2.0
+"""No call hangs longer. The limiter itself gives Redis one second: the rest is for a busy machine."""
+LIMIT = 10
+RPM = one("rpm", LIMIT)
+CALL = [*RPM, Hold(counter("tpm", 1000), 10), Hold(counter("rpd", 1000), 1), Hold(counter("concurrency", 1000), 1)]
+
+
+@pytest.fixture
+def start_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    with ExitStack() as stack:
+        yield lambda *arguments: stack.enter_context(
+            running_redis(tmp_path / f"redis{len(list(tmp_path.iterdir()))}", *arguments)
+        )
+
+
+@asynccontextmanager
+async def limiting(
+    url: str, worker: str = "worker", on_down: Literal["local", "deny"] = "local", password: str | None = None
+) -> AsyncIterator[RedisLimiter]:
+    limiter = RedisLimiter(
+        open_redis(parse(url), password), worker, lambda: time.time_ns() // 1_000_000, on_down=on_down
+    )
+    await limiter.start([], {})
+    try:
+        yield limiter
+    finally:
+        await limiter.close()
+
+
+async def reserve(limiter: RedisLimiter, lease_id: str, holds: list[Hold] = CALL) -> bool:
+    """Whether it is granted, which takes no longer than it may."""
+    async with asyncio.timeout(BOUND_S):
+        return (await limiter.reserve(lease_id, DAY, holds)).granted
+
+
+async def until(there: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not there():
+            await asyncio.sleep(0.02)
+
+
+async def back(limiter: RedisLimiter) -> None:
+    await until(lambda: not limiter.away)
+    await limiter._redis.drain()
+
+
+COUNTERS: list[Counter] = [hold.counter for hold in CALL]
+
+
+async def alone(limiter: RedisLimiter) -> None:
+    """What a limiter does while Redis is away: the limit holds, as far as it was counted here; at once."""
+    granted = 0
+    async with asyncio.timeout(BOUND_S):
+        for number in range(3 * LIMIT):
+            granted += (await limiter.reserve(f"alone {number}", DAY, CALL)).granted
+    assert limiter.away
+    assert granted == LIMIT - 2  # it had granted two before
+    assert limiter.over(DAY, RPM)
+
+
+async def and_then_back(limiter: RedisLimiter, other: RedisLimiter) -> None:
+    """What was granted meanwhile is put into Redis, and what was settled is: another worker finds it there."""
+    limiter.settle("before", {"tpm": 15})
+    limiter.settle("alone 0", {"tpm": 4})
+    limiter.cancel("alone 1")
+    await back(limiter)
+    limiter.settle("alone 2", {"tpm": 12})
+    await limiter._redis.drain()
+    await other.used(DAY, COUNTERS)  # it may see only now that Redis was away
+    await back(other)
+    assert await other.used(DAY, COUNTERS) == [LIMIT - 1, 15 + 4 + 12 + 10 * (LIMIT - 4), LIMIT - 1, LIMIT - 4]
+
+
+async def test_stopped_and_started_again_empty(redis_server: RedisServer) -> None:
+    async with limiting(redis_server.url) as limiter, limiting(redis_server.url, "other") as other:
+        assert await reserve(limiter, "before")
+        assert await reserve(limiter, "open")
+        redis_server.stop()
+        await alone(limiter)
+        redis_server.start()
+        await and_then_back(limiter, other)
+
+
+async def test_frozen(redis_server: RedisServer) -> None:
+    """Those who ask it then all wait their second together, and nobody afterwards."""
+    async with limiting(redis_server.url) as limiter, limiting(redis_server.url, "other") as other:
+        assert await reserve(limiter, "before")
+        assert await reserve(limiter, "open")
+        redis_server.send(signal.SIGSTOP)
+        waited = await asyncio.gather(*(reserve(limiter, f"alone {number}") for number in range(3 * LIMIT)))
+        assert sum(waited) == LIMIT - 2
+        await asyncio.sleep(0.7)  # so that it is probed once, in vain
+        assert not await reserve(limiter, "more")
+        redis_server.send(signal.SIGCONT)
+        await and_then_back(limiter, other)
+
+
+async def test_slow(redis_server: RedisServer) -> None:
+    """At 200 ms an answer, all goes on as before, only slower."""
+    async with delaying(redis_server.port, 0.2) as port, limiting(f"redis://127.0.0.1:{port}") as limiter:
+        granted = await asyncio.gather(*(reserve(limiter, f"call {number}") for number in range(3 * LIMIT)))
+        assert sum(granted) == LIMIT
+        assert not limiter.away
+
+
+async def test_failed_over_to_a_replica(tmp_path: Path) -> None:
+    """Sentinels name another master: it is used as soon as it is one."""
+    with running_sentinel(tmp_path) as watched:
+        async with limiting(watched.url) as limiter, limiting(watched.url, "other") as other:
+            assert await reserve(limiter, "before")
+            assert await reserve(limiter, "open")
+            with watched.master.client as client:
+                client.execute_command("WAIT", 1, 1000)
+            watched.master.stop()
+            await alone(limiter)
+            await and_then_back(limiter, other)
+
+
+async def test_a_master_that_became_a_replica(redis_server: RedisServer) -> None:
+    async with limiting(redis_server.url) as limiter, limiting(redis_server.url, "other") as other:
+        assert await reserve(limiter, "before")
+        assert await reserve(limiter, "open")
+        with redis_server.client as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", "1")
+            await alone(limiter)
+            client.execute_command("REPLICAOF", "NO", "ONE")
+        await and_then_back(limiter, other)
+
+
+async def test_out_of_memory(redis_server: RedisServer) -> None:
+    async with limiting(redis_server.url) as limiter, limiting(redis_server.url, "other") as other:
+        assert await reserve(limiter, "before")
+        assert await reserve(limiter, "open")
+        with redis_server.client as client:
+            client.config_set("maxmemory", 1)
+            with structlog.testing.capture_logs() as lines:
+                await alone(limiter)
+            client.config_set("maxmemory", 0)
+        assert [line["advice"] for line in lines] == [
+            "it is full: raise its maxmemory, or give limits a Redis of their own"
+        ]
+        await and_then_back(limiter, other)
+
+
+async def test_a_password_that_changed(redis_server: RedisServer) -> None:
+    """It is told once, with what to look at and without the password; when that is right, it is back."""
+    async with limiting(redis_server.url, password=None) as limiter, limiting(redis_server.url, "other") as other:
+        assert await reserve(limiter, "before")
+        assert await reserve(limiter, "open")
+        with redis_server.client as client, structlog.testing.capture_logs() as lines:
+            client.config_set("requirepass", "geheim")
+            with redis.Redis("127.0.0.1", redis_server.port, password="geheim") as entitled:
+                entitled.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                await until(lambda: not limiter._redis._streams or limiter.away or _failed(limiter))
+                await alone(limiter)
+                await asyncio.sleep(0.7)
+                entitled.config_set("requirepass", "")
+        assert "geheim" not in str(lines)
+        await and_then_back(limiter, other)
+
+
+def _failed(limiter: RedisLimiter) -> bool:
+    return any(stream.error for stream in limiter._redis._streams.values())
+
+
+@pytest.mark.parametrize("given", [None, "wrong"])
+async def test_a_wrong_password_from_the_start(start_redis: Callable[..., RedisServer], given: str | None) -> None:
+    """The server starts all the same, alone, and says what to look at."""
+    server = start_redis("--requirepass", "geheim")
+    with structlog.testing.capture_logs() as lines:
+        async with limiting(server.url, password=given) as limiter:
+            assert limiter.away
+            assert await reserve(limiter, "call")
+    assert "storage.redis_password_env" in lines[0]["advice"]
+    assert "geheim" not in str(lines)
+
+
+async def test_scripts_flushed(redis_server: RedisServer) -> None:
+    """Nobody notices: the scripts are sent again."""
+    async with limiting(redis_server.url) as limiter:
+        assert await reserve(limiter, "before")
+        with redis_server.client as client:
+            client.script_flush()
+        granted = await asyncio.gather(*(reserve(limiter, f"call {number}") for number in range(3 * LIMIT)))
+        assert sum(granted) == LIMIT - 1
+        assert not limiter.away
+
+
+async def test_local_lets_through_the_limit_of_each_worker_and_no_more(redis_server: RedisServer) -> None:
+    """Three workers that begin a minute in an outage: three times the limit, and none more when it is back."""
+    async with (
+        limiting(redis_server.url, "a") as a,
+        limiting(redis_server.url, "b") as b,
+        limiting(redis_server.url, "c") as c,
+    ):
+        redis_server.stop()
+        workers, granted = (a, b, c), 0
+        for number in range(4 * LIMIT):
+            granted += sum([await reserve(worker, f"{number}", RPM) for worker in workers])
+        assert granted == LIMIT * len(workers)
+        redis_server.start()
+        for worker in workers:
+            await back(worker)
+        assert await a.used(DAY, [RPM[0].counter]) >= [LIMIT]
+        for worker in workers:
+            assert not await reserve(worker, "after", RPM)
+
+
+async def test_deny_refuses_all_that_is_limited_and_keeps_what_was_granted(redis_server: RedisServer) -> None:
+    async with limiting(redis_server.url, on_down="deny") as limiter, limiting(redis_server.url, "other") as other:
+        assert await reserve(limiter, "before")
+        assert await reserve(limiter, "open")
+        redis_server.send(signal.SIGSTOP)
+        for lease_id in ("first", "second"):
+            with pytest.raises(ProxyRefused) as refused:
+                await reserve(limiter, lease_id)
+            assert refused.value.reason is Reason.LIMITER_UNAVAILABLE
+        with pytest.raises(ProxyRefused):
+            await limiter.used(DAY, COUNTERS)
+        assert await reserve(limiter, "free", [])
+        limiter.settle("before", {"tpm": 15})
+        redis_server.send(signal.SIGCONT)
+        await back(limiter)
+        assert await other.used(DAY, COUNTERS) == [2, 25, 2, 1]
+        assert await reserve(limiter, "after")
+
+
+async def test_an_outage_that_is_put_in_twice_counts_once(redis_server: RedisServer) -> None:
+    """Where Redis took it and its answer was lost."""
+    async with limiting(redis_server.url) as limiter:
+        await limiter.used(DAY, COUNTERS)
+        redis_server.send(signal.SIGSTOP)
+        assert await reserve(limiter, "alone")
+        owed = limiter._owed()
+        redis_server.send(signal.SIGCONT)
+        await back(limiter)
+        for command in owed * 2:
+            await limiter._link.ask(command)
+        assert await limiter.used(DAY, COUNTERS) == [1, 10, 1, 1]
+
+
+@asynccontextmanager
+async def delaying(port: int, seconds: float) -> AsyncIterator[int]:
+    """A way to a server on which an answer takes that long; its port."""
+    tasks: set[asyncio.Task[Any]] = set()
+    writers: list[asyncio.StreamWriter] = []
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            asyncio.get_running_loop().call_later(seconds / 2, writer.write, data)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        writers.extend((writer, back))
+        for way in (carry(reader, back), carry(there, writer)):
+            tasks.add(asyncio.get_running_loop().create_task(way))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        for writer in writers:
+            writer.close()
+        await asyncio.gather(*tasks, *(writer.wait_closed() for writer in writers), return_exceptions=True)
