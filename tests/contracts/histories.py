@@ -95,6 +95,8 @@ class Replay:
             await self._stand.renew()
             now_ms = await self._stand.arrived()
             self._oracle.renew(now_ms, tuple(self._oracle.leases))
+            if self._stand.redis is None:
+                self._oracle.sweep(now_ms)  # which the one in memory does by the way
         else:
             counters = self._projects[step.project]
             used = await limiter.used(DAYS[step.day], counters)
