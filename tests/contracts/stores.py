@@ -88,7 +88,7 @@ class Stand:
             return
         self.redis = self.told.listen(self.store.redis())
         self.limiter = limiter = RedisLimiter(self.redis, self.worker, self.now_ms, sleep=self._rest)
-        await limiter.start([], {})
+        await limiter.start([], lambda lease_id: None)
         assert not limiter.away
 
     async def arrived(self) -> int:

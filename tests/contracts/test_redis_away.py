@@ -44,7 +44,7 @@ async def limiting(
     limiter = RedisLimiter(
         open_redis(parse(url), password), worker, lambda: time.time_ns() // 1_000_000, on_down=on_down
     )
-    await limiter.start([], {})
+    await limiter.start([], lambda lease_id: None)
     try:
         yield limiter
     finally:

@@ -141,7 +141,7 @@ async def test_after_redis_was_emptied_each_worker_puts_in_what_it_took(redis_se
 async def test_what_an_earlier_process_left_is_settled_or_cancelled(redis_server: RedisServer) -> None:
     """By what is known of it: of leases with a record what they took, of the others nothing was sent."""
     died = RedisLimiter(connect(redis_server), "a", lambda: NOW_MS)
-    await died.start([], {})
+    await died.start([], lambda lease_id: None)
     for lease_id in ("recorded", "unknown"):
         assert (await died.reserve(lease_id, DAY, ALL)).granted
     async with limiting(redis_server, "b") as b:
@@ -218,7 +218,7 @@ async def test_a_dead_workers_concurrency_is_free_after_a_minute_and_a_living_on
     server, clock = valkey
     async with limiting(server, "lives", sleep=sleep) as lives, limiting(server, "asks") as asks:
         died = RedisLimiter(connect(server), "died", lambda: NOW_MS)
-        await died.start([], {})
+        await died.start([], lambda lease_id: None)
         assert (await died.reserve("its", DAY, two)).granted
         assert (await lives.reserve("own", DAY, two)).granted
         watching = asyncio.get_running_loop().create_task(lives.watch())
