@@ -67,7 +67,7 @@ async def test_servers_that_share_a_redis_share_the_limit(
 async def test_a_kill_frees_the_places_and_settles_once(
     redis_server: RedisServer, tmp_path: Path, at_end: ExitStack
 ) -> None:
-    """With 50 calls in flight: the next start ends their leases before its door opens; the day has counted each once."""
+    """With 50 calls in flight: the next start ends their leases before its door opens; the day has counted each."""
     slow = Held()
     async with serving(slow, seconds=120) as upstream:
         stand = at_end.enter_context(closing(sharing(redis_server, tmp_path / "one", upstream.url)))
