@@ -4,11 +4,12 @@ A call comes in at the gateway door, and gateway/relay.py tells its story from f
 
     app         puts the parts together; serve runs them behind two doors
     gateway     the data plane: server (HTTP bounds), intake (bodies), relay (the story), weighing, meter
-    control     the control plane: health, metrics
+    control     the control plane: health, metrics, the admin API; rebuild (limits, from the ledger)
     upstreams   how an upstream is spoken to: pool (credential, host), http11 (connections), tls, round_trip (one call)
+    limits      reserve and settle: algorithm (pure), memory, redis and its Lua
     billing     ledger (the file), records (a row), prices, estimates, charge (usage → cost), reports (the bill)
-    tenants     projects, keys, and keyring: whose key is this?
-    store       weighbridge.db: tables, migrations
+    tenants     projects, keys, policy (what a key may do), and keyring: whose key is this?
+    store       weighbridge.db: tables, migrations; redis: the way to it
     gemini      what Google's wire looks like, pure: surface (the operations), calls, credentials, headers, bodies,
                 scanner (finds usage as bytes pass), usage, edits, status
     telemetry   logs and metrics
@@ -18,8 +19,8 @@ A call comes in at the gateway door, and gateway/relay.py tells its story from f
     resources   what the process takes of its machine: file descriptors, the collector's time
     errors      why a call may be refused, and how one may end
 
-Imports run downward only: cli → serve → app → gateway | control | emulator → upstreams | billing | tenants → store →
-telemetry → config → gemini → errors | resources. import-linter holds them there.
+Imports run downward only: cli → serve → app → gateway | control | emulator → upstreams | limits | billing | tenants →
+store → telemetry → config → gemini → errors | resources. import-linter holds them there.
 """
 
 __version__ = "0.1.0"
