@@ -33,7 +33,6 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 INTERRUPT_DRAIN_S = 5
 """How long Ctrl-C waits for calls in flight; a second Ctrl-C doesn't wait."""
-WAITED_FOR = "so many calls may take so many seconds to end; Ctrl-C breaks them off"
 KEEP_ALIVE_S = 75
 BROKEN_LEDGER_EXIT = 74
 """EX_IOERR of sysexits(3)."""
@@ -102,10 +101,11 @@ class Door(uvicorn.Server):
         for task in rest:
             task.cancel()
         if rest:
+            log.warning("calls_broken_off", calls=len(rest), what="they took longer, or nobody waited for them")
             await asyncio.wait(rest, timeout=INTERRUPT_DRAIN_S)
 
     async def _wait_tasks_to_complete(self) -> None:
-        """uvicorn's wait, with an end of our own: what its end says is said before, by `Doors`."""
+        """uvicorn's wait, with an end of our own: what it says of it, we say ourselves."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain_s):
                 await super()._wait_tasks_to_complete()
@@ -181,7 +181,9 @@ class Doors:
 
     def _close(self, drain_s: float) -> None:
         if waited_for := self.app.in_flight:
-            log.warning("closing", in_flight=waited_for, seconds=drain_s, what=WAITED_FOR)
+            calls = "1 call" if waited_for == 1 else f"{waited_for} calls"
+            what = f"waiting up to {drain_s:g} s for {calls} to end; Ctrl-C breaks off what is left"
+            log.warning("closing", what=what, in_flight=waited_for, seconds=drain_s)
         self.app.drain()
         self.gateway.close(drain_s)
 

@@ -121,7 +121,7 @@ def _never_blocking(stream: TextIO) -> TextIO:
 def configure(stream: TextIO | None = None, *, quiet: bool = False) -> None:
     """Sets up logging for the process: for people on a terminal, JSON elsewhere. The servers' own lines come along.
 
-    `quiet`: only what somebody must act on.
+    `quiet`: warnings and errors only.
     """
     stream = stream or sys.stderr
     for_people = stream.isatty()
@@ -140,9 +140,9 @@ def configure(stream: TextIO | None = None, *, quiet: bool = False) -> None:
     structlog.configure(
         processors=[*before, renderer],
         logger_factory=structlog.WriteLoggerFactory(out),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR if quiet else logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=before))
-    logging.basicConfig(handlers=[handler], level=logging.ERROR if quiet else logging.WARNING, force=True)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

@@ -145,8 +145,10 @@ def held_call(folder: Path) -> Iterator[None]:
 def test_ctrl_c_in_the_midst_of_the_call_lets_it_finish_and_ends(tmp_path: Path) -> None:
     with serving(tmp_path) as demo:
         read_until(demo, "Upstream: the emulator")
+        assert demo.stderr is not None
         with held_call(tmp_path):
             ctrl_c(demo)
+            assert "waiting up to 5 s for 1 call to end" in demo.stderr.readline()
         assert "http://" not in read_until(demo, "The bill")
         assert_gone(demo)
     Image.open(tmp_path / "picture.jpg").close()
@@ -158,7 +160,8 @@ def test_ctrl_c_breaks_off_a_call_that_takes_too_long(tmp_path: Path) -> None:
         assert demo.stderr is not None
         with held_call(tmp_path):
             ctrl_c(demo)
-            assert "Cancel 1 running task(s)" in demo.stderr.readline()
+            assert "waiting up to 5 s for 1 call to end" in demo.stderr.readline()
+            assert "calls_broken_off" in demo.stderr.readline()
         assert_gone(demo)
         assert demo.stdout is not None
         assert demo.stdout.read() == "\n"

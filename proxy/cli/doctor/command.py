@@ -82,7 +82,7 @@ def _checks(loaded: Loaded | None, error: ConfigError | None, environ: Mapping[s
         "database": partial(stores.check_database, data_dir),
         "ledger": partial(stores.check_ledger, data_dir, owner),
         "disk": partial(files.check_disk, data_dir),
-        "file modes": partial(files.check_modes, settings),
+        "file modes": partial(files.check_modes, settings, loaded.file),
         "time zone": partial(machine.check_time_zone, settings.limits.timezone, datetime.now(UTC).date()),
         "open files": partial(machine.check_open_files, sum(each.max_connections for each in settings.upstreams)),
         "doors": partial(machine.check_doors, server, owner),

@@ -9,7 +9,7 @@ from pathlib import Path
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_file import MIB
 from proxy.billing.ledger_slot import refuse_network_file_system
-from proxy.cli.doctor.findings import Finding, ok, problem, warning
+from proxy.cli.doctor.findings import Finding, Verdict, ok, problem, warning
 from proxy.config.schema import Settings
 from proxy.control.admin.token import FILE_NAME as ADMIN_TOKEN
 from proxy.gateway.intake import DISK_KEPT_FREE
@@ -59,14 +59,15 @@ def room(folder: Path, free: int, *, ballast: bool) -> Finding:
     return ok(at)
 
 
-def check_modes(settings: Settings) -> Iterator[Finding]:
-    """Who else on this machine may read secrets and the bill."""
+def check_modes(settings: Settings, file: Path | None) -> Iterator[Finding]:
+    """Who else on this machine may read secrets and the bill, or change the configuration (`file`)."""
     data_dir = settings.storage.data_dir
     exposed = [
-        *_readable(_secrets(settings), "this secret", "600"),
-        *_readable([data_dir / ADMIN_TOKEN], "the admin token", "600"),
-        *_readable([data_dir, data_dir / "ledger"], "what is in it", "700"),
-        *_readable([data_dir / DATABASE, data_dir / "ledger" / "0.db"], "it", "600"),
+        *(found for found in _open_to_all([file], "the configuration", "644") if found.verdict is Verdict.PROBLEM),
+        *_open_to_all(_secrets(settings), "this secret", "600"),
+        *_open_to_all([data_dir / ADMIN_TOKEN], "the admin token", "600"),
+        *_open_to_all([data_dir, data_dir / "ledger"], "what is in it", "700"),
+        *_open_to_all([data_dir / DATABASE, data_dir / "ledger" / "0.db"], "it", "600"),
     ]
     yield from exposed
     if not exposed:
@@ -79,8 +80,8 @@ def _secrets(settings: Settings) -> list[Path]:
     return [path.expanduser() for path in named if path is not None]
 
 
-def _readable(paths: Iterable[Path], what: str, mode: str) -> Iterator[Finding]:
-    for path in paths:
+def _open_to_all(paths: Iterable[Path | None], what: str, mode: str) -> Iterator[Finding]:
+    for path in filter(None, paths):
         try:
             seen = path.stat().st_mode
         except OSError:

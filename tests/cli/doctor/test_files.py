@@ -58,7 +58,7 @@ def made(folder: Path) -> Settings:
 def test_files_for_their_owner_alone_are_fine(tmp_path: Path) -> None:
     settings = made(tmp_path)
     (tmp_path / "key").chmod(0o640)  # to a group, as Kubernetes gives a Secret
-    assert [finding.verdict for finding in check_modes(settings)] == [Verdict.OK]
+    assert [finding.verdict for finding in check_modes(settings, None)] == [Verdict.OK]
 
 
 @pytest.mark.parametrize("path", ["key", "tls", "data", "data/admin-token", "data/weighbridge.db", "data/ledger/0.db"])
@@ -66,8 +66,17 @@ def test_what_everybody_can_read_or_change_is_told_with_the_command_that_mends_i
     settings, exposed = made(tmp_path), tmp_path / path
     right = exposed.stat().st_mode & 0o777
     exposed.chmod(right | 0o044)
-    (found,) = check_modes(settings)
+    (found,) = check_modes(settings, None)
     assert (found.verdict, found.do) == (Verdict.WARNING, f"chmod {right:o} {exposed}")
     exposed.chmod(right | 0o022)
-    (found,) = check_modes(settings)
+    (found,) = check_modes(settings, None)
     assert found.verdict is Verdict.PROBLEM
+
+
+def test_a_configuration_may_be_read_by_all_and_changed_by_its_owner_alone(tmp_path: Path) -> None:
+    settings, file = made(tmp_path), tmp_path / "weighbridge.toml"
+    file.touch(0o644)
+    assert [finding.verdict for finding in check_modes(settings, file)] == [Verdict.OK]
+    file.chmod(0o666)
+    (found,) = check_modes(settings, file)
+    assert (found.verdict, found.do) == (Verdict.PROBLEM, f"chmod 644 {file}")
