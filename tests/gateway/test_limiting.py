@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -183,3 +184,14 @@ def test_a_key_has_so_many_free_calls_in_flight_and_no_more(stand: Stand) -> Non
         stand.limits.free_call_ends(alice)
     stand.limits.free_call_ends(bob)
     assert stand.limits._free == {}
+
+
+async def test_of_2000_calls_on_either_side_of_midnight_the_days_limit_passes(stand: Stand) -> None:
+    """Exactly, each day: by the clock that names the day, in the configured zone."""
+    alice, passed = tenant(limits("rpd=50")), []
+    for _ in range(2):
+        outcomes = await asyncio.gather(*(stand.reserve(alice) for _ in range(2000)), return_exceptions=True)
+        assert all(isinstance(outcome, str | RateLimited) for outcome in outcomes)
+        passed.append(sum(isinstance(outcome, str) for outcome in outcomes))
+        stand.now += 60_000_000
+    assert passed == [50, 50]

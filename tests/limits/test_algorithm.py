@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.limits.algorithm import DAY_MS, LEASE_MS, State, Window
@@ -20,6 +20,7 @@ def granted(state: State, now_ms: int, lease_id: str, holds: list[Hold], day: st
     return state.reserve(now_ms, lease_id, day, holds).granted
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.integers(1, 40), st.integers(0, 2**32))
 def test_never_over_in_any_minute_and_a_steady_demand_gets_nearly_all_of_it(limit: int, seed: int) -> None:
     """Ten minutes at several times the limit: no 60 s hold more than it, and at least 95 % of it is granted."""
@@ -33,6 +34,7 @@ def test_never_over_in_any_minute_and_a_steady_demand_gets_nearly_all_of_it(limi
     assert len(taken) >= 0.95 * limit * 10
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 30_000), st.integers(1, 12)), max_size=40), st.integers(1, 12))
 def test_whoever_waits_as_told_gets_in(calls: list[tuple[int, int]], amount: int) -> None:
     """A refused call that comes back after its wait is let in; a millisecond earlier it isn't."""
@@ -177,3 +179,27 @@ def test_what_does_not_count_any_more_is_forgotten() -> None:
 def test_a_window_has_no_wait_for_more_than_it_holds() -> None:
     with pytest.raises(ValueError, match="no wait"):
         Window({}).wait_ms(NOON, 1)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 20), st.integers(1, 10), st.integers(0, 2**32))
+def test_ten_minutes_of_random_load_are_never_over(rpm: int, places: int, seed: int) -> None:
+    """Calls of all lengths, some of which are cancelled, some of whose holders die: neither limit is ever exceeded."""
+    state, draw = State(), random.Random(seed)
+    holds = [Hold(counter("rpm", rpm), 1), Hold(counter("concurrency", places), 1)]
+    now, taken, ends = NOON, [], dict[str, int]()
+    while now < NOON + 600_000:
+        now += draw.randrange(1, 4_000 // rpm)
+        for lease_id in [lease_id for lease_id, at in ends.items() if at <= now]:
+            del ends[lease_id]
+            if draw.random() < 0.9:  # else its process has died, and only time frees its place
+                state.settle(now, lease_id, {})
+        lease_id = f"call {now}"
+        if granted(state, now, lease_id, holds):
+            if draw.random() < 0.1:
+                state.cancel(now, lease_id)
+                continue
+            taken.append((now, 1))
+            ends[lease_id] = now + draw.randrange(1, 59_000)
+        assert len(ends) <= places
+    assert in_any_minute(taken) <= rpm
