@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -37,6 +37,10 @@ class Limit:
         return f"{self.kind}={self.value}{model}{',shadow' if self.shadow else ''}"
 
 
+_Same = tuple[str, str, bool]
+"""Kind, model, shadow."""
+
+
 class _Change(NamedTuple):
     """What a text asks for: a limit of that value, or (None) none of that kind for these models."""
 
@@ -56,7 +60,12 @@ def parse(text: str) -> Limit:
 
 def parse_all(texts: Iterable[str]) -> tuple[Limit, ...]:
     """Several limits, in their canonical order. Raises ValueError, also where one is given twice."""
-    return change((), [str(parse(text)) for text in texts])
+    found: dict[_Same, Limit] = {}
+    for text in texts:
+        limit = parse(text)
+        _once(found, limit, text)
+        found[_same(limit)] = limit
+    return _in_order(found)
 
 
 def change(limits: Iterable[Limit], texts: Iterable[str]) -> tuple[Limit, ...]:
@@ -65,20 +74,33 @@ def change(limits: Iterable[Limit], texts: Iterable[str]) -> tuple[Limit, ...]:
     Two limits are the same one where kind, model and shadow are equal. Taking away what isn't there changes nothing.
     Raises ValueError, also for two changes of one limit: only one can be meant.
     """
-    changed = {(limit.kind, limit.model, limit.shadow): limit for limit in limits}
-    seen = set()
+    changed = {_same(limit): limit for limit in limits}
+    asked: dict[_Same, _Change] = {}
     for text in texts:
-        kind, value, model, shadow = _read(text)
-        same = (kind, model, shadow)
-        if same in seen:
-            raise ValueError(f"{_shown(text)}: this limit is given twice, and only one of them can be meant")
-        seen.add(same)
-        changed.pop(same, None)
-        if value is not None:
+        one = _read(text)
+        _once(asked, one, text)
+        asked[_same(one)] = one
+    for same, (kind, value, model, shadow) in asked.items():
+        if value is None:
+            changed.pop(same, None)
+        else:
             changed[same] = Limit(kind, value, model, shadow)
-    if len(changed) > MAX_LIMITS:
-        raise ValueError(f"{len(changed)} limits are too many for one project or one key: keep at most {MAX_LIMITS}")
-    return tuple(sorted(changed.values(), key=lambda limit: (KINDS.index(limit.kind), limit.model, limit.shadow)))
+    return _in_order(changed)
+
+
+def _same(limit: Limit | _Change) -> _Same:
+    return limit.kind, limit.model, limit.shadow
+
+
+def _once(seen: Container[_Same], limit: Limit | _Change, text: str) -> None:
+    if _same(limit) in seen:
+        raise ValueError(f"{_shown(text)}: this limit is given twice, and only one of them can be meant")
+
+
+def _in_order(limits: Mapping[_Same, Limit]) -> tuple[Limit, ...]:
+    if len(limits) > MAX_LIMITS:
+        raise ValueError(f"{len(limits)} limits are too many for one project or one key: keep at most {MAX_LIMITS}")
+    return tuple(sorted(limits.values(), key=lambda limit: (KINDS.index(limit.kind), limit.model, limit.shadow)))
 
 
 def _read(text: str) -> _Change:

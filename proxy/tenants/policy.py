@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from proxy.config.addresses import Address, Network, parse_address, parse_network
@@ -17,6 +18,9 @@ ALL = ("*",)
 
 MAX_ENTRIES = 100
 """Of one list of globs or addresses: each call is held against it."""
+
+_REMEMBERED = 1 << 17
+"""Columns that are not read again: all keys are read anew at each change, and most columns are what they were."""
 
 _SHOWN_GLOBS = 5
 
@@ -75,7 +79,7 @@ class StoredPolicy(NamedTuple):
         return Policy(
             models=read_texts(self.models),
             key_models=read_texts(self.key_models),
-            addresses=tuple(map(parse_network, read_texts(self.addresses))),
+            addresses=read_networks(self.addresses),
             expires_at=self.expires_at,
             project_limits=read_limits(self.project_limits),
             key_limits=read_limits(self.key_limits),
@@ -87,6 +91,7 @@ def write_texts(values: Iterable[object]) -> str:
     return json.dumps([str(value) for value in values], ensure_ascii=False)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def read_texts(column: str) -> tuple[str, ...]:
     """What `write_texts` wrote. Raises StoreError."""
     try:
@@ -95,12 +100,22 @@ def read_texts(column: str) -> tuple[str, ...]:
         raise StoreError(f"the database holds {column[:80]!r} where a list of texts should be") from None
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def read_limits(column: str) -> tuple[Limit, ...]:
     """The limits that `write_texts` wrote. Raises StoreError."""
     try:
         return parse_all(read_texts(column))
     except ValueError as error:
         raise StoreError(f"the database holds limits that can't be read: {error}") from None
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def read_networks(column: str) -> tuple[Network, ...]:
+    """The addresses that `write_texts` wrote. Raises StoreError."""
+    try:
+        return tuple(map(parse_network, read_texts(column)))
+    except ValueError as error:
+        raise StoreError(f"the database holds addresses that can't be read: {error}") from None
 
 
 def check_models(globs: Iterable[str]) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ class _Policies:
         if stored not in self._known:
             try:
                 self._known[stored] = stored.read()
-            except (StoreError, ValueError) as error:
+            except StoreError as error:
                 self._known[stored] = None
                 log.error("policy_unreadable", key=key_id, why=str(error), what="keys with this policy are refused")
         return self._known[stored]

@@ -17,6 +17,7 @@ from proxy.tenants.policy import (
     StoredPolicy,
     check_models,
     read_limits,
+    read_networks,
     read_texts,
     write_texts,
 )
@@ -96,8 +97,9 @@ def test_texts_are_read_as_they_were_written(texts: list[str]) -> None:
 
 @pytest.mark.parametrize("column", ["", "x", "7", '["rps=5"]', '["rpm=5","rpm=5"]', "null"])
 def test_a_column_that_this_program_never_wrote_is_an_error_of_the_store(column: str) -> None:
-    with pytest.raises(StoreError, match="the database holds"):
-        read_limits(column)
+    for read in (read_limits, read_networks):
+        with pytest.raises(StoreError, match="the database holds"):
+            read(column)
 
 
 @pytest.mark.parametrize(

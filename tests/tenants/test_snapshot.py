@@ -14,7 +14,7 @@ from proxy.store.database import Database, open_database
 from proxy.tenants import keys, projects
 from proxy.tenants.key_format import digest
 from proxy.tenants.keys import Tenant
-from proxy.tenants.policy import UNRESTRICTED, Policy
+from proxy.tenants.policy import UNRESTRICTED, Policy, read_limits
 from proxy.tenants.snapshot import NOTHING, read_snapshot
 
 LIMITS, OWN = parse_all(["rpm=60"]), parse_all(["rpm=5"])
@@ -61,6 +61,29 @@ def test_keys_that_may_do_the_same_share_what_says_so(database: Database) -> Non
     assert three.policy is four.policy
     assert one.project is two.project
     assert one.key_name is four.key_name
+
+
+def test_keys_that_differ_in_their_expiry_alone_share_the_rest(database: Database) -> None:
+    """Each key made for thirty days expires at a microsecond of its own."""
+    for expires_at in (10, 11):
+        keys.create(database, "alice", "a", 5, secrets.randbelow, actor="test", expires_at=expires_at, limits=OWN)
+    one, two = (tenant.policy for tenant in read_snapshot(database, NOTHING).tenants.values())
+    assert {one.expires_at, two.expires_at} == {10, 11}
+    assert one.project_limits is two.project_limits
+    assert one.key_limits is two.key_limits
+    assert one.models is two.models
+
+
+def test_what_has_not_changed_is_not_parsed_again_when_a_key_is_made(database: Database) -> None:
+    """All keys are read anew at each change: with 100,000 of them that would hold up the change, and the calls."""
+    for number in range(20):
+        limits = parse_all([f"rpm={number}"])
+        keys.create(database, "alice", "a", 5, secrets.randbelow, actor="test", expires_at=10 + number, limits=limits)
+    read_snapshot(database, NOTHING)
+    parsed = read_limits.cache_info().misses
+    keys.create(database, "alice", "a", 5, secrets.randbelow, actor="test", limits=parse_all(["tpm=987654321"]))
+    assert len(read_snapshot(database, NOTHING).tenants) == 21
+    assert read_limits.cache_info().misses == parsed + 1
 
 
 def test_a_change_of_a_project_reaches_its_keys(database: Database) -> None:
