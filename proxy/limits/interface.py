@@ -49,7 +49,8 @@ class Counter:
     _matches: re.Pattern[str] | None = field(default=None, repr=False, compare=False)
 
     def applies(self, model: str) -> bool:
-        """Whether calls of a model (its id, without "models/") count in it."""
+        """Whether calls of a model (its id, without "models/") count in it, however it is spelt: nobody knows whether
+        Google tells capitals from small letters."""
         return self._matches is None or self._matches.match(model) is not None
 
 
@@ -66,7 +67,7 @@ def counters(
 def _counter(limit: Configured, project: str, key_id: str) -> Counter:
     parts = [f"{{{project}}}", key_id, limit.kind, limit.model if limit.shadow or limit.model != "*" else ""]
     name = ":".join(part for part in (*parts, "shadow" if limit.shadow else "") if part)
-    matches = None if limit.model == "*" else re.compile(translate(limit.model))
+    matches = None if limit.model == "*" else re.compile(translate(limit.model), re.IGNORECASE)
     return Counter(name, limit.kind, limit.value, project, key_id, limit.model, limit.shadow, matches)
 
 

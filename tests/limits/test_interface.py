@@ -31,11 +31,11 @@ def test_a_counter_is_named_for_all_that_makes_it_another_and_for_nothing_else()
 
 
 def test_a_glob_is_of_model_ids() -> None:
-    """As a shell reads it, capitals apart from small letters."""
+    """As a shell reads it; capitals and small letters are one, so that no spelling goes round a limit."""
     image, every = counters("alice", "", [limit("ipm", model="gemini-*-image*"), limit("rpm")], [])
     assert [image.applies(name) for name in ("gemini-3-pro-image", "gemini-3-pro", "GEMINI-3-pro-image")] == [
         True,
         False,
-        False,
+        True,
     ]
     assert every.applies("whatever")
