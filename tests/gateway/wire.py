@@ -120,7 +120,13 @@ async def door(
     made = gateway_protocol(lambda: f"request-{next(ids)}", lambda *what: refused.append(what), Bounds(**bounds))
     protocol = watch(made)
     config = uvicorn.Config(
-        app, http=protocol, log_config=None, lifespan="off", timeout_keep_alive=keep_alive_s, proxy_headers=False
+        app,
+        http=protocol,
+        interface="asgi3",
+        log_config=None,
+        lifespan="off",
+        timeout_keep_alive=keep_alive_s,
+        proxy_headers=False,
     )
     config.load()
     state = ServerState()
