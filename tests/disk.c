@@ -31,11 +31,11 @@
 #define FILES 65536
 
 enum { CREATED = 'c', WRITTEN = 'w', TRUNCATED = 't', SYNCED = 's', NOT_SYNCED = 'n', FOLDER_SYNCED = 'f',
-       UNLINKED = 'u', FOLDER_MADE = 'm' };
+       UNLINKED = 'u', RENAMED = 'r', FOLDER_MADE = 'm' };
 
 struct entry {
     uint32_t what;
-    uint32_t length; /* of what follows: a path, or the bytes written */
+    uint32_t length; /* of what follows: a path, two with a NUL between, or the bytes written */
     uint64_t file;   /* inode */
     uint64_t offset; /* of the bytes written; the size, where truncated */
 };
@@ -297,9 +297,17 @@ int mkdir(const char *path, mode_t mode) { return folder_made(AT_FDCWD, path, mo
 int mkdirat(int folder, const char *path, mode_t mode) { return folder_made(folder, path, mode); }
 
 int rename(const char *from, const char *to) {
-    if (below_root(from) || below_root(to))
-        not_modelled("rename");
-    return syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+    char paths[2 * PATH_MAX];
+    if (!below_root(from) && !below_root(to))
+        return syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+    if (!below_root(from) || !below_root(to))
+        not_modelled("rename across DISK_ROOT, or");
+    enter();
+    int result = syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+    if (!result)
+        note(RENAMED, 0, 0, paths, snprintf(paths, sizeof paths, "%s%c%s", from, 0, to));
+    leave();
+    return result;
 }
 
 int renameat(int from_folder, const char *from, int to_folder, const char *to) {

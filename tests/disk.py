@@ -68,7 +68,10 @@ class Disk:
 
 @dataclass(frozen=True)
 class Call:
-    """One call, and the point in time just after it. `what` is the letter of disk.c; `path` is below the root."""
+    """One call, and the point in time just after it. `what` is the letter of disk.c; `path` is below the root.
+
+    What was renamed was at `path`, and is at `to`.
+    """
 
     what: str
     file: int
@@ -76,6 +79,7 @@ class Call:
     data: bytes
     path: str
     at: int
+    to: str = ""
 
 
 def _calls(log: bytes, root: str) -> Iterator[Call]:
@@ -88,8 +92,8 @@ def _calls(log: bytes, root: str) -> Iterator[Call]:
         if at > len(log):
             return
         letter = chr(what)
-        path = data.decode()[len(root) :] if letter in "cfum" else ""
-        yield Call(letter, file, offset, data, path, at)
+        paths = [path[len(root) :] for path in data.decode().split("\0")] if letter in "cfumr" else [""]
+        yield Call(letter, file, offset, data, paths[0], at, paths[-1])
 
 
 @dataclass
@@ -116,7 +120,7 @@ class Replay:
         self._files: dict[int, _File] = {}
         self._seen: dict[str, _File] = {}
         self._durable: dict[str, _File] = {}
-        self._pending: list[tuple[str, _File | None]] = []
+        self._pending: list[dict[str, _File | None]] = []
 
     def forward(self, point: int) -> None:
         """Goes on to what had been asked at this point."""
@@ -127,11 +131,13 @@ class Replay:
     def _apply(self, call: Call) -> None:
         if call.what == "c":
             self._files[call.file] = _File()
-            self._enter(call.path, self._files[call.file])
+            self._enter({call.path: self._files[call.file]})
         elif call.what == "m":
-            self._enter(call.path, FOLDER)
+            self._enter({call.path: FOLDER})
         elif call.what == "u":
-            self._enter(call.path, None)
+            self._enter({call.path: None})
+        elif call.what == "r":
+            self._enter({call.to: self._seen[call.path], call.path: None})
         elif call.what == "f":
             self._settle_folder(call.path)
         elif call.what in "wt":
@@ -146,16 +152,17 @@ class Replay:
         elif call.what == "n":
             self._files[call.file].pending.clear()
 
-    def _enter(self, path: str, file: _File | None) -> None:
-        _set(self._seen, path, file)
-        self._pending.append((path, file))
+    def _enter(self, entries: dict[str, _File | None]) -> None:
+        """Entries of one folder that change together, or not at all: file systems keep a journal of those."""
+        _set(self._seen, entries)
+        self._pending.append(entries)
 
     def _settle_folder(self, folder: str) -> None:
         """The entries of a folder are durable once the folder itself was fsynced."""
-        for path, file in self._pending:
-            if path.rpartition("/")[0] == folder:
-                _set(self._durable, path, file)
-        self._pending = [entry for entry in self._pending if entry[0].rpartition("/")[0] != folder]
+        for entries in self._pending:
+            if _folder_of(entries) == folder:
+                _set(self._durable, entries)
+        self._pending = [entries for entries in self._pending if _folder_of(entries) != folder]
 
     def seen(self) -> dict[str, bytes]:
         """The files as a process reads them, by their path below the root."""
@@ -169,9 +176,9 @@ class Replay:
         """
         share = chance.choice((0.1, 0.5, 0.9)) if chance else 0
         entries = dict(self._durable)
-        for path, file in self._pending:
+        for changed in self._pending:
             if chance and chance.random() < share:
-                _set(entries, path, file)
+                _set(entries, changed)
         found: dict[str, bytes | None] = {}
         for path, file in sorted(entries.items()):
             above = path.rpartition("/")[0]
@@ -180,11 +187,16 @@ class Replay:
         return found
 
 
-def _set(entries: dict[str, _File], path: str, file: _File | None) -> None:
-    if file is None:
-        entries.pop(path, None)
-    else:
-        entries[path] = file
+def _set(entries: dict[str, _File], changed: dict[str, _File | None]) -> None:
+    for path, file in changed.items():
+        if file is None:
+            entries.pop(path, None)
+        else:
+            entries[path] = file
+
+
+def _folder_of(entries: dict[str, _File | None]) -> str:
+    return next(iter(entries)).rpartition("/")[0]
 
 
 def _write(content: bytearray, call: Call) -> None:
@@ -223,4 +235,5 @@ def lay_out(content: dict[str, bytes | None], folder: Path) -> None:
         if data is None:
             (folder / path[1:]).mkdir(mode=0o700)
         else:
+            (folder / path[1:]).touch(0o600)
             (folder / path[1:]).write_bytes(data)

@@ -1,4 +1,4 @@
-"""The power goes off: what a client received whole is on the disk, in a ledger that opens; keys and revocations hold.
+"""The power goes off: what a client received whole is in a ledger that opens; keys, revocations, the admin token hold.
 
 The disk is watched call by call (tests/disk.py), so one run under load is as many power losses as one likes: at each
 point, what had been fsynced is what is left, alone or with any part of the rest.
@@ -23,6 +23,7 @@ import httpx2
 from proxy.billing import reports
 from proxy.billing.ledger import close_out
 from proxy.billing.ledger_file import LedgerFile
+from proxy.control.admin import token
 from proxy.store.database import open_database
 from proxy.tenants import keys
 from tests.disk import Disk, Replay, lay_out
@@ -53,6 +54,9 @@ class Run:
     revoked: str = ""
     no_more: int = 0
     """The point at which the command had said that the key is revoked."""
+    started: int = 0
+    """The point at which the server had said that it serves."""
+    admin_token: str | None = None
     entries: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
     async def under_load(self, calls: int) -> None:
@@ -62,6 +66,7 @@ class Run:
         self.key, self.keys = kept["key"], frozenset((kept["id"], revoked["id"]))
         self.created, self.revoked = self.disk.now, revoked["id"]
         self.stand.start()
+        self.started, self.admin_token = self.disk.now, token.read(self.stand.data_dir, {})
         calling = asyncio.get_running_loop().create_task(self.load.run(self.stand, self.key))
         await self.load.more(calls // 2)
         await asyncio.to_thread(self._command, "key", "revoke", self.revoked)
@@ -84,6 +89,8 @@ class Run:
         found = {key.id: key.revoked_at for key in keys.list_keys(open_database(folder / "data"))}
         assert cut < self.created or found.keys() == self.keys, "a key is lost"
         assert cut < self.no_more or found[self.revoked], "a revoked key is valid again"
+        left = token.read(folder / "data", {})
+        assert left == self.admin_token or (cut < self.started and left is None), "the admin token is lost or broken"
         whole = {number: whole for number, whole in self.load.whole.items() if whole.at <= cut}
         records = list(reports.export(reports.ledger_files(folder / "data")))
         return compare(records, self.entries, whole, lost_leases=True)
@@ -123,7 +130,9 @@ async def test_power_loss(upstream: str, watched_disk: Disk, tmp_path: Path, at_
     cuts = [
         *chance.choices([whole.at for whole in run.load.whole.values()], k=sized(10, 150)),
         run.created,
+        run.started,
         run.no_more,
+        *(call.at for call in calls if "admin-token" in call.path + call.to),
     ]
     cuts += [call.at for call in chance.choices(calls, k=sized(10, 150))]
     outcomes: Counter[str] = Counter()
