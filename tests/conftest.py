@@ -93,6 +93,8 @@ NEEDS = {
     "cluster_store": REDIS,
     "sentinel_store": REDIS,
     "start_redis": REDIS,
+    "cluster": REDIS,
+    "sentinel": REDIS,
     "valkey": SET_CLOCK,
     "valkey_store": SET_CLOCK,
 }

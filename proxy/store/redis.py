@@ -11,6 +11,7 @@ from redis import exceptions
 from redis.asyncio import Connection, RedisCluster, Sentinel, SSLConnection
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.backoff import NoBackoff
 from redis.exceptions import AskError, MovedError, NoScriptError, RedisError
 
@@ -174,6 +175,9 @@ def open_redis(address: RedisAddress, password: str | None = None, ca_file: Path
         sentinels: Any = Sentinel(address.hosts, sentinel_kwargs={**quick, **tls})  # type: ignore[no-untyped-call]
         try:
             found: Place = await sentinels.discover_master(address.master)
+        except MasterNotFoundError:
+            named = ", ".join(f"{host}:{port}" for host, port in address.hosts)
+            raise exceptions.ConnectionError(f"no master called {address.master!r} is known at {named}") from None
         finally:
             await sentinels.aclose()
         return lambda tag: found
