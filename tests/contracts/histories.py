@@ -32,11 +32,13 @@ class Step(NamedTuple):
 
 
 _amounts = st.tuples(st.sampled_from([0, 1, 30, 60, 101]), st.sampled_from([0, 1, 3, 8]))
-_leases = st.integers(0, 6)
-_which_limits = st.lists(st.integers(0, len(_WHOSE) - 1), min_size=1, max_size=3, unique=True).map(tuple)
+_leases = st.integers(0, 5)
+_which_limits = st.sampled_from([(0,), (0,), (0, 1), (0, 3), (0, 1, 2)])
 _days = st.sampled_from([0, 0, 0, 1])
 _seconds = st.one_of(
-    st.integers(0, 62), st.integers(-62, 0), st.sampled_from([59, 60, 61, 120, 3600, -3600, 86_400, -86_400])
+    st.sampled_from([1, 20, 30, 31, 40, 59, 60, 61, 62, 3600, 86_400]),
+    st.sampled_from([1, 20, 30, 31, 40, 59, 60, 61, 62]),
+    st.sampled_from([-1, -20, -30, -61, -3600, -86_400]),
 )
 _reserves = st.tuples(_leases, _which_limits, _amounts, _days).map(
     lambda of: Step("reserve", of[0], whose=of[1], amounts=of[2], day=of[3])
@@ -50,8 +52,8 @@ _clock = _seconds.map(lambda seconds: Step("clock", seconds=seconds))
 
 def histories(*, clock: bool) -> st.SearchStrategy[list[Step]]:
     """`clock`: whether the store's is set in between."""
-    steps = [_reserves, _reserves, _reserves, _settles, _cancels, _looks, _renewals]
-    return st.lists(st.one_of(*steps, *([_clock, _clock] if clock else [])), min_size=1, max_size=50)
+    steps = [*[_reserves] * 6, *[_settles] * 4, _cancels, _looks, _renewals]
+    return st.lists(st.one_of(*steps, *([_clock] * 5 if clock else [])), min_size=20, max_size=60)
 
 
 class Replay:

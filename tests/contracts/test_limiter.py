@@ -78,27 +78,27 @@ async def _replay(store: Store, history: list[Step]) -> None:
 
 
 def test_memory_answers_as_the_algorithm(runner: asyncio.Runner, memory_store: Store) -> None:
-    hold_against_the_algorithm(runner, memory_store, 100)
+    hold_against_the_algorithm(runner, memory_store, 50)
 
 
 def test_fakeredis_answers_as_the_algorithm(runner: asyncio.Runner, fake_store: Store) -> None:
-    hold_against_the_algorithm(runner, fake_store, 20)
+    hold_against_the_algorithm(runner, fake_store, 10)
 
 
 def test_redis_answers_as_the_algorithm(runner: asyncio.Runner, redis_store: Store) -> None:
-    hold_against_the_algorithm(runner, redis_store, 100)
+    hold_against_the_algorithm(runner, redis_store, 50)
 
 
 def test_valkey_answers_as_the_algorithm_also_while_its_clock_is_set(
     runner: asyncio.Runner, valkey_store: Store
 ) -> None:
     """Forth and back, by seconds and by days."""
-    hold_against_the_algorithm(runner, valkey_store, 200)
+    hold_against_the_algorithm(runner, valkey_store, 100)
 
 
 def test_a_cluster_answers_as_the_algorithm(runner: asyncio.Runner, cluster_store: Store) -> None:
     """Projects lie on any of its nodes; a call's keys on one."""
-    hold_against_the_algorithm(runner, cluster_store, 20)
+    hold_against_the_algorithm(runner, cluster_store, 10)
 
 
 def test_the_master_that_sentinels_name_answers_as_the_algorithm(runner: asyncio.Runner, sentinel_store: Store) -> None:
