@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Connection
 
+from proxy.config.redis_address import parse
 from proxy.limits.interface import CANCELLED, Counter, Hold
 from proxy.limits.redis import RedisLimiter
 from proxy.limits.scripts import held
-from proxy.store.redis import Redis
+from proxy.store.redis import Redis, open_redis
 from tests.limits.demand import DAY, counter, one
 from tests.redis_servers import RedisServer, SetClock
 
@@ -136,6 +139,41 @@ async def test_after_redis_was_emptied_each_worker_puts_in_what_it_took(redis_se
         b.cancel("b1")
         await asyncio.gather(arrived(a), arrived(b))
         assert await a.used(DAY, COUNTERS) == [2, 60, 2, 0]
+
+
+async def test_a_settle_between_is_counted_once_with_what_is_put_in_later(redis_server: RedisServer) -> None:
+    """After Redis was emptied, one of a lease's counters may be known there again, and another not yet."""
+    tpm = counter("tpm", 1000, key_id="key_1")
+    async with limiting(redis_server) as limiter:
+        assert (await limiter.reserve("first", DAY, [*one("rpm", 9), Hold(tpm, 40)])).granted
+        with redis_server.client as client:
+            client.flushall()
+        assert (await limiter.reserve("second", DAY, one("rpm", 9))).granted
+        limiter.settle("first", {"tpm": 100})
+        await arrived(limiter)
+        assert await limiter.used(DAY, [counter("rpm", 9), tpm]) == [2, 100]
+
+
+async def test_the_rights_that_the_docs_ask_for_are_enough(redis_server: RedisServer) -> None:
+    """docs/redis.md gives the command that makes a user for it."""
+    page = (Path(__file__).parent.parent.parent / "docs" / "redis.md").read_text("utf-8")
+    made = re.search(r"ACL SETUSER (.*?)```", page, re.DOTALL)
+    assert made is not None
+    with redis_server.client as client:
+        client.execute_command("ACL", "SETUSER", *made[1].split())
+        address = parse(f"redis://weighbridge@127.0.0.1:{redis_server.port}/1")
+        limiter = RedisLimiter(open_redis(address, "PASSWORD"), "worker", lambda: NOW_MS)
+        await limiter.start(["alice"], lambda lease_id: None)
+        for number in range(3):
+            assert (await limiter.reserve(f"{number}", DAY, ALL)).granted
+        limiter.settle("0", {"tpm": 50})
+        limiter.cancel("1")
+        limiter.cancel("unknown")
+        for command in limiter._renewals():
+            await limiter._link.ask(command)
+        assert await limiter.used(DAY, COUNTERS) == [2, 90, 2, 1]
+        await limiter.close()
+        assert client.execute_command("ACL", "LOG") == []
 
 
 async def test_what_an_earlier_process_left_is_settled_or_cancelled(redis_server: RedisServer) -> None:
