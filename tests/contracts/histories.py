@@ -98,7 +98,8 @@ class Replay:
             now_ms = await self._stand.arrived()
             self._oracle.renew(now_ms, tuple(self._oracle.leases))
             if self._stand.redis is None:
-                self._oracle.sweep(now_ms)  # which the one in memory does by the way
+                self._oracle.sweep(now_ms)  # as a watch does by the way; the one in Redis only of its tombstones
+            self._oracle.cancelled = {one: until for one, until in self._oracle.cancelled.items() if until > now_ms}
         else:
             counters = self._projects[step.project]
             used = await limiter.used(DAYS[step.day], counters)
