@@ -99,12 +99,12 @@ class RedisLimiter:
             answer = await self._link.ask(command)
             if answer[1] == scripts.UNSTATED_CODE:
                 answer = await self._state_and_ask_again(answer, command, day, [hold.counter for hold in holds])
-        except RedisError:
-            self._cancel_in_redis(lease_id, held, holds[0].counter.project)
+        except (RedisError, asyncio.CancelledError) as error:
+            if lease_id not in self._mirror.leases:
+                self._cancel_in_redis(lease_id, held, holds[0].counter.project)
+            if isinstance(error, asyncio.CancelledError):
+                raise
             return self._reserve_alone(lease_id, day, holds)
-        except asyncio.CancelledError:
-            self._cancel_in_redis(lease_id, held, holds[0].counter.project)
-            raise
         return self._answered(answer, lease_id, held, holds)
 
     def over(self, day: str, holds: Sequence[Hold]) -> tuple[Over, ...]:
@@ -184,7 +184,7 @@ class RedisLimiter:
         now_ms, verdict = self._clock.heard(answer[0]), scripts.verdict(answer, holds)
         if not verdict.granted:
             self._refusals.note(self._now_ms(), held.day, verdict.refused)
-        elif lease_id in self._mirror.cancelled:  # while it was on its way
+        elif self._mirror.cancelled.pop(lease_id, None):  # while it was on its way
             self._cancel_in_redis(lease_id, held, holds[0].counter.project)
             return CANCELLED
         elif lease_id not in self._mirror.leases:
