@@ -156,17 +156,19 @@ class Weighing:
         if self._settling:
             return
         self._settling = True
-        weigher, estimate = self._weigher, copy.copy(self._record)
+        weigher, record, estimate = self._weigher, self._record, copy.copy(self._record)
         try:
-            record, quantities = self._record, self._weigh(outcome, complete)
-            await weigher.ledger.write(record)
-        except (ArithmeticError, LookupError, TypeError, ValueError, RowRefused):
-            # What the response says can't be priced or written: the call is on the bill all the same.
-            log.exception("record_unwritable", request_id=estimate.request_id, billed="by estimate")
-            record, quantities = self._finished(estimate, outcome), {}
-            await weigher.ledger.write(record)
-        if self._holds:
-            weigher.limits.settle(record.record_id, recent.taken(record))
+            try:
+                quantities = self._weigh(outcome, complete)
+                await weigher.ledger.write(record)
+            except (ArithmeticError, LookupError, TypeError, ValueError, RowRefused):
+                # What the response says can't be priced or written: the call is on the bill all the same.
+                log.exception("record_unwritable", request_id=estimate.request_id, billed="by estimate")
+                record, quantities = self._finished(estimate, outcome), {}
+                await weigher.ledger.write(record)
+        finally:  # also for who is cancelled while the disk is slow: else its place would be taken for ever
+            if self._holds:
+                weigher.limits.settle(record.record_id, recent.taken(record))
         weigher.metrics.weighed(record.project, record.model, quantities, record.images, record.cost_usd)
 
     def _cancel(self) -> None:
