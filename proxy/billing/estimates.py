@@ -75,7 +75,11 @@ def images(facts: BodyFacts, model: str, quantities: Mapping[str, int]) -> int:
 
 
 def names_images(model: str) -> bool:
-    """Whether a model's id says that it makes images. That of every model of Google's that does says so."""
+    """Whether a model's id says that it makes images. That of every model of Google's that does says so.
+
+    However it is spelt: nobody knows whether Google tells capitals from small letters.
+    """
+    model = model.lower()
     return "image" in model or "banana" in model
 
 
