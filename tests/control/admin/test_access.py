@@ -30,7 +30,7 @@ NOT_THE_TOKEN = [
     TOKEN,
     "Bearer \xe4\xf6\xfc",
 ]
-ORIGINS = ["http://evil.example", "null", "https://127.0.0.1", "file://"]
+ORIGINS = ["http://evil.example", "null", "https://127.0.0.1", "file://", "http://[", "\xff"]
 SAID = {
     "event": "admin_refused",
     "path": "/admin/v1/nothing",
