@@ -149,6 +149,8 @@ class Link:
         project = self._failed_project
         await self._redis.ask(project, ("SET", f"wb:{{{project}}}:probe", 1, "EX", PROBE_KEPT_S))
         await self._on_return()
+        await self._send_queue()  # what waits already: as long as that is in vain, no more is added to it
+        self._queue.extend(self._owed())
         await self._send_queue()
         # Nothing is awaited from here on: what is sent now goes before all that is sent later.
         self.away = False
@@ -158,7 +160,6 @@ class Link:
             self.deliver(command)
 
     async def _send_queue(self) -> None:
-        self._queue.extend(self._owed())
         sent, self._queue = tuple(self._queue), deque()
         asked = (self._redis.ask(command.project, command.arguments, command.script) for command in sent)
         answers = await asyncio.gather(*asked, return_exceptions=True)

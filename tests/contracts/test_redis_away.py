@@ -26,6 +26,7 @@ BOUND_S = 2.0
 """No call hangs longer. The limiter itself gives Redis one second: the rest is for a busy machine."""
 LIMIT = 10
 RPM = one("rpm", LIMIT)
+RPD = one("rpd", 1000)
 CALL = [*RPM, Hold(counter("tpm", 1000), 10), Hold(counter("rpd", 1000), 1), Hold(counter("concurrency", 1000), 1)]
 
 
@@ -290,3 +291,26 @@ async def delaying(port: int, seconds: float) -> AsyncIterator[int]:
         for writer in writers:
             writer.close()
         await asyncio.gather(*tasks, *(writer.wait_closed() for writer in writers), return_exceptions=True)
+
+
+async def test_what_waits_for_redis_does_not_pile_up(redis_server: RedisServer) -> None:
+    """Its user may write and run no script: however often it is probed meanwhile, no more waits than before."""
+    waiting: list[int] = []
+
+    async def sleep(seconds: float) -> None:
+        waiting.append(len(limiter._link._queue))
+        assert await reserve(limiter, f"alone {len(waiting)}", RPD)
+        await asyncio.sleep(0.01)
+
+    limiter = RedisLimiter(open_redis(parse(redis_server.url)), "worker", lambda: time.time_ns() // 10**6, sleep=sleep)
+    await limiter.start([], lambda lease_id: None)
+    assert await reserve(limiter, "before", RPD)
+    with redis_server.client as client:
+        client.acl_setuser("default", enabled=True, commands=["-evalsha", "-eval"])
+        assert await reserve(limiter, "first", RPD)
+        await until(lambda: len(waiting) >= 20)
+        client.acl_setuser("default", enabled=True, categories=["+@all"])
+    await back(limiter)
+    assert len(set(waiting[5:])) == 1, waiting
+    assert await limiter.used(DAY, [RPD[0].counter]) == [2 + len(waiting)]
+    await limiter.close()
