@@ -133,11 +133,17 @@ class Link:
         self._returning = asyncio.get_running_loop().create_task(self._come_back())
 
     async def _come_back(self) -> None:
+        told = ""
         while True:
             await self._sleep(PROBED_EVERY_S)
             try:
                 await self._return()
             except RedisError:
+                continue
+            except Exception as error:  # whatever it is, such as a ledger that can't be read: it must be tried again
+                if repr(error) != told:
+                    told = repr(error)
+                    log.exception("limiter_kept_away")
                 continue
             log.info("limiter_back")
             return
@@ -168,6 +174,8 @@ class Link:
         ]
         self._queue.extendleft(command for command, error in reversed(failed) if not _hopeless(command, error))
         if failed:
+            # Probed there next: else each try would add what is owed to what waits.
+            self._failed_project = failed[0][0].project
             raise failed[0][1]
 
 
