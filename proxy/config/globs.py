@@ -26,6 +26,9 @@ def check_glob(glob: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def matcher(glob: str) -> Callable[[str], object]:
-    """What tells whether a model's id (without "models/") matches, as `fnmatch.fnmatchcase` does; compiled once."""
-    return re.compile(translate(glob)).match
+def matcher(glob: str, *, any_case: bool = False) -> Callable[[str], object]:
+    """What tells whether a model's id (without "models/") matches, as `fnmatch.fnmatchcase` does; compiled once.
+
+    `any_case`: capitals and small letters are one.
+    """
+    return re.compile(translate(glob), re.IGNORECASE if any_case else 0).match

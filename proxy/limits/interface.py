@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from fnmatch import translate
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+from proxy.config.globs import matcher
+from proxy.config.limits import Limit
 
 MINUTES = frozenset(("rpm", "tpm", "ipm"))
 """Kinds that count over a sliding minute. `rpd` counts over a calendar day, `concurrency` what is open."""
 CORRECTED = frozenset(("tpm", "ipm"))
 """Kinds whose amounts are estimates until the call is settled."""
-
-
-class Configured(Protocol):
-    """A limit as it was configured (config/limits.py). `model` is a glob of model ids, "*" for all together."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def value(self) -> int: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def shadow(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +32,17 @@ class Counter:
     key_id: str = ""
     """Empty where the whole project counts in it."""
     model: str = "*"
+    """A glob of model ids: those that it matches count together."""
     shadow: bool = False
     """Counted, and never a reason to refuse."""
-    _matches: re.Pattern[str] | None = field(default=None, repr=False, compare=False)
 
     def applies(self, model: str) -> bool:
         """Whether calls of a model (its id, without "models/") count in it, however it is spelt: nobody knows whether
         Google tells capitals from small letters."""
-        return self._matches is None or self._matches.match(model) is not None
+        return self.model == "*" or matcher(self.model, any_case=True)(model) is not None
 
 
-def counters(
-    project: str, key_id: str, of_project: Iterable[Configured], of_key: Iterable[Configured]
-) -> tuple[Counter, ...]:
+def counters(project: str, key_id: str, of_project: Iterable[Limit], of_key: Iterable[Limit]) -> tuple[Counter, ...]:
     """The counters of a project's limits and of those that one of its keys has within them."""
     return (
         *(_counter(limit, project, "") for limit in of_project),
@@ -64,11 +50,10 @@ def counters(
     )
 
 
-def _counter(limit: Configured, project: str, key_id: str) -> Counter:
+def _counter(limit: Limit, project: str, key_id: str) -> Counter:
     parts = [f"{{{project}}}", key_id, limit.kind, limit.model if limit.shadow or limit.model != "*" else ""]
     name = ":".join(part for part in (*parts, "shadow" if limit.shadow else "") if part)
-    matches = None if limit.model == "*" else re.compile(translate(limit.model), re.IGNORECASE)
-    return Counter(name, limit.kind, limit.value, project, key_id, limit.model, limit.shadow, matches)
+    return Counter(name, limit.kind, limit.value, project, key_id, limit.model, limit.shadow)
 
 
 class Hold(NamedTuple):

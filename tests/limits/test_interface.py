@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
-from proxy.limits.interface import Configured, counters
-
-
-def limit(kind: str, value: int = 5, model: str = "*", *, shadow: bool = False) -> Configured:
-    return SimpleNamespace(kind=kind, value=value, model=model, shadow=shadow)  # type: ignore[return-value]
+from proxy.config.limits import parse_all
+from proxy.limits.interface import counters
 
 
 def test_a_counter_is_named_for_all_that_makes_it_another_and_for_nothing_else() -> None:
@@ -16,8 +11,8 @@ def test_a_counter_is_named_for_all_that_makes_it_another_and_for_nothing_else()
     found = counters(
         "alice",
         "key_1",
-        [limit("rpm"), limit("rpm", shadow=True), limit("ipm", model="*-image*")],
-        [limit("rpm"), limit("ipm", model="*-image*", shadow=True)],
+        parse_all(["rpm=5", "rpm=5,shadow", "ipm=5,model=*-image*"]),
+        parse_all(["rpm=5", "ipm=5,model=*-image*,shadow"]),
     )
     assert [counter.name for counter in found] == [
         "{alice}:rpm",
@@ -27,12 +22,12 @@ def test_a_counter_is_named_for_all_that_makes_it_another_and_for_nothing_else()
         "{alice}:key_1:ipm:*-image*:shadow",
     ]
     assert [counter.key_id for counter in found] == ["", "", "", "key_1", "key_1"]
-    assert counters("alice", "key_1", [limit("rpm", 7)], [])[0].name == found[0].name
+    assert counters("alice", "key_1", parse_all(["rpm=7"]), [])[0].name == found[0].name
 
 
 def test_a_glob_is_of_model_ids() -> None:
     """As a shell reads it; capitals and small letters are one, so that no spelling goes round a limit."""
-    image, every = counters("alice", "", [limit("ipm", model="gemini-*-image*"), limit("rpm")], [])
+    every, image = counters("alice", "", parse_all(["ipm=5,model=gemini-*-image*", "rpm=5"]), [])
     assert [image.applies(name) for name in ("gemini-3-pro-image", "gemini-3-pro", "GEMINI-3-pro-image")] == [
         True,
         False,
