@@ -18,21 +18,30 @@ S = 1_000_000
 def history(files: Iterable[Path], days: Days, now_us: int) -> History:
     """What counters begin with, as the ledger files have it. Raises LedgerUnusable.
 
-    Concurrency begins at nothing: calls that were in flight ended with their process.
+    Concurrency begins at nothing: calls that were in flight ended with their process. A minute from now the last minute
+    is forgotten: a counter that nobody used for a while is met anew.
     """
     today, since = days.name(now_us), now_us - SPAN_S * S
     files = tuple(files)
-    tallies = [tally for file in files for tally in recent.tallies(file, today, days.begin(now_us))]
-    last = sorted((call for file in files for call in recent.calls(file, since)), key=lambda call: call.started_at)
+    tallies, last = defaultdict(list), defaultdict(list)
+    for file in files:
+        for tally in recent.tallies(file, today, days.begin(now_us)):
+            tallies[tally.project].append(tally)
+        for call in recent.calls(file, since):
+            last[call.project].append(call)
+    for calls in last.values():
+        calls.sort(key=lambda call: call.started_at)
 
     def before(counter: Counter, day: str, now_ms: int) -> Mapping[int, int]:
         if counter.kind == "concurrency":
             return {}
         if counter.kind == "rpd":
-            counted = (tally.calls for tally in tallies if day == today and _counts(counter, tally))
-            return {now_ms // 1000: sum(counted)}
+            of_today = tallies.get(counter.project, ()) if day == today else ()
+            return {now_ms // 1000: sum(tally.calls for tally in of_today if _counts(counter, tally))}
+        if now_ms - now_us // 1000 >= SPAN_S * 1000:
+            last.clear()
         buckets: dict[int, int] = defaultdict(int)
-        for call in last:
+        for call in last.get(counter.project, ()):
             if _counts(counter, call):
                 buckets[min(call.started_at // S, now_ms // 1000)] += _amount(counter.kind, call)
         return buckets
@@ -52,7 +61,8 @@ def settled(files: Iterable[Path]) -> Callable[[str], Mapping[str, int] | None]:
 
 
 def _counts(counter: Counter, call: Call | recent.Tally) -> bool:
-    return call.project == counter.project and counter.key_id in ("", call.key_id) and counter.applies(call.model)
+    """`call` is of the counter's project."""
+    return counter.key_id in ("", call.key_id) and counter.applies(call.model)
 
 
 def _amount(kind: str, call: Call) -> int:

@@ -69,6 +69,14 @@ async def test_the_last_minute_is_known_by_the_second(files: list[Path]) -> None
     assert held(files, counter("concurrency", 9)) == {}
 
 
+async def test_the_last_minute_is_counted_for_a_minute(files: list[Path]) -> None:
+    """Also where its calls seem to come yet: the clock was an hour ahead when they were made."""
+    history = rebuild.history(files, Days("UTC"), NOON - 3600 * S)
+    began_ms = NOON // 1000 - 3_600_000
+    assert sum(history(counter("rpm", 9), TODAY, began_ms + 60_999).values()) > 0
+    assert history(counter("rpm", 9), TODAY, began_ms + 61_000) == {}
+
+
 async def test_what_an_earlier_process_left_is_settled_as_the_ledger_has_it(files: list[Path]) -> None:
     """A lease without a record never went up; one whose usage nobody learned keeps its estimate."""
     settled = rebuild.settled(files)
