@@ -188,11 +188,13 @@ class Doors:
         self.gateway.close(drain_s)
 
     def watch_ended(self, watching: asyncio.Task[None]) -> None:
-        """Without it a revoked key would be served for ever: better not to serve."""
+        """Without it a revoked key would be served for ever, and a limit forgotten: better not to serve."""
         if not watching.cancelled():
             self.interrupt()
             log.critical(
-                "watch_ended", what="changes of keys are not followed any more", why=repr(watching.exception())
+                "watch_ended",
+                what="changes of keys, and open calls, are not followed any more: the server ends",
+                why=repr(watching.exception()),
             )
 
     def announce(self, data_dir: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 
 import structlog
 
@@ -66,7 +65,7 @@ class Keyring:
         """
         if len(key) != LENGTH or not key.isascii():
             return None
-        tenant = self._snapshot.tenants.get(sha256(key.encode()).digest())
+        tenant = self._snapshot.tenants.get(digest(key))
         if tenant is None:
             return None
         now = self._now()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from proxy.config.addresses import Address, Network, parse_address, parse_network
+from proxy.config.addresses import Address, Network, parse_network
 from proxy.config.globs import check_glob, matcher
 from proxy.config.limits import Limit, parse_all
 from proxy.errors import ProxyRefused, Reason
@@ -48,13 +48,12 @@ class Policy(NamedTuple):
                     "Ask for one of those, or have whoever runs this proxy allow it.",
                 )
 
-    def authorize_address(self, address: Address | str | None) -> None:
+    def authorize_address(self, address: Address | None) -> None:
         """Raises ProxyRefused (ADDRESS_NOT_ALLOWED), also for an address that isn't known where one is asked for."""
         if not self.addresses:
             return
-        client = parse_address(address) if isinstance(address, str) else address
-        if client is None or not any(client in network for network in self.addresses):
-            whence = f"from {client}" if client else "from an address that can't be told"
+        if address is None or not any(address in network for network in self.addresses):
+            whence = f"from {address}" if address else "from an address that can't be told"
             raise ProxyRefused(
                 Reason.ADDRESS_NOT_ALLOWED,
                 f"This key may not be used {whence}. Have whoever runs this proxy allow that address.",
