@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from proxy.billing.ledger_slot import owner_of
 from proxy.billing.prices import PriceBook
 from proxy.cli import output
-from proxy.cli.doctor import configuration, files, machine, redis_servers, stores, upstreams
+from proxy.cli.doctor import configuration, files, machine, stores, upstreams
 from proxy.cli.doctor.findings import Check, Finding, Verdict, examine
 from proxy.cli.options import ConfigOption, JsonOption
 from proxy.config.load import ConfigError, Loaded, read
@@ -88,6 +88,8 @@ def _checks(loaded: Loaded | None, error: ConfigError | None, environ: Mapping[s
         "doors": partial(machine.check_doors, server, owner),
     }
     if settings.storage.redis_url:
+        from proxy.cli.doctor import redis_servers  # not before: loading redis-py takes a tenth of a second
+
         checks["redis"] = partial(redis_servers.check_redis, settings.storage, time.time)
     if server.tls_cert is not None:
         checks["certificate"] = partial(configuration.check_certificate, server.tls_cert, time.time())
