@@ -172,8 +172,8 @@ class RedisLimiter:
                 # More than once where Redis was emptied in between, or has to be given the script itself first.
                 while answer[1] == scripts.UNSTATED_CODE:
                     unstated, now_ms = [counters[index] for index in answer[2:]], self._clock.heard(answer[0])
-                    self._link.deliver(self._scripts.state_some(self._mirror, now_ms, day, unstated))
-                    answer = await self._link.ask(command)
+                    statement = self._scripts.state_some(self._mirror, now_ms, day, unstated)
+                    _, answer = await asyncio.gather(self._link.ask(statement), self._link.ask(command))
         except TimeoutError:
             error = exceptions.TimeoutError("Redis loses what it is told")
             self._link.lost(error, command.project)
@@ -196,7 +196,7 @@ class RedisLimiter:
             raise ProxyRefused(Reason.LIMITER_UNAVAILABLE, UNAVAILABLE)
         now_ms, known = self._clock(), lease_id in self._mirror.leases
         verdict = self._mirror.reserve(now_ms, lease_id, day, holds)
-        if verdict.granted and not known:
+        if verdict.granted and not known and self._link.away:
             self._alone.charge(now_ms, lease_id, day, holds)
         return verdict
 
@@ -215,8 +215,12 @@ class RedisLimiter:
         projects = self._left
         for begin in range(0, len(projects), ASKED_AT_ONCE):
             some = projects[begin : begin + ASKED_AT_ONCE]
-            answers = await asyncio.gather(*(self._redis.ask(one, self._scripts.leases(one)) for one in some))
-            for project, answer in zip(some, answers, strict=True):
+            asked = (self._redis.ask(one, self._scripts.leases(one)) for one in some)
+            for project, answer in zip(some, await asyncio.gather(*asked, return_exceptions=True), strict=True):
+                if isinstance(answer, RedisError) and self._link.spoiled(answer, project):
+                    continue
+                if isinstance(answer, BaseException):
+                    raise answer
                 for lease_id, held in scripts.entries(answer).items():
                     if (actual := self._settled(lease_id)) is not None:
                         self._link.deliver(self._scripts.settle(project, lease_id, held, actual))

@@ -69,6 +69,7 @@ class Link:
         self._sleep = sleep
         self._queue: deque[Command] = deque()
         self._failed_project = "weighbridge"
+        self._spoiled: set[str] = set()
         self._returning: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -80,12 +81,16 @@ class Link:
             self._probe()
 
     async def ask(self, command: Command) -> Any:
-        """Sends a command and waits for its answer. Raises RedisError; then Redis is away."""
+        """Sends a command and waits for its answer. Raises RedisError; then Redis is away, unless a key is spoiled."""
         try:
-            return await self._redis.ask(command.project, command.arguments, command.script)
+            answer = await self._redis.ask(command.project, command.arguments, command.script)
         except RedisError as error:
-            self.lost(error, command.project)
+            if not self.spoiled(error, command.project):
+                self.lost(error, command.project)
             raise
+        if self._spoiled:
+            self._spoiled.discard(command.project)
+        return answer
 
     def deliver(self, command: Command) -> None:
         """Has a command arrive, sooner or later."""
@@ -120,10 +125,22 @@ class Link:
         await self._redis.close()
 
     def _delivered(self, command: Command, answer: Any) -> None:
-        if isinstance(answer, RedisError):
-            if not _hopeless(command, answer):
-                self._queue.append(command)  # before the others that wait, which `lost` has fail
+        if isinstance(answer, RedisError) and not self.spoiled(answer, command.project):
+            self._queue.append(command)  # before the others that wait, which `lost` has fail
             self.lost(answer, command.project)
+
+    def spoiled(self, error: RedisError, project: str) -> bool:
+        """Whether Redis will never carry out a command, because of what another program put into its project's key.
+
+        That is the project's misfortune, and not Redis away: no other project must suffer for it.
+        """
+        if not str(error).startswith(("WRONGTYPE", "user_script:")):  # no such type; no such number
+            return False
+        if project not in self._spoiled:
+            self._spoiled.add(project)
+            log.error("limiter_key_spoiled", project=project, error=str(error), advice="remove that project's wb: keys")
+        self._on_error()
+        return True
 
     def _tell(self, error: RedisError) -> None:
         log.error("limiter_away", error=str(error), advice=advice(error))
@@ -170,18 +187,12 @@ class Link:
         asked = (self._redis.ask(command.project, command.arguments, command.script) for command in sent)
         answers = await asyncio.gather(*asked, return_exceptions=True)
         failed = [
-            (command, error) for command, error in zip(sent, answers, strict=True) if isinstance(error, RedisError)
+            (command, answer)
+            for command, answer in zip(sent, answers, strict=True)
+            if isinstance(answer, RedisError) and not self.spoiled(answer, command.project)
         ]
-        self._queue.extendleft(command for command, error in reversed(failed) if not _hopeless(command, error))
+        self._queue.extendleft(command for command, _ in reversed(failed))
         if failed:
             # Probed there next: else each try would add what is owed to what waits.
             self._failed_project = failed[0][0].project
             raise failed[0][1]
-
-
-def _hopeless(command: Command, error: RedisError) -> bool:
-    """Whether Redis will never carry out a command, because of what another program put into its key."""
-    if not str(error).startswith("WRONGTYPE"):
-        return False
-    log.error("limiter_key_spoiled", project=command.project, error=str(error), advice="remove that project's wb: keys")
-    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -40,12 +40,16 @@ def start_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
 
 @asynccontextmanager
 async def limiting(
-    url: str, worker: str = "worker", on_down: Literal["local", "deny"] = "local", password: str | None = None
+    url: str,
+    worker: str = "worker",
+    on_down: Literal["local", "deny"] = "local",
+    password: str | None = None,
+    projects: Sequence[str] = (),
 ) -> AsyncIterator[RedisLimiter]:
     limiter = RedisLimiter(
         open_redis(parse(url), password), worker, lambda: time.time_ns() // 1_000_000, on_down=on_down
     )
-    await limiter.start([], lambda lease_id: None)
+    await limiter.start(projects, lambda lease_id: None)
     try:
         yield limiter
     finally:
@@ -367,3 +371,26 @@ async def test_what_waits_for_redis_does_not_pile_up(redis_server: RedisServer) 
     assert len(set(waiting[5:])) == 1, waiting
     assert await limiter.used(DAY, [RPD[0].counter]) == [2 + len(waiting)]
     await limiter.close()
+
+
+@pytest.mark.parametrize("spoiled", ["rpd:" + DAY, "concurrency", "leases:worker", "stated"])
+async def test_a_key_that_another_program_spoiled_is_its_projects_misfortune_alone(
+    redis_server: RedisServer, spoiled: str
+) -> None:
+    """That project is decided alone, from the start on, and told; once its keys are removed, Redis has all again."""
+    bobs = [Hold(counter(kind, LIMIT, project="bob"), 1) for kind in ("rpd", "concurrency")]
+    alices = [Hold(counter(kind, LIMIT), 1) for kind in ("rpd", "concurrency")]
+    with redis_server.client as client, structlog.testing.capture_logs() as lines:
+        client.set(f"wb:{{alice}}:{spoiled}", "junk")
+        async with limiting(redis_server.url, projects=("alice", "bob")) as limiter:
+            assert sum([await reserve(limiter, f"alice {number}", alices) for number in range(2 * LIMIT)]) == LIMIT
+            assert sum([await reserve(limiter, f"bob {number}", bobs) for number in range(2 * LIMIT)]) == LIMIT
+            limiter.settle("alice 0", {})
+            limiter.settle("bob 0", {})
+            await limiter._redis.drain()
+            assert not limiter.away
+            assert client.get(f"wb:{{bob}}:rpd:{DAY}") == str(LIMIT)
+            client.delete(*client.keys("wb:{alice}:*"))
+            assert await limiter.used(DAY, [hold.counter for hold in alices]) == [LIMIT, LIMIT - 1]
+            assert client.get(f"wb:{{alice}}:rpd:{DAY}") == str(LIMIT)
+    assert [line["project"] for line in lines if line["event"] == "limiter_key_spoiled"] == ["alice"]
