@@ -172,8 +172,11 @@ class RedisLimiter:
                 # More than once where Redis was emptied in between, or has to be given the script itself first.
                 while answer[1] == scripts.UNSTATED_CODE:
                     unstated, now_ms = [counters[index] for index in answer[2:]], self._clock.heard(answer[0])
-                    statement = self._scripts.state_some(self._mirror, now_ms, day, unstated)
-                    _, answer = await asyncio.gather(self._link.ask(statement), self._link.ask(command))
+                    # Sent before anything else can happen: a settle that went first would be lost.
+                    self._link.deliver(self._scripts.state_some(self._mirror, now_ms, day, unstated))
+                    answer = await self._link.ask(command)
+                    if answer[1] == scripts.UNSTATED_CODE and command.project in self._link.spoiled_projects:
+                        raise exceptions.ResponseError("a key of this project is spoiled")
         except TimeoutError:
             error = exceptions.TimeoutError("Redis loses what it is told")
             self._link.lost(error, command.project)

@@ -69,7 +69,8 @@ class Link:
         self._sleep = sleep
         self._queue: deque[Command] = deque()
         self._failed_project = "weighbridge"
-        self._spoiled: set[str] = set()
+        self.spoiled_projects: set[str] = set()
+        """Projects with a key that another program wrote into, told once until Redis was away."""
         self._returning: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -83,14 +84,11 @@ class Link:
     async def ask(self, command: Command) -> Any:
         """Sends a command and waits for its answer. Raises RedisError; then Redis is away, unless a key is spoiled."""
         try:
-            answer = await self._redis.ask(command.project, command.arguments, command.script)
+            return await self._redis.ask(command.project, command.arguments, command.script)
         except RedisError as error:
             if not self.spoiled(error, command.project):
                 self.lost(error, command.project)
             raise
-        if self._spoiled:
-            self._spoiled.discard(command.project)
-        return answer
 
     def deliver(self, command: Command) -> None:
         """Has a command arrive, sooner or later."""
@@ -136,8 +134,8 @@ class Link:
         """
         if not str(error).startswith(("WRONGTYPE", "user_script:")):  # no such type; no such number
             return False
-        if project not in self._spoiled:
-            self._spoiled.add(project)
+        if project not in self.spoiled_projects:
+            self.spoiled_projects.add(project)
             log.error("limiter_key_spoiled", project=project, error=str(error), advice="remove that project's wb: keys")
         self._on_error()
         return True
@@ -168,6 +166,7 @@ class Link:
     async def _return(self) -> None:
         """Raises RedisError where Redis isn't back."""
         await self._redis.connect()
+        self.spoiled_projects.clear()
         # A write, about a key where the last one failed: a replica, a full Redis and a node that is gone refuse it.
         project = self._failed_project
         await self._redis.ask(project, ("SET", f"wb:{{{project}}}:probe", 1, "EX", PROBE_KEPT_S))
