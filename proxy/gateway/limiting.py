@@ -60,8 +60,9 @@ class Limits:
             self._refuse_too_many_free(tenant)
         elif least := self.applying(tenant, call.model).least:
             now = self._now()
-            if over := self._limiter.over(self._days.name(now), least):
-                raise self._refusal(over, now)
+            day = self._days.name(now)
+            if over := self._limiter.over(day, least):
+                raise self._refusal(over, day, now)
 
     def holds(self, tenant: Tenant, model: str, tokens: int, images: int) -> list[Hold]:
         """What a call takes of each limit that applies to it. `tokens` of the prompt and `images` are estimates."""
@@ -74,7 +75,7 @@ class Limits:
         for over in verdict.shadowed:
             self._metrics.shadow_refused(over.counter.project, over.counter.kind)
         if not verdict.granted:
-            raise self._refusal(verdict.refused, self._now())
+            raise self._refusal(verdict.refused, day, self._now())
 
     def applying(self, tenant: Tenant, model: str) -> Applying:
         """Worked out once for a key and a model, and again when the key's policy has changed."""
@@ -114,8 +115,8 @@ class Limits:
                 CONCURRENCY_WAIT_MS,
             )
 
-    def _refusal(self, refused: Sequence[Over], now: int) -> RateLimited:
-        waits = [self._wait_ms(over, now) for over in refused]
+    def _refusal(self, refused: Sequence[Over], day: str, now: int) -> RateLimited:
+        waits = [self._wait_ms(over, day, now) for over in refused]
         known = [wait for wait in waits if wait is not None]
         wait_ms = max(known) if len(known) == len(waits) and known else None
         message = " ".join(_sentence(over) for over in refused)
@@ -123,12 +124,12 @@ class Limits:
             message = f"{message} {_retry(wait_ms)}"
         return RateLimited(message, tuple(_violation(over) for over in refused), wait_ms)
 
-    def _wait_ms(self, over: Over, now: int) -> int | None:
-        """None where waiting doesn't help: the call alone is more than the limit allows."""
+    def _wait_ms(self, over: Over, day: str, now: int) -> int | None:
+        """`day` is the one that was asked about. None where waiting doesn't help: the call alone is more than the limit allows."""
         if over.amount > over.counter.value:
             return None
         if over.counter.kind == "rpd":
-            return -((now - self._days.end(now)) // 1000)
+            return -((now - self._days.end(now)) // 1000) if self._days.name(now) == day else 0
         return CONCURRENCY_WAIT_MS if over.wait_ms is None else over.wait_ms
 
 

@@ -92,6 +92,17 @@ async def test_a_day_is_waited_for_to_its_end(stand: Stand) -> None:
     await stand.reserve(alice)
 
 
+async def test_a_day_that_ended_while_redis_was_asked_is_not_waited_for_again(stand: Stand) -> None:
+    """The refusal is of the day before; the new one has room."""
+    alice = tenant(limits("rpd=1"))
+    await stand.reserve(alice)
+    holds = stand.limits.holds(alice, TEXT, 10, 0)
+    stand.now += 60_000_000
+    with pytest.raises(RateLimited) as refusal:
+        await stand.limits.reserve("late", "2026-11-21", holds)
+    assert refusal.value.wait_ms == 0
+
+
 async def test_a_place_is_asked_for_again_after_a_second(stand: Stand) -> None:
     """Nobody knows when one will be free. It is, when a call is settled or cancelled."""
     alice = tenant(limits("concurrency=1"))
