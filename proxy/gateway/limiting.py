@@ -125,7 +125,7 @@ class Limits:
         return RateLimited(message, tuple(_violation(over) for over in refused), wait_ms)
 
     def _wait_ms(self, over: Over, day: str, now: int) -> int | None:
-        """`day` is the one that was asked about. None where waiting doesn't help: the call alone is more than the limit allows."""
+        """None where waiting doesn't help: the call alone is more than the limit allows. `day` was asked about."""
         if over.amount > over.counter.value:
             return None
         if over.counter.kind == "rpd":
