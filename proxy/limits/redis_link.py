@@ -34,14 +34,14 @@ _ADVICE: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.ClusterError, "the cluster is down: see `redis-cli --cluster check`"),
     (exceptions.RedisClusterException, "the cluster can't be used: see `redis-cli --cluster check`"),
     (exceptions.MovedError, "its cluster keeps moving this project's keys: see `redis-cli --cluster check`"),
-    (exceptions.TimeoutError, "it didn't answer within a second: is it overloaded, or stopped?"),
+    (exceptions.TimeoutError, "it didn't answer in time: is it overloaded, or stopped?"),
     (exceptions.ConnectionError, "it can't be reached: does it run where storage.redis_url says?"),
 )
 """The first that fits."""
 
 
-def advice(error: RedisError) -> str:
-    """What happened, and what to do about it."""
+def advice(error: Exception) -> str:
+    """What happened, and what to do about it: for the server's log, and for `doctor`."""
     return next((what for kind, what in _ADVICE if isinstance(error, kind)), "see what it says, and its own log")
 
 

@@ -175,7 +175,7 @@ def open_redis(address: RedisAddress, password: str | None = None, ca_file: Path
         sentinels: Any = Sentinel(address.hosts, sentinel_kwargs={**quick, **tls})  # type: ignore[no-untyped-call]
         try:
             found: Place = await sentinels.discover_master(address.master)
-        except MasterNotFoundError:
+        except MasterNotFoundError:  # whose text is a dump of redis-py's objects
             named = ", ".join(f"{host}:{port}" for host, port in address.hosts)
             raise exceptions.ConnectionError(f"no master called {address.master!r} is known at {named}") from None
         finally:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-from redis import AuthenticationError, Redis, RedisCluster, RedisError, Sentinel
+from redis import Redis, RedisCluster, RedisError, Sentinel
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.exceptions import RedisClusterException
@@ -17,6 +17,7 @@ from proxy.cli.doctor.findings import Finding, ok, problem, warning
 from proxy.config import redis_address
 from proxy.config.redis_address import RedisAddress
 from proxy.config.schema import Storage
+from proxy.limits.redis_link import advice
 
 ANSWERS_WITHIN_S = 3.0
 PINGS = 5
@@ -33,15 +34,10 @@ def check_redis(storage: Storage, unix_s: Callable[[], float]) -> Iterator[Findi
         try:
             for server in _servers(address, _options(storage, address), opened):
                 yield from _server(server, unix_s)
-        except AuthenticationError as error:
-            yield problem(
-                f"{error}", "see storage.redis_password_env or redis_password_file, and the user in redis_url"
-            )
         except (RedisError, RedisClusterException, OSError) as error:
-            yield problem(
-                f"{_first_line(error)}",
-                "see storage.redis_url, and that it runs; without it, limits.on_redis_down says what becomes of calls",
-            )
+            what = str(error).partition("\n")[0].partition(" : <")[0]  # of sentinels, redis-py dumps its objects
+            until_then = "until then, limits.on_redis_down says what becomes of calls"
+            yield problem(what or type(error).__name__, f"{advice(error)} ({until_then})")
 
 
 def _options(storage: Storage, address: RedisAddress) -> dict[str, Any]:
@@ -118,7 +114,3 @@ def _clock(where: str, server: Redis, unix_s: Callable[[], float]) -> Finding:
     what = f"{where}: its clock is {abs(off):,.0f} s {'behind' if off > 0 else 'ahead of'} this machine's"
     do = "set both by NTP: minutes are counted by its clock, days by this one"
     return problem(what, do) if abs(off) > CLOCK_FAILS_S else warning(what, do)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

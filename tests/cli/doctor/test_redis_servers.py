@@ -125,7 +125,8 @@ def test_the_server_that_a_sentinel_names_is_looked_at(plain: int, tmp_path: Pat
         until(lambda: _answers(port), "the sentinel answers")
         found = look(f"redis+sentinel://127.0.0.1:{port}/main")
         assert found[0].what.startswith(f"127.0.0.1:{plain}: version ")
-        assert look(f"redis+sentinel://127.0.0.1:{port}/other")[0].verdict is Verdict.PROBLEM
+        (unknown,) = look(f"redis+sentinel://127.0.0.1:{port}/other")
+        assert (unknown.verdict, unknown.what) == (Verdict.PROBLEM, "No master found for 'other'")
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster", "redis+sentinel"])
