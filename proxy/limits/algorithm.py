@@ -85,12 +85,10 @@ class State:
         if self.cancelled.pop(lease_id, 0) > now_ms:
             return CANCELLED
         over = self.over(now_ms, day, holds)
-        refused = tuple(one for one in over if not one.counter.shadow) if over else ()
-        shadowed = tuple(one for one in over if one.counter.shadow) if over else ()
-        if refused:
-            return Verdict(False, refused, shadowed)
-        self.charge(now_ms, lease_id, day, holds)
-        return Verdict(True, (), shadowed) if shadowed else GRANTED
+        verdict = Verdict.of(over) if over else GRANTED
+        if verdict.granted:
+            self.charge(now_ms, lease_id, day, holds)
+        return verdict
 
     def over(self, now_ms: int, day: str, holds: Iterable[Hold]) -> tuple[Over, ...]:
         """Those counters that a call doesn't fit in, shadow limits among them."""

@@ -83,6 +83,13 @@ class Verdict(NamedTuple):
     refused: tuple[Over, ...] = ()
     shadowed: tuple[Over, ...] = ()
 
+    @classmethod
+    def of(cls, over: Iterable[Over]) -> Verdict:
+        """By all counters that the call doesn't fit in: those that aren't shadow refuse it."""
+        over = tuple(over)
+        refused = tuple(one for one in over if not one.counter.shadow)
+        return cls(not refused, refused, tuple(one for one in over if one.counter.shadow))
+
 
 GRANTED = Verdict(True)
 CANCELLED = Verdict(False)

@@ -233,12 +233,11 @@ class RedisLimiter:
 
     def _renewals(self) -> Iterator[Command]:
         """Commands that renew all open leases."""
-        open_in: dict[str, dict[str, list[str]]] = {}
+        open_in: dict[tuple[str, str], list[str]] = {}
         for lease_id, lease in self._mirror.leases.items():
             for counter, _ in lease.holds:
                 if counter.kind == "concurrency":
-                    open_in.setdefault(counter.project, {}).setdefault(counter.name, []).append(lease_id)
-        for project, names in open_in.items():
-            for name, ids in names.items():
-                for begin in range(0, len(ids), RENEWED_AT_ONCE):
-                    yield self._scripts.renew(project, {name: ids[begin : begin + RENEWED_AT_ONCE]})
+                    open_in.setdefault((counter.project, counter.name), []).append(lease_id)
+        for (project, name), ids in open_in.items():
+            for begin in range(0, len(ids), RENEWED_AT_ONCE):
+                yield self._scripts.renew(project, name, ids[begin : begin + RENEWED_AT_ONCE])

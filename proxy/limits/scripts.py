@@ -20,7 +20,8 @@ from proxy.limits.algorithm import Lease, State
 from proxy.limits.interface import CANCELLED, CORRECTED, GRANTED, Counter, Hold, Over, Verdict
 from proxy.store.redis_stream import Script, Value
 
-REFUSED_CODE, GRANTED_CODE, CANCELLED_CODE, UNSTATED_CODE = range(4)
+CANCELLED_CODE, UNSTATED_CODE = 2, 3
+"""What reserve.lua answers besides 0 (refused) and 1 (granted)."""
 
 WHOLE = "whole"
 """All that a worker took: put in where it has stated nothing, or nothing that is still there."""
@@ -103,12 +104,9 @@ class Scripts:
             arguments += (_MECHANICS.get(one.kind, "minute"), f"{self._worker}:{one.name}")
         return Command(project, USED, (len(keys), *keys, *arguments))
 
-    def renew(self, project: str, lease_ids: Mapping[str, Sequence[str]]) -> Command:
-        """`lease_ids` by the name of the counter they are open in."""
-        arguments: list[Value] = []
-        for ids in lease_ids.values():
-            arguments += (len(ids), *ids)
-        return Command(project, RENEW, (len(lease_ids), *(f"wb:{name}" for name in lease_ids), *arguments))
+    def renew(self, project: str, name: str, lease_ids: Sequence[str]) -> Command:
+        """`name` is that of the counter they are open in."""
+        return Command(project, RENEW, (1, f"wb:{name}", *lease_ids))
 
     def state_some(self, state: State, now_ms: int, day: str, counters: Sequence[Counter]) -> Command:
         """All that a state holds of some counters of one project, as WHOLE."""
@@ -187,17 +185,14 @@ def entries(answer: Sequence[bytes]) -> dict[str, Entry]:
 
 def verdict(answer: Sequence[Any], holds: Sequence[Hold]) -> Verdict:
     """What reserve.lua answered, where that isn't UNSTATED_CODE."""
-    code = answer[1]
-    if code == CANCELLED_CODE:
+    if answer[1] == CANCELLED_CODE:
         return CANCELLED
     if len(answer) == 2:
         return GRANTED
-    over = [
+    return Verdict.of(
         Over(holds[index].counter, used, holds[index].amount, None if wait_ms < 0 else wait_ms)
         for index, used, wait_ms in zip(answer[2::3], answer[3::3], answer[4::3], strict=True)
-    ]
-    shadowed = tuple(one for one in over if one.counter.shadow)
-    return Verdict(code == GRANTED_CODE, tuple(one for one in over if not one.counter.shadow), shadowed)
+    )
 
 
 def _key(name: str, kind: str, day: str) -> str:
