@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from proxy.billing.ledger_errors import LedgerBroken, LedgerUnusable
-from proxy.billing.ledger_file import MIB, LedgerFile, with_all_room
+from proxy.billing.ledger_file import BALLAST_BYTES, LedgerFile, with_all_room
 from proxy.billing.ledger_writer import FULL_MESSAGE, Kind, Row, Writer, resolve
 from proxy.billing.records import UsageRecord, to_row
 from proxy.errors import ProxyRefused, Reason
@@ -61,7 +61,7 @@ class Ledger:
         on_broken: Callable[[LedgerBroken], None],
         on_commit: Callable[[float], None] = lambda _: None,
         random: Callable[[int], bytes] = os.urandom,
-        ballast_bytes: int = 64 * MIB,
+        ballast_bytes: int = BALLAST_BYTES,
         tick_s: float = 1.0,
         patience_s: float = 10.0,
     ) -> Ledger:

@@ -19,6 +19,8 @@ from proxy.store.folders import make_folder
 T = TypeVar("T")
 
 MIB = 1024 * 1024
+BALLAST_BYTES = 64 * MIB
+"""What is thrown off for the records of calls in flight when the disk is full."""
 DISK_FULL = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE))
 """Result codes of a full disk: the file or its WAL can't grow, or the WAL's index can't."""
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
@@ -35,7 +37,7 @@ class LedgerFile:
         self._connection = connection
         self._execute = connection.execute
         self._executemany = connection.executemany
-        self._ballast = _ballast_of(path)
+        self._ballast = ballast_of(path)
         self._ballast_bytes = ballast_bytes
         self._durable = True
         self._identity = path.stat()
@@ -166,7 +168,8 @@ def _take_room(descriptor: int, size: int) -> None:
         written += os.pwrite(descriptor, os.urandom(min(MIB, size - written)), written)
 
 
-def _ballast_of(path: Path) -> Path:
+def ballast_of(path: Path) -> Path:
+    """Where the ballast of a ledger file stands."""
     return path.with_suffix(".ballast")
 
 
@@ -179,9 +182,9 @@ def with_all_room(path: Path, step: Callable[[], T]) -> T:
         try:
             return step()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY or not _ballast_of(path).exists():
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY or not ballast_of(path).exists():
                 raise
-            _ballast_of(path).unlink()
+            ballast_of(path).unlink()
             return step()
     except sqlite3.Error as error:
         raise LedgerUnusable(

@@ -34,8 +34,13 @@ Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 def base_url(scheme: str, host: str, port: int) -> str:
     """Where a client on this machine reaches a server that listens on `host` and `port`."""
-    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    here = from_here(host)
     return f"{scheme}://[{here}]:{port}" if ":" in here else f"{scheme}://{here}:{port}"
+
+
+def from_here(host: str) -> str:
+    """The address at which this machine reaches what listens on `host`, which may be all of its addresses."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
 def _base_url(url: str) -> str:

@@ -107,13 +107,12 @@ class Relay:
 
     def _authorize(self, call: Call, tenant: Tenant, scope: Scope) -> None:
         """What the request line and the client's address show is refused before the body is taken in."""
-        policy = tenant.policy
         if call.operation.names_model:
-            policy.authorize_model(call.model)
-        if policy.addresses:
+            tenant.policy.authorize_model(call.model)
+        if tenant.policy.addresses:
             forwarded_for = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
             peer = scope["client"][0] if scope["client"] else None
-            policy.authorize_address(client_address(peer, forwarded_for, self._trusted_proxies))
+            tenant.policy.authorize_address(client_address(peer, forwarded_for, self._trusted_proxies))
         self._weigher.authorize(call, tenant)
 
     async def _look(self, call: Call, tenant: Tenant, client: Client, body: Body) -> BodyFacts:

@@ -22,8 +22,8 @@ from proxy.config.load import ConfigError, Loaded, read
 from proxy.config.schema import Settings, Upstream
 from proxy.telemetry.logs import redact
 
-NO_NAME_OF_ITS_OWN = "-preview"
-"""Models that Google is about to retire: nobody is told that they are missing."""
+TO_BE_RETIRED = "-preview"
+"""How ids end that Google gives up sooner or later: nobody is told that they are missing."""
 
 
 def register(app: typer.Typer) -> None:
@@ -107,7 +107,7 @@ def _wanted_models(settings: Settings) -> list[str]:
     wanted = []
     for model in book.models():
         table = book.rates_at(model, now)
-        draws = table is not None and table.is_image_model and not model.endswith(NO_NAME_OF_ITS_OWN)
+        draws = table is not None and table.is_image_model and not model.endswith(TO_BE_RETIRED)
         if model in configured or draws:
             wanted.append(model)
     return wanted

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from proxy.billing.ledger_errors import LedgerUnusable
-from proxy.billing.ledger_file import MIB
+from proxy.billing.ledger_file import BALLAST_BYTES, MIB, ballast_of
 from proxy.billing.ledger_slot import refuse_network_file_system
 from proxy.cli.doctor.findings import Finding, Verdict, ok, problem, warning
 from proxy.config.schema import Settings
@@ -15,7 +15,6 @@ from proxy.control.admin.token import FILE_NAME as ADMIN_TOKEN
 from proxy.gateway.intake import DISK_KEPT_FREE
 from proxy.store.database import FILE_NAME as DATABASE
 
-BALLAST_BYTES = 64 * MIB
 FILES_NEEDED = 1_000
 """Of a disk that counts its files (inodes)."""
 
@@ -24,7 +23,7 @@ def check_disk(data_dir: Path) -> Iterator[Finding]:
     """The disk that the data folder is on, or will be on."""
     folder = _nearest(data_dir)
     disk = os.statvfs(folder)
-    ballast = data_dir / "ledger" / "0.ballast"
+    ballast = ballast_of(data_dir / "ledger" / "0.db")
     stands = ballast.is_file() and ballast.stat().st_size >= BALLAST_BYTES
     yield room(folder, disk.f_bavail * disk.f_frsize, ballast=stands)
     if disk.f_files and disk.f_favail < FILES_NEEDED:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 LIMIT_S = 12.0
 """How long all checks together may take. What hangs longer is a finding, too."""
+CLOCK_WARNS_S, CLOCK_FAILS_S = 5, 60
+"""How far another's clock may be from this machine's."""
 
 
 class Verdict(StrEnum):

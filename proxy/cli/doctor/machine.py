@@ -15,7 +15,7 @@ import httpx2
 
 from proxy.billing.ledger_slot import Owner
 from proxy.cli.doctor.findings import Finding, ok, problem, warning
-from proxy.config.schema import Server, base_url
+from proxy.config.schema import Server, base_url, from_here
 
 FILES_PER_CALL = 2
 FILES_BESIDES = 100
@@ -88,9 +88,8 @@ def _door(door: str, setting: str, host: str, port: int) -> Finding | None:
         return problem(f"{at}: {error.strerror}", f"set {setting} to an address of this machine")
     if not port:
         return ok(f"{door}: takes a free port of {host}")
-    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     try:
-        socket.create_connection((here, port), ANSWERS_WITHIN_S).close()
+        socket.create_connection((from_here(host), port), ANSWERS_WITHIN_S).close()
     except OSError:
         return ok(f"{at}: free")
     return None

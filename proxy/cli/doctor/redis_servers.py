@@ -13,7 +13,7 @@ from redis.cluster import ClusterNode
 from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 
-from proxy.cli.doctor.findings import Finding, ok, problem, warning
+from proxy.cli.doctor.findings import CLOCK_FAILS_S, CLOCK_WARNS_S, Finding, ok, problem, warning
 from proxy.config import redis_address
 from proxy.config.redis_address import RedisAddress
 from proxy.config.schema import Storage
@@ -24,7 +24,6 @@ PINGS = 5
 SLOW_MS = 20
 """A call waits for one answer of Redis; within one network that is less than a millisecond."""
 NEARLY_FULL = 0.9
-CLOCK_WARNS_S, CLOCK_FAILS_S = 5, 60
 
 
 def check_redis(storage: Storage, unix_s: Callable[[], float]) -> Iterator[Finding]:

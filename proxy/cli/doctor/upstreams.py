@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 
-from proxy.cli.doctor.findings import Finding, ok, problem, warning
+from proxy.cli.doctor.findings import CLOCK_FAILS_S, CLOCK_WARNS_S, Finding, ok, problem, warning
 from proxy.config.schema import Upstream
 from proxy.gemini.credentials import upstream_credential
 from proxy.upstreams.tls import tls_context
@@ -18,7 +18,6 @@ from proxy.upstreams.tls import tls_context
 ANSWERS_WITHIN_S = 8.0
 PAGE = 1_000
 MOST_PAGES = 10
-CLOCK_WARNS_S, CLOCK_FAILS_S = 5, 60
 NAMED = 8
 """Missing models that are named; of more, how many."""
 
