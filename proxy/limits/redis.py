@@ -52,7 +52,8 @@ class RedisLimiter:
     ) -> None:
         """`worker` is what this process's ledger file is called, in this process and in those that come after it.
 
-        `now_ms` is this machine's clock. `on_error` is called each time that Redis goes away.
+        `now_ms` is this machine's clock. `on_error` is called when Redis goes away, and at each try that
+        finds it away still.
         """
         self._redis = redis
         redis.scripts = scripts.ALL

@@ -154,14 +154,15 @@ class Link:
             try:
                 await self._return()
             except RedisError:
-                continue
+                self._on_error()
             except Exception as error:  # whatever it is, such as a ledger that can't be read: it must be tried again
+                self._on_error()
                 if repr(error) != told:
                     told = repr(error)
                     log.exception("limiter_kept_away")
-                continue
-            log.info("limiter_back")
-            return
+            else:
+                log.info("limiter_back")
+                return
 
     async def _return(self) -> None:
         """Raises RedisError where Redis isn't back."""

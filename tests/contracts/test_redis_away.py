@@ -269,14 +269,20 @@ async def test_what_was_left_and_cannot_be_looked_up_keeps_redis_away_until_it_c
         return {"tpm": 25}
 
     redis_server.send(signal.SIGSTOP)
+    errors: list[None] = []
     limiter = RedisLimiter(
-        open_redis(parse(redis_server.url)), "worker", lambda: 0, sleep=lambda _: asyncio.sleep(0.01)
+        open_redis(parse(redis_server.url)),
+        "worker",
+        lambda: 0,
+        on_error=lambda: errors.append(None),
+        sleep=lambda _: asyncio.sleep(0.01),
     )
     await limiter.start(["alice"], settled)
     with structlog.testing.capture_logs() as lines:
         redis_server.send(signal.SIGCONT)
         await back(limiter)
     assert [line["event"] for line in lines] == ["limiter_kept_away", "limiter_back"]
+    assert len(errors) >= len(tries)  # counted each time, so that an alert can see that it lasts
     assert await limiter.used(DAY, COUNTERS) == [1, 25, 1, 0]
     await limiter.close()
     await died.close()
