@@ -38,6 +38,10 @@ def show(
     """
     settings = options.settings(config)
     door = control.running(settings)
+    if door is None and settings.storage.redis_url:
+        typer.echo(
+            "No server runs on this data_dir: this is what its own calls took. What others took, Redis has.", err=True
+        )
     told = _from_ledger(settings, project) if door is None else door.get(f"projects/{quote(project, safe='')}/limits")
     if json:
         output.document(told)

@@ -81,3 +81,11 @@ def test_an_unknown_project_is_one_sentence(weighbridge: Weighbridge) -> None:
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "error: there is no project 'acne'; did you mean 'acme'?\n"
+
+
+def test_where_redis_has_the_rest_it_says_so(weighbridge: Weighbridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not among what programs read."""
+    monkeypatch.setenv("WEIGHBRIDGE_STORAGE__REDIS_URL", "redis://127.0.0.1:1")
+    result = weighbridge("limits", "show", "acme", "--json")
+    assert "Redis has" in result.stderr
+    assert json.loads(result.stdout)["limits"]
