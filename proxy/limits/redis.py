@@ -19,7 +19,7 @@ from proxy.limits.redis_link import Link
 from proxy.limits.refusals import Refusals
 from proxy.limits.scripts import Command, Entry, Scripts
 from proxy.limits.store_clock import StoreClock
-from proxy.store.redis import TIMEOUT_S, Redis
+from proxy.store.redis import Redis
 
 RENEWED_AT_ONCE = 1000
 """Leases in one command."""
@@ -169,7 +169,7 @@ class RedisLimiter:
         Raises RedisError.
         """
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(self._redis.timeout_s):
                 # More than once where Redis was emptied in between, or has to be given the script itself first.
                 while answer[1] == scripts.UNSTATED_CODE:
                     unstated, now_ms = [counters[index] for index in answer[2:]], self._clock.heard(answer[0])

@@ -39,7 +39,7 @@ class Redis:
     ) -> None:
         self._locate = locate
         self._connection = connection
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._place: Callable[[str], Place] | None = None
         self._streams: dict[Place, Stream] = {}
         self._ended: list[Stream] = []
@@ -51,7 +51,7 @@ class Redis:
         """Asks where the servers are, and lets go of older connections. Raises RedisError."""
         await self.close()
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 self._place = await self._locate()
         except TimeoutError:
             raise exceptions.TimeoutError("Redis can't be found: nobody answered in time") from None
@@ -60,7 +60,7 @@ class Redis:
 
     def send(self, tag: str, command: tuple[Value, ...], on_answer: OnAnswer, script: Script | None = None) -> None:
         """Sends a command about keys with this hash tag; with a script, what comes after EVALSHA's digest."""
-        call = Call(tag, command, script, on_answer, asyncio.get_running_loop().time() + self._timeout_s)
+        call = Call(tag, command, script, on_answer, asyncio.get_running_loop().time() + self.timeout_s)
         try:
             stream = self._routes.get(tag)
             if stream is None or stream.error:
@@ -85,7 +85,7 @@ class Redis:
         while busy := [stream for stream in self._streams.values() if stream.waits]:
             for stream in busy:
                 answered: asyncio.Future[Any] = loop.create_future()
-                deadline = loop.time() + self._timeout_s
+                deadline = loop.time() + self.timeout_s
                 stream.send(Call("", ("PING",), None, answered.set_result, deadline))
                 if isinstance(answer := await answered, RedisError):
                     raise answer
@@ -116,7 +116,7 @@ class Redis:
         if stream is None or stream.error:
             self._ended = [ended for ended in [*self._ended, stream] if ended and not ended.done]
             stream = self._streams[place] = Stream(self._connection(*place), self._replied)
-            deadline = asyncio.get_running_loop().time() + self._timeout_s
+            deadline = asyncio.get_running_loop().time() + self.timeout_s
             for script in self.scripts:
                 stream.send(Call("", ("SCRIPT", "LOAD", script.text), None, lambda answer: None, deadline))
         return stream
@@ -140,7 +140,9 @@ class Redis:
         target.send(call)
 
 
-def open_redis(address: RedisAddress, password: str | None = None, ca_file: Path | None = None) -> Redis:
+def open_redis(
+    address: RedisAddress, password: str | None = None, ca_file: Path | None = None, timeout_s: float = TIMEOUT_S
+) -> Redis:
     """Makes what will connect to the Redis at an address. Nothing is sent before `Redis.connect`."""
     once = Retry(NoBackoff(), 0)
     tls = {"ssl_ca_certs": str(ca_file)} if ca_file and address.tls else {}
@@ -156,7 +158,7 @@ def open_redis(address: RedisAddress, password: str | None = None, ca_file: Path
 
     def connection(host: str, port: int) -> Connection:
         # Without a timeout for each answer, which would cost a timer each: the stream has one for all.
-        timeouts: dict[str, Any] = {"socket_timeout": None, "socket_connect_timeout": TIMEOUT_S}
+        timeouts: dict[str, Any] = {"socket_timeout": None, "socket_connect_timeout": timeout_s}
         return kind(host=host, port=port, db=address.database, **timeouts, **options)
 
     async def single() -> Callable[[str], Place]:
@@ -182,7 +184,7 @@ def open_redis(address: RedisAddress, password: str | None = None, ca_file: Path
             await sentinels.aclose()
         return lambda tag: found
 
-    return Redis({"single": single, "cluster": cluster, "sentinel": sentinel}[address.mode], connection)
+    return Redis({"single": single, "cluster": cluster, "sentinel": sentinel}[address.mode], connection, timeout_s)
 
 
 def _holder(client: RedisCluster, tag: str) -> Place:

@@ -15,10 +15,11 @@ from proxy.config.redis_address import parse
 from proxy.limits.redis import RedisLimiter
 from proxy.store.redis import open_redis
 from tests.limits.demand import DAY, one
+from tests.redis_servers import PATIENCE_S
 
 
 async def main(url: str, worker: str, calls: str, *limits: str) -> None:
-    limiter = RedisLimiter(open_redis(parse(url)), worker, lambda: time.time_ns() // 1_000_000)
+    limiter = RedisLimiter(open_redis(parse(url), timeout_s=PATIENCE_S), worker, lambda: time.time_ns() // 1_000_000)
     await limiter.start([], lambda lease_id: None)
     assert not limiter.away
     print("ready", flush=True)

@@ -19,7 +19,7 @@ from proxy.limits.memory import MemoryLimiter
 from proxy.limits.redis import RedisLimiter
 from proxy.store.redis import Redis, open_redis
 from proxy.store.redis_stream import OnAnswer, Script, Value
-from tests.redis_servers import SetClock
+from tests.redis_servers import PATIENCE_S, SetClock
 
 NOON_S = 1_795_262_400
 _numbers = itertools.count()
@@ -118,7 +118,7 @@ def in_memory(clock: SetClock) -> Store:
 
 
 def at(url: str, clock: SetClock | None = None) -> Store:
-    return Store(url, lambda: open_redis(parse(url)), clock)
+    return Store(url, lambda: open_redis(parse(url), timeout_s=PATIENCE_S), clock)
 
 
 def fake() -> Store:
@@ -131,4 +131,4 @@ def fake() -> Store:
     def connection(host: str, port: int) -> Any:
         return FakeAsyncRedisConnection(host=host, port=port, server=server, protocol=2, socket_timeout=None)
 
-    return Store("fakeredis", lambda: Redis(locate, connection))
+    return Store("fakeredis", lambda: Redis(locate, connection, PATIENCE_S))

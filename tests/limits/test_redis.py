@@ -17,7 +17,7 @@ from proxy.limits.redis import RedisLimiter
 from proxy.limits.scripts import held
 from proxy.store.redis import Redis, open_redis
 from tests.limits.demand import DAY, counter, one
-from tests.redis_servers import RedisServer, SetClock
+from tests.redis_servers import PATIENCE_S, RedisServer, SetClock
 
 NOW_MS = 1_795_262_400_000
 
@@ -38,7 +38,7 @@ def connect(server: RedisServer) -> Redis:
     async def locate() -> Callable[[str], tuple[str, int]]:
         return lambda tag: ("127.0.0.1", server.port)
 
-    return Redis(locate, lambda host, port: Counting(host=host, port=port, protocol=2, driver_info=None))
+    return Redis(locate, lambda host, port: Counting(host=host, port=port, protocol=2, driver_info=None), PATIENCE_S)
 
 
 @asynccontextmanager
@@ -162,7 +162,7 @@ async def test_the_rights_that_the_docs_ask_for_are_enough(redis_server: RedisSe
     with redis_server.client as client:
         client.execute_command("ACL", "SETUSER", *made[1].split())
         address = parse(f"redis://weighbridge@127.0.0.1:{redis_server.port}/1")
-        limiter = RedisLimiter(open_redis(address, "PASSWORD"), "worker", lambda: NOW_MS)
+        limiter = RedisLimiter(open_redis(address, "PASSWORD", timeout_s=PATIENCE_S), "worker", lambda: NOW_MS)
         await limiter.start(["alice"], lambda lease_id: None)
         for number in range(3):
             assert (await limiter.reserve(f"{number}", DAY, ALL)).granted
