@@ -6,25 +6,17 @@ import asyncio
 import json
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx2
-import pytest
 
 from tests.journeys.limited import ASK, AT_ONCE, Held, call_at_once, went_up, with_limits
 from tests.journeys.numbered import forget
 from tests.journeys.watching import body, until
-from tests.redis_servers import RedisServer, running_redis
+from tests.redis_servers import RedisServer
 from tests.stand import Weighbridge
 from tests.upstreams.origin import serving
-
-
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    with running_redis(tmp_path / "redis") as server:
-        yield server
 
 
 def sharing(server: RedisServer, folder: Path, upstream: str, **limits: object) -> Weighbridge:
