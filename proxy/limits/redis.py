@@ -27,7 +27,9 @@ ASKED_AT_ONCE = 500
 UNAVAILABLE = "the store of limits can't be asked now, and without it this call can't be let through: try again later"
 
 Settled = Callable[[str], Mapping[str, int] | None]
-"""What a lease's call took, by the kinds of limits; None where its record isn't there: it never went up."""
+"""What a lease's call took, by the kinds of limits; None where its record isn't there: it never went up.
+
+Is called in a thread: it may read files."""
 
 
 class RedisLimiter:
@@ -215,21 +217,25 @@ class RedisLimiter:
         return [*outage, *self._scripts.state_all(self._mirror, scripts.WHOLE)]
 
     async def _end_what_was_left(self) -> None:
-        """Raises RedisError."""
+        """Raises RedisError, and what `settled` does."""
         projects = self._left
         for begin in range(0, len(projects), ASKED_AT_ONCE):
             some = projects[begin : begin + ASKED_AT_ONCE]
             asked = (self._redis.ask(one, self._scripts.leases(one)) for one in some)
+            left: list[tuple[str, str, Entry]] = []
             for project, answer in zip(some, await asyncio.gather(*asked, return_exceptions=True), strict=True):
                 if isinstance(answer, RedisError) and self._link.spoiled(answer, project):
                     continue
                 if isinstance(answer, BaseException):
                     raise answer
-                for lease_id, held in scripts.entries(answer).items():
-                    if (actual := self._settled(lease_id)) is not None:
-                        self._link.deliver(self._scripts.settle(project, lease_id, held, actual))
-                    elif lease_id not in self._mirror.leases:
-                        self._cancel_in_redis(lease_id, held, project)
+                left += ((project, lease_id, held) for lease_id, held in scripts.entries(answer).items())
+            # In a thread: calls may be served meanwhile.
+            taken = await asyncio.to_thread(lambda of: [self._settled(lease_id) for _, lease_id, _ in of], left)
+            for (project, lease_id, held), actual in zip(left, taken, strict=True):
+                if actual is not None:
+                    self._link.deliver(self._scripts.settle(project, lease_id, held, actual))
+                elif lease_id not in self._mirror.leases:
+                    self._cancel_in_redis(lease_id, held, project)
         self._left = ()
 
     def _renewals(self) -> Iterator[Command]:
