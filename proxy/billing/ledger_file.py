@@ -8,6 +8,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -193,6 +194,7 @@ def with_all_room(path: Path, step: Callable[[], T]) -> T:
 
 
 def _connect(path: Path, busy_timeout_s: float, file_id: str) -> sqlite3.Connection:
+    _make_private(path)
     connection = sqlite3.connect(
         path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, cached_statements=64
     )
@@ -215,6 +217,13 @@ def _connect(path: Path, busy_timeout_s: float, file_id: str) -> sqlite3.Connect
         connection.close()
         raise
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Makes the file for this user alone, where it isn't there. SQLite gives the WAL its mode."""
+    if not path.exists():
+        with suppress(OSError):  # SQLite meets the same, and tells it
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _empty_wal(connection: sqlite3.Connection, path: Path) -> None:

@@ -59,6 +59,22 @@ def test_a_new_file_is_in_wal_mode_and_bears_a_random_id(tmp_path: Path) -> None
         file.close()
 
 
+def test_a_new_file_and_its_wal_are_for_this_user_alone(tmp_path: Path) -> None:
+    usual = os.umask(0o022)
+    try:
+        file = opened(tmp_path)
+    finally:
+        os.umask(usual)
+    file.commit([], [to_row(sample("a"))], [])
+
+    assert {path.name: path.stat().st_mode & 0o777 for path in file.path.parent.glob("0.db*")} == {
+        "0.db": 0o600,
+        "0.db-wal": 0o600,
+        "0.db-shm": 0o600,
+    }
+    file.close()
+
+
 def test_a_file_in_use_is_locked_until_it_is_closed(tmp_path: Path, file: LedgerFile) -> None:
     with pytest.raises(LedgerLocked):
         opened(tmp_path)
