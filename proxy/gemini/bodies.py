@@ -36,7 +36,7 @@ _MODEL = re.compile(rb"""model["']?\s*(?:[:/#]|\Z)""")
 _PICTURES = {b"image"}
 _NO_MEDIA: Counter[bytes] = Counter()
 _TOOLS = re.compile(rb"""tools["']?\s*(?:[:/#]|\Z)""")
-_MEDIA = re.compile(rb'"mimetype"\s*:\s*"(image|audio|video|application)\\?/')
+_MEDIA = re.compile(rb'"mimetype"\s*:\s*"(image|audio|video|application|text)\\?/')
 # An escape that may spell a letter, digit or underscore, or that no JSON has (a lenient parser takes \f\i for "fi").
 _SPELLS = re.compile(
     rb"\\(?:[^\"\\/bfnrtu]|u(?:00(?:3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a])|(?![0-9a-f]{4})))", re.IGNORECASE
@@ -52,7 +52,7 @@ class BodyFacts(NamedTuple):
     max_output_tokens: int | None = None
     inline_pictures: int = 0
     text_bytes: int = 0
-    """The body without its inline data."""
+    """The body without its inline data, but for such as is text, or of no kind that is known here."""
     tools: bool = False
     """It may declare tools: Google Search or Maps, or functions whose arguments the model makes up."""
     audio_bytes: int = 0
@@ -68,7 +68,7 @@ class _Found(NamedTuple):
     """It may name a resource or a model."""
     tools: bool
     media: Counter[bytes]
-    """How many parts there are of each kind: "image", "audio", "video", "application"."""
+    """How many parts there are of each kind: "image", "audio", "video", "application", "text"."""
 
 
 class Outline:
@@ -118,11 +118,15 @@ class Outline:
             found = found._replace(tools=found.tools or _declares_tools(document))
         media = found.media
         facts = BodyFacts(*generation.asked(settings), media[b"image"], self._text.length, found.tools)
-        if media.keys() <= _PICTURES:
+        total = max(media.total(), self._text.left_out)
+        if media.keys() <= _PICTURES and media.total() == total:
             return facts
-        each = (self._length - self._text.length) * 3 // 4 // media.total()
+        each = (self._length - self._text.length) * 3 // 4 // total
         audio, video, documents = (media[kind] * each for kind in (b"audio", b"video", b"application"))
-        return facts._replace(audio_bytes=audio, video_bytes=video, document_bytes=documents)
+        texts = (media[b"text"] + total - media.total()) * each
+        return facts._replace(
+            text_bytes=facts.text_bytes + texts, audio_bytes=audio, video_bytes=video, document_bytes=documents
+        )
 
 
 def look(body: Buffer, operation_name: str, model: str, upstream_hosts: frozenset[str]) -> BodyFacts:

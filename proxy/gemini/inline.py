@@ -28,6 +28,11 @@ class Text:
         self._spans = spans
         self.length = sum([end - start for start, end in spans])
 
+    @property
+    def left_out(self) -> int:
+        """How many values of inline data are not in it."""
+        return len(self._spans) - 1
+
     def whole(self) -> bytes | bytearray:
         """For short text: all of it in memory."""
         if self.length == len(self._body) and not isinstance(self._body, mmap):

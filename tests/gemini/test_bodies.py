@@ -321,3 +321,18 @@ def test_inline_media_are_told_apart_and_shared_out() -> None:
     parts = [{"inlineData": {"mimeType": kind, "data": data}} for kind in kinds]
     got = facts(json.dumps({"contents": [{"parts": parts}]}).encode())
     assert (got.inline_pictures, got.audio_bytes, got.video_bytes, got.document_bytes) == (1, 3000, 3000, 3000)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "TEXT/CSV", "text\\/html", "text\\u002fplain", "x/y"])
+def test_inline_data_that_may_be_text_counts_as_text(kind: str) -> None:
+    """So a prompt can't be hidden from limits in it; nor in what is only called data."""
+    data = '"data": "' + "A" * 4000 + '"}}'
+    picture = '{"inlineData": {"mimeType": "image/png", ' + data
+    text = '{"inlineData": {"mimeType": "' + kind + '", ' + data
+    args = '{"functionResponse": {"response": {' + data + "}"
+    for part, texts, pictures in ((picture, 0, 1), (text, 1, 0), (args, 1, 0), (f"{text},{picture},{args}", 2, 1)):
+        body = '{"contents": [{"parts": [' + part + "]}]}"
+        got = facts(body)
+        assert got.inline_pictures == pictures
+        assert got.text_bytes == len(body) - 4000 * (texts + pictures) + 3000 * texts
+        assert (got.audio_bytes, got.video_bytes, got.document_bytes) == (0, 0, 0)
