@@ -13,6 +13,7 @@ from proxy.billing import reports
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_file import MIB, LedgerFile, describe
 from proxy.billing.records import UsageRecord, from_usd, to_row
+from proxy.telemetry.logs import redact
 
 KIND = "adjustment"
 """Also its operation: so the hourly sums, which know no kinds, tell adjustments apart."""
@@ -57,6 +58,8 @@ def make(
         raise AdjustmentRefused("record_id", f"an adjustment's id is {PREFIX} and 1 to 60 letters, digits, - or _")
     if not why.strip() or len(why) > MOST_WHY or not why.isprintable():
         raise AdjustmentRefused("why", f"say why in one line of at most {MOST_WHY} characters")
+    if redact(why) != why:  # it stands in the ledger and in the audit for good
+        raise AdjustmentRefused("why", "there is a key in it, or what looks like one: say why without it")
     nano_dollars = _amount(cost_usd)
     corrected = None if of is None else _corrected(files, of, project)
     return UsageRecord(

@@ -64,6 +64,14 @@ def test_a_reason_is_one_line_that_can_be_printed(bad: str) -> None:
     assert caught.value.field == "why"
 
 
+def test_a_reason_with_a_key_in_it_is_refused_and_not_repeated() -> None:
+    key = "wb_" + "A" * 38
+    with pytest.raises(AdjustmentRefused, match="without it") as caught:
+        adjustment(why=f"{key} was stolen")
+    assert caught.value.field == "why"
+    assert key not in str(caught.value)
+
+
 def test_it_is_written_without_a_server_and_a_second_time_counts_once(tmp_path: Path) -> None:
     for _ in range(2):
         adjustments.write_alone(tmp_path, adjustment())
