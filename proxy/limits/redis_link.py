@@ -172,7 +172,9 @@ class Link:
         project = self._failed_project
         await self._redis.ask(project, ("SET", f"wb:{{{project}}}:probe", 1, "EX", PROBE_KEPT_S))
         await self._on_return()
-        await self._send_queue()  # what waits already: as long as that is in vain, no more is added to it
+        # What waits already, first: as long as that is in vain, no more is added to it; and of what a worker took in
+        # outages, Redis knows again only the last that arrived (state.lua), so one must have arrived before the next.
+        await self._send_queue()
         self._queue.extend(self._owed())
         await self._send_queue()
         # Nothing is awaited from here on: what is sent now goes before all that is sent later.
