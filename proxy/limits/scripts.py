@@ -20,8 +20,7 @@ from proxy.limits.algorithm import Lease, State
 from proxy.limits.interface import CANCELLED, CORRECTED, GRANTED, Counter, Hold, Over, Verdict
 from proxy.store.redis_stream import Script, Value
 
-CANCELLED_CODE, UNSTATED_CODE = 2, 3
-"""What reserve.lua answers besides 0 (refused) and 1 (granted)."""
+REFUSED_CODE, GRANTED_CODE, CANCELLED_CODE, UNSTATED_CODE = range(4)
 
 WHOLE = "whole"
 """All that a worker took: put in where it has stated nothing, or nothing that is still there."""

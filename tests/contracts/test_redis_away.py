@@ -288,32 +288,6 @@ async def test_what_was_left_and_cannot_be_looked_up_keeps_redis_away_until_it_c
     await died.close()
 
 
-async def test_what_waits_for_redis_does_not_grow_with_each_try(redis_server: RedisServer) -> None:
-    """It takes one project's commands and not another's: what is stated anew at each try isn't kept besides."""
-    naps = []
-
-    async def sleep(seconds: float) -> None:
-        naps.append(seconds)
-        await asyncio.sleep(0.01)
-
-    limiter = RedisLimiter(open_redis(parse(redis_server.url)), "worker", lambda: 0, sleep=sleep)
-    await limiter.start([], lambda lease_id: None)
-    assert await reserve(limiter, "call")
-    assert await reserve(limiter, "another's", [Hold(counter("rpd", 10, project="bob"), 1)])
-    with redis_server.client as client:
-        client.execute_command("ACL", "SETUSER", "default", "resetkeys", "~wb:{alice}*")
-        redis_server.send(signal.SIGSTOP)
-        assert await reserve(limiter, "alone")
-        redis_server.send(signal.SIGCONT)
-        await until(lambda: len(naps) > 30)
-        assert limiter.away
-        assert len(limiter._link._queue) < 10
-        client.execute_command("ACL", "SETUSER", "default", "allkeys")
-    await back(limiter)
-    assert await limiter.used(DAY, COUNTERS[:1]) == [2]
-    await limiter.close()
-
-
 async def test_an_outage_that_is_put_in_twice_counts_once(redis_server: RedisServer) -> None:
     """Where Redis took it and its answer was lost."""
     async with limiting(redis_server.url) as limiter:

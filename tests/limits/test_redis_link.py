@@ -29,7 +29,7 @@ PUSH = Script("return redis.call('RPUSH', KEYS[1], ARGV[1])")
         (exceptions.BusyLoadingError("loading"), "by itself"),
         (exceptions.ClusterDownError("Hash slot not served"), "--cluster check"),
         (exceptions.MovedError("1 127.0.0.1:7000"), "--cluster check"),
-        (exceptions.TimeoutError("late"), "within a second"),
+        (exceptions.TimeoutError("late"), "in time"),
         (exceptions.ConnectionError("refused"), "redis_url"),
         (exceptions.ResponseError("MISCONF"), "its own log"),
     ],
