@@ -27,7 +27,7 @@ LimitOption = Annotated[
     typer.Option(
         "--limit",
         metavar="LIMIT",
-        help="A limit in full, such as ipm=5,model=*-image* or rpm=60,shadow; may be given again.",
+        help="A limit in full, such as ipm=5,model=gemini-3-pro-* or rpm=60,shadow; may be given again.",
         show_default=False,
     ),
 ]

@@ -67,7 +67,7 @@ def create(
 ) -> None:
     """Make a project, with the limits of `limits.defaults` unless others are given here.
 
-    Example: `weighbridge project create alice --rpm 60 --limit 'ipm=5,model=*-image*'`, then
+    Example: `weighbridge project create alice --rpm 60 --limit 'ipm=5,model=gemini-3-pro-*'`, then
     `weighbridge key create alice`.
     """
     settings = options.settings(config)

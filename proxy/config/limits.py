@@ -1,4 +1,4 @@
-"""Limits as people write them: "rpm=60", "ipm=5,model=*-image*", "tpm=1000000,shadow"; read, written, changed."""
+"""Limits as people write them: "rpm=60", "ipm=5,model=gemini-3-pro-*", "tpm=1000000,shadow"; read, written, changed."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _read(text: str) -> _Change:
         else:
             raise ValueError(f"{_shown(text)}: {_shown(part)} is too much: one limit has one value, and one model=")
     if kind is None:
-        raise ValueError(f"{_shown(text)} names no limit: write one like rpm=60 or ipm=5,model=*-image*")
+        raise ValueError(f"{_shown(text)} names no limit: write one like rpm=60 or ipm=5,model=gemini-3-pro-*")
     return _Change(kind, value, model or "*", shadow)
 
 
@@ -126,7 +126,7 @@ def _kind(name: str, text: str) -> str:
         raise ValueError(f"{_shown(text)}: budgets (usd=, per=) come with a later version")
     if name not in KINDS:
         near = get_close_matches(name.lower(), (*KINDS, "model", "shadow"), n=1)
-        advice = f"did you mean {near[0]}?" if near else "write one like rpm=60 or ipm=5,model=*-image*"
+        advice = f"did you mean {near[0]}?" if near else "write one like rpm=60 or ipm=5,model=gemini-3-pro-*"
         raise ValueError(f"{_shown(text)}: {_shown(name)} is no kind of limit ({', '.join(KINDS)}); {advice}")
     return name
 
