@@ -115,10 +115,18 @@ def _read(text: str) -> _Change:
         elif kind is None:
             kind, value = _kind(name, text), _value(name, given)
         else:
-            raise ValueError(f"{_shown(text)}: {_shown(part)} is too much: one limit has one value, and one model=")
+            raise ValueError(_too_much(name, part, text))
     if kind is None:
         raise ValueError(f"{_shown(text)} names no limit: write one like rpm=60 or ipm=5,model=gemini-3-pro-*")
     return _Change(kind, value, model or "*", shadow)
+
+
+def _too_much(name: str, part: str, text: str) -> str:
+    if name in KINDS:
+        advice = "one limit has one value, so write this one as a limit of its own"
+    else:
+        advice = "after its value, a limit has model=GLOB or shadow or both, each once"
+    return f"{_shown(text)}: {_shown(part)} is too much: {advice}"
 
 
 def _kind(name: str, text: str) -> str:
