@@ -108,13 +108,13 @@ def update(
     asked = changes(limit, rpm=rpm, tpm=tpm, rpd=rpd, ipm=ipm, concurrency=concurrency)
     if not asked and not models:
         raise CommandError("nothing to change is named: give --models, or a limit such as --rpm 60 or --rpm none")
-    project = projects.update(
-        options.database(config), name, unix_us(), actor=options.actor(), limits=asked, models=models or None
-    )
+    database = options.database(config)
+    before = projects.show(database, name)
+    project = projects.update(database, name, unix_us(), actor=options.actor(), limits=asked, models=models or None)
     if json:
         output.document(_fields(project))
     else:
-        output.line(f"Project {name} is changed.")
+        output.line(f"Project {name} is changed." if project != before else f"Project {name} is as it was before.")
         _tell(project)
 
 

@@ -121,6 +121,15 @@ def test_an_update_changes_what_is_named_and_shows_what_holds_now(weighbridge: W
     assert stdout.splitlines()[1:] == ["limits: none", "models: all"]
 
 
+def test_an_update_that_changes_nothing_says_so(weighbridge: Weighbridge) -> None:
+    """Such as taking away a limit whose models were mistyped: the one that was meant is still in force."""
+    weighbridge("project", "create", "alice", "--limit", "rpm=5,model=gemini-3*")
+    stdout = weighbridge("project", "update", "alice", "--limit", "rpm=none,model=gemini-4*").stdout
+    assert stdout.splitlines()[:2] == ["Project alice is as it was before.", "limits: rpm=5,model=gemini-3*"]
+    stdout = weighbridge("project", "update", "alice", "--limit", "rpm=none,model=gemini-3*").stdout
+    assert stdout.splitlines()[:2] == ["Project alice is changed.", "limits: none"]
+
+
 def test_a_disabled_project_can_be_enabled_again(weighbridge: Weighbridge) -> None:
     weighbridge("project", "create", "alice")
     weighbridge("project", "disable", "alice")
