@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -52,14 +53,17 @@ def list_(
         projects.show(database, project)  # a mistyped name is told, and not an empty list
     start = times.moment(since, settings.limits.timezone)
     start_us = None if start is None else int(start.timestamp()) * 1_000_000
-    found = audit.list_events(database, limit=limit, project=project, since=start_us, before=before)
+    found = audit.list_events(database, limit=limit + 1, project=project, since=start_us, before=before)
+    more, found = len(found) > limit, found[:limit]
     if json:
         output.document([_fields(event) for event in found])
         return
     for event in found:
         _tell(event)
-    if len(found) == limit and found[-1].id > 1:
-        output.line(f"\nOlder ones:  weighbridge audit list --before {found[-1].id}")
+    if more:
+        named = {"project": project, "since": since, "limit": str(limit), "before": str(found[-1].id)}
+        same = " ".join(f"--{name} {quote(value)}" for name, value in named.items() if value)
+        output.line(f"\nOlder ones:  weighbridge audit list {same}")
     if not found:
         output.line("No change is on record here.")
 

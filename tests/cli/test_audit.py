@@ -60,7 +60,17 @@ def test_changes_are_told_page_by_page_of_a_project_or_from_a_time_on(weighbridg
     assert named("--project", "bob") == ["bob"]
     assert named("--since", "2020-01-01") == ["cid", "bob", "alice"]
     assert named("--since", "2999-01-01T12:00") == []
-    assert "weighbridge audit list --before 2" in weighbridge("audit", "list", "--limit", "2").stdout
+
+    def told(*arguments: str) -> str:
+        return weighbridge("audit", "list", *arguments).stdout
+
+    assert "weighbridge audit list --limit 2 --before 2\n" in told("--limit", "2")
+    weighbridge("project", "disable", "bob")
+    since = ("--since", "2020-01-01 00:00")
+    assert "audit list --project bob --since '2020-01-01 00:00' --limit 1 --before 4\n" in told(
+        "--project", "bob", *since, "--limit", "1"
+    )
+    assert "Older" not in told("--project", "bob", "--limit", "2"), "it has no more, though others have older ones"
     assert weighbridge("audit", "list", "--since", "2999-01-01").stdout == "No change is on record here.\n"
 
 
