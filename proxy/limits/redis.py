@@ -24,7 +24,11 @@ from proxy.store.redis import Redis
 RENEWED_AT_ONCE = 1000
 """Leases in one command."""
 ASKED_AT_ONCE = 500
-UNAVAILABLE = "the store of limits can't be asked now, and without it this call can't be let through: try again later"
+NOT_LET_IN = "This proxy can't check limits now, and lets no limited call through unchecked. Try again later."
+NOT_TOLD = (
+    "What is used of limits can't be told now: Redis doesn't answer, and limits.on_redis_down is \"deny\". "
+    "The server's log says why (limiter_away); `weighbridge doctor` looks at Redis."
+)
 
 Settled = Callable[[str], Mapping[str, int] | None]
 """What a lease's call took, by the kinds of limits; None where its record isn't there: it never went up.
@@ -147,7 +151,7 @@ class RedisLimiter:
             except RedisError:
                 pass
         if self._deny:
-            raise ProxyRefused(Reason.LIMITER_UNAVAILABLE, UNAVAILABLE)
+            raise ProxyRefused(Reason.LIMITER_UNAVAILABLE, NOT_TOLD)
         return [self._mirror.used(self._clock(), day, counter) for counter in counters]
 
     async def watch(self) -> None:
@@ -199,7 +203,7 @@ class RedisLimiter:
 
     def _reserve_alone(self, lease_id: str, day: str, holds: Sequence[Hold]) -> Verdict:
         if self._deny:
-            raise ProxyRefused(Reason.LIMITER_UNAVAILABLE, UNAVAILABLE)
+            raise ProxyRefused(Reason.LIMITER_UNAVAILABLE, NOT_LET_IN)
         now_ms, known = self._clock(), lease_id in self._mirror.leases
         verdict = self._mirror.reserve(now_ms, lease_id, day, holds)
         if verdict.granted and not known and self._link.away:
