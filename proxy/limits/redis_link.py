@@ -26,7 +26,8 @@ _ADVICE: tuple[tuple[type[Exception], str], ...] = (
     ),
     (
         exceptions.AuthenticationError,
-        "it refuses the password: see storage.redis_password_env or redis_password_file, and the user in redis_url",
+        "it asks for a password, or refuses this one: "
+        "see storage.redis_password_env or redis_password_file, and the user in redis_url",
     ),
     (exceptions.OutOfMemoryError, "it is full: raise its maxmemory, or give limits a Redis of their own"),
     (exceptions.ReadOnlyError, "it is a replica: name the master in storage.redis_url, or use redis+sentinel://"),

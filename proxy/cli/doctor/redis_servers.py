@@ -10,7 +10,7 @@ from typing import Any
 from redis import Redis, RedisCluster, RedisError, Sentinel
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
-from redis.exceptions import RedisClusterException
+from redis.exceptions import AuthenticationError, RedisClusterException
 from redis.retry import Retry
 
 from proxy.cli.doctor.findings import CLOCK_FAILS_S, CLOCK_WARNS_S, Finding, ok, problem, warning
@@ -35,8 +35,11 @@ def check_redis(storage: Storage, unix_s: Callable[[], float]) -> Iterator[Findi
                 yield from _server(server, unix_s)
         except (RedisError, RedisClusterException, OSError) as error:
             what = str(error).partition("\n")[0].partition(" : <")[0]  # of sentinels, redis-py dumps its objects
+            if isinstance(error, AuthenticationError) and not storage.redis_password:
+                what = "it asks for a password, and none is configured"
             until_then = "until then, limits.on_redis_down says what becomes of calls"
-            yield problem(what or type(error).__name__, f"{advice(error)} ({until_then})")
+            tls = "; it must speak TLS there" if address.tls else ""
+            yield problem(f"{storage.redis_url}: {what or type(error).__name__}", f"{advice(error)}{tls} ({until_then})")
 
 
 def _options(storage: Storage, address: RedisAddress) -> dict[str, Any]:
@@ -89,7 +92,7 @@ def _server(server: Redis, unix_s: Callable[[], float]) -> Iterator[Finding]:
     if info.get("rdb_last_bgsave_status", "ok") != "ok" or info.get("aof_last_write_status", "ok") != "ok":
         yield problem(f"{where}: couldn't save to its disk, and may refuse writes", "look at its disk, and at its log")
     elif not info.get("aof_enabled"):
-        yield ok(f"{where}: without an append-only file; restarted, it may forget what was used in the last minutes")
+        yield ok(f"{where}: without an append-only file, which isn't needed: servers put in again what it forgets")
     yield _clock(where, server, unix_s)
 
 

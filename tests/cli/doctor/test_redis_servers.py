@@ -87,9 +87,10 @@ def test_a_wrong_password_is_told_and_not_shown() -> None:
     with server("--requirepass", "right") as port:
         url = f"redis://127.0.0.1:{port}"
         assert {finding.verdict for finding in look(url, redis_password="right")} == {Verdict.OK}
-        for storage in ({"redis_password": "wrong"}, {}):
+        for storage, said in (({"redis_password": "wrong"}, "invalid"), ({}, "asks for a password, and none")):
             (found,) = look(url, **storage)
             assert (found.verdict, "redis_password_env" in found.do) == (Verdict.PROBLEM, True)
+            assert (found.what.startswith(f"{url}: "), said in found.what) == (True, True)
             assert "wrong" not in found.what.replace("WRONGPASS", "")
 
 
@@ -134,3 +135,4 @@ def test_one_that_does_not_answer_is_told(scheme: str) -> None:
     path = "/main" if scheme == "redis+sentinel" else ""
     (found,) = look(f"{scheme}://127.0.0.1:1{path}")
     assert (found.verdict, "limits.on_redis_down" in found.do) == (Verdict.PROBLEM, True)
+    assert (f"{scheme}://127.0.0.1:1" in found.what, "TLS" in found.do) == (True, scheme == "rediss")
