@@ -10,7 +10,7 @@ from typing import Any
 from redis import Redis, RedisCluster, RedisError, Sentinel
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
-from redis.exceptions import AuthenticationError, RedisClusterException
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisClusterException
 from redis.retry import Retry
 
 from proxy.cli.doctor.findings import CLOCK_FAILS_S, CLOCK_WARNS_S, Finding, ok, problem, warning
@@ -39,7 +39,8 @@ def check_redis(storage: Storage, unix_s: Callable[[], float]) -> Iterator[Findi
                 what = "it asks for a password, and none is configured"
             until_then = "until then, limits.on_redis_down says what becomes of calls"
             tls = "; it must speak TLS there" if address.tls else ""
-            yield problem(f"{storage.redis_url}: {what or type(error).__name__}", f"{advice(error)}{tls} ({until_then})")
+            what = what or type(error).__name__
+            yield problem(f"{storage.redis_url}: {what}", f"{advice(error)}{tls} ({until_then})")
 
 
 def _options(storage: Storage, address: RedisAddress) -> dict[str, Any]:
@@ -76,14 +77,38 @@ def _server(server: Redis, unix_s: Callable[[], float]) -> Iterator[Finding]:
         began = time.perf_counter()
         server.ping()
         taken.append((time.perf_counter() - began) * 1000)
-    info: dict[str, Any] = server.info()
-    version, ms = info.get("valkey_version") or info.get("redis_version"), sorted(taken)[PINGS // 2]
-    answers = f"{where}: version {version}, answers in {ms:.1f} ms"
+    ms = sorted(taken)[PINGS // 2]
+    info = _info(server)
+    version = "version unknown" if info is None else f"version {_version(info)}"
+    answers = f"{where}: {version}, answers in {ms:.1f} ms"
     yield (
         ok(answers)
         if ms < SLOW_MS
         else warning(answers, "every call waits for one answer: put it nearer to the server")
     )
+    if info is None:
+        yield warning(
+            f"{where}: its user may not call INFO, so memory, saving and whether it is a replica aren't looked at",
+            "grant that user +info; only doctor needs it",
+        )
+    else:
+        yield from _state(where, info)
+    yield _clock(where, server, unix_s)
+
+
+def _info(server: Redis) -> dict[str, Any] | None:
+    """None where the user of limits may not ask for it. Raises RedisError."""
+    try:
+        return dict(server.info())
+    except NoPermissionError:
+        return None
+
+
+def _version(info: dict[str, Any]) -> str:
+    return str(info.get("valkey_version") or info.get("redis_version"))
+
+
+def _state(where: str, info: dict[str, Any]) -> Iterator[Finding]:
     if info.get("role") != "master":
         yield problem(
             f"{where}: is a replica, and takes no writes", "name the master, or sentinels, in storage.redis_url"
@@ -93,7 +118,6 @@ def _server(server: Redis, unix_s: Callable[[], float]) -> Iterator[Finding]:
         yield problem(f"{where}: couldn't save to its disk, and may refuse writes", "look at its disk, and at its log")
     elif not info.get("aof_enabled"):
         yield ok(f"{where}: without an append-only file, which isn't needed: servers put in again what it forgets")
-    yield _clock(where, server, unix_s)
 
 
 def _memory(where: str, info: dict[str, Any]) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
@@ -94,6 +95,16 @@ def test_a_wrong_password_is_told_and_not_shown() -> None:
             assert "wrong" not in found.what.replace("WRONGPASS", "")
 
 
+def test_a_user_that_has_only_the_rights_that_limits_need_is_no_problem() -> None:
+    """As docs/redis.md has them."""
+    rights = re.findall(r"[~+]\S+", Path("docs/redis.md").read_text().partition("ACL SETUSER")[2].partition("```")[0])
+    with server() as port, redis.Redis("127.0.0.1", port) as client:
+        client.execute_command("ACL", "SETUSER", "weighbridge", "on", ">right", *rights)
+        found = look(f"redis://weighbridge@127.0.0.1:{port}", redis_password="right")
+    assert [finding.verdict for finding in found] == [Verdict.OK, Verdict.WARNING, Verdict.OK]
+    assert "+info" in found[1].do
+
+
 def test_a_replica_is_told(plain: int) -> None:
     with server("--replicaof", "127.0.0.1", str(plain)) as port:
         found = look(f"redis://127.0.0.1:{port}")
@@ -126,8 +137,9 @@ def test_the_server_that_a_sentinel_names_is_looked_at(plain: int, tmp_path: Pat
         until(lambda: _answers(port), "the sentinel answers")
         found = look(f"redis+sentinel://127.0.0.1:{port}/main")
         assert found[0].what.startswith(f"127.0.0.1:{plain}: version ")
-        (unknown,) = look(f"redis+sentinel://127.0.0.1:{port}/other")
-        assert (unknown.verdict, unknown.what) == (Verdict.PROBLEM, "No master found for 'other'")
+        url = f"redis+sentinel://127.0.0.1:{port}/other"
+        (unknown,) = look(url)
+        assert (unknown.verdict, unknown.what) == (Verdict.PROBLEM, f"{url}: No master found for 'other'")
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster", "redis+sentinel"])
