@@ -84,6 +84,7 @@ class App:
         self.new_id = id_maker(lambda: time.time_ns() // 1_000_000, secrets.token_bytes)
         self._keyring = Keyring(database, now=unix_us, monotonic=time.monotonic)
         self._intake = Intake(settings.storage.data_dir / "spool", limit=settings.server.max_body_mb << 20)
+        self._free_calls: dict[str, int] = {}
         self._plane = self._data_plane(settings, book, _upstream(settings))
         self._planes = [self._plane]
         self._retiring: set[asyncio.Task[None]] = set()
@@ -111,7 +112,7 @@ class App:
             intake=self._intake.limited_to(settings.server.max_body_mb << 20),
             weigher=Weigher(
                 ledger=self.ledger,
-                limits=Limits(self.limiter, days, self.metrics, unix_us),
+                limits=Limits(self.limiter, days, self.metrics, unix_us, self._free_calls),
                 book=book,
                 upstream=upstream.name,
                 days=days,

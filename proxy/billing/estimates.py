@@ -68,9 +68,10 @@ def prompt_tokens(quantities: Mapping[str, int]) -> int:
 def images(facts: BodyFacts, model: str, quantities: Mapping[str, int]) -> int:
     """What it counts against a limit of images: one a candidate where images are made.
 
-    A model without a price makes images if its name says so.
+    A model without a price makes images if its name says so, or the request.
     """
-    makes = "output_image" in quantities or facts.image_size is not None or names_images(model)
+    asks = facts.asks_images or facts.image_size is not None
+    makes = "output_image" in quantities or asks or names_images(model)
     return min(max(facts.candidates, 1), MAX_CANDIDATES) if makes else 0
 
 

@@ -43,14 +43,17 @@ class Applying(NamedTuple):
 class Limits:
     """What all calls share of limiting: reserve before a call, settle or cancel after it."""
 
-    def __init__(self, limiter: Limiter, days: Days, metrics: Metrics, now: Callable[[], int]) -> None:
-        """`now` is the worker's clock, in Unix microseconds: it names the day."""
+    def __init__(
+        self, limiter: Limiter, days: Days, metrics: Metrics, now: Callable[[], int], free_calls: dict[str, int]
+    ) -> None:
+        """`now` is the worker's clock, in Unix microseconds: it names the day. `free_calls` has how many are in flight,
+        by key: under every configuration that is in force yet."""
         self._limiter = limiter
         self._days = days
         self._metrics = metrics
         self._now = now
         self._applying: dict[tuple[str, str], Applying] = {}
-        self._free: dict[str, int] = {}
+        self._free = free_calls
         self.settle = limiter.settle
         self.cancel = limiter.cancel
 

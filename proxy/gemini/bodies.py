@@ -59,6 +59,8 @@ class BodyFacts(NamedTuple):
     """Of inline audio, about: several media in one body are taken for equally large."""
     video_bytes: int = 0
     document_bytes: int = 0
+    asks_images: bool = False
+    """Pictures are among the modalities that it asks for."""
 
 
 class _Found(NamedTuple):
@@ -117,7 +119,9 @@ class Outline:
             settings = generation.of(document)
             found = found._replace(tools=found.tools or _declares_tools(document))
         media = found.media
-        facts = BodyFacts(*generation.asked(settings), media[b"image"], self._text.length, found.tools)
+        asked = generation.asked(settings)
+        of_body = media[b"image"], self._text.length, found.tools
+        facts = BodyFacts(*asked, *of_body, asks_images=generation.asks_images(settings))
         total = max(media.total(), self._text.left_out)
         if media.keys() <= _PICTURES and media.total() == total:
             return facts

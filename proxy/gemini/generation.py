@@ -38,6 +38,7 @@ _Members = msgspec.defstruct(
         for name in (
             *("imageConfig", "image_config", "responseFormat", "response_format", "image", "imageSize", "image_size"),
             *("candidateCount", "candidate_count", "maxOutputTokens", "max_output_tokens"),
+            *("responseModalities", "response_modalities"),
         )
     ],
     gc=False,
@@ -91,6 +92,12 @@ def asked(settings: Any) -> Asked:
         _count(_member(settings, "candidateCount", "candidate_count")) or 1,
         _count(_member(settings, "maxOutputTokens", "max_output_tokens")),
     )
+
+
+def asks_images(settings: Any) -> bool:
+    """Whether they ask for images, whatever the model is."""
+    kinds = _member(settings, "responseModalities", "response_modalities")
+    return isinstance(kinds, list) and any(kind == 2 or str(kind).upper() == "IMAGE" for kind in kinds[:16])
 
 
 def _member(value: Any, camel: str, snake: str) -> Any:

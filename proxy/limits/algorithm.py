@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from proxy.limits.interface import CANCELLED, CORRECTED, GRANTED, MINUTES, Counter, Hold, Over, Verdict
 
@@ -16,6 +16,10 @@ DAY_MS = 50 * 3600 * 1000
 TOMBSTONE_MS = 600_000
 """How long a cancel waits for the reserve that it overtook."""
 
+SWEPT_AT_ONCE = 1_000
+"""Counters looked at in one go: less than a millisecond."""
+
+T = TypeVar("T")
 History = Callable[[Counter, str, int], Mapping[int, int]]
 """What a counter held before this state began: amounts by second; of `rpd` and the day named, under the last one."""
 
@@ -141,13 +145,13 @@ class State:
             return self._day(now_ms, day, counter)[0]
         return len(self._open(now_ms, counter.name))
 
-    def sweep(self, now_ms: int) -> None:
-        """Forgets what doesn't count any more."""
-        second = now_ms // 1000
-        self.windows = {name: window for name, window in self.windows.items() if window.roll(second)}
-        self.days = {name: count for name, count in self.days.items() if count[1] > now_ms}
-        self.open = {name: leases for name in self.open if (leases := self._open(now_ms, name))}
-        self.cancelled = {lease_id: until for lease_id, until in self.cancelled.items() if until > now_ms}
+    def sweep(self, clock: Callable[[], int]) -> Iterator[None]:
+        """Forgets what doesn't count any more. Yields now and then, for others to have their turn: so it looks at the
+        clock itself."""
+        yield from _forget(self.windows, lambda _, window: not window.roll(clock() // 1000))
+        yield from _forget(self.days, lambda _, count: count[1] <= clock())
+        yield from _forget(self.open, lambda name, _: not self._open(clock(), name))
+        yield from _forget(self.cancelled, lambda _, until: until <= clock())
 
     def _end(self, now_ms: int, lease_id: str, actual: Callable[[Hold], int]) -> None:
         lease = self.leases.pop(lease_id, None)
@@ -195,3 +199,11 @@ class State:
         while leases and leases[lease_id := next(iter(leases))] <= now_ms:
             del leases[lease_id]
         return leases
+
+
+def _forget(held: dict[str, T], passed: Callable[[str, T], bool]) -> Iterator[None]:
+    for number, name in enumerate(list(held)):
+        if name in held and passed(name, held[name]):
+            del held[name]
+        if not number % SWEPT_AT_ONCE:
+            yield

@@ -44,9 +44,9 @@ class MemoryLimiter:
     async def watch(self) -> None:
         while True:
             await self._sleep(RENEWED_EVERY_S)
-            now_ms = self._now_ms()
-            self.state.renew(now_ms, tuple(self.state.leases))
-            self.state.sweep(now_ms)
+            self.state.renew(self._now_ms(), tuple(self.state.leases))
+            for _ in self.state.sweep(self._now_ms):
+                await asyncio.sleep(0)
 
     async def close(self) -> None:
         pass

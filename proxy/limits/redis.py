@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -157,9 +158,9 @@ class RedisLimiter:
     async def watch(self) -> None:
         while True:
             await self._sleep(RENEWED_EVERY_S)
-            now_ms = self._clock()
-            self._mirror.renew(now_ms, tuple(self._mirror.leases))
-            self._mirror.sweep(now_ms)
+            self._mirror.renew(self._clock(), tuple(self._mirror.leases))
+            for _ in self._mirror.sweep(self._clock):
+                await asyncio.sleep(0)
             if not self._link.away:
                 for command in self._renewals():
                     self._link.deliver(command)
@@ -216,7 +217,7 @@ class RedisLimiter:
     def _owed(self) -> list[Command]:
         """What was granted while Redis was away; and all that was ever taken, for the case that it was emptied."""
         alone, self._alone, now_ms = self._alone, State(), self._clock()
-        self._mirror.sweep(now_ms)
+        deque(self._mirror.sweep(self._clock), 0)
         outage = self._scripts.state_all(alone, f"{self._worker}:{now_ms}:{next(self._outages)}")
         return [*outage, *self._scripts.state_all(self._mirror, scripts.WHOLE)]
 

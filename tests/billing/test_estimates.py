@@ -118,5 +118,6 @@ def test_images_are_counted_where_images_are_made() -> None:
     assert images(facts_of(image_size="2K"), "unpriced", {}) == 1
     assert images(two, "some-image-model", {}) == 2
     assert images(two, "Gemini-3.1-Flash-IMAGE", {}) == images(two, "Nano-Banana", {}) == 2
+    assert images(facts_of(asks_images=True), "unpriced", {}) == 1
     assert images(two, "text", {"output_text": 5}) == 0
     assert images(facts_of(candidates=10**6), "some-image-model", {}) == 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -98,7 +99,7 @@ class Replay:
             now_ms = await self._stand.arrived()
             self._oracle.renew(now_ms, tuple(self._oracle.leases))
             if self._stand.redis is None:
-                self._oracle.sweep(now_ms)  # as a watch does by the way; the one in Redis only of its tombstones
+                deque(self._oracle.sweep(lambda: now_ms), 0)  # as a watch does; the one in Redis only of its tombstones
             self._oracle.cancelled = {one: until for one, until in self._oracle.cancelled.items() if until > now_ms}
         else:
             counters = self._projects[step.project]

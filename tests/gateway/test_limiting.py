@@ -31,7 +31,7 @@ class Stand:
         self.now = EVENING
         self.metrics = Metrics("0", [TEXT, IMAGE])
         self.limiter = MemoryLimiter(lambda: self.now // 1000)
-        self.limits = Limits(self.limiter, Days("UTC"), self.metrics, lambda: self.now)
+        self.limits = Limits(self.limiter, Days("UTC"), self.metrics, lambda: self.now, {})
         self.calls = 0
 
     async def reserve(self, tenant: Tenant, model: str = TEXT, tokens: int = 10, images: int = 0) -> str:

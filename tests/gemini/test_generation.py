@@ -48,3 +48,15 @@ def test_settings_are_found_among_any_number_of_others() -> None:
     assert (got.image_size, got.candidates) == ("4K", 2)
     image = f'{{"responseFormat": {{{blank}"image": {{{blank}"imageSize": "2K"}}}}}}'
     assert facts(f'{{"generation_config": {image}}}').image_size == "2K"
+
+
+@pytest.mark.parametrize(
+    ("modalities", "images"),
+    [(["TEXT", "IMAGE"], True), (["image"], True), ([2], True), (["TEXT"], False), ("IMAGE", False), (None, False)],
+)
+@pytest.mark.parametrize("name", ["responseModalities", "response_modalities"])
+def test_who_asks_for_images_is_known(name: str, modalities: object, images: bool) -> None:
+    """In either spelling, by the enum's name or its number; also where the settings are long."""
+    for padding in ("", "x" * 900):
+        got = facts(asks(generationConfig={name: modalities, "responseSchema": {"description": padding}}))
+        assert got.asks_images is images

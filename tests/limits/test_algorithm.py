@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.limits.algorithm import DAY_MS, LEASE_MS, State, Window
+from proxy.limits.algorithm import DAY_MS, LEASE_MS, SWEPT_AT_ONCE, State, Window
 from proxy.limits.interface import CANCELLED, GRANTED, Hold, Over
 from tests.limits.demand import DAY, counter, in_any_minute, one
 
@@ -172,8 +173,24 @@ def test_what_does_not_count_any_more_is_forgotten() -> None:
         assert granted(state, NOON, f"call {at}", holds)
         state.settle(NOON, f"call {at}", {})
     state.cancel(NOON, "never reserved")
-    state.sweep(NOON + DAY_MS)
+    deque(state.sweep(lambda: NOON + DAY_MS), 0)
     assert (state.windows, state.days, state.open, state.leases, state.cancelled) == ({}, {}, {}, {}, {})
+
+
+def test_a_sweep_gives_others_their_turn_and_goes_by_the_clock_as_it_is_then() -> None:
+    """What is taken while it goes on is neither forgotten nor taken for the doing of a clock that was set back."""
+    state, now = State(), [NOON]
+    for at in range(3 * SWEPT_AT_ONCE):
+        granted(state, NOON, f"call {at}", [Hold(counter("rpm", 10, project=f"p{at}"), 1)])
+    late = counter("rpm", 10, project=f"p{3 * SWEPT_AT_ONCE - 1}")
+    turns = 0
+    for _ in state.sweep(lambda: now[0]):
+        turns += 1
+        if turns == 1:
+            now[0] += 5_000
+            granted(state, now[0], "late", [Hold(late, 1)])
+    assert turns >= 3
+    assert state.windows[late.name].buckets == {NOON // 1000: 1, NOON // 1000 + 5: 1}
 
 
 def test_a_window_has_no_wait_for_more_than_it_holds() -> None:
