@@ -27,7 +27,7 @@ LimitOption = Annotated[
     typer.Option(
         "--limit",
         metavar="LIMIT",
-        help="A limit in full, such as ipm=5,model=gemini-3-pro-* or rpm=60,shadow; may be given again.",
+        help="A limit in full, such as `ipm=5,model=gemini-3-pro-*` or `rpm=60,shadow`; may be given again.",
         show_default=False,
     ),
 ]
@@ -36,7 +36,7 @@ ModelsOption = Annotated[
     typer.Option(
         "--models",
         metavar="GLOB",
-        help="A model that may be used, or a glob such as gemini-*; may be given again. '*' is all.",
+        help="A model that may be used, or a glob such as `gemini-*`; may be given again. `'*'` is all.",
         show_default=False,
     ),
 ]

@@ -121,6 +121,13 @@ def test_an_update_changes_what_is_named_and_shows_what_holds_now(weighbridge: W
     assert stdout.splitlines()[1:] == ["limits: none", "models: all"]
 
 
+def test_help_shows_globs_with_their_asterisks(weighbridge: Weighbridge) -> None:
+    """Help is Markdown, in which a pair of them makes what is between stand out."""
+    for command in (("project", "update"), ("key", "create")):
+        told = weighbridge(*command, "--help").stdout
+        assert ("gemini-*;" in told, "'*' is all" in told, "gemini-3-pro-*" in told) == (True, True, True)
+
+
 def test_an_update_that_changes_nothing_says_so(weighbridge: Weighbridge) -> None:
     """Such as taking away a limit whose models were mistyped: the one that was meant is still in force."""
     weighbridge("project", "create", "alice", "--limit", "rpm=5,model=gemini-3*")
