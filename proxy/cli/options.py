@@ -50,9 +50,16 @@ class Group(TyperGroup):
             raise  # `weighbridge … | head` is no error: typer ends quietly
         except EXPECTED as error:
             # What was typed may be a key in the wrong place.
-            for sentence in redact(str(error)).splitlines():
+            for sentence in redact(_told(error)).splitlines():
                 typer.echo(f"error: {sentence}", err=True)
             raise typer.Exit(1) from None
+
+
+def _told(error: Exception) -> str:
+    if not isinstance(error, OSError) or error.filename is None:
+        return str(error)
+    advice = "; run this as the user that the server runs as" if isinstance(error, PermissionError) else ""
+    return f"{error.filename}: {error.strerror}{advice}"
 
 
 def group(help_text: str) -> typer.Typer:

@@ -34,6 +34,13 @@ def result_of(error: Exception) -> Result:
     return CliRunner().invoke(app, ["fail"])
 
 
+def test_a_file_of_another_user_is_named_with_what_to_do() -> None:
+    """Without Python's way of writing it, in which the number comes first and the path last."""
+    told = result_of(PermissionError(13, "Permission denied", "/data/ledger")).stderr
+    assert told == "error: /data/ledger: Permission denied; run this as the user that the server runs as\n"
+    assert result_of(OSError(5, "Input/output error", "/data/x")).stderr == "error: /data/x: Input/output error\n"
+
+
 @pytest.mark.parametrize("kind", [CommandError, StoreError, TenancyError, LedgerLocked, PortTaken, OSError])
 def test_an_error_that_is_expected_is_a_sentence_and_ends_with_1(kind: type[Exception]) -> None:
     result = result_of(kind("it went wrong: do this"))
