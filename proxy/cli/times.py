@@ -25,6 +25,14 @@ def moment(text: str | None, timezone: str) -> datetime | None:
         ) from None
 
 
+def period(since: str | None, until: str | None, timezone: str) -> tuple[datetime | None, datetime | None]:
+    """From when to before when. Raises CommandError, also where it ends before it begins."""
+    start, end = moment(since, timezone), moment(until, timezone)
+    if start and end and end <= start:
+        raise CommandError(f"nothing is from {since} on and before {until}: give --until a later time than --since")
+    return start, end
+
+
 def duration(text: str) -> int:
     """Microseconds. Raises CommandError; 0 needs no unit."""
     if text == "0":

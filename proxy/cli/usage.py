@@ -75,15 +75,10 @@ def report(
     """
     settings = options.settings(config)
     timezone, data_dir = settings.limits.timezone, settings.storage.data_dir
+    period = times.period(since, until, timezone)
     words = cast("list[Dimension]", [word.strip() for word in by.split(",") if word.strip()])
     try:
-        rows = reports.report(
-            reports.ledger_files(data_dir),
-            words,
-            times.moment(since, timezone),
-            times.moment(until, timezone),
-            timezone,
-        )
+        rows = reports.report(reports.ledger_files(data_dir), words, *period, timezone)
     except ValueError as error:
         raise CommandError(str(error)) from None
     total = ReportRow({}, *(sum(getattr(row, name) for row in rows) for name in _SUMS))
@@ -146,9 +141,8 @@ def export(
     Example: `weighbridge usage export --format csv --since 2026-11-01 > november.csv`
     """
     settings = options.settings(config)
-    timezone = settings.limits.timezone
-    first, end = times.moment(since, timezone), times.moment(until, timezone)
-    records = reports.export(reports.ledger_files(settings.storage.data_dir), first, end)
+    period = times.period(since, until, settings.limits.timezone)
+    records = reports.export(reports.ledger_files(settings.storage.data_dir), *period)
     if format_ is Format.CSV:
         table = csv.writer(sys.stdout, lineterminator="\n")
         table.writerow(COLUMNS)

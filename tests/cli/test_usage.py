@@ -170,6 +170,8 @@ def test_an_empty_ledger_says_so(weighbridge: Weighbridge, monkeypatch: pytest.M
         (("report", "--by", "project,colour"), "colour"),
         (("report", "--since", "yesterday"), "'yesterday' is no time: write 2026-11-01"),
         (("export", "--until", "2026-13-01"), "'2026-13-01' is no time"),
+        (("report", "--since", "2026-11-02", "--until", "2026-11-01"), "give --until a later time than --since"),
+        (("export", "--since", "2026-11-02", "--until", "2026-11-02"), "give --until a later time than --since"),
     ],
 )
 def test_a_mistake_is_one_sentence_on_standard_error_and_ends_with_1(
