@@ -84,9 +84,11 @@ def _checks(loaded: Loaded | None, error: ConfigError | None, environ: Mapping[s
         "disk": partial(files.check_disk, data_dir),
         "file modes": partial(files.check_modes, settings, loaded.file),
         "time zone": partial(machine.check_time_zone, settings.limits.timezone, datetime.now(UTC).date()),
-        "open files": partial(machine.check_open_files, sum(each.max_connections for each in settings.upstreams)),
         "doors": partial(machine.check_doors, server, owner),
     }
+    if settings.upstreams:
+        calls = sum(each.max_connections for each in settings.upstreams)
+        checks["open files"] = partial(machine.check_open_files, calls)
     if settings.storage.redis_url:
         from proxy.cli.doctor import redis_servers  # not before: loading redis-py takes a tenth of a second
 
