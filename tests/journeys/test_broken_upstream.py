@@ -15,7 +15,7 @@ import pytest
 
 from proxy.billing.records import UsageRecord
 from tests.journeys.raw import Answer, Asked, call, judged, origin, request, reset, settled
-from tests.journeys.watching import TEXT, open_leases
+from tests.journeys.watching import TEXT, open_leases, until
 from tests.proof import Proof, sized
 from tests.stand import Weighbridge, weighbridge
 
