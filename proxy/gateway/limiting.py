@@ -22,11 +22,11 @@ REMEMBERED = 10_000
 """Pairs of key and model whose limits are kept at hand. A caller may name any model."""
 
 _UNITS = {
-    "rpm": ("RequestsPerMinute", "requests per minute"),
-    "tpm": ("InputTokensPerMinute", "prompt tokens per minute"),
-    "rpd": ("RequestsPerDay", "requests per day"),
-    "ipm": ("ImagesPerMinute", "images per minute"),
-    "concurrency": ("ConcurrentRequests", "requests at once"),
+    "rpm": ("RequestsPerMinute", "request{s} per minute"),
+    "tpm": ("InputTokensPerMinute", "prompt token{s} per minute"),
+    "rpd": ("RequestsPerDay", "request{s} per day"),
+    "ipm": ("ImagesPerMinute", "image{s} per minute"),
+    "concurrency": ("ConcurrentRequests", "request{s} at once"),
 }
 """How Google would name a quota of that kind, and what people call it. Clients look for PerMinute and PerDay in it."""
 
@@ -140,11 +140,12 @@ def _sentence(over: Over) -> str:
     counter = over.counter
     whose = f"Key {counter.key_id}" if counter.key_id else f"Project {counter.project}"
     models = "" if counter.model == "*" else f" with models {counter.model}"
-    sentence = f"{whose} is limited to {counter.value} {_UNITS[counter.kind][1]}{models} ({counter.kind})"
+    unit = _UNITS[counter.kind][1].format(s="" if counter.value == 1 else "s")
+    sentence = f"{whose} is limited to {counter.value} {unit}{models} ({counter.kind})"
     if over.amount > counter.value:
         return f"{sentence}, and this request alone needs {over.amount}."
     needs = f", and this request needs {over.amount}" if over.amount > 1 else ""
-    return f"{sentence}: {over.used} are taken{needs}."
+    return f"{sentence}: {over.used} {'is' if over.used == 1 else 'are'} taken{needs}."
 
 
 def _retry(wait_ms: int) -> str:

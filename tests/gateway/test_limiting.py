@@ -71,7 +71,7 @@ async def test_a_refusal_names_each_limit_its_value_and_when_to_come_back(stand:
     stand.now += 250_000
     refusal = await stand.refused(alice)
     assert refusal.message == (
-        "Project alice is limited to 1 requests per minute (rpm): 1 are taken. "
+        "Project alice is limited to 1 request per minute (rpm): 1 is taken. "
         "Key key_1 is limited to 15 prompt tokens per minute (tpm): 10 are taken, and this request needs 10. "
         "Please retry in 60.750s."
     )
@@ -147,7 +147,7 @@ async def test_who_is_known_to_be_over_is_refused_before_the_body(stand: Stand) 
     stand.limits.refuse_known(call(), alice)
     await stand.reserve(alice, IMAGE, images=1)
     stand.limits.refuse_known(call(), alice)
-    with pytest.raises(RateLimited, match="1 images per minute"):
+    with pytest.raises(RateLimited, match="1 image per minute"):
         stand.limits.refuse_known(call(model=IMAGE), alice)
     await stand.reserve(alice)
     with pytest.raises(RateLimited, match="2 requests per minute"):

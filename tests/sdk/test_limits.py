@@ -21,7 +21,7 @@ from tests.sdk.scenarios import SCENARIOS, TEXT
 from tests.stand import Weighbridge
 
 GREETING = next(scenario for scenario in SCENARIOS if scenario.name == "text")
-SAYS = "Project limited is limited to 1 requests at once (concurrency): 1 are taken. Please retry in 1.000s."
+SAYS = "Project limited is limited to 1 request at once (concurrency): 1 is taken. Please retry in 1.000s."
 
 
 @pytest.fixture(scope="module")

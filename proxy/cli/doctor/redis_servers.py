@@ -10,7 +10,7 @@ from typing import Any
 from redis import Redis, RedisCluster, RedisError, Sentinel
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisClusterException
+from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, RedisClusterException
 from redis.retry import Retry
 
 from proxy.cli.doctor.findings import CLOCK_FAILS_S, CLOCK_WARNS_S, Finding, ok, problem, warning
@@ -78,6 +78,11 @@ def _server(server: Redis, unix_s: Callable[[], float]) -> Iterator[Finding]:
         server.ping()
         taken.append((time.perf_counter() - began) * 1000)
     ms = sorted(taken)[PINGS // 2]
+    if not _runs_scripts(server):
+        yield problem(
+            f"{where}: its user may not run scripts, so no call with a limit is counted there",
+            "grant that user the rights that docs/redis.md lists",
+        )
     info = _info(server)
     version = "version unknown" if info is None else f"version {_version(info)}"
     answers = f"{where}: {version}, answers in {ms:.1f} ms"
@@ -94,6 +99,17 @@ def _server(server: Redis, unix_s: Callable[[], float]) -> Iterator[Finding]:
     else:
         yield from _state(where, info)
     yield _clock(where, server, unix_s)
+
+
+def _runs_scripts(server: Redis) -> bool:
+    """Asks for a script that isn't there. Raises RedisError."""
+    try:
+        server.evalsha("0" * 40, 0)
+    except NoScriptError:
+        return True
+    except NoPermissionError:
+        return False
+    return True
 
 
 def _info(server: Redis) -> dict[str, Any] | None:

@@ -148,3 +148,12 @@ def test_one_that_does_not_answer_is_told(scheme: str) -> None:
     (found,) = look(f"{scheme}://127.0.0.1:1{path}")
     assert (found.verdict, "limits.on_redis_down" in found.do) == (Verdict.PROBLEM, True)
     assert (f"{scheme}://127.0.0.1:1" in found.what, "TLS" in found.do) == (True, scheme == "rediss")
+
+
+def test_a_user_that_may_not_run_scripts_is_told() -> None:
+    """It answers every question, and no call would be counted."""
+    with server() as port, redis.Redis("127.0.0.1", port) as client:
+        client.execute_command("ACL", "SETUSER", "weak", "on", ">right", "~wb:*", "+ping", "+time", "+info")
+        found = look(f"redis://weak@127.0.0.1:{port}", redis_password="right")
+    (problem,) = [finding for finding in found if finding.verdict is Verdict.PROBLEM]
+    assert "may not run scripts" in problem.what
