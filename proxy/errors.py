@@ -54,6 +54,9 @@ class Reason(Enum):
 class Refusal(Exception):
     """A call that is answered by us. `message` is for the caller, in a sentence or two: what happened, what to do."""
 
+    project = ""
+    """Whose call it was, where that is known though its key isn't valid: for metrics and log alone."""
+
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason

@@ -68,6 +68,7 @@ class Relay:
         try:
             await self._call(scope, receive, client)
         except Refusal as refusal:
+            client.project = client.project or refusal.project
             self._tell(client, refusal)
             await client.refuse(refusal)
         except ClientGone:

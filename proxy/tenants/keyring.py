@@ -92,11 +92,13 @@ class Keyring:
             await self._read_from_now()
         if tenant := self.known(key):
             return tenant
-        if hashed in self._snapshot.tenants:  # it has expired
-            raise _refusal(Reason.API_KEY_INVALID)
+        if expired := self._snapshot.tenants.get(hashed):
+            raise _refusal(Reason.API_KEY_INVALID, expired.project)
         if self._failing_since is not None:
             raise _refusal(Reason.STORE_UNAVAILABLE)
-        raise _refusal(Reason.PROJECT_DISABLED if hashed in self._snapshot.disabled else Reason.API_KEY_INVALID)
+        if project := self._snapshot.disabled.get(hashed):
+            raise _refusal(Reason.PROJECT_DISABLED, project)
+        raise _refusal(Reason.API_KEY_INVALID)
 
     async def watch(self, interval: float = 1.0) -> None:
         """Follows changes and writes down uses, for ever: the app runs this beside its servers."""
@@ -168,12 +170,17 @@ class Keyring:
             log.info("database_back", database=str(self._database.path))
 
 
-def _refusal(reason: Reason) -> Refusal:
+def _refusal(reason: Reason, project: str = "") -> Refusal:
+    refusal: Refusal
     if reason is Reason.API_KEY_INVALID:
         # Google's own words, which SDKs and people know.
-        return CallerErred(reason, status.API_KEY_INVALID)
-    if reason is Reason.PROJECT_DISABLED:
-        return ProxyRefused(
+        refusal = CallerErred(reason, status.API_KEY_INVALID)
+    elif reason is Reason.PROJECT_DISABLED:
+        refusal = ProxyRefused(
             reason, "The project of this key is disabled. Ask whoever runs this proxy to have it served."
         )
-    return ProxyRefused(reason, "This key can't be checked now: the proxy's database does not answer. Try again soon.")
+    else:
+        message = "This key can't be checked now: the proxy's database does not answer. Try again soon."
+        refusal = ProxyRefused(reason, message)
+    refusal.project = project
+    return refusal

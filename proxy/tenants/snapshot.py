@@ -22,11 +22,11 @@ class Snapshot(NamedTuple):
     revision: int | None
     tenants: dict[bytes, Tenant]
     """Those that have expired are among them: that depends on when they are asked for."""
-    disabled: frozenset[bytes]
-    """Keys of projects that are disabled."""
+    disabled: dict[bytes, str]
+    """Keys of projects that are disabled, and which project."""
 
 
-NOTHING = Snapshot(None, {}, frozenset())
+NOTHING = Snapshot(None, {}, {})
 
 _QUERY = (
     select(
@@ -56,15 +56,15 @@ def read_snapshot(database: Database, held: Snapshot) -> Snapshot:
         if number == held.revision:
             return held
         tenants: dict[bytes, Tenant] = {}
-        disabled = set()
+        disabled: dict[bytes, str] = {}
         policies = _Policies()
         for hashed, disabled_at, project, key_id, name, *stored in connection.execute(_QUERY):
             if disabled_at is not None:
-                disabled.add(hashed)
+                disabled[hashed] = sys.intern(project)
             elif (policy := policies.read(StoredPolicy(*stored), key_id)) is not None:
                 # One string for all keys of a project, and for all that are called "default".
                 tenants[hashed] = Tenant(sys.intern(project), key_id, sys.intern(name), policy)
-    return Snapshot(number, tenants, frozenset(disabled))
+    return Snapshot(number, tenants, disabled)
 
 
 class _Policies:

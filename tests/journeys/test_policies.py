@@ -51,6 +51,10 @@ def reason(stand: Weighbridge, key: str, path: str = ASK, **headers: str) -> str
     return str(answer.headers.get("x-weighbridge-refused", ""))
 
 
+def metrics(stand: Weighbridge) -> str:
+    return httpx2.get(f"{stand.admin_url}/metrics").text
+
+
 def test_a_key_uses_the_models_that_both_it_and_its_project_may(stand: Weighbridge, database: Database) -> None:
     """By the path's model, also for free operations on it; lists of models are for all."""
     projects.create(database, "painters", now(), actor="test", models=["*-image*", "gemini-3.8-*"])
@@ -96,10 +100,11 @@ def test_without_a_proxy_that_is_trusted_nobodys_word_counts(upstream: str, tmp_
 
 
 def test_a_key_expires_by_itself(stand: Weighbridge, database: Database) -> None:
-    """Nothing is written when it does; from then on it is as one that was never made."""
+    """Nothing is written when it does; from then on it is as one that was never made, but for the operator."""
     _, key = make(database, "brief", expires_at=now() + 2 * S)
     assert reason(stand, key) == ""
     until(lambda: reason(stand, key) == "API_KEY_INVALID", "the key has expired")
+    assert 'weighbridge_refusals_total{project="brief",reason="API_KEY_INVALID"}' in metrics(stand)
 
 
 def test_a_rotated_key_is_served_for_the_overlap(stand: Weighbridge, database: Database) -> None:
@@ -128,5 +133,6 @@ def test_a_project_that_is_enabled_again_is_served_again(stand: Weighbridge, dat
     _, key = make(database, "paused")
     projects.disable(database, "paused", now(), actor="test")
     until(lambda: reason(stand, key) == "PROJECT_DISABLED", "the project is disabled")
+    assert 'weighbridge_refusals_total{project="paused",reason="PROJECT_DISABLED"}' in metrics(stand)
     projects.enable(database, "paused", now(), actor="test")
     until(lambda: reason(stand, key) == "", "the project is served")
