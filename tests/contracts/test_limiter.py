@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.contracts.histories import Replay, Step, histories
 from tests.contracts.stores import NOON_S, Store, at, fake, in_memory
+from tests.proof import WHOLE, Proof, sized
 from tests.redis_servers import SetClock, running_cluster, running_redis, running_sentinel, running_valkey
 
 
@@ -55,21 +56,26 @@ def sentinel_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         yield at(watched.url)
 
 
-def hold_against_the_algorithm(runner: asyncio.Runner, store: Store, examples: int) -> None:
+def hold_against_the_algorithm(runner: asyncio.Runner, store: Store, examples: int, proof: Proof) -> None:
     """Random histories on one limiter; each has projects of its own."""
+    steps = 0
 
     @settings(
         max_examples=examples,
         deadline=None,
         database=None,
+        derandomize=not WHOLE,
         suppress_health_check=list(HealthCheck),
         phases=(Phase.explicit, Phase.generate, Phase.shrink),
     )
     @given(histories(clock=store.clock is not None))
     def replay(history: list[Step]) -> None:
+        nonlocal steps
+        steps += len(history)
         runner.run(_replay(store, history))
 
     replay()
+    proof(histories=examples, steps=steps)
 
 
 async def _replay(store: Store, history: list[Step]) -> None:
@@ -77,29 +83,31 @@ async def _replay(store: Store, history: list[Step]) -> None:
         await Replay(stand).run(history)
 
 
-def test_memory_answers_as_the_algorithm(runner: asyncio.Runner, memory_store: Store) -> None:
-    hold_against_the_algorithm(runner, memory_store, 50)
+def test_memory_answers_as_the_algorithm(runner: asyncio.Runner, memory_store: Store, proof: Proof) -> None:
+    hold_against_the_algorithm(runner, memory_store, sized(50, 20000), proof)
 
 
-def test_fakeredis_answers_as_the_algorithm(runner: asyncio.Runner, fake_store: Store) -> None:
-    hold_against_the_algorithm(runner, fake_store, 10)
+def test_fakeredis_answers_as_the_algorithm(runner: asyncio.Runner, fake_store: Store, proof: Proof) -> None:
+    hold_against_the_algorithm(runner, fake_store, sized(10, 300), proof)
 
 
-def test_redis_answers_as_the_algorithm(runner: asyncio.Runner, redis_store: Store) -> None:
-    hold_against_the_algorithm(runner, redis_store, 50)
+def test_redis_answers_as_the_algorithm(runner: asyncio.Runner, redis_store: Store, proof: Proof) -> None:
+    hold_against_the_algorithm(runner, redis_store, sized(50, 5000), proof)
 
 
 def test_valkey_answers_as_the_algorithm_also_while_its_clock_is_set(
-    runner: asyncio.Runner, valkey_store: Store
+    runner: asyncio.Runner, valkey_store: Store, proof: Proof
 ) -> None:
     """Forth and back, by seconds and by days."""
-    hold_against_the_algorithm(runner, valkey_store, 100)
+    hold_against_the_algorithm(runner, valkey_store, sized(100, 10000), proof)
 
 
-def test_a_cluster_answers_as_the_algorithm(runner: asyncio.Runner, cluster_store: Store) -> None:
+def test_a_cluster_answers_as_the_algorithm(runner: asyncio.Runner, cluster_store: Store, proof: Proof) -> None:
     """Projects lie on any of its nodes; a call's keys on one."""
-    hold_against_the_algorithm(runner, cluster_store, 10)
+    hold_against_the_algorithm(runner, cluster_store, sized(10, 1000), proof)
 
 
-def test_the_master_that_sentinels_name_answers_as_the_algorithm(runner: asyncio.Runner, sentinel_store: Store) -> None:
-    hold_against_the_algorithm(runner, sentinel_store, 10)
+def test_the_master_that_sentinels_name_answers_as_the_algorithm(
+    runner: asyncio.Runner, sentinel_store: Store, proof: Proof
+) -> None:
+    hold_against_the_algorithm(runner, sentinel_store, sized(10, 1000), proof)
