@@ -21,6 +21,8 @@ from proxy.control.admin import limits
 from proxy.limits.memory import MemoryLimiter
 from proxy.store.database import open_database
 
+AWAY = "memory while redis is away"
+
 app = options.group("Limits of projects and keys, and what is used of them.")
 
 
@@ -43,6 +45,8 @@ def show(
             "No server runs on this data_dir: this is what its own calls took. What others took, Redis has.", err=True
         )
     told = _from_ledger(settings, project) if door is None else door.get(f"projects/{quote(project, safe='')}/limits")
+    if told["counted_in"] == AWAY:
+        typer.echo("Redis is away, so the server counts alone: this is what it let through itself.", err=True)
     if json:
         output.document(told)
     elif told["limits"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from proxy.config.globs import matcher
 from proxy.config.limits import Limit
@@ -128,6 +128,11 @@ class Limiter(Protocol):
 
     def cancel(self, lease_id: str) -> None:
         """Ends a lease of which nothing was sent, and gives all of it back. Returns at once."""
+        ...
+
+    @property
+    def counted_in(self) -> Literal["memory", "redis", "memory while redis is away"]:
+        """Where it counts now."""
         ...
 
     async def used(self, day: str, counters: Sequence[Counter]) -> list[int]:

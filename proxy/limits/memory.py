@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Literal
 
 from proxy.limits.algorithm import LEASE_MS, History, State
 from proxy.limits.interface import Counter, Hold, Over, Verdict
@@ -36,6 +37,10 @@ class MemoryLimiter:
 
     def cancel(self, lease_id: str) -> None:
         self.state.cancel(self._now_ms(), lease_id)
+
+    @property
+    def counted_in(self) -> Literal["memory"]:
+        return "memory"
 
     async def used(self, day: str, counters: Sequence[Counter]) -> list[int]:
         now_ms = self._now_ms()

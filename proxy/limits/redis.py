@@ -141,6 +141,10 @@ class RedisLimiter:
             self._cancel_in_redis(lease_id, scripts.held(lease.day, lease.holds), lease.holds[0].counter.project)
         self._mirror.cancel(now_ms, lease_id)
 
+    @property
+    def counted_in(self) -> Literal["redis", "memory while redis is away"]:
+        return "memory while redis is away" if self._link.away else "redis"
+
     async def used(self, day: str, counters: Sequence[Counter]) -> list[int]:
         if counters and not self._link.away:
             try:

@@ -59,7 +59,7 @@ def test_what_is_used_is_read_from_the_ledger(weighbridge: Weighbridge) -> None:
 def test_programs_get_the_same_document_as_from_a_server(weighbridge: Weighbridge) -> None:
     told = json.loads(weighbridge("limits", "show", "acme", "--json").stdout)
 
-    assert {"project", "day", "day_ends_at", "limits"} == told.keys()
+    assert {"project", "counted_in", "day", "day_ends_at", "limits"} == told.keys()
     assert {limit["kind"]: limit["used"] for limit in told["limits"]} == {"rpm": 3, "rpd": 5, "ipm": 3, "tpm": 21}
 
 

@@ -31,6 +31,10 @@ def errors(stand: Weighbridge) -> float:
     return next(float(line.split()[1]) for line in lines if line.startswith("weighbridge_limiter_errors_total"))
 
 
+def counted_in(stand: Weighbridge) -> str:
+    return str(json.loads(stand.run("limits", "show", "alice", "--json"))["counted_in"])
+
+
 def used(stand: Weighbridge) -> dict[str, int]:
     """What `limits show` says, by kind."""
     told = json.loads(stand.run("limits", "show", "alice", "--json"))
@@ -86,6 +90,7 @@ async def test_while_redis_is_away_each_server_counts_alone_and_tells_it_afterwa
     redis_server.send(signal.SIGSTOP)
     assert await call_at_once(stand, key, ASK, body("hello"), 5) == [200] * 5
     assert errors(stand) > 0
+    assert counted_in(stand) == "memory while redis is away"
     redis_server.send(signal.SIGCONT)
     await asyncio.to_thread(until, lambda: in_redis(redis_server) == [10], "the ten are counted in Redis")
     redis_server.stop()
@@ -95,6 +100,7 @@ async def test_while_redis_is_away_each_server_counts_alone_and_tells_it_afterwa
     statuses = await call_at_once(stand, key, ASK, body("hello"), 20)
     assert Counter(statuses) == {200: 10, 429: 10}
     assert in_redis(redis_server) == [30]
+    assert counted_in(stand) == "redis"
 
 
 def in_redis(server: RedisServer) -> list[int]:

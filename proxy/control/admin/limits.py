@@ -40,6 +40,7 @@ async def in_use(limiter: Limiter, project: str, limited: Configured, days: Days
     used = await limiter.used(day, limited.counters) if limited.counters else []
     return {
         "project": project,
+        "counted_in": limiter.counted_in,
         "day": day,
         "day_ends_at": ends,
         "limits": [
