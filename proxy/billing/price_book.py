@@ -1,26 +1,30 @@
-"""Where rates stand: the price book's file, and [[prices]] of the configuration."""
+"""What the price book is made of: models, their rates over time, other names; and [[prices]] of the configuration."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from datetime import time as clock_time
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
-from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
+
+from proxy.billing.records import to_usd
 
 PACIFIC = ZoneInfo("America/Los_Angeles")
 RATE_NAMES = (
     *("input_text", "input_image", "input_audio", "input_video", "input_document"),
     *("cached_text", "cached_image", "cached_audio", "cached_video", "cached_document"),
     *("output_text", "output_image", "output_audio", "output_video"),
-    "search",
+    *("search", "maps"),
 )
-"""What can be priced: tokens by direction and modality, and searches."""
+"""What is priced: tokens by direction and modality, searches, and look-ups of places."""
+LATER_NAMES = ("cache_storage", "second_720p", "second_1080p", "second_4k")
+"""What the book has rates of, and nothing is charged for yet: token-hours of a cache kept, seconds of video made."""
+PER_1000 = {"search": "search_per_1000", "maps": "maps_per_1000"}
+"""Rates that are stated in USD per 1,000, and how the book and the configuration name them."""
 
 Rates = Mapping[str, int]
 """Nano-dollars per million, by rate name."""
@@ -45,7 +49,7 @@ class Model(NamedTuple):
 
     id: str
     source: str
-    """As the ledger writes it: "price book 2026-11-20", "genai-prices 0.2.3"."""
+    """As the ledger writes it: "price book 2026-11-21", "genai-prices 0.2.3"."""
     periods: tuple[Period, ...]
     images: Mapping[str, int] = _NONE
     """Tokens of an image made, by size."""
@@ -112,11 +116,24 @@ def nano_dollars(usd: object, per: int = 1) -> int:
     return int(nanos)
 
 
-def _rates(row: Mapping[str, Any]) -> dict[str, int]:
-    rates = {name: nano_dollars(row[name]) for name in RATE_NAMES if row.get(name) is not None and name != "search"}
-    if row.get("search_per_1000") is not None:
-        rates["search"] = nano_dollars(row["search_per_1000"], per=1000)
+def rates_of(row: Mapping[str, Any]) -> dict[str, int]:
+    """A row's rates in nano-dollars per million, of whatever it is that is counted."""
+    rates = {}
+    for name in (*RATE_NAMES, *LATER_NAMES):
+        usd = row.get(PER_1000.get(name, name))
+        if usd is not None:
+            rates[name] = nano_dollars(usd, _per(name))
     return rates
+
+
+def stated(name: str, rate: int) -> tuple[str, str]:
+    """A rate's name and USD as the book states them: search, nano-dollars per million → "search_per_1000", "14"."""
+    return PER_1000.get(name, name), to_usd(rate // _per(name))
+
+
+def _per(name: str) -> int:
+    """What makes the amount that the book states into one per million."""
+    return 1000 if name in PER_1000 else 1_000_000 if name.startswith("second_") else 1
 
 
 def starts(day: date | datetime | None) -> int:
@@ -129,56 +146,17 @@ def starts(day: date | datetime | None) -> int:
     return int(moment.timestamp()) * 1_000_000
 
 
-def read_book() -> Book:
-    """The price book that comes with the package."""
-    text = files("proxy.billing").joinpath("price_book.toml").read_text(encoding="utf-8")
-    raw = tomllib.loads(text, parse_float=Decimal)
-    source = f"price book {raw['version']}"
-    return Book(
-        source,
-        {row["id"]: _model(row, source, raw["sources"]) for row in raw["models"]},
-        {row["name"]: Alias(row["model"], starts(row.get("from"))) for row in raw["aliases"]},
-        {"standard": Decimal(1), **{tier: Decimal(multiple) for tier, multiple in raw["tiers"].items()}},
-        {row["name"]: Assumption(row["applies"], row["says"]) for row in raw["assumptions"]},
-    )
-
-
-def _model(row: Mapping[str, Any], source: str, sources: Mapping[str, str]) -> Model:
-    periods = tuple(
-        Period(
-            starts(price.get("from")),
-            _rates(price),
-            _rates(price.get("long", {})),
-            {tier: _rates(price[tier]) for tier in ("flex", "batch", "priority") if tier in price},
-        )
-        for price in row["prices"]
-    )
-    return Model(
-        row["id"],
-        source,
-        periods,
-        row.get("images", {}),
-        row.get("picture"),
-        row.get("long_above"),
-        row.get("cached_by_tier", False),
-        row.get("search_per", "query"),
-        row.get("note", ""),
-        tuple(sources[name] for name in row["sources"]),
-        tuple(row.get("assumptions", ())),
-    )
-
-
 def read_overrides(prices: Iterable[Any]) -> tuple[Override, ...]:
     """[[prices]], globs before ids, older before newer: the last that matches has the last word.
 
     Each has `model`, `from_` (a date or None), and any of the rate names as attributes, USD per million tokens;
-    `search_per_1000` is USD per 1,000 searches. Raises ValueError that names the model and the rate.
+    `search_per_1000` and `maps_per_1000` are USD per 1,000. Raises ValueError that names the model and the rate.
     """
     overrides = []
     for price in prices:
-        row = {name: getattr(price, name, None) for name in (*RATE_NAMES, "search_per_1000")}
+        row = {name: getattr(price, name, None) for name in (*RATE_NAMES, *PER_1000.values())}
         try:
-            rates = _rates(row)
+            rates = rates_of(row)
         except ValueError as error:
             raise ValueError(f'[[prices]] of model = "{price.model}": {error}') from None
         overrides.append(Override(price.model.removeprefix("models/"), starts(price.from_), rates))

@@ -9,8 +9,9 @@ from functools import lru_cache
 from typing import Any
 
 from proxy.billing import rate_tables
+from proxy.billing.book_files import read_book
 from proxy.billing.genai_rates import Matcher, read_genai_prices
-from proxy.billing.price_book import Book, Model, Override, read_book, read_overrides
+from proxy.billing.price_book import Book, Model, Override, read_overrides
 from proxy.billing.rate_tables import RateTable
 
 LATEST = 2**63 - 1

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from proxy.billing.price_book import RATE_NAMES, Model, Override, Period, Rates
+from proxy.billing.price_book import PER_1000, RATE_NAMES, Model, Override, Period, Rates
 
 _FALLBACKS = {
     **{f"input_{kind}": ("input_text",) for kind in ("image", "audio", "video", "document")},
@@ -17,6 +17,9 @@ _FALLBACKS = {
     },
 }
 """A-MODALITY-AS-TEXT, A-CACHED-AS-INPUT. Output has none: A-NO-RATE-NO-COST."""
+
+_ONE_IN_ALL_TIERS = ("search", "maps", "cache_storage", "second_")
+"""A-TIERS-ARE-MULTIPLES: of what isn't tokens, by the beginnings of their names."""
 
 
 class Priced(NamedTuple):
@@ -44,7 +47,7 @@ class RateTable(NamedTuple):
     long_above: int | None
     """Prompt tokens beyond which `long_rates` hold for the whole call."""
     search_per: str
-    """What a search is charged by: "query", or "prompt" (at most one a call)."""
+    """What a search, or a look-up of places, is charged by: "query", or "prompt" (at most one a call)."""
     configured: frozenset[str]
     """Names whose rate is the configuration's."""
     fallbacks: Mapping[str, str]
@@ -81,7 +84,7 @@ class RateTable(NamedTuple):
             if not quantity or rate is None:
                 complete &= not quantity
                 continue
-            if name == "search" and self.search_per == "prompt":
+            if name in PER_1000 and self.search_per == "prompt":
                 quantity = 1
             charged[name] = quantity, rate
             total += quantity * rate
@@ -141,8 +144,8 @@ def _without(rates: Rates, own: Rates) -> dict[str, int]:
 
 
 def _in_tier(rates: Rates, model: Model, multiple: Decimal) -> dict[str, int]:
-    """Standard rates x `multiple`; searches keep their rate, and in cheaper tiers a model's cached tokens may."""
-    keeps = ("search",) if model.cached_by_tier or multiple > 1 else ("search", "cached_")
+    """Standard rates x `multiple`; what isn't tokens keeps its rate, and in cheaper tiers cached tokens may."""
+    keeps = _ONE_IN_ALL_TIERS if model.cached_by_tier or multiple > 1 else (*_ONE_IN_ALL_TIERS, "cached_")
     return {
         name: rate if name.startswith(keeps) else int((rate * multiple).to_integral_value())
         for name, rate in rates.items()

@@ -122,12 +122,8 @@ def _facts(book: PriceBook, name: str, at: int) -> dict[str, Any] | None:
 
 
 def _usd(rates: Mapping[str, int], fallbacks: Mapping[str, str]) -> dict[str, str]:
-    """Own rates as decimal strings, USD per million tokens; searches per thousand, as Google states them."""
-    own = {name: rate for name, rate in rates.items() if name not in fallbacks}
-    return {
-        "search_per_1000" if name == "search" else name: to_usd(rate // 1000 if name == "search" else rate)
-        for name, rate in own.items()
-    }
+    """Own rates as decimal strings, stated as Google states them: USD per million tokens, per thousand, per second."""
+    return dict(price_book.stated(name, rate) for name, rate in rates.items() if name not in fallbacks)
 
 
 def _print(facts: dict[str, Any]) -> None:

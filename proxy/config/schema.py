@@ -228,6 +228,8 @@ class Price(Section):
     output_video: UsdPerMillion | None = None
     search_per_1000: Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=6)] | None = None
     """USD for a thousand searches that grounding made."""
+    maps_per_1000: Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=6)] | None = None
+    """USD for a thousand times that grounding looked places up."""
 
     @model_validator(mode="after")
     def _some_rate(self) -> Price:

@@ -16,7 +16,7 @@ from proxy.billing.prices import PriceBook
 from proxy.billing.rate_tables import UNPRICED, Priced
 
 USD = 10**9
-BOOK = "price book 2026-11-20"
+BOOK = "price book 2026-11-21"
 
 
 def at(*moment: int) -> int:

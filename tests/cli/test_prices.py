@@ -36,7 +36,7 @@ def test_show_prints_the_rates_of_every_tier_images_by_size_source_and_assumptio
     assert ["USD", "PER", "MILLION", "STANDARD", "FLEX", "BATCH", "PRIORITY"] in lines
     assert ["output_image", "120", "60", "60", "216"] in lines
     assert ["4K", "2000", "0.24"] in lines
-    assert "source: price book 2026-11-20" in result.stdout
+    assert "source: price book 2026-11-21" in result.stdout
     assert "A-IMAGE-REST-IS-TEXT: " in result.stdout
     assert "next change: none announced" in result.stdout
 
@@ -58,6 +58,8 @@ def test_show_json_has_decimal_strings() -> None:
         "cached_text": "0.075",
         "output_text": "3.75",
         "search_per_1000": "14",
+        "maps_per_1000": "14",
+        "cache_storage": "0.5",
     }
     assert facts["next_rates"]["output_text"] == "7.5"
     assert facts["fallbacks"]["input_document"] == "input_text"
