@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import structlog
 
 from proxy import __version__
+from proxy.billing import taken_book
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerBroken, LedgerUnusable
 from proxy.billing.periods import Days
@@ -258,9 +259,13 @@ def _steady_ms() -> Callable[[], int]:
 
 def _price_book(settings: Settings) -> PriceBook:
     try:
-        return PriceBook.load(settings.prices)
+        book = PriceBook.load(settings.prices, settings.storage.prices_file)
     except ValueError as error:
         raise ConfigError([str(error)]) from error
+    log.info("price_book", source=book.source)
+    if warning := taken_book.outdated(book.taken):
+        log.warning("price_book", what=warning)
+    return book
 
 
 def _upstream_settings(settings: Settings) -> tuple[UpstreamSettings, float]:

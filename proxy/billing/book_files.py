@@ -14,6 +14,8 @@ import msgspec
 
 from proxy.billing.price_book import (
     LATER_NAMES,
+    MOST_USD,
+    MOST_USD_PER_1000,
     PER_1000,
     RATE_NAMES,
     Alias,
@@ -27,9 +29,6 @@ from proxy.billing.price_book import (
 )
 
 TIERS = ("flex", "batch", "priority")
-MOST_USD = 1000
-MOST_USD_PER_1000 = 1_000_000
-"""As in [[prices]]: what is dearer is a slip of the hand, and could overflow the ledger's integers."""
 _RATE_WORDS = frozenset(PER_1000.get(name, name) for name in (*RATE_NAMES, *LATER_NAMES))
 _ROW_WORDS = _RATE_WORDS | {"from", "long", *TIERS}
 
@@ -90,7 +89,7 @@ def book_of(raw: object) -> Book:
     aliases = {row.name: Alias(row.model, starts(row.since)) for row in file.aliases}
     assumptions = {row.name: Assumption(row.applies, row.says) for row in file.assumptions}
     _refuse_repeated(file)
-    if odd := [tier for tier, multiple in file.tiers.items() if tier not in TIERS or not 0 < multiple <= 10]:
+    if odd := [tier for tier, multiple in file.tiers.items() if tier not in TIERS or not _is_multiple(multiple)]:
         raise ValueError(f"tiers: {', '.join(odd)} is no tier, or no multiple of the standard rate")
     for row in file.models:
         _refuse_unknown(f"assumptions of {row.id}", row.assumptions, assumptions)
@@ -163,6 +162,10 @@ def _check_periods(periods: tuple[Period, ...], *, has_long: bool) -> None:
             raise ValueError(f"a later row leaves out {', '.join(sorted(lost))}")
         if bool(period.long) != has_long:
             raise ValueError("`long` and `long_above` go together")
+
+
+def _is_multiple(number: Decimal) -> bool:
+    return number.is_finite() and 0 < number <= 10
 
 
 def _refuse_unknown(where: str, names: list[str], known: Mapping[str, object]) -> None:

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from importlib.metadata import version
 from typing import Any
 
-from proxy.billing.price_book import Model, Period, nano_dollars, starts
+from proxy.billing.price_book import (
+    MOST_USD,
+    MOST_USD_PER_1000,
+    PER_1000,
+    Model,
+    Period,
+    nano_dollars,
+    starts,
+    stated,
+)
 
 Matcher = Callable[[str], bool]
 
@@ -30,14 +40,52 @@ GENAI_NAMES = {
 
 
 def read_genai_prices() -> tuple[tuple[Matcher, Model], ...]:
-    """Google's models in genai-prices, with the test that says whether a name is theirs.
+    """Google's models in the genai-prices that is installed, with the test that says whether a name is theirs.
 
     Only rates are taken: its mapping of usage bills image output without details at the text rate.
     """
     from genai_prices.data import providers  # here, because it takes 0.3 s
 
-    source = f"genai-prices {version('genai-prices')}"
     google = next(provider for provider in providers if provider.id == "google")
+    return _models(google, f"genai-prices {version('genai-prices')}")
+
+
+def read_genai_data(raw: object, source: str) -> tuple[tuple[Matcher, Model], ...]:
+    """Google's models in genai-prices' data, as its project publishes it: a list of providers, decoded from JSON.
+
+    `source` is how the ledger will name it. Raises ValueError.
+    """
+    from genai_prices.types import _providers_from_raw  # what its own updater reads the data with
+
+    try:
+        (google,) = _providers_from_raw([google_of(raw)])
+    except ValueError as error:
+        raise ValueError(f"it is not in the form of genai-prices' data: {str(error).splitlines()[0]}") from None
+    found = _models(google, source)
+    if not found:
+        raise ValueError("it has no price of any of Google's models")
+    for _, model in found:
+        _check(model)
+    return found
+
+
+def google_of(raw: object) -> dict[str, Any]:
+    """Google's entry in a list of providers. Raises ValueError."""
+    listed = [entry for entry in raw if isinstance(entry, dict)] if isinstance(raw, list) else []
+    found = [entry for entry in listed if entry.get("id") == "google"]
+    if len(found) != 1:
+        raise ValueError("it is no list of providers with Google among them, once")
+    return found[0]
+
+
+def _check(model: Model) -> None:
+    for period in model.periods:
+        for name, rate in (*period.standard.items(), *period.long.items()):
+            if Decimal(stated(name, rate)[1]) > (most := MOST_USD_PER_1000 if name in PER_1000 else MOST_USD):
+                raise ValueError(f"{name} of {model.id} is more than {most:,} USD")
+
+
+def _models(google: Any, source: str) -> tuple[tuple[Matcher, Model], ...]:
     found = []
     for info in google.models:
         model = _genai_model(info, source)

@@ -25,6 +25,9 @@ LATER_NAMES = ("cache_storage", "second_720p", "second_1080p", "second_4k")
 """What the book has rates of, and nothing is charged for yet: token-hours of a cache kept, seconds of video made."""
 PER_1000 = {"search": "search_per_1000", "maps": "maps_per_1000"}
 """Rates that are stated in USD per 1,000, and how the book and the configuration name them."""
+MOST_USD = 1000
+MOST_USD_PER_1000 = 1_000_000
+"""Of any rate. What is dearer is a slip of the hand, and could overflow the ledger's integers."""
 
 Rates = Mapping[str, int]
 """Nano-dollars per million, by rate name."""
@@ -110,6 +113,8 @@ def nano_dollars(usd: object, per: int = 1) -> int:
         raise ValueError(f"{usd!r} is not an amount in USD: write it as 1.50") from None
     if not amount.is_finite() or amount < 0:
         raise ValueError(f"{usd} is not a rate: it must be a number of USD, zero or more")
+    if amount > MOST_USD_PER_1000:
+        raise ValueError(f"{usd} is more than {MOST_USD_PER_1000:,} USD")
     nanos = amount * per * 1_000_000_000
     if nanos != int(nanos):
         raise ValueError(f"{usd} is finer than a nano-dollar: give at most nine decimal places")

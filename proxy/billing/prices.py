@@ -6,13 +6,14 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from proxy.billing import rate_tables
-from proxy.billing.book_files import read_book
-from proxy.billing.genai_rates import Matcher, read_genai_prices
+from proxy.billing import rate_tables, taken_book
+from proxy.billing.genai_rates import Matcher
 from proxy.billing.price_book import Book, Model, Override, read_overrides
 from proxy.billing.rate_tables import RateTable
+from proxy.billing.taken_book import Taken
 
 LATEST = 2**63 - 1
 """A time, in Unix microseconds, after every change of rates."""
@@ -27,22 +28,37 @@ class PriceBook:
     """Everything that is known of prices. Immutable; look-ups are cached, so that pricing a call costs microseconds."""
 
     def __init__(
-        self, book: Book, overrides: tuple[Override, ...] = (), others: tuple[tuple[Matcher, Model], ...] = ()
+        self,
+        book: Book,
+        overrides: tuple[Override, ...] = (),
+        others: tuple[tuple[Matcher, Model], ...] = (),
+        taken: Taken | None = None,
     ) -> None:
         self._book = book
         self._overrides = overrides
         self._others = others
-        self._changes = sorted(_changes(book, overrides, others))
+        self.changes = sorted(_changes(book, overrides, others))
+        """When any rate changes, in Unix microseconds."""
         self._table = lru_cache(_LOOK_UPS_KEPT)(self._find_table)
         self._resolve = lru_cache(_LOOK_UPS_KEPT)(self._find_model)
+        self.taken = taken
+        """What was taken in place of the package's book."""
 
     @classmethod
-    def load(cls, overrides: Iterable[Any] = ()) -> PriceBook:
-        """The package's book over genai-prices, under the configuration's [[prices]] (see `read_overrides`).
+    def load(cls, overrides: Iterable[Any] = (), taken: Path | None = None) -> PriceBook:
+        """The price book over genai-prices, under the configuration's [[prices]] (see `read_overrides`).
 
-        Takes half a second: once, before the door opens. Raises ValueError where an override isn't a price.
+        The book is the package's, or the one that was taken in its place, if it stands in the file `taken`. Takes half
+        a second: once, before the door opens. Raises ValueError where an override isn't a price, or the file is bad.
         """
-        return cls(read_book(), read_overrides(overrides), read_genai_prices())
+        read = None if taken is None else taken_book.read(taken)
+        return cls.of(read, overrides)
+
+    @classmethod
+    def of(cls, taken: Taken | None, overrides: Iterable[Any] = ()) -> PriceBook:
+        """`load`, of a book that was read; None is the package's. Raises ValueError."""
+        book, others = taken_book.books(taken)
+        return cls(book, read_overrides(overrides), others, taken)
 
     def table(
         self, model_version: str | None, model: str, model_asked: str, tier: str | None, at: int
@@ -53,11 +69,11 @@ class PriceBook:
         """
         if model_version is not None and len(model_version) > _LONGEST_NAME:
             model_version = None  # look-ups are kept: what bounds their number must bound their size
-        return self._table((model_version, model, model_asked), self._tier(tier), bisect_right(self._changes, at))
+        return self._table((model_version, model, model_asked), self._tier(tier), bisect_right(self.changes, at))
 
     def rates_at(self, model: str, at: int, tier: str | None = None) -> RateTable | None:
         """The rates in force for `model` at `at`, or None where it has no price."""
-        return self._table((model,), self._tier(tier), bisect_right(self._changes, at))
+        return self._table((model,), self._tier(tier), bisect_right(self.changes, at))
 
     def knows(self, model: str, at: int = LATEST) -> bool:
         """Whether `model` has a price: in the book, in the configuration, or in genai-prices."""
@@ -68,9 +84,21 @@ class PriceBook:
         configured = (override.model for override in self._overrides if not override.is_glob)
         return tuple(dict.fromkeys((*self._book.models, *self._book.aliases, *configured)))
 
+    def names(self) -> tuple[str, ...]:
+        """The names of `models`, and the models that the book lacks and genai-prices has."""
+        lacked = (model.id for _, model in self._others if self._resolve(model.id, LATEST) is model)
+        return tuple(dict.fromkeys((*self.models(), *lacked)))
+
+    def is_alias(self, name: str, at: int) -> bool:
+        """Whether the book says of `name` that it is another name of a model at `at`."""
+        alias = self._book.aliases.get(name)
+        return alias is not None and alias.since <= at
+
     @property
     def source(self) -> str:
-        """The book's name and date, as the ledger writes it."""
+        """The book's name and date, as the ledger writes it; of genai-prices' data over the package's book, both."""
+        if self.taken is not None and self.taken.source != self._book.source:
+            return f"{self._book.source} with {self.taken.source}"
         return self._book.source
 
     def model(self, name: str, at: int = LATEST) -> Model | None:
@@ -84,7 +112,7 @@ class PriceBook:
     def next_change(self, model: str, at: int) -> int | None:
         """When the rates of `model` change next after `at`, in Unix microseconds; None where nothing is announced."""
         now = self.rates_at(model, at)
-        return next((moment for moment in self._changes if moment > at and self.rates_at(model, moment) != now), None)
+        return next((moment for moment in self.changes if moment > at and self.rates_at(model, moment) != now), None)
 
     def assumptions(self, model: str, at: int = LATEST) -> dict[str, str]:
         """The named assumptions behind a cost of `model`: name and sentence."""
@@ -128,7 +156,7 @@ class PriceBook:
         return next((model for matches, model in self._others if matches(name)), None)
 
     def _find_table(self, names: tuple[str | None, ...], tier: str, interval: int) -> RateTable | None:
-        at = self._changes[interval - 1] if interval else 0
+        at = self.changes[interval - 1] if interval else 0
         for name in dict.fromkeys(names):
             if name:
                 name = name.removeprefix("models/")

@@ -1,4 +1,4 @@
-"""`weighbridge prices`: list, show."""
+"""`weighbridge prices`: list, show, update."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from proxy.app import unix_us
-from proxy.billing import price_book
+from proxy.billing import price_book, taken_book
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import to_usd
-from proxy.cli import options, output
+from proxy.cli import options, output, price_update
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
+from proxy.config.schema import Settings
 
 app = options.group("What a call costs: the rates in force, and where they come from.")
 
@@ -37,7 +38,7 @@ def list_(at: AtOption = None, config: ConfigOption = None, json: JsonOption = F
 
     Example: `weighbridge prices list --at 2027-01-01`
     """
-    book, when = PriceBook.load(options.settings(config).prices), _moment(at)
+    book, when = _book(options.settings(config)), _moment(at)
     found = [facts for name in book.models() if (facts := _facts(book, name, when))]
     if json:
         output.document(found)
@@ -54,6 +55,8 @@ def list_(at: AtOption = None, config: ConfigOption = None, json: JsonOption = F
     heads = ("MODEL", "INPUT", "CACHED", "OUTPUT", "IMAGE OUTPUT", "1,000 SEARCHES", "CHANGES", "PRICED AS")
     output.table(heads, rows, right=range(1, 6))
     output.line(f"\nUSD per million tokens, from {book.source}. One model in full:  weighbridge prices show MODEL")
+    if warning := taken_book.outdated(book.taken):
+        output.wrapped(warning)
 
 
 @app.command()
@@ -67,7 +70,7 @@ def show(
 
     Example: `weighbridge prices show gemini-3-pro-image`
     """
-    book = PriceBook.load(options.settings(config).prices)
+    book = _book(options.settings(config))
     facts = _facts(book, model.removeprefix("models/"), _moment(at))
     if facts is None:
         near = get_close_matches(model, book.models(), n=1, cutoff=0.8)
@@ -80,6 +83,16 @@ def show(
         output.document(facts)
     else:
         _print(facts)
+
+
+app.command()(price_update.update)
+
+
+def _book(settings: Settings) -> PriceBook:
+    try:
+        return PriceBook.load(settings.prices, settings.storage.prices_file)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
 
 
 def _moment(at: datetime | None) -> int:

@@ -108,6 +108,7 @@ def read(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = Tru
         else:
             reader.raw.pop("upstreams", None)
         settings = reader.settings()
+        reader.files[settings.storage.prices_file] = stamp(settings.storage.prices_file)
         if upstreams:
             reader.check_certificates(settings.server)
     except ConfigError as error:

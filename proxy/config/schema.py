@@ -147,6 +147,11 @@ class Storage(Section):
     redis_ca_file: FilePath | None = None
     redis_password: SecretStr | None = None
 
+    @property
+    def prices_file(self) -> Path:
+        """The price book that was taken in place of the package's, if one was."""
+        return self.data_dir / "prices.json"
+
     @model_validator(mode="after")
     def _of_redis(self) -> Storage:
         given = [

@@ -104,7 +104,7 @@ def _check_upstream(upstream: Upstream, settings: Settings) -> Iterable[Finding]
 
 def _wanted_models(settings: Settings) -> list[str]:
     """Those that prices are configured for, and those that the price book draws pictures with."""
-    book, now = PriceBook.load(settings.prices), time.time_ns() // 1000
+    book, now = PriceBook.load(settings.prices, settings.storage.prices_file), time.time_ns() // 1000
     configured = {price.model.removeprefix("models/") for price in settings.prices}
     wanted = []
     for model in book.models():
