@@ -20,6 +20,7 @@ from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import id_maker
 from proxy.billing.reports import ledger_files
+from proxy.billing.unpriced import Unpriced
 from proxy.config import redis_address
 from proxy.config.addresses import parse_network
 from proxy.config.load import ConfigError
@@ -86,6 +87,7 @@ class App:
         self._keyring = Keyring(database, now=unix_us, monotonic=time.monotonic)
         self._intake = Intake(settings.storage.data_dir / "spool", limit=settings.server.max_body_mb << 20)
         self._free_calls: dict[str, int] = {}
+        self._unpriced = Unpriced()
         self._plane = self._data_plane(settings, book, _upstream(settings))
         self._planes = [self._plane]
         self._retiring: set[asyncio.Task[None]] = set()
@@ -98,6 +100,7 @@ class App:
             data_dir=settings.storage.data_dir,
             ledger=ledger,
             limiter=limiter,
+            book=lambda: self._plane.book,
             timezone=lambda: self._plane.settings.limits.timezone,
             now_us=unix_us,
             new_id=self.new_id,
@@ -118,6 +121,7 @@ class App:
                 upstream=upstream.name,
                 days=days,
                 metrics=self.metrics,
+                unpriced=self._unpriced,
                 refuse_unpriced=settings.gateway.unpriced_models == "refuse",
                 now=unix_us,
                 monotonic=time.monotonic,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +19,8 @@ KIND = "adjustment"
 """Also its operation: so the hourly sums, which know no kinds, tell adjustments apart."""
 PREFIX = "adj_"
 """Of their ids, which clients may choose. A call's has none: nobody can take the place of a call that is under way."""
+RERATED = f"{PREFIX}rerate-"
+"""Of the ids of those that `ledger rerate` makes: billing/rerating.py."""
 MOST_USD = 1_000_000
 MOST_WHY = 500
 
@@ -56,6 +58,8 @@ def make(
     """
     if not _ID.fullmatch(record_id):
         raise AdjustmentRefused("record_id", f"an adjustment's id is {PREFIX} and 1 to 60 letters, digits, - or _")
+    if record_id.startswith(RERATED):
+        raise AdjustmentRefused("record_id", f"ids that begin with {RERATED} are given by `weighbridge ledger rerate`")
     if not why.strip() or len(why) > MOST_WHY or not why.isprintable():
         raise AdjustmentRefused("why", f"say why in one line of at most {MOST_WHY} characters")
     if redact(why) != why:  # it stands in the ledger and in the audit for good
@@ -101,16 +105,25 @@ def confirm(files: Sequence[Path], record: UsageRecord) -> tuple[UsageRecord, bo
 
 
 def write_alone(data_dir: Path, record: UsageRecord) -> None:
-    """Writes the record where no server runs, under the ledger's lock. Calls that a dead server left open stay so.
+    """Writes the record where no server runs, under the ledger's lock. Raises LedgerLocked, LedgerUnusable."""
+    write_batches_alone(data_dir, [[record]])
 
-    Raises LedgerLocked, LedgerUnusable.
+
+def write_batches_alone(data_dir: Path, batches: Iterable[Sequence[UsageRecord]]) -> int:
+    """Writes records where no server runs, under the ledger's lock: each batch in one commit. Returns how many.
+
+    Calls that a dead server left open stay so. Raises LedgerLocked, LedgerUnusable.
     """
+    written = 0
     file = LedgerFile.open(data_dir, busy_timeout_s=10, ballast_bytes=64 * MIB, random=os.urandom)
     with closing(file):
-        try:
-            file.commit([], [to_row(record)], [])
-        except sqlite3.Error as error:
-            raise LedgerUnusable(f"{file.path} can't be written: {describe(error)}. Look at its disk.") from error
+        for batch in batches:
+            try:
+                file.commit([], [to_row(record) for record in batch], [])
+            except sqlite3.Error as error:
+                raise LedgerUnusable(f"{file.path} can't be written: {describe(error)}. Look at its disk.") from error
+            written += len(batch)
+    return written
 
 
 def _amount(cost_usd: str) -> int:

@@ -23,6 +23,7 @@ from proxy.billing.price_book import (
     Book,
     Model,
     Period,
+    is_priced,
     nano_dollars,
     rates_of,
     starts,
@@ -156,7 +157,7 @@ def _check_periods(periods: tuple[Period, ...], *, has_long: bool) -> None:
     if moments[0] != 0 or moments != sorted(set(moments)):
         raise ValueError("the first row always held and has no `from`; the others have one each, in order")
     for earlier, period in zip((periods[0], *periods), periods, strict=False):
-        if "input_text" not in period.standard:
+        if not is_priced(period.standard):
             raise ValueError("a row has no input_text")
         if lost := earlier.standard.keys() - period.standard.keys():
             raise ValueError(f"a later row leaves out {', '.join(sorted(lost))}")

@@ -79,6 +79,7 @@ def _table(record: UsageRecord, book: PriceBook) -> RateTable | None:
 
 
 def _price(record: UsageRecord, quantities: dict[str, int], table: RateTable | None) -> None:
-    record.cost_usd, record.rates, record.priced_as, record.price_source = (
-        UNPRICED if table is None else table.price(quantities)
-    )
+    priced = UNPRICED if table is None else table.price(quantities)
+    record.cost_usd, record.priced_as, record.price_source = priced.cost, priced.priced_as, priced.source
+    lacking = {name: (quantity, None) for name, quantity in quantities.items() if quantity and name not in priced.rates}
+    record.rates = {**priced.rates, **lacking}

@@ -113,8 +113,8 @@ def nano_dollars(usd: object, per: int = 1) -> int:
         raise ValueError(f"{usd!r} is not an amount in USD: write it as 1.50") from None
     if not amount.is_finite() or amount < 0:
         raise ValueError(f"{usd} is not a rate: it must be a number of USD, zero or more")
-    if amount > MOST_USD_PER_1000:
-        raise ValueError(f"{usd} is more than {MOST_USD_PER_1000:,} USD")
+    if amount.adjusted() > 18:  # "1e999999" would take a minute, and all memory
+        raise ValueError(f"{usd} is not a rate: it is more than there is")
     nanos = amount * per * 1_000_000_000
     if nanos != int(nanos):
         raise ValueError(f"{usd} is finer than a nano-dollar: give at most nine decimal places")
@@ -129,6 +129,11 @@ def rates_of(row: Mapping[str, Any]) -> dict[str, int]:
         if usd is not None:
             rates[name] = nano_dollars(usd, _per(name))
     return rates
+
+
+def is_priced(rates: Rates) -> bool:
+    """Whether these can be a model's rates: it takes text in, or is charged by the second."""
+    return "input_text" in rates or any(name.startswith("second_") for name in rates)
 
 
 def stated(name: str, rate: int) -> tuple[str, str]:

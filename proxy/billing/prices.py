@@ -76,18 +76,26 @@ class PriceBook:
         return self._table((model,), self._tier(tier), bisect_right(self.changes, at))
 
     def knows(self, model: str, at: int = LATEST) -> bool:
-        """Whether `model` has a price: in the book, in the configuration, or in genai-prices."""
-        return self.rates_at(model, at) is not None
+        """Whether calls of `model` have a price: in the book, in the configuration, or in genai-prices.
+
+        Those of a model that is charged by the second have none: nothing counts seconds yet.
+        """
+        table = self.rates_at(model, at)
+        return table is not None and "input_text" in table.rates
 
     def models(self) -> tuple[str, ...]:
-        """Every name that stands in the book or the configuration, aliases too: a bounded set, for metric labels."""
+        """Every name in the book or the configuration whose calls have a price: a bounded set, for metric labels."""
+        return tuple(name for name in self.listed() if self.knows(name))
+
+    def listed(self) -> dict[str, None]:
+        """Every name that stands in the book or the configuration, aliases too, in their order."""
         configured = (override.model for override in self._overrides if not override.is_glob)
-        return tuple(dict.fromkeys((*self._book.models, *self._book.aliases, *configured)))
+        return dict.fromkeys((*self._book.models, *self._book.aliases, *configured))
 
     def names(self) -> tuple[str, ...]:
-        """The names of `models`, and the models that the book lacks and genai-prices has."""
+        """Every name of which a rate is known: in the book, in the configuration, and in genai-prices."""
         lacked = (model.id for _, model in self._others if self._resolve(model.id, LATEST) is model)
-        return tuple(dict.fromkeys((*self.models(), *lacked)))
+        return tuple(dict.fromkeys((*self.listed(), *lacked)))
 
     def is_alias(self, name: str, at: int) -> bool:
         """Whether the book says of `name` that it is another name of a model at `at`."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from proxy.billing.price_book import PER_1000, RATE_NAMES, Model, Override, Period, Rates
+from proxy.billing.price_book import PER_1000, RATE_NAMES, Model, Override, Period, Rates, is_priced
 
 _FALLBACKS = {
     **{f"input_{kind}": ("input_text",) for kind in ("image", "audio", "video", "document")},
@@ -107,7 +107,7 @@ def divide_half_even(total: int) -> int:
 def build(
     name: str, model: Model | None, overrides: Iterable[Override], tier: str, multiple: Decimal, at: int
 ) -> RateTable | None:
-    """The table of `name` at `at` (Unix microseconds), whose entry is `model`; None where it has no input rate.
+    """The table of `name` at `at` (Unix microseconds), whose entry is `model`; None where it has no rates.
 
     `overrides` are all of the configuration's, in their order; `multiple` is what `tier` costs of the standard rate.
     """
@@ -119,7 +119,7 @@ def build(
         model = Model(name, "configuration", (Period(0, own),))
     period = next((period for period in reversed(model.periods) if period.since <= at), model.periods[0])
     standard = {**period.standard, **own}
-    if "input_text" not in standard:
+    if not is_priced(standard):
         return None
     special = _without(period.tiers.get(tier, {}), own)
     rates = {**_in_tier(standard, model, multiple), **special}

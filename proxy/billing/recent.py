@@ -16,7 +16,7 @@ OUT_OF_ORDER_US = 2 * 3600 * 1_000_000
 """Records stand in the order in which calls ended; a clock that was set back may have mixed them by so much."""
 
 _CALLS = "kind IN ('call', 'turn')"
-_decode = msgspec.json.Decoder(dict[str, tuple[int, int]]).decode
+_decode = msgspec.json.Decoder(dict[str, tuple[int, int | None]]).decode
 
 
 class Tally(NamedTuple):

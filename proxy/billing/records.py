@@ -15,8 +15,10 @@ class UsageRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     Times are Unix microseconds, money is nano-dollars. `usage` is the usage object exactly as received. `rates` maps
     the name of each rate applied to [quantity, nano-dollars per million], so that the cost can be worked out again from
-    the row alone: the sum of quantity x rate, divided once by a million, half to even. Of an adjustment, which is no
-    call, `cost_usd` is what it adds to the bill, `caused_by` the record that it corrects, and `hint` its reason.
+    the row alone: the sum of quantity x rate, divided once by a million, half to even. A quantity without a rate, which
+    leaves the cost unknown, has None: what was weighed stands there all the same, to be priced later. Of an adjustment,
+    which is no call, `cost_usd` is what it adds to the bill, `caused_by` the record that it corrects, and `hint` its
+    reason.
 
     A field is a column of the ledger. One that is added later needs a default: older rows and open leases lack it.
     """
@@ -51,7 +53,7 @@ class UsageRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     images: int = 0
     searches: int = 0
     cost_usd: int | None = None
-    rates: dict[str, tuple[int, int]] | None = None
+    rates: dict[str, tuple[int, int | None]] | None = None
     model_asked: str
     priced_as: str | None = None
     price_source: str | None = None
@@ -110,7 +112,7 @@ def to_json(record: UsageRecord) -> dict[str, Any]:
         shown["cost_usd"] = to_usd(record.cost_usd)
     if record.rates is not None:
         shown["rates"] = {
-            name: {"quantity": quantity, "usd_per_million": to_usd(rate)}
+            name: {"quantity": quantity, "usd_per_million": None if rate is None else to_usd(rate)}
             for name, (quantity, rate) in record.rates.items()
         }
     if record.usage is not None:

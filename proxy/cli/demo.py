@@ -96,6 +96,7 @@ def bill(record: UsageRecord) -> None:
     rows = [
         (name, f"{quantity:,}", f"${to_usd(rate)}", f"${to_usd(divide_half_even(quantity * rate))}")
         for name, (quantity, rate) in (record.rates or {}).items()
+        if rate is not None
     ]
     total = "no price" if record.cost_usd is None else f"${to_usd(record.cost_usd)}"
     output.table(

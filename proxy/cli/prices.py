@@ -39,7 +39,7 @@ def list_(at: AtOption = None, config: ConfigOption = None, json: JsonOption = F
     Example: `weighbridge prices list --at 2027-01-01`
     """
     book, when = _book(options.settings(config)), _moment(at)
-    found = [facts for name in book.models() if (facts := _facts(book, name, when))]
+    found = [facts for name in book.listed() if (facts := _facts(book, name, when))]
     if json:
         output.document(found)
         return

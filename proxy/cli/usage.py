@@ -77,17 +77,24 @@ def report(
     timezone, data_dir = settings.limits.timezone, settings.storage.data_dir
     period = times.period(since, until, timezone)
     words = cast("list[Dimension]", [word.strip() for word in by.split(",") if word.strip()])
+    files = reports.ledger_files(data_dir)
     try:
-        rows = reports.report(reports.ledger_files(data_dir), words, *period, timezone)
+        rows = reports.report(files, words, *period, timezone)
     except ValueError as error:
         raise CommandError(str(error)) from None
+    unpriced = {
+        row.group["model"]: row.unpriced_calls
+        for row in (reports.report(files, ["model"], *period) if any(row.unpriced_calls for row in rows) else ())
+        if row.unpriced_calls
+    }
     total = ReportRow({}, *(sum(getattr(row, name) for row in rows) for name in _SUMS))
     if json:
         asked = {"by": words, "since": since, "until": until, "timezone": timezone}
-        output.document(asked | {"rows": [_fields(row) for row in rows], "total": _fields(total)})
+        output.document(asked | {"rows": [_fields(row) for row in rows], "total": _fields(total), "unpriced": unpriced})
     elif rows:
         names = {key.id: key.name for key in keys.list_keys(open_database(data_dir))} if "key" in words else {}
         _print(words, rows, total, names)
+        _tell_unpriced(unpriced)
     else:
         output.line(f"No such calls in the ledger of {data_dir}.")
 
@@ -109,14 +116,22 @@ def _print(words: Sequence[str], rows: Sequence[ReportRow], total: ReportRow, na
         output.line(f"\n{total.estimated_calls:,} of these calls, {estimated} USD, are billed by estimate.")
     if any(row.adjustments_cost_usd for row in rows):
         output.line(
-            f"\n{to_usd(total.adjustments_cost_usd)} USD of it are adjustments, made by hand: "
+            f"\n{to_usd(total.adjustments_cost_usd)} USD of it are adjustments, made by hand or by `ledger rerate`: "
             "`weighbridge usage export` has each with its reason."
         )
-    if total.unpriced_calls:
-        output.line(
-            f"\n{total.unpriced_calls:,} of these calls are of a model without a price, and not in the sum: "
-            "`weighbridge usage report --by model` tells which, [[prices]] in the configuration gives it one."
-        )
+
+
+def _tell_unpriced(unpriced: dict[str, int]) -> None:
+    """Calls that had no price when they were written: by the model that went up."""
+    if not unpriced:
+        return
+    output.line()
+    for model, calls in unpriced.items():
+        output.line(f"unpriced: model {model}, {calls:,} calls")
+    output.line(
+        "They were made without a price, and count in the sum once `weighbridge ledger rerate` has priced them: "
+        "give their models one with [[prices]] in the configuration, or with `weighbridge prices update`."
+    )
 
 
 def _cells(row: ReportRow) -> list[str]:

@@ -16,6 +16,7 @@ from proxy.billing.ledger_errors import RowRefused
 from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord
+from proxy.billing.unpriced import Unpriced
 from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, Sent, UpstreamFailed
 from proxy.gateway.client import Client
 from proxy.gateway.limiting import Limits
@@ -46,6 +47,7 @@ class Weigher:
         upstream: str,
         days: Days,
         metrics: Metrics,
+        unpriced: Unpriced,
         refuse_unpriced: bool,
         now: Callable[[], int],
         monotonic: Callable[[], float],
@@ -61,6 +63,7 @@ class Weigher:
         self.now = now
         self.monotonic = monotonic
         self.new_id = new_id
+        self.unpriced = unpriced
 
     def authorize(self, call: Call, tenant: Tenant) -> None:
         """Refuses what is known to be refused before its body is taken in. Raises ProxyRefused.
@@ -158,17 +161,18 @@ class Weighing:
         self._settling = True
         weigher, record, estimate = self._weigher, self._record, copy.copy(self._record)
         try:
-            try:
-                quantities = self._weigh(outcome, complete)
-                await weigher.ledger.write(record)
-            except (ArithmeticError, LookupError, TypeError, ValueError, RowRefused):
-                # What the response says can't be priced or written: the call is on the bill all the same.
-                log.exception("record_unwritable", request_id=estimate.request_id, billed="by estimate")
-                record, quantities = self._finished(estimate, outcome), {}
-                await weigher.ledger.write(record)
+            quantities = self._weigh(outcome, complete)
+            await weigher.ledger.write(record)
+        except (ArithmeticError, LookupError, TypeError, ValueError, RowRefused):
+            # What the response says can't be priced or written: the call is on the bill all the same.
+            log.exception("record_unwritable", request_id=estimate.request_id, billed="by estimate")
+            record, quantities = self._finished(estimate, outcome), {}
+            await weigher.ledger.write(record)
         finally:  # also for who is cancelled while the disk is slow: else its place would be taken for ever
             if self._holds:
                 weigher.limits.settle(record.record_id, recent.taken(record))
+        if record.cost_usd is None:
+            weigher.unpriced.tell(record)
         weigher.metrics.weighed(record.project, record.model, quantities, record.images, record.cost_usd)
 
     def _cancel(self) -> None:

@@ -134,3 +134,21 @@ def test_a_usage_with_a_count_that_cannot_be_read_is_an_estimate() -> None:
     charge.charge_reading(row, reading({**PICTURE, "promptTokenCount": -1}), None, BOOK)
     assert row.estimated
     assert row.prompt_token_count is None
+
+
+def test_what_a_call_without_a_price_weighed_stands_in_its_record() -> None:
+    """So that it can be priced later, its estimate too."""
+    row = record("gemini-5-neon")
+    charge.charge_estimate(row, BodyFacts(text_bytes=40), BOOK)
+    assert (row.cost_usd, row.rates) == (None, {"input_text": (10, None), "output_text": (1024, None)})
+    charge.charge_reading(row, reading({"promptTokenCount": 7, "totalTokenCount": 9}), None, BOOK)
+    assert (row.cost_usd, row.rates) == (None, {"input_text": (7, None), "output_text": (2, None)})
+
+
+def test_a_quantity_without_a_rate_stands_beside_those_that_have_one() -> None:
+    row = record("gemini-3.8-flash")
+    audio = {"modality": "AUDIO", "tokenCount": 5}
+    usage = {"promptTokenCount": 7, "totalTokenCount": 12, "candidatesTokensDetails": [audio]}
+    charge.charge_reading(row, reading(usage), None, BOOK)
+    assert row.cost_usd is None
+    assert row.rates == {"input_text": (7, 750_000_000), "output_audio": (5, None)}

@@ -62,6 +62,13 @@ def test_what_is_unknown_is_null_outside_and_empty_in_csv() -> None:
         assert cells[column] == ""
 
 
+def test_a_quantity_without_a_rate_is_null_outside() -> None:
+    shown = to_json(sample("a", cost_usd=None, rates={"input_text": (7, None)}))
+    assert shown["rates"] == {"input_text": {"quantity": 7, "usd_per_million": None}}
+    columns, row = COLUMNS, to_row(sample("a", rates={"input_text": (7, None)}))
+    assert from_row(columns, row).rates == {"input_text": (7, None)}
+
+
 def test_a_usage_that_is_not_json_is_shown_as_the_text_it_is() -> None:
     assert to_json(sample("a", usage="{broken"))["usage"] == "{broken"
 

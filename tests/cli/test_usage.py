@@ -80,6 +80,7 @@ def test_the_bill_is_summed_by_what_is_asked_for(weighbridge: Weighbridge) -> No
     assert total == ["total", "4", "4,000", "0", "4,480", "4", "0", "0.067200002"]
     assert any(note[:6] == ["1", "of", "these", "calls,", "0.033600001", "USD,"] for note in notes)
     assert any("without a price" in " ".join(note) for note in notes)
+    assert ["unpriced:", "model", "gemini-nano-banana-2.1,", "1", "calls"] in notes
 
 
 def test_the_bill_for_programs_is_exact(weighbridge: Weighbridge) -> None:
@@ -91,6 +92,7 @@ def test_the_bill_for_programs_is_exact(weighbridge: Weighbridge) -> None:
     assert told["total"]["calls"] == 4
     assert told["total"]["estimated_cost_usd"] == "0.033600001"
     assert told["total"]["unpriced_calls"] == 1
+    assert told["unpriced"] == {"gemini-nano-banana-2.1": 1}
 
 
 def test_days_are_those_of_the_configured_time_zone(weighbridge: Weighbridge, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ from starlette.routing import Route
 
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerError
-from proxy.control.admin import adjustments, limits
+from proxy.billing.prices import PriceBook
+from proxy.control.admin import adjustments, limits, rerating
 from proxy.control.admin.access import Guarded
 from proxy.control.admin.problems import Kind, Problem
 from proxy.errors import Refusal
@@ -32,18 +33,23 @@ def admin_api(
     data_dir: Path,
     ledger: Ledger,
     limiter: Limiter,
+    book: Callable[[], PriceBook],
     timezone: Callable[[], str],
     now_us: Callable[[], int],
     new_id: Callable[[], str],
 ) -> ASGIApp:
-    """The ASGI app of `/admin`. Time is Unix microseconds; `timezone` tells the one in force, in which days end."""
+    """The ASGI app of `/admin`. Time is Unix microseconds; `book` and `timezone` (of days) tell those in force."""
     adjust = adjustments.endpoint(
         database=database, data_dir=data_dir, ledger=ledger, timezone=timezone, now_us=now_us, new_id=new_id
+    )
+    rerate = rerating.endpoint(
+        database=database, data_dir=data_dir, ledger=ledger, book=book, timezone=timezone, now_us=now_us
     )
     in_use = limits.endpoint(database=database, limiter=limiter, timezone=timezone, now_us=now_us)
     app = Starlette(
         routes=[
             Route("/v1/adjustments", adjust, methods=["POST"]),
+            Route("/v1/adjustments/rerate", rerate, methods=["POST"]),
             Route("/v1/projects/{project}/limits", in_use, methods=["GET"]),
         ],
         exception_handlers={

@@ -12,6 +12,7 @@ import pytest
 
 from proxy.billing import reports
 from proxy.billing.ledger import Ledger
+from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord
 from proxy.control.admin.routes import admin_api
 from proxy.control.routes import control_app
@@ -22,6 +23,7 @@ from proxy.tenants import projects
 from tests.billing.sample import NOON
 from tests.servers import serving
 
+BOOK = PriceBook.of(None)
 TOKEN = "wba_0123456789abcdef"
 
 
@@ -55,6 +57,7 @@ async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
         data_dir=tmp_path,
         ledger=ledger,
         limiter=limiter,
+        book=lambda: BOOK,
         timezone=lambda: "America/Los_Angeles",
         now_us=lambda: next(clock),
         new_id=lambda: f"{next(numbers)}",
