@@ -138,6 +138,8 @@ class PriceBook:
         is_kind = {
             "all": True,
             "image": table.is_image_model,
+            "text": not table.is_image_model and "output_text" in table.rates,
+            "search": "search" in table.rates,
             "long": table.long_above is not None,
             "no cached": "cached_text" in table.fallbacks,
             "cached standard": model is not None and "cached_text" not in table.fallbacks and not model.cached_by_tier,

@@ -144,6 +144,8 @@ def _print(facts: dict[str, Any]) -> None:
     configured = f" ({', '.join(facts['configured'])})" if facts["configured"] else ""
     output.line(f"priced as {facts['priced_as']}, source: {facts['source']}{configured}\n")
     _print_tiers("USD PER MILLION", facts["tiers"])
+    if any(name.startswith("second_") or name == "cache_storage" for name in facts["tiers"]["standard"]):
+        output.line("(second_…: a second of video; cache_storage: a million tokens kept for an hour)")
     if facts["long_above"] is not None:
         output.line()
         _print_tiers(f"PROMPT OVER {facts['long_above']:,}", facts["long_tiers"])

@@ -14,6 +14,7 @@ import pytest
 from proxy.billing import price_book
 from proxy.billing.book_files import read_book
 from proxy.billing.price_book import LATER_NAMES, PER_1000, RATE_NAMES, nano_dollars, read_overrides, starts
+from proxy.billing.prices import PriceBook
 
 BOOK = read_book()
 DOCS = Path(__file__).parents[2] / "docs" / "metering.md"
@@ -105,8 +106,23 @@ def test_assumptions_that_models_name_are_in_the_book() -> None:
     assert named == listed
 
 
+def test_every_assumption_is_shown_of_some_model_and_of_none_that_it_does_not_touch() -> None:
+    book = PriceBook.of(None)
+    shown = {name: book.assumptions(name).keys() for name in book.names()}
+    assert set().union(*shown.values()) == BOOK.assumptions.keys()
+    assert {"A-IMAGE-REST-IS-TEXT", "A-DRAFTS-BY-TOKENS", "E-IMAGE"} <= shown["gemini-3-pro-image"]
+    assert {"E-TEXT-OUTPUT", "A-LONG-PROMPT"}.isdisjoint(shown["gemini-3-pro-image"])
+    assert {"E-TEXT-OUTPUT", "A-LONG-PROMPT", "A-SEARCH-PER-PROMPT"} <= shown["gemini-2.5-pro"]
+    assert {"E-IMAGE", "A-SEARCH-PER-QUERY", "A-GEMINI-4-ALIKE"}.isdisjoint(shown["gemini-2.5-pro"])
+    assert {"E-TEXT-OUTPUT", "A-SEARCHES-REPEAT"}.isdisjoint(shown["gemini-embedding-2"])
+    assert "A-GEMINI-4-ALIKE" in shown["gemini-4-carbon"]
+    assert "A-AUTO-ROUTED" in shown["gemini-3.7-flash"]
+    assert "A-GENAI-PRICES" in shown["gemini-3-flash-preview"]
+    assert "A-VIDEO-BY-THE-SECOND" in shown["veo-3.1-generate"]
+
+
 def test_the_docs_say_every_assumption_and_no_other() -> None:
     assert (
-        set(re.findall(r"^\| `(A-[A-Z0-9-]+)`", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
+        set(re.findall(r"^\| `([AE]-[A-Z0-9-]+)`", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
         == BOOK.assumptions.keys()
     )

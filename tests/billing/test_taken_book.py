@@ -144,6 +144,13 @@ def test_a_file_that_was_spoilt_is_named_with_the_way_back(tmp_path: Path, text:
         PriceBook.load((), file)
 
 
+def test_what_the_program_assumes_is_shown_whatever_book_it_prices_by() -> None:
+    start = TOML.index('[[assumptions]]\nname = "A-THOUGHTS-ARE-TEXT"')
+    end = TOML.index("[[assumptions]]", start + 1)
+    taken = taken_book.take((TOML[:start] + TOML[end:]).encode(), "x", TODAY)
+    assert "A-THOUGHTS-ARE-TEXT" in PriceBook.of(taken).assumptions("gemini-3.8-flash")
+
+
 def test_a_taken_book_that_the_program_has_overtaken_is_told() -> None:
     older = taken_book.take(TOML.replace("version = 2026-11-21", "version = 2026-11-01").encode(), "x", TODAY)
     assert "price book 2026-11-01, taken from x, is older than price book 2026-11-21" in str(taken_book.outdated(older))

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from proxy.billing.ledger_slot import owner_of
 from proxy.billing.prices import PriceBook
 from proxy.cli import output
-from proxy.cli.doctor import configuration, files, machine, stores, upstreams
+from proxy.cli.doctor import configuration, files, machine, price_books, stores, upstreams
 from proxy.cli.doctor.findings import Check, Finding, Verdict, examine
 from proxy.cli.options import ConfigOption, JsonOption
 from proxy.config.load import ConfigError, Loaded, read
@@ -79,6 +79,7 @@ def _checks(loaded: Loaded | None, error: ConfigError | None, environ: Mapping[s
     for upstream in settings.upstreams:
         checks[f"upstream {upstream.name}"] = partial(_check_upstream, upstream, settings)
     checks |= {
+        "price book": partial(price_books.check_price_book, settings.storage.prices_file),
         "database": partial(stores.check_database, data_dir),
         "ledger": partial(stores.check_ledger, data_dir, owner),
         "disk": partial(files.check_disk, data_dir),
@@ -104,7 +105,11 @@ def _check_upstream(upstream: Upstream, settings: Settings) -> Iterable[Finding]
 
 def _wanted_models(settings: Settings) -> list[str]:
     """Those that prices are configured for, and those that the price book draws pictures with."""
-    book, now = PriceBook.load(settings.prices, settings.storage.prices_file), time.time_ns() // 1000
+    try:
+        book = PriceBook.load(settings.prices, settings.storage.prices_file)
+    except ValueError:  # which is told as what is wrong with the price book
+        book = PriceBook.load(settings.prices)
+    now = time.time_ns() // 1000
     configured = {price.model.removeprefix("models/") for price in settings.prices}
     wanted = []
     for model in book.models():
