@@ -93,6 +93,27 @@ def test_batch_rates_are_those_that_genai_prices_lists() -> None:
     assert compared > 50
 
 
+def test_tiers_are_those_that_genai_prices_lists_for_the_few_models_that_have_them() -> None:
+    """Speech models only; for them, and for no other model of its own, our multiples can be checked."""
+    ours = PriceBook.of(None)
+    google = next(provider for provider in data.providers if provider.id == "google")
+    compared = 0
+    for info in google.models:
+        tiers = {
+            variant.when["service_tier"] for variant in info.price_variants or () if "service_tier" in variant.when
+        }
+        for tier in tiers:
+            for moment in MOMENTS[1:]:
+                theirs = vars(info.get_prices(datetime.fromtimestamp(moment // 1_000_000, UTC), {"service_tier": tier}))
+                table = ours.rates_at(info.id, moment, tier)
+                assert table is not None
+                for key, name in GENAI_NAMES.items():
+                    if isinstance(theirs.get(key), Decimal):
+                        assert table.rates[name] == nano_dollars(theirs[key]), (info.id, tier, name)
+                        compared += 1
+    assert compared >= 24
+
+
 def _model(name: str) -> Model | None:
     return next((model for matches, model in read_genai_prices() if matches(name)), None)
 
