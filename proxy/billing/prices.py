@@ -51,8 +51,11 @@ class PriceBook:
         The book is the package's, or the one that was taken in its place, if it stands in the file `taken`. Takes half
         a second: once, before the door opens. Raises ValueError where an override isn't a price, or the file is bad.
         """
-        read = None if taken is None else taken_book.read(taken)
-        return cls.of(read, overrides)
+        found = None if taken is None else taken_book.read(taken)
+        if found is None:
+            return cls.of(None, overrides)
+        read, (book, others) = found
+        return cls(book, read_overrides(overrides), others, read)
 
     @classmethod
     def of(cls, taken: Taken | None, overrides: Iterable[Any] = ()) -> PriceBook:

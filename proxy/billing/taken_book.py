@@ -6,6 +6,7 @@ import json
 import tomllib
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -66,17 +67,22 @@ def books(taken: Taken | None) -> tuple[Book, Others]:
     return book._replace(models={name: _overlaid(model, others) for name, model in book.models.items()}), others
 
 
-def read(file: Path) -> Taken | None:
-    """The book that was taken, checked; None where none was. Raises ValueError, with what to do."""
+def read(file: Path) -> tuple[Taken, tuple[Book, Others]] | None:
+    """The book that was taken, and what it makes; None where none was taken. Raises ValueError, with what to do."""
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        taken = Taken(kept["form"], date.fromisoformat(kept["day"]), str(kept["origin"]), kept["data"])
-        books(taken)
+        return _made(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} can't be used: {error or type(error).__name__}. {GO_BACK}") from None
-    return taken
+
+
+@lru_cache(1)
+def _made(text: str) -> tuple[Taken, tuple[Book, Others]]:
+    """Of a file that is as it was it is not made again: genai-prices' data takes a twentieth of a second."""
+    kept = json.loads(text)
+    taken = Taken(kept["form"], date.fromisoformat(kept["day"]), str(kept["origin"]), kept["data"])
+    return taken, books(taken)
 
 
 def keep(file: Path, taken: Taken | None) -> None:

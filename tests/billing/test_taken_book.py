@@ -120,8 +120,9 @@ def test_what_was_taken_is_the_same_when_it_is_read_again(tmp_path: Path, text: 
     file = tmp_path / "data" / "prices.json"
     taken_book.keep(file, taken)
     again = taken_book.read(file)
-    assert again == taken
-    assert taken_book.books(again)[0] == taken_book.books(taken)[0]
+    assert again is not None
+    assert again[0] == taken
+    assert again[1][0] == taken_book.books(taken)[0]
     assert file.stat().st_mode & 0o777 == 0o600
 
 
@@ -135,7 +136,7 @@ def test_given_back_it_is_the_packages_book_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"form": "price book", "day": "2026-12-05", "origin": "x", "data": 3}']
+    "text", ["", "[" * 100_000, "[]", "{}", '{"form": "price book", "day": "2026-12-05", "origin": "x", "data": 3}']
 )
 def test_a_file_that_was_spoilt_is_named_with_the_way_back(tmp_path: Path, text: str) -> None:
     file = tmp_path / "prices.json"
