@@ -8,18 +8,16 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from operator import add
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_file import describe
-from proxy.billing.records import UsageRecord, from_row
+from proxy.billing.records import UsageRecord, from_row, to_usd
 
-Dimension = Literal[
-    "project", "key", "model", "operation", "upstream", "service_tier", "outcome", "hour", "day", "month"
-]
+Dimension = Literal["project", "key", "model", "operation", "upstream", "tier", "outcome", "hour", "day", "month"]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 
 HOUR = 3_600
@@ -28,7 +26,7 @@ HOURS_PAGE = 31 * 24 * HOUR
 RECORDS_PAGE = 500
 """How much one statement reads: a reader that holds its transaction long keeps the writer's WAL from shrinking."""
 
-_COLUMNS = {"key": "key_id", "day": "hour", "month": "hour"}
+_COLUMNS = {"key": "key_id", "tier": "service_tier", "day": "hour", "month": "hour"}
 """The column of usage_hourly behind each dimension that isn't named as its column."""
 
 
@@ -58,6 +56,20 @@ class ReportRow(msgspec.Struct, frozen=True):
     adjustments_cost_usd: int
 
 
+def to_json(row: ReportRow) -> dict[str, Any]:
+    """A row as it is shown outside: its group, then its sums, money as decimal strings."""
+    sums = {name: getattr(row, name) for name in _ADDED}
+    return row.group | {name: to_usd(value) if name.endswith("cost_usd") else value for name, value in sums.items()}
+
+
+def total(rows: Iterable[ReportRow]) -> ReportRow:
+    """The sums of several rows, of no group."""
+    sums = [0] * len(_ADDED)
+    for row in rows:
+        sums[:] = map(add, sums, (getattr(row, name) for name in _ADDED))
+    return ReportRow({}, *sums)
+
+
 def ledger_files(data_dir: Path) -> list[Path]:
     """The ledger files of a data_dir, by slot."""
     return sorted((data_dir / "ledger").glob("*.db"), key=lambda path: (len(path.name), path.name))
@@ -73,17 +85,25 @@ _PARTS = {
 _SUMS = ", ".join(f"sum({_PARTS.get(name, name)})" for name in _ADDED)
 
 
+_OF_PROJECT = f"""(
+    WITH RECURSIVE hours (at) AS (VALUES (:first) UNION ALL SELECT at + {HOUR} FROM hours WHERE at + {HOUR} < :end)
+    SELECT usage_hourly.* FROM hours CROSS JOIN usage_hourly ON hour = at AND project = :project)"""  # noqa: S608
+"""The primary key begins with hour and project: one look-up an hour. CROSS JOIN keeps SQLite to that order."""
+
+
 def report(
     files: Iterable[Path],
     by: Sequence[Dimension],
     since: datetime | None = None,
     until: datetime | None = None,
     timezone: str = "UTC",
+    project: str | None = None,
 ) -> list[ReportRow]:
     """Sums of the calls that started from `since` to before `until`, a row a group, sorted by group.
 
     It counts by hours of UTC: `since` and `until` are taken down to theirs, and an hour belongs to the day, in
     `timezone` (an IANA name), in which it begins. Without `by`, there is one row, or none where there are no calls.
+    With `project`, only its rows are read, hour by hour: what others used takes none of its time.
 
     Raises LedgerUnusable where a file can't be read, ValueError for an unknown dimension, a time without a time zone or
     an unknown time zone.
@@ -91,11 +111,10 @@ def report(
     if unknown := [word for word in by if word not in DIMENSIONS]:
         raise ValueError(f"Can't report by {', '.join(unknown)}: choose from {', '.join(DIMENSIONS)}.")
     zone = _zone(timezone)
-    first = -(2**63) if since is None else _unix_us(since) // 1_000_000 // HOUR * HOUR
-    end = 2**63 - 1 if until is None else _unix_us(until) // 1_000_000 // HOUR * HOUR
+    first, end = (us // 1_000_000 // HOUR * HOUR for us in within(since, until))
     sums: dict[tuple[str, ...], list[int]] = {}
     for path in files:
-        for row in _hourly_sums(path, [_COLUMNS.get(dimension, dimension) for dimension in by], first, end):
+        for row in _hourly_sums(path, [_COLUMNS.get(dimension, dimension) for dimension in by], first, end, project):
             group = tuple(_shown(dimension, value, zone) for dimension, value in zip(by, row, strict=False))
             total = sums.setdefault(group, [0] * len(_ADDED))
             total[:] = map(add, total, row[len(by) :])
@@ -109,10 +128,15 @@ def export(
 
     Records written after a file's reading began are left out. Raises LedgerUnusable, ValueError as `report`.
     """
-    first = -(2**63) if since is None else _unix_us(since)
-    end = 2**63 - 1 if until is None else _unix_us(until)
     for path in files:
-        yield from _records(path, first, end)
+        for page in pages(path, *within(since, until)):
+            for row in page.rows:
+                yield from_row(page.columns, row)
+
+
+def within(since: datetime | None, until: datetime | None) -> tuple[int, int]:
+    """The Unix microseconds from `since` to before `until`. Raises ValueError for a time without a time zone."""
+    return -(2**63) if since is None else _unix_us(since), 2**63 - 1 if until is None else _unix_us(until)
 
 
 def find(files: Iterable[Path], record_id: str) -> UsageRecord | None:
@@ -126,33 +150,54 @@ def find(files: Iterable[Path], record_id: str) -> UsageRecord | None:
     return None
 
 
-def _records(path: Path, first: int, end: int) -> Iterator[UsageRecord]:
+class Page(NamedTuple):
+    """Rows of usage_records as they stand. `through` is the seq up to which they have been read, matching or not."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+    through: int
+
+
+def pages(path: Path, since_us: int = -(2**63), until_us: int = 2**63 - 1, after: int = 0) -> Iterator[Page]:
+    """The rows behind the seq `after` of calls that started within these Unix microseconds, in the order of writing.
+
+    Rows written after the reading began are left out. Raises LedgerUnusable.
+    """
     with reading(path) as connection:
-        start, last = connection.execute("SELECT min(seq), max(seq) FROM usage_records").fetchone()
-        if last is None:
+        first, last = connection.execute(
+            "SELECT (SELECT min(seq) FROM usage_records WHERE seq > ?), (SELECT max(seq) FROM usage_records)",
+            (after,),
+        ).fetchone()
+        if first is None:
             return
-        for seq in range(start, last + 1, RECORDS_PAGE):
+        for seq in range(first, last + 1, RECORDS_PAGE):
+            through = min(seq + RECORDS_PAGE - 1, last)
             page = connection.execute(
-                "SELECT * FROM usage_records WHERE seq >= ? AND seq < ? AND started_at >= ? AND started_at < ?"
+                "SELECT * FROM usage_records WHERE seq >= ? AND seq <= ? AND started_at >= ? AND started_at < ?"
                 " ORDER BY seq",
-                (seq, min(seq + RECORDS_PAGE, last + 1), first, end),
+                (seq, through, since_us, until_us),
             )
-            columns = [column[0] for column in page.description]
-            for row in page.fetchall():
-                yield from_row(columns, row)
+            yield Page([column[0] for column in page.description], page.fetchall(), through)
 
 
-def _hourly_sums(path: Path, columns: list[str], first: int, end: int) -> Iterator[tuple[Any, ...]]:
+def _hourly_sums(
+    path: Path, columns: list[str], first: int, end: int, project: str | None
+) -> Iterator[tuple[Any, ...]]:
     """The columns and sums of each group, page by page of hours, so that a group may come several times."""
     grouped = f"GROUP BY {', '.join(columns)}" if columns else "HAVING count(*) > 0"
-    select = f"SELECT {', '.join([*columns, _SUMS])} FROM usage_hourly WHERE hour >= ? AND hour < ? {grouped}"  # noqa: S608
+    source = "usage_hourly WHERE hour >= :first AND hour < :end" if project is None else _OF_PROJECT
+    select = f"SELECT {', '.join([*columns, _SUMS])} FROM {source} {grouped}"  # noqa: S608
     with reading(path) as connection:
-        oldest, newest = connection.execute("SELECT min(hour), max(hour) FROM usage_hourly").fetchone()
+        ends = (
+            "SELECT (SELECT min(hour) FROM usage_hourly), (SELECT max(hour) FROM usage_hourly)"  # together, all is read
+        )
+        oldest, newest = connection.execute(ends).fetchone()
         if newest is None:
             return
         stop = min(end, newest + HOUR)
         for page in range(max(first, oldest), stop, HOURS_PAGE):
-            yield from connection.execute(select, (page, min(page + HOURS_PAGE, stop))).fetchall()
+            hours = {"first": page, "end": min(page + HOURS_PAGE, stop), "project": project}
+            yield from connection.execute(select, hours).fetchall()
 
 
 def _shown(dimension: Dimension, value: Any, zone: ZoneInfo) -> str:

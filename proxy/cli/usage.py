@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 import secrets
 import sys
 from collections.abc import Sequence
+from csv import writer
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, cast
 
-import msgspec
 import typer
 
 from proxy.app import unix_us
-from proxy.billing import adjustments, reports
+from proxy.billing import adjustments, exports, reports
 from proxy.billing.adjustments import AdjustmentConflict, AdjustmentRefused
+from proxy.billing.exports import CursorRefused, Export
 from proxy.billing.periods import Days
-from proxy.billing.records import COLUMNS, id_maker, to_csv, to_json, to_usd
+from proxy.billing.records import as_cell, id_maker, to_json, to_usd
 from proxy.billing.reports import Dimension, ReportRow
 from proxy.cli import control, options, output, times
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.schema import Settings
 from proxy.control.admin.adjustments import note
 from proxy.store.database import open_database
+from proxy.store.folders import write_file
 from proxy.tenants import keys, projects
 
 app = options.group("What calls used and cost. Reads the ledger, also while a server writes it.")
@@ -37,6 +39,8 @@ _COLUMNS = {
     "SEARCHES": "searches",
     "USD": "cost_usd",
 }
+_RARE = {"ESTIMATED": "estimated_cost_usd", "ADJUSTED": "adjustments_cost_usd", "UNPRICED": "unpriced_calls"}
+"""Of USD, the part that is billed by estimate, and the part made by hand; calls that USD leaves out."""
 
 
 class Format(StrEnum):
@@ -44,6 +48,7 @@ class Format(StrEnum):
 
     JSONL = "jsonl"
     CSV = "csv"
+    FOCUS = "focus"
 
 
 TIME = "A day (2026-11-01) or a time (2026-11-01T12:00), in `limits.timezone` unless it names its offset."
@@ -66,6 +71,9 @@ def report(
     until: UntilOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV with a head, for spreadsheets.", show_default=False)
+    ] = False,
 ) -> None:
     """Print the bill: calls, tokens, images and cost in USD, summed by project, key, model, day …
 
@@ -73,6 +81,8 @@ def report(
 
     Example: `weighbridge usage report --by project,day --since 2026-11-01`
     """
+    if json and csv:
+        raise CommandError("--json and --csv don't go together: choose one")
     settings = options.settings(config)
     timezone, data_dir = settings.limits.timezone, settings.storage.data_dir
     period = times.period(since, until, timezone)
@@ -82,35 +92,41 @@ def report(
         rows = reports.report(files, words, *period, timezone)
     except ValueError as error:
         raise CommandError(str(error)) from None
-    unpriced = {
-        row.group["model"]: row.unpriced_calls
-        for row in (reports.report(files, ["model"], *period) if any(row.unpriced_calls for row in rows) else ())
-        if row.unpriced_calls
-    }
-    total = ReportRow({}, *(sum(getattr(row, name) for row in rows) for name in _SUMS))
+    total = reports.total(rows)
+    by_model = reports.report(files, ["model"], *period, timezone) if total.unpriced_calls else []
+    unpriced = {row.group["model"]: row.unpriced_calls for row in by_model if row.unpriced_calls}
     if json:
         asked = {"by": words, "since": since, "until": until, "timezone": timezone}
-        output.document(asked | {"rows": [_fields(row) for row in rows], "total": _fields(total), "unpriced": unpriced})
+        sums = {"rows": [reports.to_json(row) for row in rows], "total": reports.to_json(total)}
+        output.document(asked | sums | {"unpriced": unpriced})
+    elif csv:
+        _print_csv(words, rows)
     elif rows:
         names = {key.id: key.name for key in keys.list_keys(open_database(data_dir))} if "key" in words else {}
         _print(words, rows, total, names)
+        _print_notes(rows, total)
         _tell_unpriced(unpriced)
     else:
         output.line(f"No such calls in the ledger of {data_dir}.")
 
 
-def _fields(row: ReportRow) -> dict[str, Any]:
-    """A row as JSON has it: its group, then its sums, money as decimal strings."""
-    sums = {name: getattr(row, name) for name in _SUMS}
-    return row.group | {name: to_usd(value) if name.endswith("cost_usd") else value for name, value in sums.items()}
+def _print_csv(words: Sequence[str], rows: Sequence[ReportRow]) -> None:
+    table = writer(sys.stdout, lineterminator="\n")
+    table.writerow((*words, *_SUMS))
+    table.writerows([as_cell(name, value) for name, value in reports.to_json(row).items()] for row in rows)
 
 
 def _print(words: Sequence[str], rows: Sequence[ReportRow], total: ReportRow, names: dict[str, str]) -> None:
-    lines = [[*(_name(word, row.group[word], names) for word in words), *_cells(row)] for row in rows]
+    """Columns of what is rare stand there only where there is some of it."""
+    columns = _COLUMNS | {head: name for head, name in _RARE.items() if any(getattr(row, name) for row in rows)}
+    lines = [[*(_name(word, row.group[word], names) for word in words), *_cells(row, columns)] for row in rows]
     if words:
-        lines.append(["total", *[""] * (len(words) - 1), *_cells(total)])
-    heads = [*(word.upper() for word in words), *_COLUMNS]
+        lines.append(["total", *[""] * (len(words) - 1), *_cells(total, columns)])
+    heads = [*(word.upper() for word in words), *columns]
     output.table(heads, lines, right=range(len(words), len(heads)))
+
+
+def _print_notes(rows: Sequence[ReportRow], total: ReportRow) -> None:
     if total.estimated_calls:
         estimated = to_usd(total.estimated_cost_usd)
         output.line(f"\n{total.estimated_calls:,} of these calls, {estimated} USD, are billed by estimate.")
@@ -134,9 +150,9 @@ def _tell_unpriced(unpriced: dict[str, int]) -> None:
     )
 
 
-def _cells(row: ReportRow) -> list[str]:
-    sums = (getattr(row, name) for name in _COLUMNS.values())
-    return [to_usd(value) if head == "USD" else f"{value:,}" for head, value in zip(_COLUMNS, sums, strict=True)]
+def _cells(row: ReportRow, columns: dict[str, str]) -> list[str]:
+    values = ((name, getattr(row, name)) for name in columns.values())
+    return [to_usd(value) if name.endswith("cost_usd") else f"{value:,}" for name, value in values]
 
 
 def _name(word: str, value: str, names: dict[str, str]) -> str:
@@ -146,26 +162,48 @@ def _name(word: str, value: str, names: dict[str, str]) -> str:
 
 @app.command()
 def export(
-    format_: Annotated[Format, typer.Option("--format", help="JSON, a line each, or CSV with a head.")] = Format.JSONL,
+    format_: Annotated[
+        Format, typer.Option("--format", help="JSON, a line each; CSV with a head; or the columns of FOCUS 1.2 as CSV.")
+    ] = Format.JSONL,
     since: SinceOption = None,
     until: UntilOption = None,
+    after: Annotated[
+        str | None,
+        typer.Option("--after", metavar="CURSOR", help="Go on behind where an export ended.", show_default=False),
+    ] = None,
+    cursor_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--cursor-file",
+            metavar="PATH",
+            help="Go on behind the cursor in this file, where it is there, and write the next one into it.",
+            show_default=False,
+        ),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Print the usage records, one a call, in the order in which they were written.
 
+    The last line on standard error is the cursor to go on from: `next: CURSOR`.
+
     Example: `weighbridge usage export --format csv --since 2026-11-01 > november.csv`
     """
     settings = options.settings(config)
-    period = times.period(since, until, settings.limits.timezone)
-    records = reports.export(reports.ledger_files(settings.storage.data_dir), *period)
-    if format_ is Format.CSV:
-        table = csv.writer(sys.stdout, lineterminator="\n")
-        table.writerow(COLUMNS)
-        table.writerows(to_csv(record) for record in records)
-    else:
-        encode = msgspec.json.Encoder().encode
-        sys.stdout.writelines(encode(to_json(record)).decode() + "\n" for record in records)
-    sys.stdout.flush()
+    timezone = settings.limits.timezone
+    if after is None and cursor_file is not None and cursor_file.exists():
+        after = cursor_file.read_text()
+    period = times.period(since, until, timezone)
+    printed = sys.stdout.buffer
+    try:
+        stream = Export(reports.ledger_files(settings.storage.data_dir), *period, after=after)
+    except CursorRefused as error:
+        raise CommandError(str(error)) from None
+    printed.write(exports.HEADS[format_.value])
+    printed.writelines(map(exports.FORMATS[format_.value], stream))
+    printed.flush()
+    if cursor_file is not None:
+        write_file(cursor_file, f"{stream.cursor}\n")
+    typer.echo(f"next: {stream.cursor}", err=True)
 
 
 # Else -1.50 would be taken for an option.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
 import subprocess
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import astuple
 
 from proxy.billing import reports
 from proxy.billing.ledger import Ledger
@@ -207,3 +209,116 @@ async def test_what_cannot_be_read_or_asked_is_said(tmp_path: Path) -> None:
         reports.report([], [], since=datetime(2026, 11, 21))  # noqa: DTZ001
     with pytest.raises(ValueError, match="not a time zone"):
         reports.report([], [], timezone="Mars/Olympus")
+
+
+def summed(records: Sequence[UsageRecord], word: str) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """What a report by one word must say, added up from the records one by one."""
+    columns = {"key": "key_id", "tier": "service_tier"}
+    sums: dict[tuple[str, ...], list[int]] = {}
+    for record in records:
+        if word == "day":
+            value = datetime.fromtimestamp(record.started_at // 3_600_000_000 * 3600, UTC).date().isoformat()
+        else:
+            value = getattr(record, columns.get(word, word)) or ""
+        output = (record.candidates_token_count or 0) + (record.thoughts_token_count or 0)
+        if record.total_token_count is not None:
+            output = record.total_token_count - (record.prompt_token_count or 0)
+            output = max(output - (record.tool_use_prompt_token_count or 0), 0)
+        call, cost, adjusts = int(record.kind == "call"), record.cost_usd or 0, record.kind == "adjustment"
+        added = (
+            *(call, record.prompt_token_count or 0, record.cached_content_token_count or 0),
+            *(record.tool_use_prompt_token_count or 0, record.thoughts_token_count or 0),
+            *(record.candidates_token_count or 0, output, record.images, record.searches, cost),
+            *(int(record.cost_usd is None), call * record.estimated, cost * record.estimated, cost * adjusts),
+        )
+        total = sums.setdefault((value,), [0] * len(added))
+        total[:] = [was + more for was, more in zip(total, added, strict=True)]
+    return {group: tuple(total) for group, total in sums.items()}
+
+
+def at_random(number: int, chance: random.Random) -> UsageRecord:
+    """A call or an adjustment of some project and key, on one of ten days."""
+
+    def count() -> int | None:
+        return chance.choice((None, 0, chance.randrange(10**6)))
+
+    values: dict[str, object] = {
+        "project": chance.choice(("acme", "zeta")),
+        "key_id": chance.choice(("k1", "k2")),
+        "model": chance.choice(("m", "n")),
+        "service_tier": chance.choice((None, "flex")),
+        "upstream": chance.choice(("google", "other")),
+        "outcome": chance.choice(("ok", "truncated", "client_gone", "upstream_error", "unsettled")),
+        "started_at": NOON + chance.randrange(10 * 24 * HOUR),
+        "cost_usd": chance.choice((None, 0, chance.randrange(10**12))),
+        "estimated": chance.random() < 0.3,
+        "images": chance.randrange(3),
+        "searches": chance.randrange(3),
+    }
+    for name in ("prompt", "cached_content", "tool_use_prompt", "thoughts", "candidates", "total"):
+        values[f"{name}_token_count"] = count()
+    if chance.random() < 0.2:
+        values |= {"kind": "adjustment", "operation": "adjustment", "cost_usd": chance.randrange(-(10**9), 10**9)}
+        values |= {"estimated": False}
+    return sample(f"{number}", **values)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_hourly_sums_are_those_of_the_records_after_any_history(tmp_path: Path, seed: int) -> None:
+    """Calls and adjustments of all kinds, some written twice, over restarts of the server."""
+    chance = random.Random(seed)
+    records: list[UsageRecord] = []
+    for _ in range(3):
+        records += [at_random(len(records) + number, chance) for number in range(100)]
+        again = chance.sample(records, 20)
+        files = await written(tmp_path, *records[-100:], *again)
+    for word in ("project", "key", "model", "day", "operation", "upstream", "tier", "outcome"):
+        rows = reports.report(files, [word])  # type: ignore[list-item]
+        assert {tuple(row.group.values()): astuple(row)[1:] for row in rows} == summed(records, word)
+    of_acme = reports.report(files, ["day"], project="acme")
+    mine = summed([record for record in records if record.project == "acme"], "day")
+    assert {tuple(row.group.values()): astuple(row)[1:] for row in of_acme} == mine
+    assert astuple(reports.total(of_acme))[1:] == tuple(map(sum, zip(*mine.values(), strict=True)))
+
+
+async def test_a_report_reads_sums_and_no_records(tmp_path: Path) -> None:
+    """So that ten million records take it no longer than their hours."""
+    [path] = await written(tmp_path, sample("a"))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("ALTER TABLE usage_records RENAME TO elsewhere")
+    assert reports.report([path], ["project", "day"])[0].calls == 1
+
+
+async def test_a_project_that_asks_for_its_own_does_not_wait_for_what_others_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in steps of SQLite's machine: 50 other projects in each of its hours add none."""
+
+    def steps(files: list[Path]) -> int:
+        taken = [0]
+
+        @contextmanager
+        def counting(path: Path) -> Iterator[sqlite3.Connection]:
+            def step() -> int:
+                taken[0] += 1
+                return 0
+
+            with reading(path) as connection:
+                connection.set_progress_handler(step, 10)
+                yield connection
+
+        reading = reports.reading
+        with monkeypatch.context() as patch:
+            patch.setattr(reports, "reading", counting)
+            [row] = reports.report(files, ["project"], project="mine")
+        assert row.calls == 24
+        return taken[0]
+
+    own = [sample(f"{hour}", project="mine", started_at=NOON + hour * HOUR) for hour in range(24)]
+    alone = steps(await written(tmp_path, *own))
+    others = [
+        sample(f"{hour}-{other}", project=f"other{other}", started_at=NOON + hour * HOUR)
+        for hour in range(24)
+        for other in range(50)
+    ]
+    assert steps(await written(tmp_path, *others)) <= alone * 1.1

@@ -74,13 +74,22 @@ def test_the_bill_is_summed_by_what_is_asked_for(weighbridge: Weighbridge) -> No
     result = weighbridge("usage", "report", "--by", "project")
     assert result.exit_code == 0
     heads, alice, bob, total, *notes = (line.split() for line in result.stdout.splitlines())
-    assert heads == ["PROJECT", "CALLS", "PROMPT", "CACHED", "OUTPUT", "IMAGES", "SEARCHES", "USD"]
-    assert alice == ["alice", "3", "3,000", "0", "3,360", "3", "0", "0.067200002"]
-    assert bob == ["bob", "1", "1,000", "0", "1,120", "1", "0", "0"]
-    assert total == ["total", "4", "4,000", "0", "4,480", "4", "0", "0.067200002"]
+    assert heads[:8] == ["PROJECT", "CALLS", "PROMPT", "CACHED", "OUTPUT", "IMAGES", "SEARCHES", "USD"]
+    assert heads[8:] == ["ESTIMATED", "UNPRICED"]
+    assert alice == ["alice", "3", "3,000", "0", "3,360", "3", "0", "0.067200002", "0.033600001", "0"]
+    assert bob == ["bob", "1", "1,000", "0", "1,120", "1", "0", "0", "0", "1"]
+    assert total == ["total", "4", "4,000", "0", "4,480", "4", "0", "0.067200002", "0.033600001", "1"]
     assert any(note[:6] == ["1", "of", "these", "calls,", "0.033600001", "USD,"] for note in notes)
     assert any("without a price" in " ".join(note) for note in notes)
     assert ["unpriced:", "model", "gemini-nano-banana-2.1,", "1", "calls"] in notes
+
+
+def test_the_bill_for_spreadsheets_has_a_head_and_no_total(weighbridge: Weighbridge) -> None:
+    head, alice, bob = csv.reader(io.StringIO(weighbridge("usage", "report", "--by", "project,tier", "--csv").stdout))
+    row = dict(zip(head, alice, strict=True))
+    assert (row["project"], row["tier"], row["calls"], row["estimated_cost_usd"]) == ("alice", "", "3", "0.033600001")
+    assert bob[0] == "bob"
+    assert weighbridge("usage", "report", "--csv", "--json").exit_code == 1
 
 
 def test_the_bill_for_programs_is_exact(weighbridge: Weighbridge) -> None:
@@ -159,6 +168,23 @@ def test_records_are_exported_as_csv_with_a_head(weighbridge: Weighbridge) -> No
     assert dict(zip(head, only, strict=True))["record_id"] == "r3"
 
 
+def test_an_export_goes_on_behind_the_cursor_that_the_last_one_told(weighbridge: Weighbridge, tmp_path: Path) -> None:
+    told = weighbridge("usage", "export").stderr
+    assert told.startswith("next: ")
+    assert weighbridge("usage", "export", "--after", told.removeprefix("next: ").strip()).stdout == ""
+
+    lines = [weighbridge("usage", "export", "--cursor-file", "cursor").stdout.count("\n") for _ in range(2)]
+    assert lines == [4, 0]
+    assert f"next: {(tmp_path / 'cursor').read_text()}" == told
+    mistake = weighbridge("usage", "export", "--after", "yesterday")
+    assert (mistake.exit_code, mistake.stdout, "no cursor" in mistake.stderr) == (1, "", True)
+
+
+def test_records_are_exported_as_rows_of_focus(weighbridge: Weighbridge) -> None:
+    rows = list(csv.DictReader(io.StringIO(weighbridge("usage", "export", "--format", "focus").stdout)))
+    assert [(row["x_RecordId"], row["BilledCost"]) for row in rows[:2]] == [("r1", "0.0336"), ("r2", "0.033600001")]
+
+
 def test_an_empty_ledger_says_so(weighbridge: Weighbridge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEIGHBRIDGE_STORAGE__DATA_DIR", "empty")
     assert weighbridge("usage", "report").stdout == "No such calls in the ledger of empty.\n"
@@ -191,7 +217,8 @@ def test_an_adjustment_is_on_the_bill_and_told_apart(weighbridge: Weighbridge) -
     assert result.stdout.startswith("-0.05 USD on the bill of alice, as adj_")
 
     lines = weighbridge("usage", "report", "--by", "project").stdout.splitlines()
-    assert lines[1].split() == ["alice", "3", "3,000", "0", "3,360", "3", "0", "0.017200002"]
+    assert lines[1].split()[:8] == ["alice", "3", "3,000", "0", "3,360", "3", "0", "0.017200002"]
+    assert lines[1].split()[8:] == ["0.033600001", "-0.05", "0"]
     assert "-0.05 USD of it are adjustments, made by hand" in " ".join(lines)
     told = json.loads(weighbridge("usage", "report", "--json").stdout)["total"]
     assert (told["calls"], told["cost_usd"], told["adjustments_cost_usd"]) == (4, "0.017200002", "-0.05")
@@ -204,7 +231,7 @@ def test_an_adjustment_of_no_call_stands_in_a_row_of_its_own(weighbridge: Weighb
     weighbridge("usage", "adjust", "alice", "12.5", "--why", "storage")
 
     rows = [line.split() for line in weighbridge("usage", "report", "--by", "key,model").stdout.splitlines()]
-    assert ["-", "-", "0", "0", "0", "0", "0", "0", "12.5"] in rows
+    assert ["-", "-", "0", "0", "0", "0", "0", "0", "12.5", "0", "12.5", "0"] in rows
 
 
 def test_an_adjustment_given_twice_by_its_id_counts_once(weighbridge: Weighbridge) -> None:

@@ -1,0 +1,119 @@
+"""Exports usage records as JSON lines, CSV or FOCUS, a page at a time, and goes on behind a cursor."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from proxy.billing import focus, reports
+from proxy.billing.records import COLUMNS, UsageRecord, from_row, to_csv, to_json
+
+START = "start"
+"""The cursor before the first record."""
+_PART = re.compile(r"([0-9a-f]{32}):([0-9]{1,18})")
+
+
+class CursorRefused(Exception):
+    """A cursor that leads nowhere; the text says why, and what to do."""
+
+
+class Export:
+    """Iterates over the records of ledger files, file by file in the order of writing.
+
+    `cursor` is the text from which another export goes on: complete once the iteration has ended, and good for no more
+    than the pages before the present one until then.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], since: datetime | None, until: datetime | None, after: str | None = None
+    ) -> None:
+        """Raises CursorRefused, LedgerUnusable, ValueError for a time without a time zone."""
+        self._within = reports.within(since, until)
+        self._through = _parse(after or START)
+        self._files = {_file_id(path): path for path in files}
+        if gone := self._through.keys() - self._files.keys():
+            raise CursorRefused(
+                f"the cursor speaks of a ledger file that isn't here ({', '.join(sorted(gone))}): was it made by "
+                "another installation? Export without it, from the start"
+            )
+        for file_id, through in self._through.items():
+            _check_reached(self._files[file_id], through)
+
+    def __iter__(self) -> Iterator[UsageRecord]:
+        for file_id, path in self._files.items():
+            for page in reports.pages(path, *self._within, after=self._through.get(file_id, 0)):
+                for row in page.rows:
+                    yield from_row(page.columns, row)
+                self._through[file_id] = page.through
+
+    @property
+    def cursor(self) -> str:
+        return ",".join(f"{file_id}:{seq}" for file_id, seq in self._through.items()) or START
+
+
+def _parse(cursor: str) -> dict[str, int]:
+    text = cursor.strip()
+    if text == START:
+        return {}
+    parts = [_PART.fullmatch(part) for part in text.split(",")]
+    found = {part[1]: int(part[2]) for part in parts if part}
+    if len(found) != len(parts):
+        raise CursorRefused(
+            f"{text[:80]!r} is no cursor: give the one that the export before printed last on standard error"
+        )
+    return found
+
+
+def _file_id(path: Path) -> str:
+    with reports.reading(path) as connection:
+        return str(connection.execute("SELECT file_id FROM file").fetchone()[0])
+
+
+def _check_reached(path: Path, through: int) -> None:
+    with reports.reading(path) as connection:
+        last = connection.execute("SELECT max(seq) FROM usage_records").fetchone()[0] or 0
+    if last < through:
+        raise CursorRefused(
+            f"the cursor is behind record {through} of {path}, which ends at {last}: was it restored from a backup? "
+            "Export without the cursor, from the start"
+        )
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Handed:
+    """What a csv.writer writes to: it hands each line back."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+_csv_line = csv.writer(_Handed(), lineterminator="\n").writerow
+
+
+def _as_json(record: UsageRecord) -> bytes:
+    return _encode(to_json(record)) + b"\n"
+
+
+def _as_csv(record: UsageRecord) -> bytes:
+    return _line(to_csv(record))
+
+
+def _as_focus(record: UsageRecord) -> bytes:
+    return b"".join(map(_line, focus.rows(record)))
+
+
+def _line(cells: Sequence[str]) -> bytes:
+    line: str = _csv_line(cells)
+    return line.encode()
+
+
+FORMATS: dict[str, Callable[[UsageRecord], bytes]] = {"jsonl": _as_json, "csv": _as_csv, "focus": _as_focus}
+"""What each format makes of a record."""
+HEADS: dict[str, bytes] = {"jsonl": b"", "csv": _line(COLUMNS), "focus": _line(focus.COLUMNS)}
