@@ -10,8 +10,8 @@ import msgspec
 
 from proxy.billing.records import COLUMNS, UsageRecord
 
-SCHEMA_VERSION = 1
-"""Goes up with every column or table that is added. A file with a higher one is refused."""
+SCHEMA_VERSION = 2
+"""Goes up with every column, table or index that is added. A file with a higher one is refused."""
 
 HOURLY_KEYS = ("project", "key_id", "model", "operation", "upstream", "service_tier", "outcome", "estimated")
 
@@ -35,6 +35,11 @@ HOURLY_SUMS: dict[str, str] = {
 }
 """What usage_hourly adds up, and what one record adds to it."""
 
+HOURLY_ORDER = ("hour", *HOURLY_KEYS)
+TRIGGERS = frozenset(
+    ("usage_records_no_update", "usage_records_no_delete", "usage_records_no_replace", "usage_records_hourly")
+)
+
 
 def bring_up_to_date(connection: sqlite3.Connection, file_id: str) -> None:
     """Makes what the file lacks, in one transaction. The file must not be newer: see `version_of`."""
@@ -43,6 +48,8 @@ def bring_up_to_date(connection: sqlite3.Connection, file_id: str) -> None:
     _add_columns(connection, "usage_records", _record_columns())
     _add_columns(connection, "usage_hourly", _hourly_columns())
     _create_triggers(connection)
+    # A call is asked for by the id of its request, whose records, and their adjustments, may be far apart.
+    connection.execute("CREATE INDEX IF NOT EXISTS usage_records_request_id ON usage_records (request_id)")
     connection.execute(
         "INSERT INTO file (one, file_id, schema_version) VALUES (1, ?, ?)"
         " ON CONFLICT (one) DO UPDATE SET schema_version = excluded.schema_version",
@@ -95,10 +102,7 @@ def _create_tables(connection: sqlite3.Connection) -> None:
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS usage_records (seq INTEGER PRIMARY KEY AUTOINCREMENT, {records}) STRICT"
     )
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS usage_hourly ({_listed(_hourly_columns())},"
-        f" PRIMARY KEY (hour, {', '.join(HOURLY_KEYS)})) STRICT, WITHOUT ROWID"
-    )
+    connection.execute(HOURLY_TABLE)
 
 
 def _add_columns(connection: sqlite3.Connection, table: str, columns: dict[str, str]) -> None:
@@ -129,16 +133,28 @@ def _create_triggers(connection: sqlite3.Connection) -> None:
 
 def _hourly_trigger() -> str:
     """Adds a record to its hour in the statement that inserts it, and only if it is inserted."""
-    keys = ", ".join(f"coalesce(NEW.{key}, '')" if key == "service_tier" else f"NEW.{key}" for key in HOURLY_KEYS)
-    columns = ", ".join((*HOURLY_KEYS, *HOURLY_SUMS))
-    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in HOURLY_SUMS)
     return f"""
         CREATE TRIGGER usage_records_hourly AFTER INSERT ON usage_records BEGIN
-            INSERT INTO usage_hourly (hour, {columns})
-            VALUES (NEW.started_at / 3600000000 * 3600, {keys}, {", ".join(HOURLY_SUMS.values())})
-            ON CONFLICT (hour, {", ".join(HOURLY_KEYS)}) DO UPDATE SET {added};
+            {_ADD} VALUES ({_HOUR}, {_KEYS}, {", ".join(HOURLY_SUMS.values())}) {_TO_SUMS};
         END"""  # noqa: S608
 
+
+_HOUR = "NEW.started_at / 3600000000 * 3600"
+_KEYS = ", ".join(f"coalesce(NEW.{key}, '')" if key == "service_tier" else f"NEW.{key}" for key in HOURLY_KEYS)
+_ADD = f"INSERT INTO usage_hourly ({', '.join((*HOURLY_ORDER, *HOURLY_SUMS))})"
+_TO_SUMS = f"""
+    ON CONFLICT ({", ".join(HOURLY_ORDER)})
+    DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in HOURLY_SUMS)}"""
+
+HOURLY_TABLE = (
+    f"CREATE TABLE IF NOT EXISTS usage_hourly ({_listed(_hourly_columns())},"
+    f" PRIMARY KEY ({', '.join(HOURLY_ORDER)})) STRICT, WITHOUT ROWID"
+)
+ADD_TO_HOUR = f"{_ADD} VALUES ({', '.join('?' * (len(HOURLY_ORDER) + len(HOURLY_SUMS)))}) {_TO_SUMS}"
+HOURS_OF_RECORDS = f"""
+    SELECT {_HOUR}, {_KEYS}, {", ".join(f"sum({sql})" for sql in HOURLY_SUMS.values())}
+    FROM usage_records AS NEW WHERE seq > ? AND seq <= ? GROUP BY {_HOUR}, {_KEYS}"""  # noqa: S608
+"""What the records behind one seq, up to another, add to which hours: rows for ADD_TO_HOUR."""
 
 INSERT_LEASE = "INSERT INTO leases (record_id, opened_at, record) VALUES (?, ?, ?) ON CONFLICT (record_id) DO NOTHING"
 DELETE_LEASE = "DELETE FROM leases WHERE record_id = ?"

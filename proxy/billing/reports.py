@@ -155,6 +155,23 @@ def find(files: Iterable[Path], record_id: str) -> UsageRecord | None:
     return None
 
 
+def of_request(files: Iterable[Path], request_id: str, project: str, most: int) -> list[UsageRecord]:
+    """The records of one request of a project, in the order of writing: its calls, and adjustments of these.
+
+    At most `most` of each file. Raises LedgerUnusable.
+    """
+    found = []
+    for path in files:
+        with reading(path) as connection:
+            rows = connection.execute(
+                "SELECT * FROM usage_records WHERE request_id = ? AND project = ? ORDER BY seq LIMIT ?",
+                (request_id, project, most),
+            )
+            columns = [column[0] for column in rows.description]
+            found += [from_row(columns, row) for row in rows.fetchall()]
+    return found
+
+
 class Page(NamedTuple):
     """Rows of usage_records as they stand. `through` is the seq up to which they have been read, matching or not."""
 

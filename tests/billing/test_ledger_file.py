@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import sqlite3
 import sys
@@ -15,9 +16,9 @@ import pytest
 
 from proxy.billing.ledger_errors import LedgerLocked, LedgerUnusable
 from proxy.billing.ledger_file import LedgerFile
-from proxy.billing.records import to_row
+from proxy.billing.records import id_maker, to_row
 from tests.billing.conftest import SmallDisk
-from tests.billing.sample import sample
+from tests.billing.sample import NOON, sample
 
 
 def opened(data_dir: Path, ballast_bytes: int = 1 << 20) -> LedgerFile:
@@ -279,3 +280,32 @@ def test_on_macos_an_fsync_reaches_the_disk_itself(
     file = opened(tmp_path)
     assert connections[0].execute("PRAGMA fullfsync").fetchone() == (1,)
     file.close()
+
+
+def frames(file: LedgerFile, calls: int, *, at_once: int = 1, minute: int = 0) -> int:
+    """Pages that the leases and records of so many calls write: each frame of the WAL holds one."""
+    ids, begun = id_maker(lambda: NOON // 1000 + minute * 60_000, random.Random(0).randbytes), 0
+    wal = file.path.with_name("0.db-wal")
+    file._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    while begun < calls:
+        batch = [sample(ids(), request_id=ids()) for _ in range(at_once)]
+        begun += at_once
+        file.commit([(one.record_id, one.started_at, b"{}" * 300) for one in batch], [], [])
+        file.commit([], [to_row(one) for one in batch], [])
+    return wal.stat().st_size // 4120
+
+
+@pytest.mark.parametrize("at_once", [1, 10])
+def test_that_a_call_can_be_found_by_its_request_costs_a_quarter_more_pages_at_most(
+    file: LedgerFile, at_once: int
+) -> None:
+    frames(file, 3_000, at_once=100)
+    indexed = frames(file, 300, at_once=at_once, minute=1)
+    file._connection.execute("DROP INDEX usage_records_request_id")
+    assert indexed <= 1.25 * frames(file, 300, at_once=at_once, minute=2)
+
+
+def test_a_call_writes_as_many_pages_into_a_long_ledger_as_into_an_empty_one(file: LedgerFile) -> None:
+    empty = frames(file, 200)
+    frames(file, 8_000, at_once=100, minute=1)
+    assert frames(file, 200, minute=2) <= 1.25 * empty

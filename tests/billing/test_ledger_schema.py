@@ -114,6 +114,7 @@ def test_a_file_that_lacks_columns_gets_them_and_keeps_its_rows_and_its_id(conne
     connection.execute("ALTER TABLE usage_records DROP COLUMN hint")
     connection.execute("ALTER TABLE usage_records DROP COLUMN searches")
     connection.execute("ALTER TABLE usage_hourly DROP COLUMN searches")
+    connection.execute("DROP INDEX usage_records_request_id")
     connection.execute("UPDATE file SET schema_version = 0")
 
     schema.bring_up_to_date(connection, "file-2")
@@ -122,10 +123,12 @@ def test_a_file_that_lacks_columns_gets_them_and_keeps_its_rows_and_its_id(conne
     rows = connection.execute("SELECT record_id, hint, searches FROM usage_records").fetchall()
     assert rows == [("old", None, 0), ("new", "h", 2)]
     assert hourly(connection, "calls", "searches") == [(2, 2)]
+    indexes = {row[1] for row in connection.execute("PRAGMA index_list(usage_records)")}
+    assert "usage_records_request_id" in indexes
     assert connection.execute("SELECT file_id FROM file").fetchone() == ("file-1",)
     assert schema.version_of(connection) == schema.SCHEMA_VERSION
 
 
 def test_the_schema_version_goes_up_with_every_column() -> None:
     """New fields of UsageRecord need a new SCHEMA_VERSION, by which older programs refuse the file."""
-    assert {1: (42, 11)}[schema.SCHEMA_VERSION] == (len(COLUMNS), len(schema.HOURLY_SUMS))
+    assert {2: (42, 11)}[schema.SCHEMA_VERSION] == (len(COLUMNS), len(schema.HOURLY_SUMS))

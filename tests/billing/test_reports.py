@@ -102,6 +102,31 @@ async def test_a_record_is_found_by_its_id_in_whichever_file(tmp_path: Path) -> 
     assert reports.find([], "a") is None
 
 
+async def test_the_records_of_a_request_are_found_in_every_file_and_for_its_own_project_only(tmp_path: Path) -> None:
+    mine = [sample(record_id, request_id="q") for record_id in ("a", "b", "adj_1")]
+    others = [sample("c", request_id="q", project="zeta"), sample("d")]
+    files = await written(tmp_path / "one", mine[0], *others, mine[1]) + await written(tmp_path / "two", mine[2])
+
+    assert reports.of_request(files, "q", "acme", most=9) == mine
+    assert reports.of_request(files, "q", "acme", most=1) == [mine[0], mine[2]]
+    assert reports.of_request(files, "q", "nobody", most=9) == []
+
+
+async def test_the_records_of_a_request_are_found_by_an_index(tmp_path: Path) -> None:
+    """A thousand records before it cost next to nothing."""
+    [path] = await written(tmp_path, *(sample(f"{number}") for number in range(1_000)))
+    steps = [0]
+
+    def step() -> int:
+        steps[0] += 1
+        return 0
+
+    with reports.reading(path) as connection:
+        connection.set_progress_handler(step, 1)
+        connection.execute("SELECT * FROM usage_records WHERE request_id = 'request-999' ORDER BY seq").fetchall()
+    assert steps[0] < 200
+
+
 async def test_days_and_months_are_those_of_the_time_zone(tmp_path: Path) -> None:
     midnight_utc = datetime(2026, 12, 1, tzinfo=UTC)
     at = int(midnight_utc.timestamp()) * 1_000_000
