@@ -1,15 +1,100 @@
-"""`weighbridge ledger`: rerate."""
+"""`weighbridge ledger`: verify (the ledger against itself), rerate (a period priced anew)."""
 
 from __future__ import annotations
 
-from proxy.cli import options, rerating
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
-app = options.group("The ledger itself.")
+import typer
 
+from proxy.billing import reports
+from proxy.billing.ledger_errors import LedgerUnusable
+from proxy.billing.ledger_slot import owner_of
+from proxy.billing.verify import Finding, Summary, Verifier
+from proxy.cli import options, output, rerating
+from proxy.cli.options import CommandError, ConfigOption, JsonOption
 
-@app.callback()
-def _group() -> None:
-    """Keeps `rerate` a command of its own while it is the only one."""
-
-
+app = options.group("The ledger itself: held against itself, and priced anew.")
 app.command()(rerating.rerate)
+
+MOST_FINDINGS = 1_000
+"""Of one file: a broken one may have one for each record."""
+
+
+class _Verified(NamedTuple):
+    summary: Summary
+    findings: list[Finding]
+    more: int
+    """Findings beyond the first thousand."""
+    served: bool
+
+
+@app.command()
+def verify(
+    data_dir: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--data-dir",
+            metavar="PATH",
+            help="A data folder; may be given again. Default: that of the configuration.",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check the ledger: every lease, every record's cost and quantities, the numbers, the sums. It changes nothing.
+
+    Ends with 1 where anything is wrong.
+
+    Example: `weighbridge ledger verify --data-dir /mnt/copy`
+    """
+    folders = data_dir or [options.settings(config).storage.data_dir]
+    if empty := [folder for folder in folders if not reports.ledger_files(folder)]:
+        raise CommandError(f"there is no ledger in {', '.join(map(str, empty))}: storage.data_dir names the folder")
+    verified = [_verify(path) for folder in folders for path in reports.ledger_files(folder)]
+    if json:
+        output.document({"files": [_document(one) for one in verified]})
+    else:
+        for one in verified:
+            _print(one)
+    if any(one.findings for one in verified):
+        raise typer.Exit(1)
+
+
+def _verify(path: Path) -> _Verified:
+    verifier, findings, more = Verifier(path), list[Finding](), 0
+    try:
+        for finding in verifier:
+            if len(findings) < MOST_FINDINGS:
+                findings.append(finding)
+            else:
+                more += 1
+    except LedgerUnusable as error:
+        findings.append(Finding("file", str(error)))
+    return _Verified(verifier.summary, findings, more, owner_of(path.parent) is not None)
+
+
+def _document(one: _Verified) -> dict[str, Any]:
+    summary = one.summary._asdict() | {"path": str(one.summary.path), "served": one.served}
+    findings = [finding._asdict() for finding in one.findings]
+    return summary | {"ok": not findings, "findings": findings, "further_findings": one.more}
+
+
+def _print(one: _Verified) -> None:
+    summary = one.summary
+    numbers = f", {summary.first_seq} to {summary.last_seq}" if summary.records else ""
+    output.line(f"{summary.path}: {summary.records:,} records{numbers}; {_leases(one)}")
+    for finding in one.findings:
+        output.line(f"  {finding.check:<9} {f'{finding.record_id}: ' if finding.record_id else ''}{finding.says}")
+    if one.more:
+        output.line(f"  … and {one.more:,} more")
+    output.line("  all is well" if not one.findings else f"  {len(one.findings) + one.more:,} findings")
+
+
+def _leases(one: _Verified) -> str:
+    if not one.summary.open_leases:
+        return "no call is open"
+    if one.served:
+        return f"{one.summary.open_leases:,} calls are under way"
+    return f"{one.summary.open_leases:,} calls were under way when the server died: its next start writes them down"
