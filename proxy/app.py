@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import structlog
 
@@ -28,19 +28,22 @@ from proxy.config.schema import Settings
 from proxy.config.schema import Upstream as UpstreamSettings
 from proxy.control import rebuild
 from proxy.control.admin import token as admin_token
+from proxy.control.admin.limits import Configured, in_use
 from proxy.control.admin.routes import admin_api
 from proxy.control.routes import control_app
+from proxy.gateway.account import Account
 from proxy.gateway.intake import Intake
 from proxy.gateway.limiting import Limits
 from proxy.gateway.refusals import tell_refusal
 from proxy.gateway.relay import Relay
 from proxy.gateway.routes import Gateway
 from proxy.gateway.weighing import Weigher
-from proxy.limits.interface import Limiter
+from proxy.limits.interface import Limiter, counters
 from proxy.limits.memory import MemoryLimiter
 from proxy.store.database import Database, open_database
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keyring import Keyring
+from proxy.tenants.keys import Tenant
 from proxy.tenants.projects import list_projects
 from proxy.upstreams.http11 import Http11Transport
 from proxy.upstreams.pool import Upstream
@@ -110,6 +113,7 @@ class App:
     def _data_plane(self, settings: Settings, book: PriceBook, upstream: Upstream) -> DataPlane:
         """All that hangs on settings, made of one frozen configuration."""
         days = Days(settings.limits.timezone)
+        trusted_proxies = [parse_network(text) for text in settings.server.trusted_proxies]
         relay = Relay(
             keyring=self._keyring,
             upstream=upstream,
@@ -128,11 +132,21 @@ class App:
                 new_id=self.new_id,
             ),
             metrics=self.metrics,
-            trusted_proxies=[parse_network(text) for text in settings.server.trusted_proxies],
+            trusted_proxies=trusted_proxies,
             monotonic=time.monotonic,
             drain_after_disconnect_s=settings.gateway.drain_after_disconnect_s,
         )
-        gateway = Gateway(relay, ready=self.is_ready, cors_origins=settings.gateway.cors_origins)
+        account = Account(
+            data_dir=settings.storage.data_dir,
+            keyring=self._keyring,
+            limits_in_use=partial(_limits_in_use, self.limiter, days),
+            timezone=settings.limits.timezone,
+            metrics=self.metrics,
+            trusted_proxies=trusted_proxies,
+            now=unix_us,
+            monotonic=time.monotonic,
+        )
+        gateway = Gateway(relay, account, ready=self.is_ready, cors_origins=settings.gateway.cors_origins)
         return DataPlane(settings, book, upstream, relay, gateway)
 
     @classmethod
@@ -253,6 +267,13 @@ async def _open_limiter(settings: Settings, database: Database, ledger: Ledger, 
     )
     await limiter.start([project.name for project in list_projects(database)], rebuild.settled(files))
     return limiter
+
+
+async def _limits_in_use(limiter: Limiter, days: Days, tenant: Tenant) -> dict[str, Any]:
+    """A key's limits and its project's, as the admin API tells them. Raises ProxyRefused LIMITER_UNAVAILABLE."""
+    policy = tenant.policy
+    found = counters(tenant.project, tenant.key_id, policy.project_limits, policy.key_limits)
+    return await in_use(limiter, tenant.project, Configured(found, {tenant.key_id: tenant.key_name}), days, unix_us())
 
 
 def _steady_ms() -> Callable[[], int]:

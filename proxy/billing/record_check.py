@@ -40,7 +40,9 @@ def _cost(record: UsageRecord) -> Iterator[tuple[str, str]]:
     if record.rates is None:
         yield "cost", f"it stands at {to_usd(record.cost_usd)} USD without the rates that make it"
         return
-    cost = divide_half_even(sum(quantity * rate for quantity, rate in record.rates.values()))
+    if any(rate is None for _, rate in record.rates.values()):
+        yield "cost", f"it stands at {to_usd(record.cost_usd)} USD, and one of its quantities has no rate"
+    cost = divide_half_even(sum(quantity * (rate or 0) for quantity, rate in record.rates.values()))
     if cost != record.cost_usd:
         yield "cost", f"its rates make {to_usd(cost)} USD, and it stands at {to_usd(record.cost_usd)}"
 

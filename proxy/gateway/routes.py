@@ -1,9 +1,11 @@
-"""The gateway door's paths: health, CORS; everything else is the relay."""
+"""The gateway door's paths: health, a key's own account, CORS; everything else is the relay."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
+
+from proxy.gateway.account import PREFIX
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,8 +21,11 @@ EXPOSE_HEADERS = b"retry-after, x-weighbridge-request-id, x-weighbridge-refused,
 class Gateway:
     """The ASGI app behind the gateway door."""
 
-    def __init__(self, relay: ASGIApp, *, ready: Callable[[], bool], cors_origins: Collection[str]) -> None:
+    def __init__(
+        self, relay: ASGIApp, account: ASGIApp, *, ready: Callable[[], bool], cors_origins: Collection[str]
+    ) -> None:
         self._relay = relay
+        self._account = account
         self._ready = ready
         self._origins = frozenset(origin.encode() for origin in cors_origins)
 
@@ -32,13 +37,14 @@ class Gateway:
             ready = self._ready()
             await answer(send, 200 if ready else 503, b"ready\n" if ready else b"not ready\n")
         else:
+            app = self._account if path.startswith(PREFIX) else self._relay
             origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
             if origin is None:
-                await self._relay(scope, receive, send)
+                await app(scope, receive, send)
             else:
-                await self._for_browser(scope, receive, send, origin)
+                await self._for_browser(app, scope, receive, send, origin)
 
-    async def _for_browser(self, scope: Scope, receive: Receive, send: Send, origin: bytes) -> None:
+    async def _for_browser(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, origin: bytes) -> None:
         """Adds what a browser must see to let a page of that origin read the answer; answers preflights."""
         allowed = b"*" if b"*" in self._origins else origin if origin in self._origins else None
         cors: Headers = [(b"vary", b"Origin")]
@@ -58,7 +64,7 @@ class Gateway:
                 message["headers"] = [*message["headers"], *cors]
             await send(message)
 
-        await self._relay(scope, receive, send_with_cors)
+        await app(scope, receive, send_with_cors)
 
 
 async def answer(send: Send, status: int, body: bytes, headers: Headers | None = None) -> None:

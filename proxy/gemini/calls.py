@@ -63,7 +63,7 @@ def parse(method: str, raw_path: bytes, query: bytes) -> Call:
     Raises CallerErred: UNKNOWN_OPERATION, UNMETERABLE_PARAMETER, or BAD_REQUEST for what is malformed.
     """
     if query not in _COMMON_QUERIES:
-        query = _without_credentials(query)
+        query = without_credentials(query)
         if query not in _COMMON_QUERIES:
             return _parse(method, raw_path, query)
     return _cached(method, raw_path, query)
@@ -133,8 +133,11 @@ def _check_model(model: str) -> None:
         )
 
 
-def _without_credentials(query: bytes) -> bytes:
-    """The query without its credentials; the rest as it came. Refuses what another server might split elsewhere."""
+def without_credentials(query: bytes) -> bytes:
+    """The query without its credentials; the rest as it came. Refuses what another server might split elsewhere.
+
+    Raises CallerErred BAD_REQUEST.
+    """
     if len(query) > _MAX_QUERY or query.count(b"&") >= _MAX_PARAMETERS:
         raise _bad(f"The query is too long: at most {_MAX_QUERY} bytes and {_MAX_PARAMETERS} parameters.")
     if _NOT_IN_A_QUERY.search(query):

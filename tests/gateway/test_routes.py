@@ -17,8 +17,13 @@ async def relay(scope: object, receive: object, send: object) -> None:
     await send({"type": "http.response.body", "body": b"relay"})  # type: ignore[operator]
 
 
+async def account(scope: object, receive: object, send: object) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"7")]})  # type: ignore[operator]
+    await send({"type": "http.response.body", "body": b"account"})  # type: ignore[operator]
+
+
 def gateway(origins: Collection[str] = ("*",), *, ready: bool = True) -> Gateway:
-    return Gateway(relay, ready=lambda: ready, cors_origins=origins)
+    return Gateway(relay, account, ready=lambda: ready, cors_origins=origins)
 
 
 def test_health_is_ours_and_all_else_is_the_relays() -> None:
@@ -26,6 +31,14 @@ def test_health_is_ours_and_all_else_is_the_relays() -> None:
         assert httpx2.get(f"{url}/healthz").text == "ok\n"
         assert httpx2.get(f"{url}/readyz").status_code == 503
         assert httpx2.get(f"{url}/anything").text == "relay"
+        assert httpx2.get(f"{url}/weighbridge/v1/usage").text == "account"
+        assert httpx2.get(f"{url}/weighbridge").text == "relay"
+
+
+def test_a_page_may_read_the_account_as_it_may_any_answer() -> None:
+    with running(gateway()) as url:
+        answer = httpx2.get(f"{url}/weighbridge/v1/usage", headers={"origin": "https://app.example"})
+    assert (answer.text, answer.headers["access-control-allow-origin"]) == ("account", "*")
 
 
 def test_a_preflight_is_answered_for_every_path_without_a_key() -> None:
