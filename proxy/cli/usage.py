@@ -19,7 +19,7 @@ from proxy.billing.exports import CursorRefused, Export
 from proxy.billing.periods import Days
 from proxy.billing.records import as_cell, id_maker, to_json, to_usd
 from proxy.billing.reports import Dimension, ReportRow
-from proxy.cli import control, options, output, times
+from proxy.cli import control, options, output, reconcile, times
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.schema import Settings
 from proxy.control.admin.adjustments import note
@@ -259,3 +259,6 @@ def _adjust_alone(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
         return to_json(adjustments.confirm(reports.ledger_files(data_dir), record)[0])
     except (AdjustmentRefused, AdjustmentConflict) as error:
         raise CommandError(str(error)) from None
+
+
+reconcile.register(app)
