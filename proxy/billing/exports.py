@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from proxy.billing import focus, reports
+from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.records import COLUMNS, UsageRecord, from_row, to_csv, to_json
 
 START = "start"
@@ -36,6 +37,10 @@ class Export:
         self._within = reports.within(since, until)
         self._through = _parse(after or START)
         self._files = {_file_id(path): path for path in files}
+        if len(self._files) < len(files):
+            raise LedgerUnusable(
+                f"Two of {', '.join(map(str, files))} are the same ledger file, copied. Move the copy elsewhere."
+            )
         if gone := self._through.keys() - self._files.keys():
             raise CursorRefused(
                 f"the cursor speaks of a ledger file that isn't here ({', '.join(sorted(gone))}): was it made by "

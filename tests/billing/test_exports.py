@@ -88,6 +88,14 @@ async def test_a_cursor_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
         Export([tmp_path / "none.db"], None, None)
 
 
+async def test_a_ledger_file_and_its_copy_are_not_exported_as_two(tmp_path: Path) -> None:
+    [path] = await written(tmp_path, sample("a"))
+    copy = path.with_name("1.db")
+    copy.write_bytes(path.read_bytes())
+    with pytest.raises(LedgerUnusable, match="the same ledger file"):
+        Export([path, copy], None, None)
+
+
 async def test_each_format_is_what_its_name_says() -> None:
     record = sample("a", model="=1+1", cost_usd=-5)
     told = json.loads(exports.FORMATS["jsonl"](record))
