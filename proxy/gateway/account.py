@@ -18,9 +18,9 @@ from proxy.billing import reports
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.records import UsageRecord, to_json, to_usd
 from proxy.billing.reports import Dimension
-from proxy.config.addresses import Network, client_address
+from proxy.config.addresses import Network
 from proxy.errors import CallerErred, ProxyRefused, RateLimited, Reason, Refusal, Violation
-from proxy.gateway.client import Client
+from proxy.gateway.client import Client, address
 from proxy.gateway.looks import Looks
 from proxy.gateway.refusals import tell_refusal
 from proxy.gemini import calls, credentials
@@ -103,9 +103,7 @@ class Account:
         """Whose account it is: the key may stand, and be used from, where it may for any call."""
         tenant = await self._keyring.authenticate(credentials.client_key(scope["headers"], scope["query_string"]))
         if tenant.policy.addresses:
-            forwarded_for = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
-            peer = scope["client"][0] if scope["client"] else None
-            tenant.policy.authorize_address(client_address(peer, forwarded_for, self._trusted_proxies))
+            tenant.policy.authorize_address(address(scope, self._trusted_proxies))
         return tenant
 
     async def _answer(self, endpoint: str, tenant: Tenant, asked: Parameters, request_id: str) -> dict[str, Any]:

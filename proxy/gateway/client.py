@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+from proxy.config.addresses import Address, Network, client_address
 from proxy.errors import Refusal
 from proxy.gemini import status
 from proxy.gemini.calls import Call, Framing
@@ -120,3 +122,10 @@ class Client:
             headers.append((b"retry-after", b"%d" % seconds))
         await self.start(refusal.reason.http, headers)
         await self.end(body)
+
+
+def address(scope: Scope, trusted_proxies: Sequence[Network]) -> Address | None:
+    """Where a call comes from; None where that can't be told."""
+    forwarded_for = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    peer = scope["client"][0] if scope["client"] else None
+    return client_address(peer, forwarded_for, trusted_proxies)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from proxy.config.addresses import Network, client_address
+from proxy.config.addresses import Network
 from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, UpstreamFailed
-from proxy.gateway.client import Client
+from proxy.gateway.client import Client, address
 from proxy.gateway.intake import Body, ClientGone, Intake
 from proxy.gateway.looks import Looks
 from proxy.gateway.meter import Meter
@@ -111,9 +111,7 @@ class Relay:
         if call.operation.names_model:
             tenant.policy.authorize_model(call.model)
         if tenant.policy.addresses:
-            forwarded_for = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
-            peer = scope["client"][0] if scope["client"] else None
-            tenant.policy.authorize_address(client_address(peer, forwarded_for, self._trusted_proxies))
+            tenant.policy.authorize_address(address(scope, self._trusted_proxies))
         self._weigher.authorize(call, tenant)
 
     async def _look(self, call: Call, tenant: Tenant, client: Client, body: Body) -> BodyFacts:
