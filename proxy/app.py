@@ -186,11 +186,10 @@ class App:
     def configure(self, settings: Settings) -> None:
         """Serves the calls that come from now on under another configuration. Raises ConfigError; then nothing changed.
 
-        An upstream that stays the same keeps its connections; so do prices their book, which takes 10 ms to make. The
-        data folder is the one that it was opened with.
+        An upstream that stays the same keeps its connections. The data folder is the one that it was opened with.
         """
         was = self._plane
-        book = was.book if settings.prices == was.settings.prices else _price_book(settings)
+        book = _price_book(settings)
         upstream = (
             was.upstream if _upstream_settings(settings) == _upstream_settings(was.settings) else _upstream(settings)
         )
