@@ -286,7 +286,8 @@ def _price_book(settings: Settings) -> PriceBook:
         book = PriceBook.load(settings.prices, settings.storage.prices_file)
     except ValueError as error:
         raise ConfigError([str(error)]) from error
-    log.info("price_book", source=book.source)
+    if book.taken:
+        log.info("price_book", source=book.source)
     if warning := taken_book.outdated(book.taken):
         log.warning("price_book", what=warning)
     return book

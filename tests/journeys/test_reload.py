@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +255,11 @@ def test_without_a_file_a_hang_up_ends_nothing(tmp_path: Path) -> None:
     clean = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "GEMINI_API_KEY": "k"}
     clean |= {"WEIGHBRIDGE_SERVER__PORT": "0", "WEIGHBRIDGE_SERVER__ADMIN_PORT": "0"}
     command = [sys.executable, "-m", "proxy", "serve"]
-    with subprocess.Popen(command, cwd=tmp_path, env=clean, stdout=-1, stderr=-1, text=True) as process:
+    with (
+        subprocess.Popen(command, cwd=tmp_path, env=clean, stdout=-1, stderr=-1, text=True) as process,
+        ExitStack() as at_end,
+    ):
+        at_end.callback(process.kill)
         assert process.stdout is not None
         assert process.stderr is not None
         assert "serves at" in process.stdout.readline()
@@ -262,4 +267,4 @@ def test_without_a_file_a_hang_up_ends_nothing(tmp_path: Path) -> None:
         said = json.loads(process.stderr.readline())
         assert (said["event"], said["changed"]) == ("configuration_reloaded", "no setting")
         process.send_signal(signal.SIGINT)
-    assert process.returncode == 0
+        assert process.wait(30) == 0
