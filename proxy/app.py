@@ -31,6 +31,7 @@ from proxy.control.admin import token as admin_token
 from proxy.control.admin.limits import Configured, in_use
 from proxy.control.admin.routes import admin_api
 from proxy.control.routes import control_app
+from proxy.gateway import in_flight
 from proxy.gateway.account import Account
 from proxy.gateway.intake import Intake
 from proxy.gateway.limiting import Limits
@@ -89,7 +90,7 @@ class App:
         self.new_id = id_maker(lambda: time.time_ns() // 1_000_000, secrets.token_bytes)
         self._keyring = Keyring(database, now=unix_us, monotonic=time.monotonic)
         self._intake = Intake(settings.storage.data_dir / "spool", limit=settings.server.max_body_mb << 20)
-        self._free_calls: dict[str, int] = {}
+        self._free_calls = in_flight.free_calls()
         self._unpriced = Unpriced()
         self._plane = self._data_plane(settings, book, _upstream(settings))
         self._planes = [self._plane]

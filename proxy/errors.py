@@ -82,9 +82,14 @@ class Violation(NamedTuple):
 
 
 class RateLimited(ProxyRefused):
-    """A call is over one limit or several. `wait_ms`: when it may come back; None where that would not help."""
+    """A call is over one limit or several. `wait_ms`: when it may come back; None where that would not help.
+
+    The message says that, too, in Google's own words: clients that read it rather than RetryInfo look for them.
+    """
 
     def __init__(self, message: str, violations: tuple[Violation, ...], wait_ms: int | None) -> None:
+        if wait_ms is not None:
+            message = f"{message} Please retry in {wait_ms / 1000:.3f}s."
         super().__init__(Reason.RATE_LIMITED, message)
         self.violations = violations
         self.wait_ms = wait_ms

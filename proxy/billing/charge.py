@@ -15,7 +15,7 @@ from proxy.gemini.usage import Usage
 def charge_estimate(record: UsageRecord, facts: BodyFacts, book: PriceBook) -> dict[str, int]:
     """Makes the record what is billed if nobody learns better. Returns the quantities."""
     record.estimated = True
-    table = _table(record, book)
+    table = table_of(record, book)
     quantities = estimate(facts, record.operation, table)
     _price(record, quantities, table)
     return quantities
@@ -52,7 +52,7 @@ def charge_reading(record: UsageRecord, reading: Reading, image_size: str | None
     record.total_token_count = usage.total_token_count
     record.prompt_tokens_details = usages.details(usage.prompt_tokens_details)
     record.candidates_tokens_details = usages.details(usage.candidates_tokens_details)
-    table = _table(record, book)
+    table = table_of(record, book)
     quantities = weigh(reading, usage, image_size, table)
     if not quantities:
         return {}
@@ -74,7 +74,8 @@ def weigh(reading: Reading, usage: Usage, image_size: str | None, table: RateTab
     return quantities
 
 
-def _table(record: UsageRecord, book: PriceBook) -> RateTable | None:
+def table_of(record: UsageRecord, book: PriceBook) -> RateTable | None:
+    """The rates of a call, by who answered, its tier and the time that it started; None where it has no price."""
     return book.table(record.model_version, record.model, record.model_asked, record.service_tier, record.started_at)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from proxy.billing import adjustments, charge
 from proxy.billing.prices import PriceBook
-from proxy.billing.rate_tables import Priced, RateTable
+from proxy.billing.rate_tables import UNPRICED, Priced, RateTable
 from proxy.billing.records import UsageRecord, from_row, to_usd
 from proxy.billing.reports import reading
 from proxy.errors import Outcome
@@ -147,10 +147,10 @@ def by_hand(files: Iterable[Path]) -> dict[str, int]:
 
 
 def _rerated(record: UsageRecord, book: PriceBook, count: int, added: int) -> Rerated:
-    table = book.table(record.model_version, record.model, record.model_asked, record.service_tier, record.started_at)
+    table = charge.table_of(record, book)
     was = record.cost_usd if not count else (record.cost_usd or 0) + added
     if table is None:
-        return Rerated(record, was, Priced(None, {}, None, None), count + 1)
+        return Rerated(record, was, UNPRICED, count + 1)
     weighed = quantities(record, table)
     return Rerated(record, was, None if weighed is None else table.price(weighed), count + 1)
 

@@ -105,7 +105,7 @@ def bill(record: UsageRecord) -> None:
 
 
 def _record(data_dir: Path, request_id: str | None) -> UsageRecord:
-    found = [record for record in reports.export(reports.ledger_files(data_dir)) if record.request_id == request_id]
+    found = reports.of_request(reports.ledger_files(data_dir), request_id or "", PROJECT, most=1)
     if not found:
         raise options.CommandError(f"the call {request_id} is not in the ledger: please report this as a bug")
     return found[0]

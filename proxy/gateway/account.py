@@ -19,7 +19,8 @@ from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.records import UsageRecord, to_json, to_usd
 from proxy.billing.reports import Dimension
 from proxy.config.addresses import Network
-from proxy.errors import CallerErred, ProxyRefused, RateLimited, Reason, Refusal, Violation
+from proxy.errors import CallerErred, ProxyRefused, Reason, Refusal
+from proxy.gateway import in_flight
 from proxy.gateway.client import Client, address
 from proxy.gateway.looks import Looks
 from proxy.gateway.refusals import tell_refusal
@@ -36,8 +37,6 @@ T = TypeVar("T")
 Parameters = Mapping[str, str]
 
 PREFIX = "/weighbridge/"
-AT_ONCE = 4
-"""Questions that a key may have in flight. Of a project one is answered at a time: each reads the ledger."""
 DIMENSIONS: tuple[Dimension, ...] = ("day", "model", "key", "operation", "tier", "outcome", "hour", "month")
 """What a project's usage is summed by. There is one project, and its upstream is the operator's affair."""
 LONGEST_DAYS = 366
@@ -81,7 +80,7 @@ class Account:
         self._now = now
         self._monotonic = monotonic
         self._turns = Looks()
-        self._asked: dict[str, int] = {}
+        self._in_flight = in_flight.questions()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         client, operation = Client(scope, send, self._monotonic()), "unknown"
@@ -107,9 +106,7 @@ class Account:
         return tenant
 
     async def _answer(self, endpoint: str, tenant: Tenant, asked: Parameters, request_id: str) -> dict[str, Any]:
-        if self._asked.get(tenant.key_id, 0) >= AT_ONCE:
-            raise _too_many(tenant)
-        self._asked[tenant.key_id] = self._asked.get(tenant.key_id, 0) + 1
+        self._in_flight.begin(tenant)
         try:
             if endpoint == "limits":
                 return await self._limits_in_use(tenant)
@@ -117,9 +114,7 @@ class Account:
                 return await self._read(tenant, lambda: self._call(tenant.project, request_id, asked))
             return await self._read(tenant, lambda: self._usage(tenant.project, asked))
         finally:
-            self._asked[tenant.key_id] -= 1
-            if not self._asked[tenant.key_id]:
-                del self._asked[tenant.key_id]
+            self._in_flight.end(tenant)
 
     async def _read(self, tenant: Tenant, read: Callable[[], T]) -> T:
         """Reads the ledger in a thread, when it is the project's turn."""
@@ -240,17 +235,6 @@ def _page(rows: Sequence[T], asked: Parameters) -> tuple[Sequence[T], str | None
 
 def _bad(message: str) -> CallerErred:
     return CallerErred(Reason.BAD_REQUEST, message)
-
-
-def _too_many(tenant: Tenant) -> RateLimited:
-    dimensions = {"project": tenant.project, "key": tenant.key_id}
-    violation = Violation("weighbridge/account_concurrency", "ConcurrentAccountRequestsPerKey", dimensions, AT_ONCE)
-    return RateLimited(
-        f"This key has {AT_ONCE} questions about its account in flight, which is as many as a key may have at once. "
-        "Please retry in 1.000s.",
-        (violation,),
-        1000,
-    )
 
 
 async def _send(client: Client, answer: dict[str, Any]) -> None:

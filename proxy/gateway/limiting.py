@@ -8,16 +8,14 @@ from typing import NamedTuple
 from proxy.billing import estimates
 from proxy.billing.periods import Days
 from proxy.errors import RateLimited, Violation
+from proxy.gateway import in_flight
+from proxy.gateway.in_flight import InFlight
 from proxy.gemini.calls import Call
 from proxy.limits.interface import Counter, Hold, Limiter, Over, counters
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keys import Tenant
 from proxy.tenants.policy import Policy
 
-CONCURRENCY_WAIT_MS = 1000
-"""When a place will be free isn't known: nobody knows how long a call takes."""
-FREE_CALLS_AT_ONCE = 50
-"""Calls of free operations that a key may have in flight: they take a connection each, and no limit counts them."""
 REMEMBERED = 10_000
 """Pairs of key and model whose limits are kept at hand. A caller may name any model."""
 
@@ -44,23 +42,23 @@ class Limits:
     """What all calls share of limiting: reserve before a call, settle or cancel after it."""
 
     def __init__(
-        self, limiter: Limiter, days: Days, metrics: Metrics, now: Callable[[], int], free_calls: dict[str, int]
+        self, limiter: Limiter, days: Days, metrics: Metrics, now: Callable[[], int], free_calls: InFlight
     ) -> None:
-        """`now` is the worker's clock, in Unix microseconds: it names the day. `free_calls` has how many are in flight,
-        by key: under every configuration that is in force yet."""
+        """`now` is the worker's clock, in Unix microseconds: it names the day. `free_calls` has those under every
+        configuration that is in force yet."""
         self._limiter = limiter
         self._days = days
         self._metrics = metrics
         self._now = now
         self._applying: dict[tuple[str, str], Applying] = {}
-        self._free = free_calls
+        self.free_calls = free_calls
         self.settle = limiter.settle
         self.cancel = limiter.cancel
 
     def refuse_known(self, call: Call, tenant: Tenant) -> None:
         """Refuses who is known to be over a limit, before the request's body is taken in. Raises RateLimited."""
         if not call.operation.metered:
-            self._refuse_too_many_free(tenant)
+            self.free_calls.refuse_full(tenant)
         elif least := self.applying(tenant, call.model).least:
             now = self._now()
             day = self._days.name(now)
@@ -95,36 +93,11 @@ class Limits:
         made = self._applying[tenant.key_id, model] = Applying(policy, found, least)
         return made
 
-    def free_call_begins(self, tenant: Tenant) -> None:
-        """A free call takes its place. Raises RateLimited where its key has too many in flight."""
-        self._refuse_too_many_free(tenant)
-        self._free[tenant.key_id] = self._free.get(tenant.key_id, 0) + 1
-
-    def free_call_ends(self, tenant: Tenant) -> None:
-        left = self._free.pop(tenant.key_id) - 1
-        if left:
-            self._free[tenant.key_id] = left
-
-    def _refuse_too_many_free(self, tenant: Tenant) -> None:
-        if self._free.get(tenant.key_id, 0) >= FREE_CALLS_AT_ONCE:
-            dimensions = {"project": tenant.project, "key": tenant.key_id}
-            violation = Violation(
-                "weighbridge/free_concurrency", "ConcurrentFreeRequestsPerKey", dimensions, FREE_CALLS_AT_ONCE
-            )
-            raise RateLimited(
-                f"This key has {FREE_CALLS_AT_ONCE} calls of free operations in flight, which is as many as a key may "
-                f"have at once. {_retry(CONCURRENCY_WAIT_MS)}",
-                (violation,),
-                CONCURRENCY_WAIT_MS,
-            )
-
     def _refusal(self, refused: Sequence[Over], day: str, now: int) -> RateLimited:
         waits = [self._wait_ms(over, day, now) for over in refused]
         known = [wait for wait in waits if wait is not None]
         wait_ms = max(known) if len(known) == len(waits) and known else None
         message = " ".join(_sentence(over) for over in refused)
-        if wait_ms is not None:
-            message = f"{message} {_retry(wait_ms)}"
         return RateLimited(message, tuple(_violation(over) for over in refused), wait_ms)
 
     def _wait_ms(self, over: Over, day: str, now: int) -> int | None:
@@ -133,7 +106,7 @@ class Limits:
             return None
         if over.counter.kind == "rpd":
             return -((now - self._days.end(now)) // 1000) if self._days.name(now) == day else 0
-        return CONCURRENCY_WAIT_MS if over.wait_ms is None else over.wait_ms
+        return in_flight.WAIT_MS if over.wait_ms is None else over.wait_ms
 
 
 def _sentence(over: Over) -> str:
@@ -146,11 +119,6 @@ def _sentence(over: Over) -> str:
         return f"{sentence}, and this request alone needs {over.amount}."
     needs = f", and this request needs {over.amount}" if over.amount > 1 else ""
     return f"{sentence}: {over.used} {'is' if over.used == 1 else 'are'} taken{needs}."
-
-
-def _retry(wait_ms: int) -> str:
-    # Google's own words: clients that read the message rather than RetryInfo look for them.
-    return f"Please retry in {wait_ms / 1000:.3f}s."
 
 
 def _violation(over: Over) -> Violation:

@@ -19,6 +19,7 @@ from proxy.billing.records import UsageRecord
 from proxy.billing.unpriced import Unpriced
 from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, Sent, UpstreamFailed
 from proxy.gateway.client import Client
+from proxy.gateway.in_flight import InFlight
 from proxy.gateway.limiting import Limits
 from proxy.gateway.meter import Meter
 from proxy.gemini import headers
@@ -83,7 +84,7 @@ class Weigher:
     ) -> Weighing | Unweighed:
         """The scales for one call: entered before it goes up. A free operation has none."""
         if not call.operation.metered:
-            return Unweighed(self.limits, tenant)
+            return Unweighed(self.limits.free_calls, tenant)
         return self._weigh(call, tenant, client, facts, request_bytes)
 
     def _weigh(self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, request_bytes: int) -> Weighing:
@@ -246,13 +247,13 @@ class Weighing:
 class Unweighed:
     """A free operation passes the scales without being weighed: no lease, no record, nothing on the meter."""
 
-    def __init__(self, limits: Limits, tenant: Tenant) -> None:
-        self._limits = limits
+    def __init__(self, in_flight: InFlight, tenant: Tenant) -> None:
+        self._in_flight = in_flight
         self._tenant = tenant
 
     async def __aenter__(self) -> Self:
         """Raises RateLimited where the key has too many such calls in flight."""
-        self._limits.free_call_begins(self._tenant)
+        self._in_flight.begin(self._tenant)
         return self
 
     def goes_up(self) -> None:
@@ -268,4 +269,4 @@ class Unweighed:
         pass
 
     async def __aexit__(self, *error: object) -> None:
-        self._limits.free_call_ends(self._tenant)
+        self._in_flight.end(self._tenant)

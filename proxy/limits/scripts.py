@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from proxy.limits.algorithm import Lease, State
-from proxy.limits.interface import CANCELLED, CORRECTED, GRANTED, Counter, Hold, Over, Verdict
+from proxy.limits.algorithm import Lease, State, Window
+from proxy.limits.interface import CANCELLED, CORRECTED, GRANTED, MINUTES, Counter, Hold, Over, Verdict
 from proxy.store.redis_stream import Script, Value
 
 REFUSED_CODE, GRANTED_CODE, CANCELLED_CODE, UNSTATED_CODE = range(4)
@@ -25,7 +25,8 @@ REFUSED_CODE, GRANTED_CODE, CANCELLED_CODE, UNSTATED_CODE = range(4)
 WHOLE = "whole"
 """All that a worker took: put in where it has stated nothing, or nothing that is still there."""
 
-_MECHANICS = {"rpd": "day", "concurrency": "open"}
+_MECHANICS = dict.fromkeys(MINUTES, "minute") | {"rpd": "day", "concurrency": "open"}
+"""How each kind is counted, in the words of the Lua."""
 
 
 def _script(name: str) -> Script:
@@ -69,7 +70,7 @@ class Scripts:
             keys.append(_key(counter.name, counter.kind, day))
             shadow = "shadow" if counter.shadow else ""
             mark = f"{self._worker}:{counter.name}"
-            arguments += (_MECHANICS.get(counter.kind, "minute"), amount, counter.value, shadow, mark)
+            arguments += (_MECHANICS[counter.kind], amount, counter.value, shadow, mark)
         return Command(project, RESERVE, (len(keys), *keys, *arguments))
 
     def settle(self, project: str, lease_id: str, lease: Entry, actual: Mapping[str, int]) -> Command:
@@ -92,7 +93,7 @@ class Scripts:
         for name, kind, difference in changes:
             if difference or kind == "concurrency":
                 keys.append(_key(name, kind, day))
-                arguments += (_MECHANICS.get(kind, "minute"), difference, f"{self._worker}:{name}")
+                arguments += (_MECHANICS[kind], difference, f"{self._worker}:{name}")
         return Command(project, SETTLE, (len(keys), *keys, *arguments))
 
     def used(self, day: str, counters: Sequence[Counter]) -> Command:
@@ -100,7 +101,7 @@ class Scripts:
         keys = [self._keys(project)[0], *(_key(one.name, one.kind, day) for one in counters)]
         arguments: list[Value] = []
         for one in counters:
-            arguments += (_MECHANICS.get(one.kind, "minute"), f"{self._worker}:{one.name}")
+            arguments += (_MECHANICS[one.kind], f"{self._worker}:{one.name}")
         return Command(project, USED, (len(keys), *keys, *arguments))
 
     def renew(self, project: str, name: str, lease_ids: Sequence[str]) -> Command:
@@ -122,8 +123,8 @@ class Scripts:
             if one.kind == "concurrency":
                 of = [i for i, lease in leases.items() if any(hold.counter.name == one.name for hold in lease.holds)]
             elif one.kind != "rpd":
-                of = [part for bucket in state.windows[one.name].buckets.items() for part in bucket]
-            values[_key(one.name, one.kind, day)] = _MECHANICS.get(one.kind, "minute"), one.name, of
+                of = _buckets(state.windows[one.name])
+            values[_key(one.name, one.kind, day)] = _MECHANICS[one.kind], one.name, of
         return self._state(counters[0].project, WHOLE, leases, values)
 
     def state_all(self, state: State, what: str) -> list[Command]:
@@ -131,8 +132,7 @@ class Scripts:
         values: dict[str, dict[str, tuple[str, str, list[Value]]]] = {}
         leases: dict[str, dict[str, Lease]] = {}
         for name, window in state.windows.items():
-            buckets: list[Value] = [part for bucket in window.buckets.items() for part in bucket]
-            values.setdefault(_project(name), {})[f"wb:{name}"] = "minute", name, buckets
+            values.setdefault(_project(name), {})[f"wb:{name}"] = "minute", name, _buckets(window)
         for key, count in state.days.items():
             name = key.rpartition(":")[0]
             values.setdefault(_project(name), {})[f"wb:{key}"] = "day", name, [count[0]]
@@ -196,6 +196,11 @@ def verdict(answer: Sequence[Any], holds: Sequence[Hold]) -> Verdict:
 
 def _key(name: str, kind: str, day: str) -> str:
     return f"wb:{name}:{day}" if kind == "rpd" else f"wb:{name}"
+
+
+def _buckets(window: Window) -> list[Value]:
+    """Second and amount by turns."""
+    return [part for bucket in window.buckets.items() for part in bucket]
 
 
 def _project(name: str) -> str:

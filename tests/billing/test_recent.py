@@ -12,6 +12,7 @@ from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.recent import Tally
 from tests.billing.sample import NOON, sample
+from tests.billing.steps import Steps
 
 MINUTE = 60_000_000
 DAY = "2026-11-21"
@@ -43,18 +44,12 @@ async def test_calls_are_found_whatever_clock_wrote_them(tmp_path: Path) -> None
 async def test_what_is_long_past_is_not_read(tmp_path: Path) -> None:
     """A start doesn't read the whole ledger: of 2,000 records it looks at a dozen or so to find where to begin."""
     file = await written(tmp_path, *(NOON - 50 * 60 * MINUTE + number for number in range(2000)), NOON)
-    steps = [0]
-
-    def step() -> int:
-        steps[0] += 1
-        return 0
-
     with sqlite3.connect(file) as connection:
-        connection.set_progress_handler(step, 100)
+        steps = Steps(connection, 100)
         assert recent._first_since(connection, NOON) == 2001
-        found = steps[0]
+        found = steps.taken
         connection.execute("SELECT sum(images) FROM usage_records").fetchall()
-    assert found * 5 < steps[0] - found
+    assert found * 5 < steps.taken - found
 
 
 def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.records import UsageRecord
 from tests.billing.sample import NOON, sample
+from tests.billing.steps import Steps
 
 pytestmark = pytest.mark.anyio
 
@@ -115,16 +116,10 @@ async def test_the_records_of_a_request_are_found_in_every_file_and_for_its_own_
 async def test_the_records_of_a_request_are_found_by_an_index(tmp_path: Path) -> None:
     """A thousand records before it cost next to nothing."""
     [path] = await written(tmp_path, *(sample(f"{number}") for number in range(1_000)))
-    steps = [0]
-
-    def step() -> int:
-        steps[0] += 1
-        return 0
-
     with reports.reading(path) as connection:
-        connection.set_progress_handler(step, 1)
+        steps = Steps(connection, 1)
         connection.execute("SELECT * FROM usage_records WHERE request_id = 'request-999' ORDER BY seq").fetchall()
-    assert steps[0] < 200
+    assert steps.taken < 200
 
 
 async def test_days_and_months_are_those_of_the_time_zone(tmp_path: Path) -> None:
@@ -320,16 +315,12 @@ async def test_a_project_that_asks_for_its_own_does_not_wait_for_what_others_use
     """Counted in steps of SQLite's machine: 50 other projects in each of its hours add none."""
 
     def steps(files: list[Path]) -> int:
-        taken = [0]
+        counted: list[Steps] = []
 
         @contextmanager
         def counting(path: Path) -> Iterator[sqlite3.Connection]:
-            def step() -> int:
-                taken[0] += 1
-                return 0
-
             with reading(path) as connection:
-                connection.set_progress_handler(step, 10)
+                counted.append(Steps(connection, 10))
                 yield connection
 
         reading = reports.reading
@@ -337,7 +328,7 @@ async def test_a_project_that_asks_for_its_own_does_not_wait_for_what_others_use
             patch.setattr(reports, "reading", counting)
             [row] = reports.report(files, ["project"], project="mine")
         assert row.calls == 24
-        return taken[0]
+        return sum(steps.taken for steps in counted)
 
     own = [sample(f"{hour}", project="mine", started_at=NOON + hour * HOUR) for hour in range(24)]
     alone = steps(await written(tmp_path, *own))

@@ -16,7 +16,8 @@ import pytest
 from proxy.billing import reports
 from proxy.billing.records import id_maker
 from proxy.config.addresses import parse_network
-from proxy.gateway.account import AT_ONCE, Account
+from proxy.gateway.account import Account
+from proxy.gateway.in_flight import QUESTIONS_AT_ONCE
 from proxy.store.database import Database, open_database
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants import keys, projects
@@ -216,7 +217,7 @@ async def test_a_key_has_so_many_questions_at_once_and_holds_up_nobody_else(
         return reading(*arguments)
 
     monkeypatch.setattr(reports, "report", slow)
-    asking = [asyncio.ensure_future(stand.ask("/weighbridge/v1/usage")) for _ in range(AT_ONCE + 3)]  # noqa: TID251
+    asking = [asyncio.ensure_future(stand.ask("/weighbridge/v1/usage")) for _ in range(QUESTIONS_AT_ONCE + 3)]  # noqa: TID251
     done, waiting = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
     while len(done) < 3:
         more, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -224,7 +225,7 @@ async def test_a_key_has_so_many_questions_at_once_and_holds_up_nobody_else(
     assert {one.result().headers[b"x-weighbridge-refused"] for one in done} == {b"RATE_LIMITED"}
     assert (await stand.ask("/weighbridge/v1/usage", stand.bob)).status == 200
     go_on.set()
-    assert [(await one).status for one in waiting] == [200] * AT_ONCE
+    assert [(await one).status for one in waiting] == [200] * QUESTIONS_AT_ONCE
     assert (await stand.ask("/weighbridge/v1/usage")).status == 200
 
 

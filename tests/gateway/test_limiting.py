@@ -11,7 +11,8 @@ from proxy.billing.periods import Days
 from proxy.config.limits import Limit, parse
 from proxy.errors import RateLimited, Violation
 from proxy.gateway import limiting
-from proxy.gateway.limiting import FREE_CALLS_AT_ONCE, Limits
+from proxy.gateway.in_flight import FREE_CALLS_AT_ONCE, free_calls
+from proxy.gateway.limiting import Limits
 from proxy.gemini import calls
 from proxy.gemini.calls import Call
 from proxy.limits.memory import MemoryLimiter
@@ -31,7 +32,7 @@ class Stand:
         self.now = EVENING
         self.metrics = Metrics("0", [TEXT, IMAGE])
         self.limiter = MemoryLimiter(lambda: self.now // 1000)
-        self.limits = Limits(self.limiter, Days("UTC"), self.metrics, lambda: self.now, {})
+        self.limits = Limits(self.limiter, Days("UTC"), self.metrics, lambda: self.now, free_calls())
         self.calls = 0
 
     async def reserve(self, tenant: Tenant, model: str = TEXT, tokens: int = 10, images: int = 0) -> str:
@@ -179,22 +180,12 @@ def test_models_that_nobody_has_take_no_memory_for_good(stand: Stand, monkeypatc
     assert len(stand.limits._applying) <= 10
 
 
-def test_a_key_has_so_many_free_calls_in_flight_and_no_more(stand: Stand) -> None:
-    """Another key's aren't in its way; one that ends makes room; and nothing is kept of them."""
-    alice, bob = tenant(key_id="key_1"), tenant(key_id="key_2")
+def test_a_key_with_so_many_free_calls_in_flight_is_refused_before_the_body(stand: Stand) -> None:
     for _ in range(FREE_CALLS_AT_ONCE):
-        stand.limits.free_call_begins(alice)
+        stand.limits.free_calls.begin(tenant())
     with pytest.raises(RateLimited, match="free operations"):
-        stand.limits.free_call_begins(alice)
-    with pytest.raises(RateLimited, match="free operations"):
-        stand.limits.refuse_known(call("countTokens"), alice)
-    stand.limits.free_call_begins(bob)
-    stand.limits.free_call_ends(alice)
-    stand.limits.free_call_begins(alice)
-    for _ in range(FREE_CALLS_AT_ONCE):
-        stand.limits.free_call_ends(alice)
-    stand.limits.free_call_ends(bob)
-    assert stand.limits._free == {}
+        stand.limits.refuse_known(call("countTokens"), tenant())
+    stand.limits.refuse_known(call(), tenant())
 
 
 async def test_of_2000_calls_on_either_side_of_midnight_the_days_limit_passes(stand: Stand) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+from collections import Counter
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 
-from tests.journeys.watching import TEXT
+from tests.journeys.watching import TEXT, body, until
 from tests.stand import Weighbridge
 from tests.upstreams.origin import Peer
 
@@ -68,3 +70,18 @@ async def call_at_once(stand: Weighbridge, key: str, path: str, asked: Any, coun
 
 def went_up(upstream: str) -> int:
     return len(httpx2.get(f"{upstream}/emulator/account", params={"limit": 10_000}).json()["entries"])
+
+
+async def kill_frees_the_places(stand: Weighbridge, slow: Held) -> None:
+    """`slow` is behind it, and it isn't started yet. Killed with 50 calls in flight: each is `unsettled`, once; its
+    place is free with the next start, and the day has counted it."""
+    key = with_limits(stand, "concurrency=50", "rpd=60")
+    stand.start()
+    calling = asyncio.get_running_loop().create_task(call_at_once(stand, key, ASK, body("hello"), 50))
+    await asyncio.to_thread(until, lambda: slow.arrived == 50, "50 calls in flight")
+    await asyncio.to_thread(stand.stop, signal.SIGKILL)
+    assert await calling == [0] * 50
+    slow.release.set()
+    await asyncio.to_thread(stand.start)
+    assert Counter(await call_at_once(stand, key, ASK, body("hello"), 20)) == {200: 10, 429: 10}
+    assert Counter(record.outcome for record in stand.records()) == {"unsettled": 50, "ok": 10}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections import Counter
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -11,7 +10,15 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.journeys.limited import ASK, AT_ONCE, Held, call_at_once, went_up, with_limits
+from tests.journeys.limited import (
+    ASK,
+    AT_ONCE,
+    Held,
+    call_at_once,
+    kill_frees_the_places,
+    went_up,
+    with_limits,
+)
 from tests.journeys.numbered import forget
 from tests.journeys.watching import PICTURE, body, connect, until
 from tests.stand import Weighbridge, weighbridge
@@ -86,18 +93,7 @@ async def test_a_kill_frees_the_places_and_keeps_the_days_count(tmp_path: Path, 
     slow = Held()
     async with serving(slow, seconds=120) as upstream:
         stand = at_end.enter_context(closing(Weighbridge(tmp_path, upstream.url)))
-        key = with_limits(stand, "concurrency=50", "rpd=60")
-        stand.start()
-        calling = asyncio.get_running_loop().create_task(call_at_once(stand, key, ASK, body("hello"), 50))
-        await asyncio.to_thread(until, lambda: slow.arrived == 50, "50 calls in flight")
-        await asyncio.to_thread(stand.stop, signal.SIGKILL)
-        assert await calling == [0] * 50
-        slow.release.set()
-        await asyncio.to_thread(stand.start)
-        statuses = await call_at_once(stand, key, ASK, body("hello"), 20)
-        assert Counter(statuses) == {200: 10, 429: 10}
-        outcomes = Counter(record.outcome for record in stand.records())
-        assert outcomes == {"unsettled": 50, "ok": 10}
+        await kill_frees_the_places(stand, slow)
 
 
 def test_who_is_over_is_refused_before_the_body_is_sent(upstream: str, tmp_path: Path) -> None:

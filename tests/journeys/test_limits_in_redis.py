@@ -11,7 +11,15 @@ from pathlib import Path
 
 import httpx2
 
-from tests.journeys.limited import ASK, AT_ONCE, Held, call_at_once, went_up, with_limits
+from tests.journeys.limited import (
+    ASK,
+    AT_ONCE,
+    Held,
+    call_at_once,
+    kill_frees_the_places,
+    went_up,
+    with_limits,
+)
 from tests.journeys.numbered import forget
 from tests.journeys.watching import body, until
 from tests.redis_servers import RedisServer
@@ -67,16 +75,7 @@ async def test_a_kill_frees_the_places_and_settles_once(
     slow = Held()
     async with serving(slow, seconds=120) as upstream:
         stand = at_end.enter_context(closing(sharing(redis_server, tmp_path / "one", upstream.url)))
-        key = with_limits(stand, "concurrency=50", "rpd=60")
-        stand.start()
-        calling = asyncio.get_running_loop().create_task(call_at_once(stand, key, ASK, body("hello"), 50))
-        await asyncio.to_thread(until, lambda: slow.arrived == 50, "50 calls in flight")
-        await asyncio.to_thread(stand.stop, signal.SIGKILL)
-        assert await calling == [0] * 50
-        slow.release.set()
-        await asyncio.to_thread(stand.start)
-        assert Counter(await call_at_once(stand, key, ASK, body("hello"), 20)) == {200: 10, 429: 10}
-        assert Counter(record.outcome for record in stand.records()) == {"unsettled": 50, "ok": 10}
+        await kill_frees_the_places(stand, slow)
 
 
 async def test_while_redis_is_away_each_server_counts_alone_and_tells_it_afterwards(
