@@ -153,7 +153,13 @@ def open_redis(
         "driver_info": None,
         **tls,
     }
-    quick: dict[str, Any] = {"socket_timeout": 0.3, "socket_connect_timeout": 0.3, "retry": once, "ssl": address.tls}
+    third = timeout_s / 3  # of which some fit into it: one node, or sentinel, that is gone must not take it all
+    quick: dict[str, Any] = {
+        "socket_timeout": third,
+        "socket_connect_timeout": third,
+        "retry": once,
+        "ssl": address.tls,
+    }
     kind = SSLConnection if address.tls else Connection
 
     def connection(host: str, port: int) -> Connection:
