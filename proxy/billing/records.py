@@ -199,6 +199,11 @@ def made_at(text: str) -> int | None:
     return int(found[1] + found[2], 16) * 1000 if found else None
 
 
+def first_id_of(unix_us: int) -> str:
+    """The least id that `id_maker` could make then: a bound for what was made before or after."""
+    return _uuid7(max(unix_us, 0) // 1000 << 74)
+
+
 def _uuid7(value: int) -> str:
     """48 bits of milliseconds and 74 random bits, with version and variant put in between."""
     digits = f"{value >> 62:015x}"

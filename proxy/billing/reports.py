@@ -90,7 +90,7 @@ _BY_HOUR_AND_PROJECT = f"""(
     SELECT hour, project, {", ".join(f"sum({_PARTS.get(name, name)}) AS {name}" for name in _ADDED)}
     FROM {_ALL} GROUP BY hour, project)"""  # noqa: S608
 """The primary key's own order: what is left to be sorted is an eighth where a project has eight rows an hour."""
-_OF_PROJECT = f"""(
+HOURS_OF_PROJECT = f"""(
     WITH RECURSIVE hours (at) AS (VALUES (:first) UNION ALL SELECT at + {HOUR} FROM hours WHERE at + {HOUR} < :end)
     SELECT usage_hourly.* FROM hours CROSS JOIN usage_hourly ON hour = at AND project = :project)"""  # noqa: S608
 """The primary key begins with hour and project: one look-up an hour. CROSS JOIN keeps SQLite to that order."""
@@ -207,7 +207,7 @@ def _hourly_sums(
 ) -> Iterator[tuple[Any, ...]]:
     """The columns and sums of each group, page by page of hours, so that a group may come several times."""
     grouped = f"GROUP BY {', '.join(columns)}" if columns else "HAVING count(*) > 0"
-    source, sums = (_ALL, _SUMS) if project is None else (_OF_PROJECT, _SUMS)
+    source, sums = (_ALL, _SUMS) if project is None else (HOURS_OF_PROJECT, _SUMS)
     if project is None and set(columns) <= {"hour", "project"}:
         source, sums = _BY_HOUR_AND_PROJECT, ", ".join(f"sum({name})" for name in _ADDED)
     select = f"SELECT {', '.join([*columns, sums])} FROM {source} {grouped}"  # noqa: S608
