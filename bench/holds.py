@@ -63,7 +63,7 @@ def looked_at(body: bytes) -> float:
     def look() -> None:
         try:
             outline = bodies.skim(body)
-            if not outline.costly:
+            if not outline.costly():
                 outline.read("generateContent", "m", frozenset())
         except CallerErred:
             pass

@@ -128,6 +128,7 @@ class App:
                 metrics=self.metrics,
                 unpriced=self._unpriced,
                 refuse_unpriced=settings.gateway.unpriced_models == "refuse",
+                hold_worst=settings.limits.hold == "worst",
                 now=unix_us,
                 monotonic=time.monotonic,
                 new_id=self.new_id,
@@ -249,9 +250,10 @@ class App:
 async def _open_limiter(settings: Settings, database: Database, ledger: Ledger, metrics: Metrics) -> Limiter:
     """Limits in Redis, where the configuration names one, else in memory: beginning with what the ledger knows."""
     storage, files = settings.storage, ledger_files(settings.storage.data_dir)
-    history = rebuild.history(files, Days(settings.limits.timezone), unix_us())
+    days, now = Days(settings.limits.timezone), unix_us()
+    history, spent = rebuild.history(files, days, now), rebuild.spent(files, days, now)
     if not storage.redis_url:
-        return MemoryLimiter(_steady_ms(), history)
+        return MemoryLimiter(_steady_ms(), history, spent)
     # Imported here: commands, and servers without Redis, do without its 7 MB and its tenth of a second.
     from proxy.limits.redis import RedisLimiter
     from proxy.store.redis import open_redis
@@ -262,6 +264,7 @@ async def _open_limiter(settings: Settings, database: Database, ledger: Ledger, 
         ledger.file_id,
         _steady_ms(),
         history,
+        spent,
         on_down=settings.limits.on_redis_down,
         on_error=metrics.limiter_errors.inc,
     )

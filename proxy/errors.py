@@ -41,6 +41,8 @@ class Reason(Enum):
     DRAINING = "DRAINING", 503, "UNAVAILABLE"
     LIMITER_UNAVAILABLE = "LIMITER_UNAVAILABLE", 503, "UNAVAILABLE"
     RATE_LIMITED = "RATE_LIMITED", 429, "RESOURCE_EXHAUSTED"
+    BUDGET_HELD = "BUDGET_HELD", 429, "RESOURCE_EXHAUSTED"
+    BUDGET_EXCEEDED = "BUDGET_EXCEEDED", 429, "RESOURCE_EXHAUSTED"
     MODEL_UNPRICED = "MODEL_UNPRICED", 403, "PERMISSION_DENIED"
     UPSTREAM_CREDENTIAL_REFUSED = "UPSTREAM_CREDENTIAL_REFUSED", 502, "UNAVAILABLE"
     UPSTREAM_UNREACHABLE = "UPSTREAM_UNREACHABLE", 502, "UNAVAILABLE"
@@ -78,19 +80,26 @@ class Violation(NamedTuple):
     metric: str
     id: str
     dimensions: dict[str, str]
-    value: int
+    value: int | str
 
 
 class RateLimited(ProxyRefused):
-    """A call is over one limit or several. `wait_ms`: when it may come back; None where that would not help.
+    """A call is over one limit or several, budgets among them. `wait_ms`: when it may come back; None where that would
+    not help.
 
     The message says that, too, in Google's own words: clients that read it rather than RetryInfo look for them.
     """
 
-    def __init__(self, message: str, violations: tuple[Violation, ...], wait_ms: int | None) -> None:
+    def __init__(
+        self,
+        message: str,
+        violations: tuple[Violation, ...],
+        wait_ms: int | None,
+        reason: Reason = Reason.RATE_LIMITED,
+    ) -> None:
         if wait_ms is not None:
             message = f"{message} Please retry in {wait_ms / 1000:.3f}s."
-        super().__init__(Reason.RATE_LIMITED, message)
+        super().__init__(reason, message)
         self.violations = violations
         self.wait_ms = wait_ms
 

@@ -54,6 +54,8 @@ def _figures(book: PriceBook, name: str, at: int) -> dict[tuple[str, str], str]:
         ("long_above", "standard"): str(table.long_above or ""),
         ("search_per", "standard"): table.search_per if "search" in table.rates else "",
         ("tokens of a picture sent", "standard"): str(table.picture or ""),
+        ("tokens of a prompt at most", "standard"): str(table.input_token_limit or ""),
+        ("tokens of an answer at most", "standard"): str(table.output_token_limit or ""),
         **{(f"tokens of {size}", "standard"): str(tokens) for size, tokens in table.images.items()},
     }
     for tier in book.tiers():

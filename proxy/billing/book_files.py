@@ -45,6 +45,8 @@ class _ModelRow(msgspec.Struct, forbid_unknown_fields=True):
     images: dict[str, _Count] = {}
     picture: _Count | None = None
     long_above: _Count | None = None
+    input_token_limit: _Count | None = None
+    output_token_limit: _Count | None = None
     cached_by_tier: bool = False
     search_per: Literal["query", "prompt"] = "query"
     assumptions: list[str] = []
@@ -114,6 +116,8 @@ def _model(row: _ModelRow, source: str, sources: Mapping[str, str]) -> Model:
         row.images,
         row.picture,
         row.long_above,
+        row.input_token_limit,
+        row.output_token_limit,
         row.cached_by_tier,
         row.search_per,
         row.note,

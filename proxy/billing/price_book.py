@@ -59,6 +59,10 @@ class Model(NamedTuple):
     picture: int | None = None
     """Tokens of a picture sent in, where that is known for this model."""
     long_above: int | None = None
+    input_token_limit: int | None = None
+    """The longest prompt, in tokens; as Google's list of models names it. None: not known."""
+    output_token_limit: int | None = None
+    """The most tokens of an answer, thinking included."""
     cached_by_tier: bool = False
     search_per: str = "query"
     note: str = ""

@@ -56,6 +56,9 @@ class RateTable(NamedTuple):
     """Tokens of an image made, by size."""
     picture: int | None
     """Tokens of a picture sent in, where they are known for this model."""
+    input_token_limit: int | None = None
+    """Of a prompt, where it is known for this model."""
+    output_token_limit: int | None = None
 
     @property
     def is_image_model(self) -> bool:
@@ -136,6 +139,8 @@ def build(
         fallbacks,
         model.images,
         model.picture,
+        model.input_token_limit,
+        model.output_token_limit,
     )
 
 

@@ -1,21 +1,24 @@
-"""What was spent since a moment, or ever, by project and by key: what budgets begin with. Exact to the record."""
+"""What was spent since a moment, or ever, by project, key and model: what budgets begin with. Exact to the record."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 from sqlite3 import Connection
+from typing import Any
 
 from proxy.billing.recent import OUT_OF_ORDER_US
 from proxy.billing.records import first_id_of
 from proxy.billing.reports import HOUR, HOURS_OF_PROJECT, reading
 
 _HOUR_US = HOUR * 1_000_000
-_BY_HOUR = "SELECT project, key_id, sum(cost_usd) FROM usage_hourly WHERE hour >= :first GROUP BY hour, project, key_id"
+_WHO = "project, key_id, model"
+_BY_HOUR = f"SELECT {_WHO}, sum(cost_usd) FROM usage_hourly WHERE hour >= :first GROUP BY hour, {_WHO}"  # noqa: S608
 """The primary key's own order: nothing is sorted."""
-_OF_PROJECT = f"SELECT project, key_id, sum(cost_usd) FROM {HOURS_OF_PROJECT} GROUP BY key_id"  # noqa: S608
+_OF_PROJECT = f"SELECT {_WHO}, sum(cost_usd) FROM {HOURS_OF_PROJECT} GROUP BY key_id, model"  # noqa: S608
 _EDGE = (
-    "SELECT project, key_id, coalesce(cost_usd, 0) FROM usage_records WHERE started_at >= :since AND started_at < :end"
+    f"SELECT {_WHO}, coalesce(cost_usd, 0) FROM usage_records"  # noqa: S608
+    " WHERE started_at >= :since AND started_at < :end"
 )
 # A call's id is made when it starts, and ids are in an index; what is no call has an index of its own.
 _CALLS = f"{_EDGE} AND kind IN ('call', 'turn') AND record_id >= :first_id AND record_id < :end_id"
@@ -23,28 +26,30 @@ _OTHERS = f"{_EDGE} AND kind NOT IN ('call', 'turn')"
 _MINE = " AND project = :project"
 
 
-def spent(files: Iterable[Path], since: int | None = None, project: str | None = None) -> dict[tuple[str, str], int]:
+Who = tuple[str, str, str]
+"""Project, key id and model; the latter two are empty where an adjustment is of none."""
+
+
+def spent(files: Iterable[Path], since: int | None = None, project: str | None = None) -> dict[Who, int]:
     """The nano-dollars on the bill for what started at `since` (Unix microseconds) or later; None: ever.
 
-    By project and key id; under the key id "" stands the whole project, with adjustments that are of no key. Projects
-    and keys that have no record are left out. With `project`, only its own are read.
+    Whoever has no record is left out. With `project`, only its own are read.
 
     It reads hourly sums, and where `since` is no whole hour (a day may begin at half past), single records up to the
     next one: these must still be there, so no more than `retention_days` ago. Raises LedgerUnusable.
     """
-    sums: dict[tuple[str, str], int] = {}
+    sums: dict[Who, int] = {}
     for path in files:
         with reading(path) as connection:
             connection.execute("BEGIN")
-            for of, key_id, cost in _parts(connection, since, project):
-                sums[of, ""] = sums.get((of, ""), 0) + cost
-                if key_id:
-                    sums[of, key_id] = sums.get((of, key_id), 0) + cost
+            for *who, cost in _parts(connection, since, project):
+                of, key_id, model = who
+                sums[of, key_id, model] = sums.get((of, key_id, model), 0) + cost
     return sums
 
 
-def _parts(connection: Connection, since: int | None, project: str | None) -> Iterable[tuple[str, str, int]]:
-    """Project, key id and nano-dollars of each hour's keys, and of the records before the first whole hour."""
+def _parts(connection: Connection, since: int | None, project: str | None) -> Iterable[tuple[Any, ...]]:
+    """Whose, and nano-dollars, of each hour, and of the records before the first whole hour."""
     oldest, newest = connection.execute(
         "SELECT (SELECT min(hour) FROM usage_hourly), (SELECT max(hour) FROM usage_hourly)"
     ).fetchone()

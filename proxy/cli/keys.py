@@ -12,6 +12,8 @@ from proxy.app import unix_us
 from proxy.cli import options, output, times
 from proxy.cli.options import ConfigOption, JsonOption
 from proxy.cli.policy_options import (
+    BudgetOption,
+    BudgetPeriodOption,
     ConcurrencyOption,
     IpmOption,
     LimitOption,
@@ -119,6 +121,8 @@ def create(
     rpd: RpdOption = None,
     ipm: IpmOption = None,
     concurrency: ConcurrencyOption = None,
+    budget: BudgetOption = None,
+    budget_period: BudgetPeriodOption = None,
     limit: LimitOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -132,7 +136,7 @@ def create(
     In a script: `KEY=$(weighbridge key create alice --json | jq -r .key)`
     """
     settings, now = options.settings(config), unix_us()
-    asked = changes(limit, rpm=rpm, tpm=tpm, rpd=rpd, ipm=ipm, concurrency=concurrency)
+    asked = changes(limit, budget, budget_period, rpm=rpm, tpm=tpm, rpd=rpd, ipm=ipm, concurrency=concurrency)
     key, secret = keys.create(
         open_database(settings.storage.data_dir),
         project,

@@ -61,18 +61,19 @@ def _from_ledger(settings: Settings, project: str) -> dict[str, Any]:
     """What a server that starts now would know. Raises TenancyError, StoreError, LedgerError."""
     data_dir, days, now = settings.storage.data_dir, Days(settings.limits.timezone), unix_us()
     limited = limits.configured(open_database(data_dir), project, now)
-    limiter = MemoryLimiter(lambda: now // 1000, rebuild.history(reports.ledger_files(data_dir), days, now))
+    files = reports.ledger_files(data_dir)
+    limiter = MemoryLimiter(lambda: now // 1000, rebuild.history(files, days, now), rebuild.spent(files, days, now))
     return asyncio.run(limits.in_use(limiter, project, limited, days, now))
 
 
 def _print(told: dict[str, Any], timezone: ZoneInfo) -> None:
     rows = [
         (
-            limit["kind"] + (" (shadow)" if limit["shadow"] else ""),
+            _kind(limit),
             f"{limit['key_id']} ({limit['key_name']})" if limit["key_id"] else "project",
             limit["model"],
-            f"{limit['used']:,}",
-            f"{limit['value']:,}",
+            _told(limit["used"]),
+            _told(limit["value"]),
             _frees(limit, timezone),
         )
         for limit in told["limits"]
@@ -80,9 +81,21 @@ def _print(told: dict[str, Any], timezone: ZoneInfo) -> None:
     output.table(("LIMIT", "OF", "MODEL", "USED", "LIMITED TO", "FREE AGAIN"), rows, right=(3, 4))
 
 
+def _kind(limit: dict[str, Any]) -> str:
+    per = f" per {limit['per']}" if "per" in limit else ""
+    return f"{limit['kind']}{per}{' (shadow)' if limit['shadow'] else ''}"
+
+
+def _told(value: int | str) -> str:
+    """USD come as they are to be shown."""
+    return value if isinstance(value, str) else f"{value:,}"
+
+
 def _frees(limit: dict[str, Any], timezone: ZoneInfo) -> str:
     """When what is used is free again."""
     if limit["resets_at"] is not None:
         ends = datetime.fromisoformat(limit["resets_at"]).astimezone(timezone)
         return f"at {ends:%Y-%m-%d %H:%M %Z}"
+    if "per" in limit:
+        return "never"
     return f"{limit['window_seconds']} s after each call" if limit["window_seconds"] else "when a call ends"

@@ -10,7 +10,7 @@ import typer
 from proxy.config import limits as notation
 from proxy.config.limits import Limit
 from proxy.tenants.policy import ALL
-from proxy.tenants.projects import bad_options
+from proxy.tenants.projects import BadOptionError, bad_options
 
 
 def _flag(kind: str, what: str) -> Any:
@@ -22,12 +22,25 @@ TpmOption = Annotated[str | None, _flag("tpm", "Prompt tokens a minute.")]
 RpdOption = Annotated[str | None, _flag("rpd", "Calls a day, of `limits.timezone`.")]
 IpmOption = Annotated[str | None, _flag("ipm", "Images a minute.")]
 ConcurrencyOption = Annotated[str | None, _flag("concurrency", "Calls at the same time.")]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option("--budget", metavar="USD|none", help="USD that may be spent in a period.", show_default=False),
+]
+BudgetPeriodOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget-period",
+        metavar="day|month|total",
+        help="What `--budget` is for; a month where this isn't given.",
+        show_default=False,
+    ),
+]
 LimitOption = Annotated[
     list[str] | None,
     typer.Option(
         "--limit",
         metavar="LIMIT",
-        help="A limit in full, such as `ipm=5,model=gemini-3-pro-*` or `rpm=60,shadow`; may be given again.",
+        help="A limit in full, such as `ipm=5,model=gemini-3-pro-*` or `usd=2.50,per=day,shadow`; may be given again.",
         show_default=False,
     ),
 ]
@@ -42,9 +55,16 @@ ModelsOption = Annotated[
 ]
 
 
-def changes(limits: Sequence[str] | None, **flags: str | None) -> list[str]:
-    """What all limit options together ask for: texts for `proxy.config.limits.change`."""
-    return [f"{kind}={value}" for kind, value in flags.items() if value is not None] + list(limits or ())
+def changes(
+    limits: Sequence[str] | None, budget: str | None, budget_period: str | None, **flags: str | None
+) -> list[str]:
+    """What all limit options together ask for: texts for `proxy.config.limits.change`. Raises BadOptionError."""
+    asked = [f"{kind}={value}" for kind, value in flags.items() if value is not None]
+    if budget is not None:
+        asked.append(f"usd={budget},per={budget_period or 'month'}")
+    elif budget_period is not None:
+        raise BadOptionError(f"--budget-period {budget_period} says for how long, and not how much: give --budget, too")
+    return asked + list(limits or ())
 
 
 def changed(limits: Iterable[Limit], texts: Sequence[str]) -> tuple[Limit, ...]:

@@ -11,6 +11,8 @@ from proxy.cli import keys as key_commands
 from proxy.cli import options, output
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.cli.policy_options import (
+    BudgetOption,
+    BudgetPeriodOption,
     ConcurrencyOption,
     IpmOption,
     LimitOption,
@@ -23,7 +25,7 @@ from proxy.cli.policy_options import (
     limits_told,
     models_told,
 )
-from proxy.config.limits import parse_all
+from proxy.config.limits import parse_all, told_usd
 from proxy.store.database import open_database
 from proxy.tenants import keys, projects
 from proxy.tenants.policy import ALL
@@ -60,6 +62,8 @@ def create(
     rpd: RpdOption = None,
     ipm: IpmOption = None,
     concurrency: ConcurrencyOption = None,
+    budget: BudgetOption = None,
+    budget_period: BudgetPeriodOption = None,
     limit: LimitOption = None,
     models: ModelsOption = None,
     config: ConfigOption = None,
@@ -71,7 +75,7 @@ def create(
     `weighbridge key create alice`.
     """
     settings = options.settings(config)
-    asked = changes(limit, rpm=rpm, tpm=tpm, rpd=rpd, ipm=ipm, concurrency=concurrency)
+    asked = changes(limit, budget, budget_period, rpm=rpm, tpm=tpm, rpd=rpd, ipm=ipm, concurrency=concurrency)
     project = projects.create(
         open_database(settings.storage.data_dir),
         name,
@@ -96,6 +100,8 @@ def update(
     rpd: RpdOption = None,
     ipm: IpmOption = None,
     concurrency: ConcurrencyOption = None,
+    budget: BudgetOption = None,
+    budget_period: BudgetPeriodOption = None,
     limit: LimitOption = None,
     models: ModelsOption = None,
     config: ConfigOption = None,
@@ -105,7 +111,7 @@ def update(
 
     Example: `weighbridge project update alice --rpm 90 --tpm none --models '*'`
     """
-    asked = changes(limit, rpm=rpm, tpm=tpm, rpd=rpd, ipm=ipm, concurrency=concurrency)
+    asked = changes(limit, budget, budget_period, rpm=rpm, tpm=tpm, rpd=rpd, ipm=ipm, concurrency=concurrency)
     if not asked and not models:
         raise CommandError("nothing to change is named: give --models, or a limit such as --rpm 60 or --rpm none")
     database = options.database(config)
@@ -115,6 +121,25 @@ def update(
         output.document(_fields(project))
     else:
         output.line(f"Project {name} is changed." if project != before else f"Project {name} is as it was before.")
+        _tell(project)
+
+
+@app.command()
+def credit(
+    name: Name,
+    usd: Annotated[str, typer.Argument(metavar="USD", help="How much is added, such as `25` or `2.50`.")],
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Add to what a project may spend in all: to its budget `per=total`, which is made where there is none.
+
+    Example: `weighbridge project credit alice 25`
+    """
+    project = projects.credit(options.database(config), name, usd, unix_us(), actor=options.actor())
+    if json:
+        output.document(_fields(project))
+    else:
+        output.line(f"Project {name} may spend {told_usd(projects.prepaid(project) or 0)} USD in all.")
         _tell(project)
 
 

@@ -19,11 +19,12 @@ from proxy.billing.exports import CursorRefused, Export
 from proxy.billing.periods import Days
 from proxy.billing.records import as_cell, id_maker, to_json, to_usd
 from proxy.billing.reports import Dimension, ReportRow
+from proxy.billing.spent import spent
 from proxy.cli import control, options, output, reconcile, times
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.schema import Settings
 from proxy.control.admin.adjustments import note
-from proxy.store.database import open_database
+from proxy.store.database import FILE_NAME, open_database
 from proxy.store.folders import write_file
 from proxy.tenants import keys, projects
 
@@ -95,10 +96,11 @@ def report(
     total = reports.total(rows)
     by_model = reports.report(files, ["model"], *period, timezone) if total.unpriced_calls else []
     unpriced = {row.group["model"]: row.unpriced_calls for row in by_model if row.unpriced_calls}
+    prepaid = _prepaid(data_dir, files)
     if json:
         asked = {"by": words, "since": since, "until": until, "timezone": timezone}
         sums = {"rows": [reports.to_json(row) for row in rows], "total": reports.to_json(total)}
-        output.document(asked | sums | {"unpriced": unpriced})
+        output.document(asked | sums | {"unpriced": unpriced, "prepaid": prepaid})
     elif csv:
         _print_csv(words, rows)
     elif rows:
@@ -106,6 +108,7 @@ def report(
         _print(words, rows, total, names)
         _print_notes(rows, total)
         _tell_unpriced(unpriced)
+        _tell_prepaid(prepaid)
     else:
         output.line(f"No such calls in the ledger of {data_dir}.")
 
@@ -135,6 +138,33 @@ def _print_notes(rows: Sequence[ReportRow], total: ReportRow) -> None:
             f"\n{to_usd(total.adjustments_cost_usd)} USD of it are adjustments, made by hand or by `ledger rerate`: "
             "`weighbridge usage export` has each with its reason."
         )
+
+
+def _prepaid(data_dir: Path, files: Sequence[Path]) -> list[dict[str, str]]:
+    """What of the projects' credit is left, whatever period is reported: it is for all time."""
+    database = open_database(data_dir) if (data_dir / FILE_NAME).exists() else None  # a ledger may stand alone
+    of = projects.list_projects(database) if database else []
+    credited = {project.name: usd for project in of if (usd := projects.prepaid(project)) is not None}
+    sums = dict.fromkeys(credited, 0)
+    for (project, _, _), usd in spent(files).items() if credited else ():
+        if project in sums:
+            sums[project] += usd
+    return [
+        {
+            "project": project,
+            "credit_usd": to_usd(usd),
+            "spent_usd": to_usd(sums[project]),
+            "left_usd": to_usd(usd - sums[project]),
+        }
+        for project, usd in credited.items()
+    ]
+
+
+def _tell_prepaid(prepaid: Sequence[dict[str, str]]) -> None:
+    if prepaid:
+        output.line()
+        rows = [tuple(one.values()) for one in prepaid]
+        output.table(("PREPAID", "CREDIT USD", "SPENT EVER", "LEFT"), rows, right=(1, 2, 3))
 
 
 def _tell_unpriced(unpriced: dict[str, int]) -> None:

@@ -1,19 +1,25 @@
-"""Limits as people write them: "rpm=60", "ipm=5,model=gemini-3-pro-*", "tpm=1000000,shadow"; read, written, changed."""
+"""Limits as people write them: "rpm=60", "ipm=5,model=gemini-3-pro-*", "usd=100,per=month"; read, written, changed."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import NamedTuple
 
 from proxy.config.globs import check_glob
 
-KINDS = ("rpm", "tpm", "rpd", "ipm", "concurrency")
-"""Calls a minute, prompt tokens a minute, calls a day, images a minute, calls at once."""
+KINDS = ("rpm", "tpm", "rpd", "ipm", "concurrency", "usd")
+"""Calls a minute, prompt tokens a minute, calls a day, images a minute, calls at once; money, which makes a budget."""
+PERIODS = ("day", "month", "total")
+"""What a budget is for: a calendar day, a calendar month, or all time."""
 
 MAX_VALUE = 10**12
+MAX_USD = 9_000_000
+"""Of a budget. Nano-dollars of that are still exact in Redis, whose scripts count in doubles."""
+NANO = 1_000_000_000
 MAX_LIMITS = 100
 """Of one project, or of one key: each call is checked against all of them."""
 
@@ -29,16 +35,25 @@ class Limit:
 
     kind: str
     value: int
+    """Of a budget, nano-dollars."""
     model: str = "*"
     shadow: bool = False
+    per: str = ""
+    """Of a budget, one of PERIODS; else empty."""
 
     def __str__(self) -> str:
+        value = f"{told_usd(self.value)},per={self.per}" if self.per else str(self.value)
         model = f",model={self.model}" if self.model != "*" else ""
-        return f"{self.kind}={self.value}{model}{',shadow' if self.shadow else ''}"
+        return f"{self.kind}={value}{model}{',shadow' if self.shadow else ''}"
 
 
-_Same = tuple[str, str, bool]
-"""Kind, model, shadow."""
+def told_usd(nanos: int) -> str:
+    """Nano-dollars as people write USD: "100", "0.5"."""
+    return f"{Decimal(nanos) / NANO:f}".rstrip("0").rstrip(".") if nanos % NANO else str(nanos // NANO)
+
+
+_Same = tuple[str, str, bool, str]
+"""Kind, model, shadow, and the period of a budget."""
 
 
 class _Change(NamedTuple):
@@ -48,6 +63,7 @@ class _Change(NamedTuple):
     value: int | None
     model: str
     shadow: bool
+    per: str
 
 
 def parse(text: str) -> Limit:
@@ -55,7 +71,7 @@ def parse(text: str) -> Limit:
     asked = _read(text)
     if asked.value is None:
         raise ValueError(f"{_shown(text)} takes a limit away: leave it out where there is none yet")
-    return Limit(asked.kind, asked.value, asked.model, asked.shadow)
+    return Limit(asked.kind, asked.value, asked.model, asked.shadow, asked.per)
 
 
 def parse_all(texts: Iterable[str]) -> tuple[Limit, ...]:
@@ -71,7 +87,7 @@ def parse_all(texts: Iterable[str]) -> tuple[Limit, ...]:
 def change(limits: Iterable[Limit], texts: Iterable[str]) -> tuple[Limit, ...]:
     """Limits with changes made to them, in their canonical order: "rpm=60" sets one, "rpm=none" takes it away.
 
-    Two limits are the same one where kind, model and shadow are equal. Taking away what isn't there changes nothing.
+    Two limits are the same one where all but their values are equal. Taking away what isn't there changes nothing.
     Raises ValueError, also for two changes of one limit: only one can be meant.
     """
     changed = {_same(limit): limit for limit in limits}
@@ -80,16 +96,16 @@ def change(limits: Iterable[Limit], texts: Iterable[str]) -> tuple[Limit, ...]:
         one = _read(text)
         _once(asked, one, text)
         asked[_same(one)] = one
-    for same, (kind, value, model, shadow) in asked.items():
+    for same, (kind, value, model, shadow, per) in asked.items():
         if value is None:
             changed.pop(same, None)
         else:
-            changed[same] = Limit(kind, value, model, shadow)
+            changed[same] = Limit(kind, value, model, shadow, per)
     return _in_order(changed)
 
 
 def _same(limit: Limit | _Change) -> _Same:
-    return limit.kind, limit.model, limit.shadow
+    return limit.kind, limit.model, limit.shadow, limit.per
 
 
 def _once(seen: Container[_Same], limit: Limit | _Change, text: str) -> None:
@@ -100,11 +116,15 @@ def _once(seen: Container[_Same], limit: Limit | _Change, text: str) -> None:
 def _in_order(limits: Mapping[_Same, Limit]) -> tuple[Limit, ...]:
     if len(limits) > MAX_LIMITS:
         raise ValueError(f"{len(limits)} limits are too many for one project or one key: keep at most {MAX_LIMITS}")
-    return tuple(sorted(limits.values(), key=lambda limit: (KINDS.index(limit.kind), limit.model, limit.shadow)))
+    return tuple(sorted(limits.values(), key=_place))
+
+
+def _place(limit: Limit) -> tuple[int, int, str, bool]:
+    return KINDS.index(limit.kind), PERIODS.index(limit.per) if limit.per else 0, limit.model, limit.shadow
 
 
 def _read(text: str) -> _Change:
-    kind = value = model = None
+    kind = value = model = per = None
     shadow = False
     for part in text.split(","):
         name, equals, given = (word.strip() for word in part.partition("="))
@@ -112,39 +132,56 @@ def _read(text: str) -> _Change:
             shadow = True
         elif name == "model" and equals and model is None:
             model = check_glob(given)
+        elif name == "per" and equals and per is None:
+            per = _period(given, text)
         elif kind is None:
             kind, value = _kind(name, text), _value(name, given)
         else:
             raise ValueError(_too_much(name, part, text))
     if kind is None:
-        raise ValueError(f"{_shown(text)} names no limit: write one like rpm=60 or ipm=5,model=gemini-3-pro-*")
-    return _Change(kind, value, model or "*", shadow)
+        raise ValueError(f"{_shown(text)} names no limit: write one like rpm=60 or usd=100,per=month")
+    if (kind == "usd") != (per is not None):
+        advice = "say for how long, as in usd=100,per=month" if kind == "usd" else "only a budget (usd=) has per="
+        raise ValueError(f"{_shown(text)}: {advice}")
+    return _Change(kind, value, model or "*", shadow, per or "")
 
 
 def _too_much(name: str, part: str, text: str) -> str:
     if name in KINDS:
         advice = "one limit has one value, so write this one as a limit of its own"
     else:
-        advice = "after its value, a limit has model=GLOB or shadow or both, each once"
+        advice = "after its value, a limit has model=GLOB or shadow, and a budget per=PERIOD, each once"
     return f"{_shown(text)}: {_shown(part)} is too much: {advice}"
 
 
 def _kind(name: str, text: str) -> str:
-    if name in ("usd", "per"):
-        raise ValueError(f"{_shown(text)}: budgets (usd=, per=) come with a later version")
     if name not in KINDS:
-        near = get_close_matches(name.lower(), (*KINDS, "model", "shadow"), n=1)
+        near = get_close_matches(name.lower(), (*KINDS, "model", "per", "shadow"), n=1)
         advice = f"did you mean {near[0]}?" if near else "write one like rpm=60 or ipm=5,model=gemini-3-pro-*"
         raise ValueError(f"{_shown(text)}: {_shown(name)} is no kind of limit ({', '.join(KINDS)}); {advice}")
     return name
 
 
+def _period(given: str, text: str) -> str:
+    if given not in PERIODS:
+        raise ValueError(f"{_shown(text)}: a budget is per=day, per=month or per=total, and not per={_shown(given)}")
+    return given
+
+
 def _value(kind: str, given: str) -> int | None:
     if given == NONE:
         return None
+    if kind == "usd":
+        return _usd(given)
     if not re.fullmatch(r"[0-9]{1,13}", given) or int(given) > MAX_VALUE:
         raise ValueError(f"{kind}={_shown(given)}: write a whole number from 0 to {MAX_VALUE}, as in {kind}=60")
     return int(given)
+
+
+def _usd(given: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,9})?", given) or Decimal(given) > MAX_USD:
+        raise ValueError(f"usd={_shown(given)}: write USD from 0 to {MAX_USD}, as in usd=100 or usd=2.50")
+    return int(Decimal(given) * NANO)
 
 
 def _shown(text: str) -> str:

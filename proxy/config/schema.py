@@ -171,6 +171,8 @@ class Limits(Section):
 
     timezone: Annotated[str, AfterValidator(_timezone)] = "America/Los_Angeles"
     on_redis_down: Literal["local", "deny"] = "local"
+    hold: Literal["typical", "worst"] = "typical"
+    """What budgets hold for a call in flight: what such a call usually costs, or what it can cost at most."""
     defaults: Annotated[tuple[str, ...], BeforeValidator(_semicolon_separated), AfterValidator(_limits)] = ()
     """Limits of new projects, as proxy/config/limits.py reads them; `project create` can change them for one."""
 

@@ -1,16 +1,19 @@
-"""Limit counters from the ledger: what the day's calls, and the last minute's, took before this process began."""
+"""Limit counters from the ledger: what calls took, and what was spent, before this process began."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from proxy.billing import recent, reports
+from proxy.billing import spent as spendings
 from proxy.billing.periods import Days
 from proxy.billing.recent import Call
+from proxy.config.limits import PERIODS
 from proxy.limits.algorithm import SPAN_S, History
-from proxy.limits.interface import Counter
+from proxy.limits.interface import Counter, period
+from proxy.limits.money import Spending
 
 S = 1_000_000
 
@@ -33,7 +36,7 @@ def history(files: Iterable[Path], days: Days, now_us: int) -> History:
         calls.sort(key=lambda call: call.started_at)
 
     def before(counter: Counter, day: str, now_ms: int) -> Mapping[int, int]:
-        if counter.kind == "concurrency":
+        if counter.kind in ("concurrency", "usd"):
             return {}
         if counter.kind == "rpd":
             of_today = tallies.get(counter.project, ()) if day == today else ()
@@ -49,13 +52,21 @@ def history(files: Iterable[Path], days: Days, now_us: int) -> History:
     return before
 
 
+def spent(files: Sequence[Path], days: Days, now_us: int) -> Iterator[Spending]:
+    """What was spent of budgets before now: today, this month, and ever. Raises LedgerUnusable."""
+    today = days.name(now_us)
+    for per, since in zip(PERIODS, (days.begin(now_us), days.month_begin(now_us), None), strict=True):
+        for (project, key_id, model), usd in spendings.spent(files, since).items():
+            yield Spending(project, key_id, model, period(per, today), usd)
+
+
 def settled(files: Iterable[Path]) -> Callable[[str], Mapping[str, int] | None]:
     """What tells, of a lease that an earlier process left, what its call took; None where it never went up."""
     files = tuple(files)
 
     def look_up(lease_id: str) -> Mapping[str, int] | None:
         record = reports.find(files, lease_id)
-        return None if record is None else recent.taken(record)
+        return None if record is None else recent.taken(record) | {"usd": record.cost_usd or 0}
 
     return look_up
 

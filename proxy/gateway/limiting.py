@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from proxy.billing import estimates
+from proxy.billing import estimates, recent
 from proxy.billing.periods import Days
-from proxy.errors import RateLimited, Violation
+from proxy.billing.records import UsageRecord
+from proxy.config.limits import told_usd
+from proxy.errors import RateLimited, Reason, Violation
 from proxy.gateway import in_flight
 from proxy.gateway.in_flight import InFlight
 from proxy.gemini.calls import Call
-from proxy.limits.interface import Counter, Hold, Limiter, Over, counters
+from proxy.limits.interface import Counter, Hold, Limiter, Over, Spent, counters
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keys import Tenant
 from proxy.tenants.policy import Policy
@@ -27,6 +29,9 @@ _UNITS = {
     "concurrency": ("ConcurrentRequests", "request{s} at once"),
 }
 """How Google would name a quota of that kind, and what people call it. Clients look for PerMinute and PerDay in it."""
+_BUDGETS = {"day": ("UsdPerDay", " per day"), "month": ("UsdPerMonth", " per month"), "total": ("Usd", "")}
+_LEAST = 1
+"""What every call takes of whatever limit, before more of it is known; of money, a nano-dollar."""
 
 
 class Applying(NamedTuple):
@@ -36,6 +41,10 @@ class Applying(NamedTuple):
     counters: tuple[Counter, ...]
     least: tuple[Hold, ...]
     """What every such call takes at least: known before its body is."""
+    budgeted: bool
+    """There is a budget among them that may refuse a call."""
+    money: bool
+    """There is a budget among them, in shadow or not."""
 
 
 class Limits:
@@ -52,7 +61,6 @@ class Limits:
         self._now = now
         self._applying: dict[tuple[str, str], Applying] = {}
         self.free_calls = free_calls
-        self.settle = limiter.settle
         self.cancel = limiter.cancel
 
     def refuse_known(self, call: Call, tenant: Tenant) -> None:
@@ -65,10 +73,10 @@ class Limits:
             if over := self._limiter.over(day, least):
                 raise self._refusal(over, day, now)
 
-    def holds(self, tenant: Tenant, model: str, tokens: int, images: int) -> list[Hold]:
-        """What a call takes of each limit that applies to it. `tokens` of the prompt and `images` are estimates."""
-        amounts = {"tpm": tokens, "ipm": images}
-        return [Hold(one, amounts.get(one.kind, 1)) for one in self.applying(tenant, model).counters]
+    def settle(self, record: UsageRecord) -> None:
+        """Ends a call's lease, if it has one, by what its record says."""
+        spent = Spent(record.project, record.key_id, record.model, record.period, record.cost_usd or 0)
+        self._limiter.settle(record.record_id, recent.taken(record), spent)
 
     async def reserve(self, lease_id: str, day: str, holds: Sequence[Hold]) -> None:
         """Takes all that a call holds, or nothing. Raises RateLimited, ProxyRefused LIMITER_UNAVAILABLE."""
@@ -89,8 +97,10 @@ class Limits:
         every = counters(tenant.project, tenant.key_id, policy.project_limits, policy.key_limits)
         found = tuple(one for one in every if one.applies(model))
         image = estimates.names_images(model)
-        least = tuple(Hold(one, 1) for one in found if not one.shadow and (image or one.kind != "ipm"))
-        made = self._applying[tenant.key_id, model] = Applying(policy, found, least)
+        least = tuple(Hold(one, _LEAST) for one in found if not one.shadow and (image or one.kind != "ipm"))
+        budgets = [one for one in found if one.per]
+        budgeted = any(not one.shadow for one in budgets)
+        made = self._applying[tenant.key_id, model] = Applying(policy, found, least, budgeted, bool(budgets))
         return made
 
     def _refusal(self, refused: Sequence[Over], day: str, now: int) -> RateLimited:
@@ -98,18 +108,37 @@ class Limits:
         known = [wait for wait in waits if wait is not None]
         wait_ms = max(known) if len(known) == len(waits) and known else None
         message = " ".join(_sentence(over) for over in refused)
-        return RateLimited(message, tuple(_violation(over) for over in refused), wait_ms)
+        return RateLimited(message, tuple(_violation(over) for over in refused), wait_ms, _reason(refused))
 
     def _wait_ms(self, over: Over, day: str, now: int) -> int | None:
         """None where waiting doesn't help: the call alone is more than the limit allows. `day` was asked about."""
-        if over.amount > over.counter.value:
+        if over.amount > over.counter.value or _is_spent(over):
             return None
         if over.counter.kind == "rpd":
             return -((now - self._days.end(now)) // 1000) if self._days.name(now) == day else 0
         return in_flight.WAIT_MS if over.wait_ms is None else over.wait_ms
 
 
+def holds(applying: Applying, tokens: int, images: int, usd: int) -> list[Hold]:
+    """What a call takes of each limit: estimates of its prompt's tokens, of images, and of nano-dollars."""
+    amounts = {"tpm": tokens, "ipm": images, "usd": usd}
+    return [Hold(one, amounts.get(one.kind, 1)) for one in applying.counters]
+
+
+def _is_spent(over: Over) -> bool:
+    """Whether a budget has no room for a call even if all that is only held is given back."""
+    return bool(over.counter.per) and over.used - over.held + over.amount > over.counter.value
+
+
+def _reason(refused: Sequence[Over]) -> Reason:
+    if any(map(_is_spent, refused)):
+        return Reason.BUDGET_EXCEEDED
+    return Reason.BUDGET_HELD if any(over.counter.per for over in refused) else Reason.RATE_LIMITED
+
+
 def _sentence(over: Over) -> str:
+    if over.counter.per:
+        return _budget_sentence(over)
     counter = over.counter
     whose = f"Key {counter.key_id}" if counter.key_id else f"Project {counter.project}"
     models = "" if counter.model == "*" else f" with models {counter.model}"
@@ -121,6 +150,19 @@ def _sentence(over: Over) -> str:
     return f"{sentence}: {over.used} {'is' if over.used == 1 else 'are'} taken{needs}."
 
 
+def _budget_sentence(over: Over) -> str:
+    counter, needs = over.counter, f"this request may cost {told_usd(over.amount)} USD"
+    whose = f"Key {counter.key_id}" if counter.key_id else f"Project {counter.project}"
+    models = "" if counter.model == "*" else f" for models {counter.model}"
+    sentence = f"{whose} has a budget of {told_usd(counter.value)} USD{_BUDGETS[counter.per][1]}{models}"
+    if over.amount > counter.value:
+        return f"{sentence}, and {needs} by itself. generationConfig.maxOutputTokens bounds what a request may cost."
+    said = f"{told_usd(over.used - over.held)} USD are spent"
+    if over.held:
+        said += f", {told_usd(over.held)} USD are held for requests in flight"
+    return f"{sentence}: {said}{'' if over.amount <= _LEAST else f', and {needs}'}."
+
+
 def _violation(over: Over) -> Violation:
     counter = over.counter
     dimensions = {"project": counter.project}
@@ -129,4 +171,6 @@ def _violation(over: Over) -> Violation:
     if counter.model != "*":
         dimensions["model"] = counter.model
     per = f"Per{'Key' if counter.key_id else 'Project'}{'' if counter.model == '*' else 'PerModel'}"
+    if counter.per:
+        return Violation("weighbridge/usd", f"{_BUDGETS[counter.per][0]}{per}", dimensions, told_usd(counter.value))
     return Violation(f"weighbridge/{counter.kind}", f"{_UNITS[counter.kind][0]}{per}", dimensions, counter.value)

@@ -117,15 +117,16 @@ class Relay:
     async def _look(self, call: Call, tenant: Tenant, client: Client, body: Body) -> BodyFacts:
         """What must be known of the body. What takes long is done in a thread, so that it can't hold up other calls."""
         asked = call.operation.name, call.model, self._upstream_hosts
+        bounded = self._weigher.bounds(call, tenant)
         outline = None
         if not body.spooled and body.length <= bodies.SKIMMED_AT_ONCE:
             outline = bodies.skim(body.view())
-            if not outline.costly:
-                return outline.read(*asked)
+            if not outline.costly(bounded=bounded):
+                return outline.read(*asked, bounded=bounded)
         async with self._looks.turn(tenant.project):
             if client.gone:
                 raise ClientGone
-            return await asyncio.to_thread(lambda: (outline or bodies.skim(body.view())).read(*asked))
+            return await asyncio.to_thread(lambda: (outline or bodies.skim(body.view())).read(*asked, bounded=bounded))
 
     async def _attempt(
         self, call: Call, crossing: Headers, body: Body, client: Client, weighing: Weighing | Unweighed

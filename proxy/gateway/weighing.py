@@ -10,17 +10,18 @@ from typing import Self
 
 import structlog
 
-from proxy.billing import charge, estimates, recent
+from proxy.billing import charge, estimates, holds
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import RowRefused
 from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
-from proxy.billing.records import UsageRecord
+from proxy.billing.records import UsageRecord, to_usd
 from proxy.billing.unpriced import Unpriced
-from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, Sent, UpstreamFailed
+from proxy.errors import CallerErred, Outcome, ProxyRefused, Reason, Refusal, Sent, UpstreamFailed
+from proxy.gateway import limiting
 from proxy.gateway.client import Client
 from proxy.gateway.in_flight import InFlight
-from proxy.gateway.limiting import Limits
+from proxy.gateway.limiting import Applying, Limits
 from proxy.gateway.meter import Meter
 from proxy.gemini import headers
 from proxy.gemini.bodies import BodyFacts
@@ -50,6 +51,7 @@ class Weigher:
         metrics: Metrics,
         unpriced: Unpriced,
         refuse_unpriced: bool,
+        hold_worst: bool,
         now: Callable[[], int],
         monotonic: Callable[[], float],
         new_id: Callable[[], str],
@@ -61,6 +63,7 @@ class Weigher:
         self.days = days
         self.metrics = metrics
         self.refuse_unpriced = refuse_unpriced
+        self.hold_worst = hold_worst
         self.now = now
         self.monotonic = monotonic
         self.new_id = new_id
@@ -69,15 +72,19 @@ class Weigher:
     def authorize(self, call: Call, tenant: Tenant) -> None:
         """Refuses what is known to be refused before its body is taken in. Raises ProxyRefused.
 
-        That is a model that has no price, where the operator wants that, and whoever is over a limit already.
+        That is a model that has no price, where the operator wants that or there is a budget, and whoever is over a
+        limit already.
         """
-        if self.refuse_unpriced and call.operation.metered and not self.book.knows(call.model):
-            raise ProxyRefused(
-                Reason.MODEL_UNPRICED,
-                f"The model {call.model} has no price here, and the operator serves priced models only. "
-                "Ask for another model, or have a price set for this one.",
-            )
+        if call.operation.metered and not self.book.knows(call.model):
+            if self.refuse_unpriced:
+                raise _unpriced(call.model, "the operator serves priced models only")
+            if self.limits.applying(tenant, call.model).budgeted:
+                raise _unpriced(call.model, "there is a budget for such calls")
         self.limits.refuse_known(call, tenant)
+
+    def bounds(self, call: Call, tenant: Tenant) -> bool:
+        """Whether it must be known of a call's body what it can cost at most."""
+        return self.hold_worst and call.operation.metered and self.limits.applying(tenant, call.model).money
 
     def weigh(
         self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, request_bytes: int
@@ -104,9 +111,33 @@ class Weigher:
             request_bytes=request_bytes,
         )
         quantities = charge.charge_estimate(record, facts, self.book)
-        tokens = estimates.prompt_tokens(quantities)
-        holds = self.limits.holds(tenant, call.model, tokens, estimates.images(facts, call.model, quantities))
-        return Weighing(self, record, client, facts, holds)
+        applying, tokens = self.limits.applying(tenant, call.model), estimates.prompt_tokens(quantities)
+        usd = self._usd(record, facts, applying) if applying.money else 0
+        images = estimates.images(facts, call.model, quantities)
+        return Weighing(self, record, client, facts, limiting.holds(applying, tokens, images, usd))
+
+    def _usd(self, record: UsageRecord, facts: BodyFacts, applying: Applying) -> int:
+        """What budgets hold of a call, in nano-dollars. Raises ProxyRefused, CallerErred."""
+        usd = record.cost_usd
+        if self.hold_worst and facts.bounds is not None:
+            tier = "priority" if facts.bounds.asks_tier else None
+            table = self.book.rates_at(record.model, record.started_at, tier)
+            try:
+                usd = None if table is None else holds.worst(facts.bounds, record.operation, table, facts.image_size)
+            except holds.Unbounded as unbounded:
+                if applying.budgeted:
+                    message = f"What this request costs has no bound, and its budget must not be overrun. {unbounded}"
+                    raise CallerErred(Reason.UNMETERABLE_PARAMETER, message) from None
+        if usd is None and applying.budgeted:
+            raise _unpriced(record.model, "there is a budget for such calls")
+        return usd or 0
+
+
+def _unpriced(model: str, why: str) -> ProxyRefused:
+    return ProxyRefused(
+        Reason.MODEL_UNPRICED,
+        f"The model {model} has no price here, and {why}. Ask for another model, or have a price set for this one.",
+    )
 
 
 class Weighing:
@@ -170,8 +201,8 @@ class Weighing:
             record, quantities = self._finished(estimate, outcome), {}
             await weigher.ledger.write(record)
         finally:  # also for who is cancelled while the disk is slow: else its place would be taken for ever
-            if self._holds:
-                weigher.limits.settle(record.record_id, recent.taken(record))
+            weigher.limits.settle(record)
+        self._tell_exceeded(record)
         if record.cost_usd is None:
             weigher.unpriced.tell(record)
         weigher.metrics.weighed(record.project, record.model, quantities, record.images, record.cost_usd)
@@ -205,6 +236,20 @@ class Weighing:
         record.finished_at = self._weigher.now()
         record.duration_ms = int((self._weigher.monotonic() - self._client.began) * 1000)
         return record
+
+    def _tell_exceeded(self, record: UsageRecord) -> None:
+        """A call cost more than it can: what is assumed of the worst is wrong, and a budget may have been overrun."""
+        if self._facts.bounds is None:
+            return
+        held = max((hold.amount for hold in self._holds if hold.counter.per), default=0)
+        if (record.cost_usd or 0) > held:
+            log.error(
+                "hold_exceeded",
+                request_id=record.request_id,
+                model=record.model,
+                held_usd=to_usd(held),
+                cost_usd=to_usd(record.cost_usd or 0),
+            )
 
     def _tell_missing(self, reading: Reading) -> None:
         """A whole response without a usage that could be found: somebody should look at why."""

@@ -13,7 +13,8 @@ from mmap import mmap
 from typing import Any, NamedTuple
 
 from proxy.errors import CallerErred, Reason
-from proxy.gemini import generation, references
+from proxy.gemini import bounds, generation, references
+from proxy.gemini.bounds import Bounds
 from proxy.gemini.inline import PIECE, Text, without_base64
 
 Buffer = bytes | bytearray | mmap
@@ -61,6 +62,8 @@ class BodyFacts(NamedTuple):
     document_bytes: int = 0
     asks_images: bool = False
     """Pictures are among the modalities that it asks for."""
+    bounds: Bounds | None = None
+    """What it can weigh at most, where that was asked for."""
 
 
 class _Found(NamedTuple):
@@ -97,31 +100,35 @@ class Outline:
         if self._text.length <= SEARCHED_AT_ONCE:
             self._found = _search(self._text)
 
-    @property
-    def costly(self) -> bool:
+    def costly(self, *, bounded: bool = False) -> bool:
         """`read` may take more than 5 ms."""
-        return self._found is None or (self._found.references and self._text.length > PARSED_AT_ONCE)
+        return self._found is None or ((self._found.references or bounded) and self._text.length > PARSED_AT_ONCE)
 
-    def read(self, operation_name: str, model: str, upstream_hosts: frozenset[str]) -> BodyFacts:
+    def read(
+        self, operation_name: str, model: str, upstream_hosts: frozenset[str], *, bounded: bool = False
+    ) -> BodyFacts:
         """`operation_name` is the surface table's; `model` the path's, without "models/"; hosts in lower case.
 
-        Raises CallerErred: BAD_REQUEST, or RESOURCE_NOT_OWNED where the body names what isn't the caller's.
+        With `bounded`, its bounds are among the facts: so it must be strict JSON, whatever is in it. Raises
+        CallerErred: BAD_REQUEST, or RESOURCE_NOT_OWNED where the body names what isn't the caller's.
         """
         if self._body is not None:
             self._survey(self._body)
         found = self._found or _search(self._text)
-        settings = self._settings
-        if found.references:
+        settings, at_most = self._settings, None
+        if found.references or bounded:
             if self._text.length > references.MAX_PARSED:
                 raise references.too_long()
             document = references.parse(self._text.whole(), upstream_hosts)
             references.check_model(document, operation_name, model)
             settings = generation.of(document)
+            if bounded:
+                at_most = bounds.read(document, self._length, self._text.length)
             found = found._replace(tools=found.tools or _declares_tools(document))
         media = found.media
         asked = generation.asked(settings)
         of_body = media[b"image"], self._text.length, found.tools
-        facts = BodyFacts(*asked, *of_body, asks_images=generation.asks_images(settings))
+        facts = BodyFacts(*asked, *of_body, asks_images=generation.asks_images(settings), bounds=at_most)
         total = max(media.total(), self._text.left_out)
         if media.keys() <= _PICTURES and media.total() == total:
             return facts

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from proxy.limits.interface import CANCELLED, CORRECTED, GRANTED, MINUTES, Counter, Hold, Over, Verdict
+from proxy.limits.interface import CANCELLED, CORRECTED, GRANTED, MINUTES, Counter, Hold, Over, Spent, Taken, Verdict
+from proxy.limits.money import Money, Spending
 
 SPAN_S = 61
 """Seconds for which a bucket counts, its own included: no event leaves before it is 60 s old."""
@@ -73,13 +74,15 @@ class Lease(NamedTuple):
 class State:
     """All that a limiter's store knows. Every method is told the time, in milliseconds of the store's clock."""
 
-    def __init__(self, history: History = lambda counter, day, now_ms: {}) -> None:
-        """`history` is asked when a counter is met of which nothing is known."""
+    def __init__(self, history: History = lambda counter, day, now_ms: {}, spent: Iterable[Spending] = ()) -> None:
+        """`history` is asked when a counter is met of which nothing is known. `spent` is all that was, before this
+        state began."""
         self.leases: dict[str, Lease] = {}
         self.windows: dict[str, Window] = {}
         self.days: dict[str, list[int]] = {}  # by name and day: the count, and when to forget it
         self.open: dict[str, dict[str, int]] = {}  # by name: leases and when they lapse, the next one first
         self.cancelled: dict[str, int] = {}  # leases, and when to forget them
+        self.money = Money(spent)
         self._history = history
 
     def reserve(self, now_ms: int, lease_id: str, day: str, holds: Sequence[Hold]) -> Verdict:
@@ -104,7 +107,8 @@ class State:
                     wait_ms = None
                     if counter.kind in MINUTES and amount <= counter.value:
                         wait_ms = self.windows[counter.name].wait_ms(now_ms, used + amount - counter.value)
-                    found.append(Over(counter, used, amount, wait_ms))
+                    held = self.money.account(counter, day).held if counter.per else 0
+                    found.append(Over(counter, used, amount, wait_ms, held))
         return tuple(found)
 
     def charge(self, now_ms: int, lease_id: str, day: str, holds: Sequence[Hold]) -> None:
@@ -114,12 +118,16 @@ class State:
                 self._window(now_ms, day, counter).add(now_ms // 1000, amount)
             elif counter.kind == "rpd":
                 self._add_day(now_ms, day, counter, amount)
+            elif counter.per:
+                self.money.account(counter, day).held += amount
             else:
                 self._open(now_ms, counter.name)[lease_id] = now_ms + LEASE_MS
         self.leases[lease_id] = Lease(now_ms // 1000, day, tuple(holds))
 
-    def settle(self, now_ms: int, lease_id: str, actual: Mapping[str, int]) -> None:
-        """Ends a lease and corrects its estimates; see Limiter."""
+    def settle(self, now_ms: int, lease_id: str, actual: Mapping[str, int], spent: Spent | None = None) -> None:
+        """Ends a lease, corrects its estimates, and counts what was spent; see Limiter."""
+        if spent is not None:
+            self.money.spend(spent)
         self._end(now_ms, lease_id, lambda hold: actual.get(hold.counter.kind, hold.amount))
 
     def cancel(self, now_ms: int, lease_id: str) -> None:
@@ -143,7 +151,15 @@ class State:
             return self._window(now_ms, day, counter).total
         if counter.kind == "rpd":
             return self._day(now_ms, day, counter)[0]
+        if counter.per:
+            account = self.money.account(counter, day)
+            return account.spent + account.held
         return len(self._open(now_ms, counter.name))
+
+    def taken(self, now_ms: int, day: str, counter: Counter) -> Taken:
+        """`used`, and how much of it is only held."""
+        used = self.used(now_ms, day, counter)
+        return Taken(used, self.money.account(counter, day).held if counter.per else 0)
 
     def sweep(self, clock: Callable[[], int]) -> Iterator[None]:
         """Forgets what doesn't count any more. Yields now and then, for others to have their turn: so it looks at the
@@ -152,6 +168,7 @@ class State:
         yield from _forget(self.days, lambda _, count: count[1] <= clock())
         yield from _forget(self.open, lambda name, _: not self._open(clock(), name))
         yield from _forget(self.cancelled, lambda _, until: until <= clock())
+        yield from self.money.sweep()
 
     def _end(self, now_ms: int, lease_id: str, actual: Callable[[Hold], int]) -> None:
         lease = self.leases.pop(lease_id, None)
@@ -159,6 +176,8 @@ class State:
             counter, difference = hold.counter, actual(hold) - hold.amount
             if counter.kind == "concurrency":
                 self._open(now_ms, counter.name).pop(lease_id, None)
+            elif counter.per and lease:
+                self.money.account(counter, lease.day).held -= hold.amount
             elif difference and lease:
                 self._correct(now_ms, lease, counter, difference)
 

@@ -1,9 +1,12 @@
 -- What the scripts share: the store's clock, and what is taken of a counter. It stands before each of them.
 -- A sliding minute is a hash {total, oldest, newest, <second>: amount}; what has passed is let go when it is next looked
--- at. A day is a number. What is open is a sorted set of leases by the millisecond in which they lapse.
+-- at. A day is a number. What is open is a sorted set of leases by the millisecond in which they lapse. Money is a hash: of
+-- each worker "<epoch>|<nano-dollars spent>|<nano-dollars held>", all that went through it in that period. A worker that
+-- may have missed something begins a new epoch, and states its own sums anew.
 -- tests/contracts holds all of it against proxy/limits/algorithm.py.
 local SPAN_S, LEASE_MS = 61, 60000
 local KEEP_MINUTE_S, KEEP_OPEN_S, KEEP_DAY_S, KEEP_LEASES_S, KEEP_CANCELLED_S = 65, 125, 180000, 691200, 600
+local KEEP_MONEY_S = {day = KEEP_DAY_S, month = 3024000, total = 34560000}
 
 local time = redis.call('TIME')
 local now_s = tonumber(time[1])
@@ -73,4 +76,27 @@ end
 local function add_open(key, lease)
   redis.call('ZADD', key, now_ms + LEASE_MS, lease)
   redis.call('EXPIRE', key, KEEP_OPEN_S)
+end
+
+-- What all workers spent and hold, and what one of them did: {epoch, spent, held}, nil where it never stated that.
+local function money(key, worker)
+  local spent, held, mine = 0, 0, nil
+  local of = redis.call('HGETALL', key)
+  for i = 1, #of, 2 do
+    local epoch, its_spent, its_held = string.match(of[i + 1], '^(.*)|(%-?%d+)|(%-?%d+)$')
+    spent, held = spent + tonumber(its_spent), held + tonumber(its_held)
+    if of[i] == worker then mine = {epoch, tonumber(its_spent), tonumber(its_held)} end
+  end
+  return spent, held, mine
+end
+
+-- Has a worker's sums stand in an account, whose key ends in what it is per, and its period.
+local function set_money(key, worker, epoch, spent, held)
+  redis.call('HSET', key, worker, string.format('%s|%.0f|%.0f', epoch, spent, held))
+  redis.call('EXPIRE', key, KEEP_MONEY_S[string.match(key, '(%a+):[^:]*$')])
+end
+
+-- "<worker>|<epoch>", as an account's mark.
+local function whose(mark)
+  return string.match(mark, '^(.*)|(.-)$')
 end

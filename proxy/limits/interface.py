@@ -10,9 +10,14 @@ from proxy.config.globs import matcher
 from proxy.config.limits import Limit
 
 MINUTES = frozenset(("rpm", "tpm", "ipm"))
-"""Kinds that count over a sliding minute. `rpd` counts over a calendar day, `concurrency` what is open."""
+"""Kinds that count over a sliding minute. `rpd` counts over a calendar day, `concurrency` what is open, `usd` money."""
 CORRECTED = frozenset(("tpm", "ipm"))
-"""Kinds whose amounts are estimates until the call is settled."""
+"""Kinds whose amounts are estimates until the call is settled. Money is held until then, and spent by it."""
+
+
+def period(per: str, day: str) -> str:
+    """The period of a budget that a day lies in: "2026-11-21", "2026-11" or "total"."""
+    return day if per == "day" else day[:7] if per == "month" else per
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +28,12 @@ class Counter:
     """
 
     name: str
-    """Such as "{alice}:rpm", "{alice}:key_3fK9:ipm:*-image*", "{alice}:rpm:*:shadow". What is in braces is the
-    project: Redis Cluster keeps all names with the same braces on one node."""
+    """Such as "{alice}:rpm", "{alice}:key_3fK9:ipm:*-image*", "{alice}:rpm:*:shadow", "{alice}:usd:month". What is in
+    braces is the project: Redis Cluster keeps all names with the same braces on one node."""
     kind: str
     """One of config/limits.py's KINDS."""
     value: int
+    """Of a budget (`usd`), nano-dollars."""
     project: str
     key_id: str = ""
     """Empty where the whole project counts in it."""
@@ -35,6 +41,8 @@ class Counter:
     """A glob of model ids: those that it matches count together."""
     shadow: bool = False
     """Counted, and never a reason to refuse."""
+    per: str = ""
+    """Of a budget, one of config/limits.py's PERIODS."""
 
     def applies(self, model: str) -> bool:
         """Whether calls of a model (its id, without "models/") count in it, however it is spelt: nobody knows whether
@@ -52,8 +60,8 @@ def counters(project: str, key_id: str, of_project: Iterable[Limit], of_key: Ite
 
 def _counter(limit: Limit, project: str, key_id: str) -> Counter:
     parts = [f"{{{project}}}", key_id, limit.kind, limit.model if limit.shadow or limit.model != "*" else ""]
-    name = ":".join(part for part in (*parts, "shadow" if limit.shadow else "") if part)
-    return Counter(name, limit.kind, limit.value, project, key_id, limit.model, limit.shadow)
+    name = ":".join(part for part in (*parts, "shadow" if limit.shadow else "", limit.per) if part)
+    return Counter(name, limit.kind, limit.value, project, key_id, limit.model, limit.shadow, limit.per)
 
 
 class Hold(NamedTuple):
@@ -67,13 +75,37 @@ class Over(NamedTuple):
     """A counter that a call doesn't fit in.
 
     `wait_ms` is the true wait: whoever comes back after it is let in, unless others were first. None where no wait is
-    known: `concurrency`; `rpd`, whose day the caller knows; and an amount that is larger than the limit.
+    known: `concurrency`; `rpd`, whose day the caller knows; money; and an amount that is larger than the limit.
     """
 
     counter: Counter
     used: int
     amount: int
     wait_ms: int | None
+    held: int = 0
+    """Of money, how much of what is used is only held for calls in flight: the rest is spent."""
+
+
+class Taken(NamedTuple):
+    """What is taken of a counter."""
+
+    used: int
+    held: int = 0
+    """Of money, how much of it is held for calls in flight."""
+
+
+class Spent(NamedTuple):
+    """What a call cost, or what a correction adds to the bill: nano-dollars, on which day, and by whom."""
+
+    project: str
+    key_id: str
+    model: str
+    day: str
+    usd: int
+
+    def on(self, counter: Counter) -> bool:
+        """Whether it counts in a budget, of whatever period."""
+        return counter.project == self.project and counter.key_id in ("", self.key_id) and counter.applies(self.model)
 
 
 class Verdict(NamedTuple):
@@ -104,6 +136,8 @@ class Limiter(Protocol):
       counts whole: what is taken counts for 60 to 61 seconds. If that clock is set back, all counts from then on anew.
     - `rpd` counts under the name of the day, which the caller chooses.
     - `concurrency` counts leases until they are settled; those of a process that died, for a minute at most.
+    - `usd` counts, for each of its calendar periods, what is held for open leases, and all that was spent: also before
+      there was such a budget, and by calls for which nothing was held.
     - A lease's id is chosen by the caller: reserved again, it is granted again and takes nothing more. A settle or
       cancel of a lease that isn't there does nothing; a cancel that overtakes its reserve has it refused.
     """
@@ -119,10 +153,11 @@ class Limiter(Protocol):
         """Which of them are known, without asking anybody, to refuse a reserve now. None known says nothing."""
         ...
 
-    def settle(self, lease_id: str, actual: Mapping[str, int]) -> None:
+    def settle(self, lease_id: str, actual: Mapping[str, int], spent: Spent | None = None) -> None:
         """Ends a lease, and corrects by kind (`tpm`, `ipm`) what was held by estimate. Returns at once.
 
-        What was missed is counted from now on; what was too much is given back if it still counts.
+        What was missed is counted from now on; what was too much is given back if it still counts. What a call spent
+        is told here, once, and counts also where it has no lease.
         """
         ...
 
@@ -135,7 +170,7 @@ class Limiter(Protocol):
         """Where it counts now."""
         ...
 
-    async def used(self, day: str, counters: Sequence[Counter]) -> list[int]:
+    async def used(self, day: str, counters: Sequence[Counter]) -> list[Taken]:
         """What is taken of each counter (of one project) now. Raises ProxyRefused LIMITER_UNAVAILABLE."""
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from redis import exceptions
@@ -14,8 +14,9 @@ from redis.exceptions import RedisError
 from proxy.errors import ProxyRefused, Reason
 from proxy.limits import scripts
 from proxy.limits.algorithm import History, State
-from proxy.limits.interface import CANCELLED, GRANTED, Counter, Hold, Over, Verdict
+from proxy.limits.interface import CANCELLED, GRANTED, Counter, Hold, Over, Spent, Taken, Verdict
 from proxy.limits.memory import RENEWED_EVERY_S
+from proxy.limits.money import Spending
 from proxy.limits.redis_link import Link
 from proxy.limits.refusals import Refusals
 from proxy.limits.scripts import Command, Entry, Scripts
@@ -26,10 +27,17 @@ RENEWED_AT_ONCE = 1000
 """Leases in one command."""
 ASKED_AT_ONCE = 500
 NOT_LET_IN = "This proxy can't check limits now, and lets no limited call through unchecked. Try again later."
+NO_MONEY = (
+    "This proxy can't check budgets now, and lets no call of a project that has one through unchecked. "
+    "Try again in a few seconds."
+)
 NOT_TOLD = (
     "What is used of limits can't be told now: Redis doesn't answer, and limits.on_redis_down is \"deny\". "
     "The server's log says why (limiter_away); `weighbridge doctor` looks at Redis."
 )
+
+_numbers = itertools.count()
+"""Of epochs, in this process."""
 
 Settled = Callable[[str], Mapping[str, int] | None]
 """What a lease's call took, by the kinds of limits; None where its record isn't there: it never went up.
@@ -44,6 +52,8 @@ class RedisLimiter:
     script's answer, it is away: with `local` the mirror decides from then on, with `deny` nobody does. What is granted
     meanwhile is counted a second time by itself, to be put into Redis when it is back. Where Redis has lost what this
     worker took, which it sees by what the worker has stated, the mirror is put into it.
+
+    Of money no worker decides alone: while Redis is away, nobody who has a budget is let in.
     """
 
     def __init__(
@@ -52,6 +62,7 @@ class RedisLimiter:
         worker: str,
         now_ms: Callable[[], int],
         history: History = lambda counter, day, now_ms: {},
+        spent: Iterable[Spending] = (),
         *,
         on_down: Literal["local", "deny"] = "local",
         on_error: Callable[[], object] = lambda: None,
@@ -66,10 +77,12 @@ class RedisLimiter:
         redis.scripts = scripts.ALL
         self._link = Link(redis, self._end_what_was_left, self._owed, on_error, sleep)
         self._scripts = Scripts(worker)
+        self._epochs = (f"{now_ms()}-{number}" for number in _numbers)
+        self._scripts.epoch = next(self._epochs)
         self._worker = worker
         self._now_ms = now_ms
         self._clock = StoreClock(now_ms)
-        self._mirror = State(history)
+        self._mirror = State(history, spent)
         self._alone = State()
         """What was granted while Redis was away, and it doesn't know yet."""
         self._refusals = Refusals()
@@ -122,16 +135,20 @@ class RedisLimiter:
             return ()
         return tuple(over for over in self._mirror.over(self._clock(), day, holds) if not over.counter.shadow)
 
-    def settle(self, lease_id: str, actual: Mapping[str, int]) -> None:
+    def settle(self, lease_id: str, actual: Mapping[str, int], spent: Spent | None = None) -> None:
         lease, now_ms = self._mirror.leases.get(lease_id), self._clock()
-        if lease is None:
-            return
-        if lease_id in self._alone.leases:
+        self._mirror.settle(now_ms, lease_id, actual, spent)
+        alone = lease_id in self._alone.leases
+        if alone:
             self._alone.settle(now_ms, lease_id, actual)
+        held = None if lease is None or alone else scripts.held(lease.day, lease.holds)
+        project = spent.project if spent else lease.holds[0].counter.project if lease else ""
+        if spent is not None:
+            money = scripts.spent_money(self._mirror.money.accounts(project), spent, held)
         else:
-            held = scripts.held(lease.day, lease.holds)
-            self._link.deliver(self._scripts.settle(lease.holds[0].counter.project, lease_id, held, actual))
-        self._mirror.settle(now_ms, lease_id, actual)
+            money = scripts.held_money(held) if held else []
+        if held or money:
+            self._link.deliver(self._scripts.settle(project, lease_id, held, actual, money))
 
     def cancel(self, lease_id: str) -> None:
         lease, now_ms = self._mirror.leases.get(lease_id), self._clock()
@@ -145,19 +162,19 @@ class RedisLimiter:
     def counted_in(self) -> Literal["redis", "memory while redis is away"]:
         return "memory while redis is away" if self._link.away else "redis"
 
-    async def used(self, day: str, counters: Sequence[Counter]) -> list[int]:
+    async def used(self, day: str, counters: Sequence[Counter]) -> list[Taken]:
         if counters and not self._link.away:
             try:
                 command = self._scripts.used(day, counters)
                 answer = await self._link.ask(command)
                 if answer[1] == scripts.UNSTATED_CODE:
                     answer = await self._state_and_ask_again(answer, command, day, counters)
-                return [int(used) for used in answer[2:]]
+                return scripts.taken(answer)
             except RedisError:
                 pass
         if self._deny:
             raise ProxyRefused(Reason.LIMITER_UNAVAILABLE, NOT_TOLD)
-        return [self._mirror.used(self._clock(), day, counter) for counter in counters]
+        return [self._mirror.taken(self._clock(), day, counter) for counter in counters]
 
     async def watch(self) -> None:
         while True:
@@ -209,18 +226,21 @@ class RedisLimiter:
     def _reserve_alone(self, lease_id: str, day: str, holds: Sequence[Hold]) -> Verdict:
         if self._deny:
             raise ProxyRefused(Reason.LIMITER_UNAVAILABLE, NOT_LET_IN)
+        if any(hold.counter.per and not hold.counter.shadow for hold in holds):
+            raise ProxyRefused(Reason.LIMITER_UNAVAILABLE, NO_MONEY)
         now_ms, known = self._clock(), lease_id in self._mirror.leases
         verdict = self._mirror.reserve(now_ms, lease_id, day, holds)
         if verdict.granted and not known and self._link.away:
             self._alone.charge(now_ms, lease_id, day, holds)
         return verdict
 
-    def _cancel_in_redis(self, lease_id: str, held: Entry, project: str) -> None:
-        self._link.deliver(self._scripts.cancel(project, lease_id, held))
+    def _cancel_in_redis(self, lease_id: str, held: Entry, project: str, epoch: str = "") -> None:
+        self._link.deliver(self._scripts.cancel(project, lease_id, held, epoch))
 
     def _owed(self) -> list[Command]:
         """What was granted while Redis was away; and all that was ever taken, for the case that it was emptied."""
         alone, self._alone, now_ms = self._alone, State(), self._clock()
+        self._scripts.epoch = next(self._epochs)
         deque(self._mirror.sweep(self._clock), 0)
         outage = self._scripts.state_all(alone, f"{self._worker}:{now_ms}:{next(self._outages)}")
         return [*outage, *self._scripts.state_all(self._mirror, scripts.WHOLE)]
@@ -242,9 +262,11 @@ class RedisLimiter:
             taken = await asyncio.to_thread(lambda of: [self._settled(lease_id) for _, lease_id, _ in of], left)
             for (project, lease_id, held), actual in zip(left, taken, strict=True):
                 if actual is not None:
-                    self._link.deliver(self._scripts.settle(project, lease_id, held, actual))
+                    money = [one._replace(spent=actual.get("usd", 0)) for one in scripts.held_money(held)]
+                    ended = self._scripts.settle(project, lease_id, held, actual, money, scripts.ANY_EPOCH)
+                    self._link.deliver(ended)
                 elif lease_id not in self._mirror.leases:
-                    self._cancel_in_redis(lease_id, held, project)
+                    self._cancel_in_redis(lease_id, held, project, scripts.ANY_EPOCH)
         self._left = ()
 
     def _renewals(self) -> Iterator[Command]:

@@ -19,19 +19,25 @@ class _Refusal(NamedTuple):
 
 
 class Refusals:
-    """Of `rpm` and `rpd`, of which every call takes the same. Times are milliseconds of this machine's clock."""
+    """Of `rpm` and `rpd`, of which every call takes the same, and of budgets that are spent to the end.
+
+    Times are milliseconds of this machine's clock.
+    """
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], _Refusal] = {}
 
     def note(self, now_ms: int, day: str, refused: Iterable[Over]) -> None:
         for over in refused:
-            if over.counter.kind in ("rpm", "rpd"):
-                if len(self._known) >= MOST:
-                    self._known.clear()
-                fits_at = None if over.wait_ms is None else now_ms + over.wait_ms
-                forgotten_at = now_ms + LONGEST_MS if fits_at is None else min(fits_at, now_ms + LONGEST_MS)
-                self._known[over.counter.name, day] = _Refusal(over, fits_at, forgotten_at)
+            spent = bool(over.counter.per) and over.used - over.held >= over.counter.value
+            if not spent and over.counter.kind not in ("rpm", "rpd"):
+                continue
+            if len(self._known) >= MOST:
+                self._known.clear()
+            fits_at = None if over.wait_ms is None else now_ms + over.wait_ms
+            forgotten_at = now_ms + LONGEST_MS if fits_at is None else min(fits_at, now_ms + LONGEST_MS)
+            known = over._replace(amount=1) if spent else over  # no call fits, whatever it takes
+            self._known[over.counter.name, day] = _Refusal(known, fits_at, forgotten_at)
 
     def of(self, now_ms: int, day: str, holds: Iterable[Hold]) -> tuple[Over, ...]:
         """Which holds of a call were refused so lately that they would be again."""
@@ -47,5 +53,5 @@ class Refusals:
                 del self._known[counter.name, day]
             elif amount >= over.amount:
                 wait_ms = None if known.fits_at is None else known.fits_at - now_ms
-                found.append(Over(counter, over.used, amount, wait_ms))
+                found.append(Over(counter, over.used, amount, wait_ms, over.held))
         return tuple(found)

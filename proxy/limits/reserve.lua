@@ -1,16 +1,22 @@
 -- Takes all that a call holds, or nothing.
 -- KEYS: the project's statements, the worker's leases, the tombstone of this lease, then the counters.
--- ARGV: lease, its text; then for each counter its mechanic (minute, day, open), amount, limit, "shadow" or "", mark.
+-- ARGV: lease, its text; then for each counter its mechanic (minute, day, open, money), amount, limit, "shadow" or "",
+-- mark.
 -- Answers {now_ms, what became of it}: 0 refused, 1 granted, 2 cancelled, and for each counter that the call doesn't fit
--- in its index, what is used, and the wait in ms (-1: none known); or 3, and the indexes of counters of which this
--- worker has not stated what it took before.
+-- in its index, what is used, and the wait in ms (-1: none known), or of money what is held; or 3, and the indexes of
+-- counters of which this worker has not stated what it took before.
 local stated, leases, cancelled, lease = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local count = #KEYS - 3
 
 local marks = {}
 for i = 1, count do marks[i] = ARGV[2 + i * 5] end
-local answer = {now_ms, 3}
+local answer, known = {now_ms, 3}, {}
 for i, mark in ipairs(redis.call('HMGET', stated, unpack(marks))) do
+  if ARGV[i * 5 - 2] == 'money' then
+    local worker, epoch = whose(marks[i])
+    known[i] = {money(KEYS[3 + i], worker)}
+    mark = known[i][3] and known[i][3][1] == epoch
+  end
   if not mark then answer[#answer + 1] = i - 1 end
 end
 if #answer > 2 then return answer end
@@ -32,7 +38,6 @@ local function wait_ms(key, need, oldest, newest)
 end
 
 answer[2] = 1
-local known = {}
 for i = 1, count do
   local key, mechanic, amount, limit, shadow = KEYS[3 + i], ARGV[i * 5 - 2], tonumber(ARGV[i * 5 - 1]),
     tonumber(ARGV[i * 5]), ARGV[i * 5 + 1]
@@ -47,6 +52,8 @@ for i = 1, count do
     elseif mechanic == 'day' then
       used = day(key)
       known[i] = used
+    elseif mechanic == 'money' then
+      used, wait = known[i][1] + known[i][2], known[i][2]
     else
       used = open(key)
     end
@@ -64,6 +71,9 @@ for i = 1, count do
     add(key, now_s, amount, unpack(known[i] or {minute(key, now_s)}, 1, 4))
   elseif mechanic == 'day' then
     set_day(key, (known[i] or day(key)) + amount)
+  elseif mechanic == 'money' then
+    local worker, epoch = whose(marks[i])
+    set_money(key, worker, epoch, known[i][3][2], known[i][3][3] + amount)
   else
     if amount == 0 then open(key) end
     add_open(key, lease)

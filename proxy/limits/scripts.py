@@ -3,6 +3,7 @@
 All keys of a project have its name as hash tag, so that one node of a cluster holds them:
 
     wb:{alice}:rpm                    a counter, by its name; a day's has ":" and the day behind it
+    wb:{alice}:usd:month:2026-11      a budget's account, likewise with its period
     wb:{alice}:leases:<worker>        hash: what the worker's open leases hold, for whoever comes after it
     wb:{alice}:stated                 hash: of which counters each worker has stated what it took before
     wb:{alice}:cancelled:<lease>      a cancel that overtook its reserve
@@ -17,7 +18,20 @@ from typing import Any, NamedTuple
 import msgspec
 
 from proxy.limits.algorithm import Lease, State, Window
-from proxy.limits.interface import CANCELLED, CORRECTED, GRANTED, MINUTES, Counter, Hold, Over, Verdict
+from proxy.limits.interface import (
+    CANCELLED,
+    CORRECTED,
+    GRANTED,
+    MINUTES,
+    Counter,
+    Hold,
+    Over,
+    Spent,
+    Taken,
+    Verdict,
+    period,
+)
+from proxy.limits.money import Account
 from proxy.store.redis_stream import Script, Value
 
 REFUSED_CODE, GRANTED_CODE, CANCELLED_CODE, UNSTATED_CODE = range(4)
@@ -25,7 +39,10 @@ REFUSED_CODE, GRANTED_CODE, CANCELLED_CODE, UNSTATED_CODE = range(4)
 WHOLE = "whole"
 """All that a worker took: put in where it has stated nothing, or nothing that is still there."""
 
-_MECHANICS = dict.fromkeys(MINUTES, "minute") | {"rpd": "day", "concurrency": "open"}
+ANY_EPOCH = "*"
+"""Of what an earlier process of this worker left: it is ended in whatever epoch that stated it."""
+
+_MECHANICS = dict.fromkeys(MINUTES, "minute") | {"rpd": "day", "concurrency": "open", "usd": "money"}
 """How each kind is counted, in the words of the Lua."""
 
 
@@ -53,14 +70,30 @@ class Entry(msgspec.Struct, array_like=True):
     """Name and kind of each counter, and the amount."""
 
 
+_Values = tuple[str, str, list[Value]]
+"""Of a counter: how it is counted, its mark, and what stands in it."""
+
 _encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(Entry).decode
 
 
-class Scripts:
-    """Commands in the name of one worker, which has one ledger file."""
+class Change(NamedTuple):
+    """What a settle adds to an account: nano-dollars."""
 
-    def __init__(self, worker: str) -> None:
+    account: str
+    """Its name, with its period."""
+    spent: int
+    held: int
+
+
+class Scripts:
+    """Commands in the name of one worker, which has one ledger file.
+
+    What it states of money stands as long as it is in the same `epoch`; in another one it is stated anew.
+    """
+
+    def __init__(self, worker: str, epoch: str = "") -> None:
         self._worker = worker
+        self.epoch = epoch
 
     def reserve(self, lease_id: str, lease: Entry, holds: Sequence[Hold]) -> Command:
         project, day = holds[0].counter.project, lease.day
@@ -69,31 +102,55 @@ class Scripts:
         for counter, amount in holds:
             keys.append(_key(counter.name, counter.kind, day))
             shadow = "shadow" if counter.shadow else ""
-            mark = f"{self._worker}:{counter.name}"
-            arguments += (_MECHANICS[counter.kind], amount, counter.value, shadow, mark)
+            arguments += (
+                _MECHANICS[counter.kind],
+                amount,
+                counter.value,
+                shadow,
+                self._mark(counter.name, counter.kind),
+            )
         return Command(project, RESERVE, (len(keys), *keys, *arguments))
 
-    def settle(self, project: str, lease_id: str, lease: Entry, actual: Mapping[str, int]) -> Command:
-        """Corrects by kind what was held by estimate."""
+    def settle(
+        self,
+        project: str,
+        lease_id: str,
+        lease: Entry | None,
+        actual: Mapping[str, int],
+        money: Iterable[Change] = (),
+        epoch: str = "",
+    ) -> Command:
+        """Corrects by kind what was held by estimate, and counts money. Without a lease, money alone."""
         changes = [
             (name, kind, actual[kind] - amount if kind in CORRECTED and kind in actual else 0)
-            for name, kind, amount in lease.holds
+            for name, kind, amount in (lease.holds if lease else ())
         ]
-        return self._end(project, lease_id, lease.day, changes, "")
+        return self._end(project, lease_id, lease.day if lease else "", changes, money, "", epoch)
 
-    def cancel(self, project: str, lease_id: str, lease: Entry) -> Command:
+    def cancel(self, project: str, lease_id: str, lease: Entry, epoch: str = "") -> Command:
         """Gives all back."""
-        return self._end(
-            project, lease_id, lease.day, [(name, kind, -amount) for name, kind, amount in lease.holds], "cancel"
-        )
+        changes = [(name, kind, -amount) for name, kind, amount in lease.holds]
+        return self._end(project, lease_id, lease.day, changes, held_money(lease), "cancel", epoch)
 
-    def _end(self, project: str, lease_id: str, day: str, changes: Iterable[tuple[str, str, int]], how: str) -> Command:
+    def _end(
+        self,
+        project: str,
+        lease_id: str,
+        day: str,
+        changes: Iterable[tuple[str, str, int]],
+        money: Iterable[Change],
+        how: str,
+        epoch: str,
+    ) -> Command:
         keys = [*self._keys(project), f"wb:{{{project}}}:cancelled:{lease_id}"]
         arguments: list[Value] = [lease_id, how]
         for name, kind, difference in changes:
-            if difference or kind == "concurrency":
+            if (difference and kind != "usd") or kind == "concurrency":
                 keys.append(_key(name, kind, day))
-                arguments += (_MECHANICS[kind], difference, f"{self._worker}:{name}")
+                arguments += (_MECHANICS[kind], difference, self._mark(name, kind))
+        for account, spent, held in money:
+            keys.append(f"wb:{account}")
+            arguments += ("money", f"{spent}|{held}", f"{self._worker}|{epoch or self.epoch}")
         return Command(project, SETTLE, (len(keys), *keys, *arguments))
 
     def used(self, day: str, counters: Sequence[Counter]) -> Command:
@@ -101,7 +158,7 @@ class Scripts:
         keys = [self._keys(project)[0], *(_key(one.name, one.kind, day) for one in counters)]
         arguments: list[Value] = []
         for one in counters:
-            arguments += (_MECHANICS[one.kind], f"{self._worker}:{one.name}")
+            arguments += (_MECHANICS[one.kind], self._mark(one.name, one.kind))
         return Command(project, USED, (len(keys), *keys, *arguments))
 
     def renew(self, project: str, name: str, lease_ids: Sequence[str]) -> Command:
@@ -110,7 +167,7 @@ class Scripts:
 
     def state_some(self, state: State, now_ms: int, day: str, counters: Sequence[Counter]) -> Command:
         """All that a state holds of some counters of one project, as WHOLE."""
-        values: dict[str, tuple[str, str, list[Value]]] = {}
+        values: dict[str, _Values] = {}
         names = {one.name for one in counters}
         leases = {
             lease_id: lease
@@ -118,31 +175,36 @@ class Scripts:
             if any(hold.counter.name in names for hold in lease.holds)
         }
         for one in counters:
-            taken = state.used(now_ms, day, one)
-            of: list[Value] = [taken]
+            if one.per:
+                account = state.money.account(one, day)
+                values[f"wb:{account.name}"] = self._account(account)
+                continue
+            of: list[Value] = [state.used(now_ms, day, one)]
             if one.kind == "concurrency":
                 of = [i for i, lease in leases.items() if any(hold.counter.name == one.name for hold in lease.holds)]
             elif one.kind != "rpd":
                 of = _buckets(state.windows[one.name])
-            values[_key(one.name, one.kind, day)] = _MECHANICS[one.kind], one.name, of
+            values[_key(one.name, one.kind, day)] = _MECHANICS[one.kind], self._mark(one.name, one.kind), of
         return self._state(counters[0].project, WHOLE, leases, values)
 
     def state_all(self, state: State, what: str) -> list[Command]:
         """All that a state holds, as WHOLE or as an outage by an id of its own: a command for each project."""
-        values: dict[str, dict[str, tuple[str, str, list[Value]]]] = {}
+        values: dict[str, dict[str, _Values]] = {}
         leases: dict[str, dict[str, Lease]] = {}
         for name, window in state.windows.items():
-            values.setdefault(_project(name), {})[f"wb:{name}"] = "minute", name, _buckets(window)
+            values.setdefault(_project(name), {})[f"wb:{name}"] = "minute", self._mark(name), _buckets(window)
         for key, count in state.days.items():
             name = key.rpartition(":")[0]
-            values.setdefault(_project(name), {})[f"wb:{key}"] = "day", name, [count[0]]
+            values.setdefault(_project(name), {})[f"wb:{key}"] = "day", self._mark(name), [count[0]]
         for lease_id, lease in state.leases.items():
             project = lease.holds[0].counter.project
             leases.setdefault(project, {})[lease_id] = lease
             for counter, _ in lease.holds:
                 if counter.kind == "concurrency":
-                    fresh: tuple[str, str, list[Value]] = ("open", counter.name, [])
+                    fresh: _Values = ("open", self._mark(counter.name), [])
                     values.setdefault(project, {}).setdefault(f"wb:{counter.name}", fresh)[2].append(lease_id)
+        for account in state.money.accounts() if what == WHOLE else ():
+            values.setdefault(account.counter.project, {})[f"wb:{account.name}"] = self._account(account)
         return [
             self._state(project, what, leases.get(project, {}), values.get(project, {}))
             for project in values.keys() | leases.keys()
@@ -153,19 +215,26 @@ class Scripts:
         project: str,
         what: str,
         leases: Mapping[str, Lease],
-        values: Mapping[str, tuple[str, str, list[Value]]],
+        values: Mapping[str, _Values],
     ) -> Command:
         keys = [*self._keys(project), *values]
         arguments: list[Value] = [what, self._worker, len(leases)]
         for lease_id, lease in leases.items():
             arguments += (lease_id, b"%d|%b" % (lease.second, _encode(held(lease.day, lease.holds))))
-        for mechanic, name, of in values.values():
-            arguments += (mechanic, f"{self._worker}:{name}", len(of), *of)
+        for mechanic, mark, of in values.values():
+            arguments += (mechanic, mark, len(of), *of)
         return Command(project, STATE, (len(keys), *keys, *arguments))
 
     def leases(self, project: str) -> tuple[Value, ...]:
         """The Redis command that lists the worker's leases; `entries` reads its answer."""
         return "HGETALL", self._keys(project)[1]
+
+    def _account(self, account: Account) -> _Values:
+        return "money", f"{self._worker}|{self.epoch}", [account.spent, account.held]
+
+    def _mark(self, name: str, kind: str = "") -> str:
+        """What says that this worker has stated what it took of a counter."""
+        return f"{self._worker}|{self.epoch}" if kind == "usd" else f"{self._worker}:{name}"
 
     def _keys(self, project: str) -> tuple[str, str]:
         return f"wb:{{{project}}}:stated", f"wb:{{{project}}}:leases:{self._worker}"
@@ -174,6 +243,26 @@ class Scripts:
 def held(day: str, holds: Sequence[Hold]) -> Entry:
     """What a lease holds."""
     return Entry(day, [(counter.name, counter.kind, amount) for counter, amount in holds])
+
+
+def held_money(lease: Entry) -> list[Change]:
+    """Gives back what a lease holds of money."""
+    return [
+        Change(_key(name, kind, lease.day).removeprefix("wb:"), 0, -amount)
+        for name, kind, amount in lease.holds
+        if kind == "usd"
+    ]
+
+
+def spent_money(accounts: Iterable[Account], spent: Spent, lease: Entry | None) -> list[Change]:
+    """What the end of a call changes in accounts of its project: what it held, and what it spent."""
+    changes = {change.account: change for change in held_money(lease)} if lease else {}
+    for account in accounts:
+        counter = account.counter
+        if spent.usd and account.period == period(counter.per, spent.day) and spent.on(counter):
+            held = changes.get(account.name, Change(account.name, 0, 0)).held
+            changes[account.name] = Change(account.name, spent.usd, held)
+    return list(changes.values())
 
 
 def entries(answer: Sequence[bytes]) -> dict[str, Entry]:
@@ -189,12 +278,26 @@ def verdict(answer: Sequence[Any], holds: Sequence[Hold]) -> Verdict:
     if len(answer) == 2:
         return GRANTED
     return Verdict.of(
-        Over(holds[index].counter, used, holds[index].amount, None if wait_ms < 0 else wait_ms)
-        for index, used, wait_ms in zip(answer[2::3], answer[3::3], answer[4::3], strict=True)
+        _over(holds[index], used, rest)
+        for index, used, rest in zip(answer[2::3], answer[3::3], answer[4::3], strict=True)
     )
 
 
+def taken(answer: Sequence[Any]) -> list[Taken]:
+    """What used.lua answered, where that isn't UNSTATED_CODE."""
+    return [Taken(int(used), int(held)) for used, held in zip(answer[2::2], answer[3::2], strict=True)]
+
+
+def _over(hold: Hold, used: int, rest: int) -> Over:
+    """`rest`: the wait, -1 for none; or of money what is held."""
+    if hold.counter.per:
+        return Over(hold.counter, used, hold.amount, None, rest)
+    return Over(hold.counter, used, hold.amount, None if rest < 0 else rest)
+
+
 def _key(name: str, kind: str, day: str) -> str:
+    if kind == "usd":
+        return f"wb:{name}:{period(name.rpartition(':')[2], day)}"
     return f"wb:{name}:{day}" if kind == "rpd" else f"wb:{name}"
 
 

@@ -1,6 +1,7 @@
--- Ends a lease, and corrects what it held.
+-- Ends a lease, corrects what it held, and counts what was spent.
 -- KEYS: the project's statements, the worker's leases, the tombstone of this lease, then the counters that change.
--- ARGV: lease, "cancel" or ""; then for each counter its mechanic (minute, day, open), the difference, and its mark.
+-- ARGV: lease, "cancel" or ""; then for each counter its mechanic (minute, day, open, money), the difference (of money
+-- "<spent>|<held>"), and its mark (of money whose epoch is "*": whatever it is).
 -- Answers {now_ms, 1}, or {now_ms, 0} where the lease isn't there.
 local stated, leases, cancelled, lease = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local second = tonumber(string.match(redis.call('HGET', leases, lease) or '', '^%d+'))
@@ -15,6 +16,14 @@ for i = 4, #KEYS do
   if mechanic == 'open' then
     open(key)
     redis.call('ZREM', key, lease)
+  elseif mechanic == 'money' then
+    local spent, held = string.match(ARGV[i * 3 - 8], '^(.*)|(.*)$')
+    local worker, epoch = whose(mark)
+    local _, _, mine = money(key, worker)
+    if mine and (mine[1] == epoch or epoch == '*') then
+      if not second then held = 0 end
+      set_money(key, worker, mine[1], mine[2] + tonumber(spent), mine[3] + tonumber(held))
+    end
   -- Of what this worker has not stated, it will state the sum, this correction included.
   elseif second and redis.call('HEXISTS', stated, mark) == 1 then
     if mechanic == 'day' then

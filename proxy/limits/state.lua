@@ -2,7 +2,8 @@
 -- KEYS: the project's statements, the worker's leases, then the counters.
 -- ARGV: "whole" (all that the worker took of counters of which it has stated nothing) or the id of what it took
 -- in an outage (of counters of which it has); the worker; how many leases, and each with its entry; then for each counter
--- its mechanic, its mark, how many values, and these: second and amount by turns, or one amount, or leases.
+-- its mechanic, its mark, how many values, and these: second and amount by turns, or one amount, or leases; of money
+-- what the worker spent and holds, which stands in place of what it stated in another epoch.
 -- Answers {now_ms}.
 local stated, leases = KEYS[1], KEYS[2]
 local whole, at = ARGV[1] == 'whole', 4
@@ -30,7 +31,11 @@ for i = 3, #KEYS do
   local key, mechanic, mark, from, to = KEYS[i], ARGV[at], ARGV[at + 1], at + 3, at + 2 + tonumber(ARGV[at + 2])
   at = to + 1
   local is_stated = redis.call('HEXISTS', stated, mark) == 1
-  if is_stated ~= whole then
+  if mechanic == 'money' then
+    local worker, epoch = whose(mark)
+    local _, _, mine = money(key, worker)
+    if not mine or mine[1] ~= epoch then set_money(key, worker, epoch, ARGV[from], ARGV[to]) end
+  elseif is_stated ~= whole then
     if mechanic == 'minute' then
       put_minute(key, from, to)
     elseif mechanic == 'day' then
@@ -40,7 +45,7 @@ for i = 3, #KEYS do
       for lease = from, to do add_open(key, ARGV[lease]) end
     end
   end
-  marks[#marks + 1] = mark
+  if mechanic ~= 'money' then marks[#marks + 1] = mark end
 end
 if whole then
   for _, mark in ipairs(marks) do redis.call('HSET', stated, mark, 1) end

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -109,6 +110,29 @@ def update(
         return _change(connection, "project.update", project, changed, now, actor)
 
 
+def credit(database: Database, name: str, usd: str, now: int, *, actor: str) -> Project:
+    """Adds USD, as a limit's text has them, to what the project may spend in all: its budget of all models, per total.
+
+    Where it has none, that is made. Raises BadOptionError, UnknownProjectError, StoreError.
+    """
+    with bad_options():
+        added = notation.parse(f"usd={usd},per=total")
+    if not added.value:
+        raise BadOptionError("a credit of 0 USD adds nothing: write how much, as in 25 or 2.50")
+    with database.writing() as connection:
+        project = find(connection, name)
+        with bad_options():
+            limits = notation.change(project.limits, [str(replace(added, value=(prepaid(project) or 0) + added.value))])
+        changed = project._replace(limits=limits)
+        return _change(connection, "project.credit", project, changed, now, actor, credit_usd=usd)
+
+
+def prepaid(project: Project) -> int | None:
+    """What it may spend in all, in nano-dollars; None where nothing bounds that."""
+    alike = Limit("usd", 0, per="total")
+    return next((one.value for one in project.limits if one == replace(alike, value=one.value)), None)
+
+
 def disable(database: Database, name: str, now: int, *, actor: str) -> Project:
     """Has the project's keys refused from within 2 s on; its records stay. Done twice, the first time stands.
 
@@ -149,11 +173,13 @@ def find(connection: Connection, name: str) -> Project:
     return _project(row)
 
 
-def _change(connection: Connection, action: str, project: Project, changed: Project, now: int, actor: str) -> Project:
-    """Writes a project anew, and who changed it; nothing where nothing changed."""
+def _change(
+    connection: Connection, action: str, project: Project, changed: Project, now: int, actor: str, **more: str
+) -> Project:
+    """Writes a project anew, and who changed it; nothing where nothing changed. `more` is what the event tells, too."""
     if changed != project:
         connection.execute(projects.update().where(projects.c.name == project.name).values(_row(changed)))
-        before, after = _told(project), _told(changed)
+        before, after = _told(project), _told(changed) | more
         audit.note(connection, action, project.name, at=now, actor=actor, before=before, after=after)
     return changed
 

@@ -93,7 +93,9 @@ def test_the_file_holds_no_word_that_is_not_read() -> None:
     tiers = {"flex", "batch", "priority"}
     fields = {"id", "note", "images", "picture", "sources", "assumptions", "prices", "cached_by_tier"}
     for model in raw["models"]:
-        assert model.keys() <= fields | {"long_above", "search_per"}, model["id"]
+        assert model.keys() <= fields | {"long_above", "search_per", "input_token_limit", "output_token_limit"}, model[
+            "id"
+        ]
         for row in model["prices"]:
             assert row.keys() <= rates | tiers | {"from", "long"}, model["id"]
             assert all(row[table].keys() <= rates for table in (tiers | {"long"}) & row.keys()), model["id"]

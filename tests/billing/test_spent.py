@@ -21,6 +21,7 @@ from tests.billing.test_reports import HOUR, written
 pytestmark = pytest.mark.anyio
 
 MINUTE = HOUR // 60
+MODEL = sample("").model
 
 
 def history(seed: int) -> list[UsageRecord]:
@@ -32,6 +33,7 @@ def history(seed: int) -> list[UsageRecord]:
     for number in range(800):
         clock += chance.randrange(10 * MINUTE) - HOUR * (number in (200, 500))
         changes = {"project": chance.choice(("acme", "zeta")), "started_at": clock, "period": "p"}
+        changes |= {"model": chance.choice(("gemini-3.8-flash", "gemini-3-pro-image"))}
         changes |= {"key_id": changes["project"] + chance.choice("12"), "cost_usd": chance.choice((None, 0, 10**9))}
         if chance.random() < 0.1:
             changes |= {"kind": "adjustment", "operation": "adjustment", "cost_usd": chance.randrange(-(10**9), 10**9)}
@@ -42,12 +44,12 @@ def history(seed: int) -> list[UsageRecord]:
     return sorted(records, key=lambda record: record.finished_at or 0)
 
 
-def added_up(records: Sequence[UsageRecord], since: int) -> dict[tuple[str, str], int]:
-    sums: dict[tuple[str, str], int] = {}
+def added_up(records: Sequence[UsageRecord], since: int) -> dict[tuple[str, str, str], int]:
+    sums: dict[tuple[str, str, str], int] = {}
     for record in records:
         if record.started_at >= since:
-            for key_id in {"", record.key_id}:
-                sums[record.project, key_id] = sums.get((record.project, key_id), 0) + (record.cost_usd or 0)
+            who = record.project, record.key_id, record.model
+            sums[who] = sums.get(who, 0) + (record.cost_usd or 0)
     return sums
 
 
@@ -73,13 +75,13 @@ async def test_a_day_that_begins_within_an_hour_begins_there(tmp_path: Path, tim
         for at, cost in ((midnight - 1, 1), (midnight, 10))
     )
     files = await written(tmp_path, before, after)
-    assert spent(files, midnight) == {("acme", ""): 10, ("acme", "k1"): 10}
+    assert spent(files, midnight) == {("acme", "k1", MODEL): 10}
 
 
 async def test_an_adjustment_of_no_key_is_the_projects_alone(tmp_path: Path) -> None:
     files = await written(tmp_path, sample("adj_1", kind="adjustment", key_id="", cost_usd=-7))
-    assert spent(files) == {("acme", ""): -7}
-    assert spent(files, NOON) == {("acme", ""): -7}
+    assert spent(files) == {("acme", "", MODEL): -7}
+    assert spent(files, NOON) == {("acme", "", MODEL): -7}
     assert spent(files, NOON + 1) == {}
 
 

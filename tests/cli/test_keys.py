@@ -70,7 +70,7 @@ def test_a_mistake_is_one_sentence_on_standard_error_and_ends_with_1(weighbridge
         (("create", "alice", "--allow-ip", "10.0.0.1/8"), "error: '10.0.0.1/8' is an address within a network"),
         (("create", "alice", "--rpm", "many"), "error: rpm='many': write a whole number"),
         (("create", "alice", "--rpm", "1", "--limit", "rpm=2"), "error: 'rpm=2': this limit is given twice"),
-        (("create", "alice", "--limit", "usd=100,per=month"), "error: 'usd=100,per=month': budgets"),
+        (("create", "alice", "--limit", "usd=100"), "error: 'usd=100': say for how long, as in usd=100,per=month"),
     ):
         result = weighbridge("key", *arguments)
         assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)

@@ -10,9 +10,16 @@ from proxy.tenants.projects import BadOptionError
 
 
 def test_flags_and_limits_in_full_stand_side_by_side() -> None:
-    asked = changes(["ipm=5,model=*-image*"], rpm="60", tpm=None, concurrency="none")
+    asked = changes(["ipm=5,model=*-image*"], None, None, rpm="60", tpm=None, concurrency="none")
     assert asked == ["rpm=60", "concurrency=none", "ipm=5,model=*-image*"]
-    assert changes(None, rpm=None) == []
+    assert changes(None, None, None, rpm=None) == []
+
+
+def test_a_budget_is_for_a_month_unless_it_says_for_what() -> None:
+    assert changes(None, "100", None) == ["usd=100,per=month"]
+    assert changes(["rpm=1"], "none", "total") == ["usd=none,per=total", "rpm=1"]
+    with pytest.raises(BadOptionError, match="give --budget, too"):
+        changes(None, None, "day")
 
 
 def test_changes_that_contradict_each_other_are_an_error_that_is_expected() -> None:

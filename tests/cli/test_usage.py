@@ -226,6 +226,18 @@ def test_an_adjustment_is_on_the_bill_and_told_apart(weighbridge: Weighbridge) -
     assert (exported["kind"], exported["caused_by"], exported["hint"]) == ("adjustment", "r1", "the picture was torn")
 
 
+def test_what_is_left_of_a_credit_is_in_the_report(weighbridge: Weighbridge) -> None:
+    """Of all that was ever spent, whatever period is reported."""
+    weighbridge("project", "create", "alice")
+    assert json.loads(weighbridge("usage", "report", "--json").stdout)["prepaid"] == []
+    weighbridge("project", "credit", "alice", "1")
+    told = weighbridge("project", "credit", "alice", "0.5").stdout
+    assert told.startswith("Project alice may spend 1.5 USD in all.")
+    lines = weighbridge("usage", "report", "--since", "2026-11-02").stdout.splitlines()
+    assert lines[-2].split() == ["PREPAID", "CREDIT", "USD", "SPENT", "EVER", "LEFT"]
+    assert lines[-1].split() == ["alice", "1.5", "0.067200002", "1.432799998"]
+
+
 def test_an_adjustment_of_no_call_stands_in_a_row_of_its_own(weighbridge: Weighbridge) -> None:
     weighbridge("project", "create", "alice")
     weighbridge("usage", "adjust", "alice", "12.5", "--why", "storage")

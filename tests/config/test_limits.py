@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.config.limits import KINDS, MAX_LIMITS, MAX_VALUE, Limit, change, parse, parse_all
+from proxy.config.limits import (
+    KINDS,
+    MAX_LIMITS,
+    MAX_USD,
+    MAX_VALUE,
+    NANO,
+    PERIODS,
+    Limit,
+    change,
+    parse,
+    parse_all,
+)
 
 
 @pytest.mark.parametrize(
@@ -16,6 +27,9 @@ from proxy.config.limits import KINDS, MAX_LIMITS, MAX_VALUE, Limit, change, par
         ("concurrency=0", Limit("concurrency", 0)),
         ("ipm=5,model=*-image*", Limit("ipm", 5, "*-image*")),
         ("tpm=1000000,shadow", Limit("tpm", 1_000_000, shadow=True)),
+        ("usd=100,per=month", Limit("usd", 100 * 10**9, per="month")),
+        ("usd=0.000000001,per=total,model=a,shadow", Limit("usd", 1, "a", True, "total")),
+        ("usd=9000000,per=day", Limit("usd", 9 * 10**15, per="day")),
         ("rpd=1000000000000,model=gemini-3.8-flash,shadow", Limit("rpd", MAX_VALUE, "gemini-3.8-flash", True)),
     ],
 )
@@ -30,14 +44,18 @@ def test_a_limit_is_read_and_written_as_the_same_text(text: str, limit: Limit) -
         (" rpm = 60 ", "rpm=60"),
         ("shadow, model=gemini-*, rpm=007", "rpm=7,model=gemini-*,shadow"),
         ("rpm=60,model=*", "rpm=60"),
+        ("per=day, usd=2.50", "usd=2.5,per=day"),
+        ("usd=010.0,per=total", "usd=10,per=total"),
     ],
 )
 def test_order_and_spaces_do_not_matter(text: str, canonical: str) -> None:
     assert str(parse(text)) == canonical
 
 
-LIMITS = st.builds(
-    Limit, st.sampled_from(KINDS), st.integers(0, MAX_VALUE), st.sampled_from(["*", "gemini-*", "a.b"]), st.booleans()
+_MODELS = st.sampled_from(["*", "gemini-*", "a.b"])
+LIMITS = st.one_of(
+    st.builds(Limit, st.sampled_from(KINDS[:-1]), st.integers(0, MAX_VALUE), _MODELS, st.booleans()),
+    st.builds(Limit, st.just("usd"), st.integers(0, MAX_USD * NANO), _MODELS, st.booleans(), st.sampled_from(PERIODS)),
 )
 
 
@@ -50,15 +68,23 @@ def test_every_limit_can_be_written_and_read_again(limit: Limit) -> None:
     ("text", "sentence"),
     [
         ("", "is no kind of limit"),
-        ("rps=5", r"'rps' is no kind of limit \(rpm, tpm, rpd, ipm, concurrency\); did you mean rpm\?"),
+        ("rps=5", r"'rps' is no kind of limit \(rpm, tpm, rpd, ipm, concurrency, usd\); did you mean rpm\?"),
         ("RPM=5", r"did you mean rpm\?"),
         ("concurency=5", r"did you mean concurrency\?"),
         ("modell=x,rpm=5", r"did you mean model\?"),
         ("zzz=5", "write one like rpm=60"),
         ("model=gemini-*", "names no limit"),
         ("shadow", "names no limit"),
-        ("usd=100,per=month", r"budgets \(usd=, per=\) come with a later version"),
-        ("per=month,usd=100", r"budgets \(usd=, per=\) come with a later version"),
+        ("usd=100", "say for how long, as in usd=100,per=month"),
+        ("per=month", "names no limit"),
+        ("rpm=5,per=day", r"only a budget \(usd=\) has per="),
+        ("usd=5,per=week", "per=day, per=month or per=total, and not per='week'"),
+        ("usd=5,per=day,per=day", "'per=day' is too much"),
+        ("usd=-1,per=day", "write USD from 0 to 9000000, as in usd=100 or usd=2.50"),
+        ("usd=1e3,per=day", "write USD"),
+        ("usd=0.0000000001,per=day", "write USD"),
+        ("usd=9000000.01,per=day", "write USD"),
+        ("usd=$5,per=day", "write USD"),
         ("rpm", "write a whole number from 0 to 1000000000000, as in rpm=60"),
         ("rpm=", "write a whole number"),
         ("rpm=-1", "write a whole number"),

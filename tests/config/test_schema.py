@@ -160,7 +160,7 @@ def test_limits_for_new_projects_are_read_in_their_one_notation() -> None:
     [
         (("rps=5",), "did you mean rpm"),
         (("rpm=5", "rpm=6"), "given twice"),
-        (("usd=100,per=month",), "budgets .* come with a later version"),
+        (("usd=100",), "say for how long, as in usd=100,per=month"),
         (("rpm=none",), "takes a limit away"),
         (tuple(f"rpm=1,model=m{number}" for number in range(1000)), "1000 limits are too many"),
     ],

@@ -19,7 +19,7 @@ from proxy.errors import ProxyRefused, Reason
 from proxy.limits.interface import Counter, Hold
 from proxy.limits.redis import RedisLimiter
 from proxy.store.redis import open_redis
-from tests.limits.demand import DAY, counter, one
+from tests.limits.demand import DAY, amounts, counter, one
 from tests.redis_servers import RedisServer, running_redis, running_sentinel
 
 BOUND_S = 2.0
@@ -97,7 +97,7 @@ async def and_then_back(limiter: RedisLimiter, other: RedisLimiter) -> None:
     await limiter._redis.drain()
     await other.used(DAY, COUNTERS)  # it may see only now that Redis was away
     await back(other)
-    assert await other.used(DAY, COUNTERS) == [LIMIT - 1, 15 + 4 + 12 + 10 * (LIMIT - 4), LIMIT - 1, LIMIT - 4]
+    assert amounts(await other.used(DAY, COUNTERS)) == [LIMIT - 1, 15 + 4 + 12 + 10 * (LIMIT - 4), LIMIT - 1, LIMIT - 4]
 
 
 async def test_stopped_and_started_again_empty(redis_server: RedisServer) -> None:
@@ -231,7 +231,7 @@ async def test_local_lets_through_the_limit_of_each_worker_and_no_more(redis_ser
         redis_server.start()
         for worker in workers:
             await back(worker)
-        assert await a.used(DAY, [RPM[0].counter]) >= [LIMIT]
+        assert amounts(await a.used(DAY, [RPM[0].counter])) >= [LIMIT]
         for worker in workers:
             assert not await reserve(worker, "after", RPM)
 
@@ -252,7 +252,7 @@ async def test_deny_refuses_all_that_is_limited_and_keeps_what_was_granted(redis
         limiter.settle("before", {"tpm": 15})
         redis_server.send(signal.SIGCONT)
         await back(limiter)
-        assert await other.used(DAY, COUNTERS) == [2, 25, 2, 1]
+        assert amounts(await other.used(DAY, COUNTERS)) == [2, 25, 2, 1]
         assert await reserve(limiter, "after")
 
 
@@ -284,7 +284,7 @@ async def test_what_was_left_and_cannot_be_looked_up_keeps_redis_away_until_it_c
         await back(limiter)
     assert [line["event"] for line in lines] == ["limiter_kept_away", "limiter_back"]
     assert len(errors) >= len(tries)  # counted each time, so that an alert can see that it lasts
-    assert await limiter.used(DAY, COUNTERS) == [1, 25, 1, 0]
+    assert amounts(await limiter.used(DAY, COUNTERS)) == [1, 25, 1, 0]
     await limiter.close()
     await died.close()
 
@@ -300,7 +300,7 @@ async def test_an_outage_that_is_put_in_twice_counts_once(redis_server: RedisSer
         await back(limiter)
         for command in owed * 2:
             await limiter._link.ask(command)
-        assert await limiter.used(DAY, COUNTERS) == [1, 10, 1, 1]
+        assert amounts(await limiter.used(DAY, COUNTERS)) == [1, 10, 1, 1]
 
 
 @asynccontextmanager
@@ -350,7 +350,7 @@ async def test_what_waits_for_redis_does_not_pile_up(redis_server: RedisServer) 
         client.acl_setuser("default", enabled=True, categories=["+@all"])
     await back(limiter)
     assert len(set(waiting[5:])) == 1, waiting
-    assert await limiter.used(DAY, [RPD[0].counter]) == [2 + len(waiting)]
+    assert amounts(await limiter.used(DAY, [RPD[0].counter])) == [2 + len(waiting)]
     await limiter.close()
 
 
@@ -372,6 +372,6 @@ async def test_a_key_that_another_program_spoiled_is_its_projects_misfortune_alo
             assert not limiter.away
             assert client.get(f"wb:{{bob}}:rpd:{DAY}") == str(LIMIT)
             client.delete(*client.keys("wb:{alice}:*"))
-            assert await limiter.used(DAY, [hold.counter for hold in alices]) == [LIMIT, LIMIT - 1]
+            assert amounts(await limiter.used(DAY, [hold.counter for hold in alices])) == [LIMIT, LIMIT - 1]
             assert client.get(f"wb:{{alice}}:rpd:{DAY}") == str(LIMIT)
     assert [line["project"] for line in lines if line["event"] == "limiter_key_spoiled"] == ["alice"]

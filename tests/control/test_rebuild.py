@@ -80,6 +80,6 @@ async def test_the_last_minute_is_counted_for_a_minute(files: list[Path]) -> Non
 async def test_what_an_earlier_process_left_is_settled_as_the_ledger_has_it(files: list[Path]) -> None:
     """A lease without a record never went up; one whose usage nobody learned keeps its estimate."""
     settled = rebuild.settled(files)
-    assert settled("record 10") == {"tpm": 100, "ipm": 2}
-    assert settled("record 12") == {}
+    assert settled("record 10") == {"tpm": 100, "ipm": 2, "usd": 33_602_100}
+    assert settled("record 12") == {"usd": 33_602_100}
     assert settled("never written") is None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from proxy.billing.periods import Days
+from proxy.billing.records import from_usd
 from proxy.config.limits import Limit, parse
-from proxy.errors import RateLimited, Violation
+from proxy.errors import RateLimited, Reason, Violation
 from proxy.gateway import limiting
 from proxy.gateway.in_flight import FREE_CALLS_AT_ONCE, free_calls
 from proxy.gateway.limiting import Limits
@@ -19,6 +21,7 @@ from proxy.limits.memory import MemoryLimiter
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keys import Tenant
 from proxy.tenants.policy import Policy
+from tests.billing.sample import sample
 
 TEXT, IMAGE = "gemini-3.8-flash", "gemini-3.1-flash-image"
 EVENING = int(datetime(2026, 11, 21, 23, 59, tzinfo=UTC).timestamp()) * 1_000_000
@@ -35,17 +38,27 @@ class Stand:
         self.limits = Limits(self.limiter, Days("UTC"), self.metrics, lambda: self.now, free_calls())
         self.calls = 0
 
-    async def reserve(self, tenant: Tenant, model: str = TEXT, tokens: int = 10, images: int = 0) -> str:
+    async def reserve(
+        self, tenant: Tenant, model: str = TEXT, tokens: int = 10, images: int = 0, usd: str = "0"
+    ) -> str:
         self.calls += 1
         lease_id = f"call {self.calls}"
         day = Days("UTC").name(self.now)
-        await self.limits.reserve(lease_id, day, self.limits.holds(tenant, model, tokens, images))
+        of = limiting.holds(self.limits.applying(tenant, model), tokens, images, from_usd(usd))
+        await self.limits.reserve(lease_id, day, of)
         return lease_id
 
-    async def refused(self, tenant: Tenant, model: str = TEXT, tokens: int = 10, images: int = 0) -> RateLimited:
+    async def refused(
+        self, tenant: Tenant, model: str = TEXT, tokens: int = 10, images: int = 0, usd: str = "0"
+    ) -> RateLimited:
         with pytest.raises(RateLimited) as refusal:
-            await self.reserve(tenant, model, tokens, images)
+            await self.reserve(tenant, model, tokens, images, usd)
         return refusal.value
+
+    def settle(self, lease_id: str, usd: str, **changes: Any) -> None:
+        """As a record that says so does."""
+        of = {"project": "alice", "key_id": "key_1", "model": TEXT, "period": Days("UTC").name(self.now)} | changes
+        self.limits.settle(sample(lease_id, cost_usd=from_usd(usd), **of))
 
 
 @pytest.fixture
@@ -97,7 +110,7 @@ async def test_a_day_that_ended_while_redis_was_asked_is_not_waited_for_again(st
     """The refusal is of the day before; the new one has room."""
     alice = tenant(limits("rpd=1"))
     await stand.reserve(alice)
-    holds = stand.limits.holds(alice, TEXT, 10, 0)
+    holds = limiting.holds(stand.limits.applying(alice, TEXT), 10, 0, 0)
     stand.now += 60_000_000
     with pytest.raises(RateLimited) as refusal:
         await stand.limits.reserve("late", "2026-11-21", holds)
@@ -109,7 +122,7 @@ async def test_a_place_is_asked_for_again_after_a_second(stand: Stand) -> None:
     alice = tenant(limits("concurrency=1"))
     first = await stand.reserve(alice)
     assert (await stand.refused(alice)).wait_ms == 1000
-    stand.limits.settle(first, {})
+    stand.settle(first, "0")
     second = await stand.reserve(alice)
     stand.limits.cancel(second)
     await stand.reserve(alice)
@@ -197,3 +210,80 @@ async def test_of_2000_calls_on_either_side_of_midnight_the_days_limit_passes(st
         passed.append(sum(isinstance(outcome, str) for outcome in outcomes))
         stand.now += 60_000_000
     assert passed == [50, 50]
+
+
+async def test_what_only_others_hold_of_a_budget_is_to_be_asked_for_again(stand: Stand) -> None:
+    """They may give it back: a second's wait, as nobody knows when. What they spent, they don't."""
+    alice = tenant(limits("usd=1,per=day"))
+    first = await stand.reserve(alice, usd="0.8")
+    held = await stand.refused(alice, usd="0.5")
+    assert (held.reason, held.wait_ms) == (Reason.BUDGET_HELD, 1000)
+    assert held.message == (
+        "Project alice has a budget of 1 USD per day: 0 USD are spent, 0.8 USD are held for requests in flight, "
+        "and this request may cost 0.5 USD. Please retry in 1.000s."
+    )
+    assert held.violations == (Violation("weighbridge/usd", "UsdPerDayPerProject", {"project": "alice"}, "1"),)
+    stand.settle(first, "0.6")
+    spent = await stand.refused(alice, usd="0.5")
+    assert (spent.reason, spent.wait_ms) == (Reason.BUDGET_EXCEEDED, None)
+    assert spent.message == (
+        "Project alice has a budget of 1 USD per day: 0.6 USD are spent, and this request may cost 0.5 USD."
+    )
+    await stand.reserve(alice, usd="0.4")
+
+
+async def test_a_call_that_alone_is_over_the_budget_is_told_what_bounds_it(stand: Stand) -> None:
+    refusal = await stand.refused(tenant((), limits("usd=2,per=total")), usd="3.93216")
+    assert (refusal.reason, refusal.wait_ms) == (Reason.BUDGET_EXCEEDED, None)
+    assert refusal.message == (
+        "Key key_1 has a budget of 2 USD, and this request may cost 3.93216 USD by itself. "
+        "generationConfig.maxOutputTokens bounds what a request may cost."
+    )
+    assert refusal.violations[0].id == "UsdPerKey"
+
+
+async def test_a_spent_budget_outweighs_limits_that_come_back_and_one_that_is_held_does_not_shorten_their_wait(
+    stand: Stand,
+) -> None:
+    alice = tenant(limits("usd=1,per=month", "rpm=1"))
+    first = await stand.reserve(alice, usd="0.9")
+    held = await stand.refused(alice, usd="0.2")
+    assert (held.reason, held.wait_ms) == (Reason.BUDGET_HELD, 61_000)
+    stand.settle(first, "1")
+    spent = await stand.refused(alice, usd="0.2")
+    assert (spent.reason, spent.wait_ms) == (Reason.BUDGET_EXCEEDED, None)
+
+
+async def test_whose_budget_is_spent_is_refused_before_the_body(stand: Stand) -> None:
+    alice = tenant(limits("usd=1,per=month"))
+    first = await stand.reserve(alice, usd="1")
+    with pytest.raises(RateLimited) as held:
+        stand.limits.refuse_known(call(), alice)
+    assert held.value.reason is Reason.BUDGET_HELD
+    stand.settle(first, "1")
+    with pytest.raises(RateLimited) as spent:
+        stand.limits.refuse_known(call(), alice)
+    assert spent.value.message == "Project alice has a budget of 1 USD per month: 1 USD are spent."
+
+
+async def test_a_budget_counts_what_was_spent_before_it_was_set_and_by_calls_that_were_in_flight(stand: Stand) -> None:
+    """And those of its key, of its models, and of its period."""
+    without = tenant(limits("rpm=99"))
+    spent, in_flight = await stand.reserve(without), await stand.reserve(without)
+    stand.settle(spent, "0.3")
+    stand.settle("of another key", "0.1", key_id="key_2")
+    stand.settle("of another model", "0.05", model=IMAGE)
+    stand.settle("of another month", "7", period="2026-10-31")
+    alice = tenant(limits("usd=1,per=month"), limits("usd=1,per=month,model=*-image"))
+    refusal = await stand.refused(alice, IMAGE, usd="0.99")
+    assert "Project alice has a budget of 1 USD per month: 0.45 USD are spent" in refusal.message
+    assert "Key key_1 has a budget of 1 USD per month for models *-image: 0.05 USD are spent" in refusal.message
+    stand.settle(in_flight, "0.2")
+    assert "0.65 USD are spent" in (await stand.refused(alice, usd="0.99")).message
+
+
+async def test_a_budget_in_shadow_refuses_nobody(stand: Stand) -> None:
+    alice = tenant(limits("usd=1,per=month,shadow"))
+    await stand.reserve(alice, usd="2")
+    assert not stand.limits.applying(alice, TEXT).budgeted
+    assert b'weighbridge_shadow_refusals_total{limit="usd",project="alice"} 1.0' in stand.metrics.exposition()

@@ -153,11 +153,11 @@ def test_a_body_on_disk_is_looked_at_like_one_in_memory(body: Any) -> None:
 
 def test_long_text_is_costly_and_inline_data_is_not() -> None:
     long = "x" * (bodies.SEARCHED_AT_ONCE + 1)
-    assert not skim(json.dumps(asks("x", PICTURE * 50)).encode()).costly
-    assert skim(json.dumps(asks(long)).encode()).costly
-    assert skim(b'{"contents": [' + BASE64 * 10 + b"]").costly, "no JSON: all of it is searched"
-    assert not skim(json.dumps(asks("x" * bodies.PARSED_AT_ONCE)).encode()).costly
-    assert skim(json.dumps(asks("x" * bodies.PARSED_AT_ONCE, model="m")).encode()).costly
+    assert not skim(json.dumps(asks("x", PICTURE * 50)).encode()).costly()
+    assert skim(json.dumps(asks(long)).encode()).costly()
+    assert skim(b'{"contents": [' + BASE64 * 10 + b"]").costly(), "no JSON: all of it is searched"
+    assert not skim(json.dumps(asks("x" * bodies.PARSED_AT_ONCE)).encode()).costly()
+    assert skim(json.dumps(asks("x" * bodies.PARSED_AT_ONCE, model="m")).encode()).costly()
 
 
 @pytest.mark.parametrize("before", range(PIECE - 40, PIECE + 4))

@@ -48,24 +48,25 @@ def with_limits(stand: Weighbridge, *limits: str) -> str:
 
 async def call_at_once(stand: Weighbridge, key: str, path: str, asked: Any, count: int = AT_ONCE) -> list[int]:
     """The HTTP status of each of so many calls, each on a connection of its own; 0 where it was broken off."""
-    where, content = urlsplit(stand.base_url), json.dumps(asked).encode()
+    answers = await asyncio.gather(*(call_once(stand.base_url, key, path, asked) for _ in range(count)))
+    return [int(answer[9:12] or 0) for answer in answers]
+
+
+async def call_once(base_url: str, key: str, path: str, asked: Any) -> bytes:
+    """The answer, head and body; nothing where it was broken off before it began."""
+    where, content = urlsplit(base_url), json.dumps(asked).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nhost: {where.netloc}\r\nx-goog-api-key: {key}\r\ncontent-type: application/json\r\n"
         f"connection: close\r\ncontent-length: {len(content)}\r\n\r\n"
     )
-
-    async def call() -> int:
-        reader, writer = await asyncio.open_connection(where.hostname, where.port)
-        try:
-            writer.write(head.encode() + content)
-            answer = await reader.read()
-        except ConnectionResetError:
-            return 0
-        finally:
-            writer.transport.abort()
-        return int(answer[9:12] or 0)
-
-    return await asyncio.gather(*(call() for _ in range(count)))
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    try:
+        writer.write(head.encode() + content)
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.transport.abort()
 
 
 def went_up(upstream: str) -> int:

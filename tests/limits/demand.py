@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from proxy.limits.interface import Counter, Hold
+from collections.abc import Iterable
+
+from proxy.limits.interface import Counter, Hold, Taken
 
 DAY = "2026-11-21"
 
@@ -15,6 +17,11 @@ def counter(kind: str, value: int, *, project: str = "alice", key_id: str = "", 
 def one(kind: str, value: int, amount: int = 1) -> list[Hold]:
     """A call that only one limit applies to."""
     return [Hold(counter(kind, value), amount)]
+
+
+def amounts(taken: Iterable[Taken]) -> list[int]:
+    """What a limiter says is used of each."""
+    return [one.used for one in taken]
 
 
 def in_any_minute(taken: list[tuple[int, int]]) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from proxy.limits.interface import Counter
 from proxy.limits.memory import RENEWED_EVERY_S, MemoryLimiter
-from tests.limits.demand import DAY, counter, one
+from tests.limits.demand import DAY, amounts, counter, one
 
 
 async def test_leases_are_kept_alive_while_the_process_lives() -> None:
@@ -38,6 +38,6 @@ async def test_a_counter_begins_where_the_history_left_it() -> None:
 
     limiter = MemoryLimiter(lambda: 60_000, history)
     rpd, rpm, other = counter("rpd", 10), counter("rpm", 10), counter("rpm", 10, project="bob")
-    assert await limiter.used(DAY, [rpd, rpm, other]) == [7, 3, 0]
+    assert amounts(await limiter.used(DAY, [rpd, rpm, other])) == [7, 3, 0]
     assert (await limiter.reserve("call", DAY, one("rpd", 10))).granted
-    assert await limiter.used(DAY, [rpd]) == [8]
+    assert amounts(await limiter.used(DAY, [rpd])) == [8]

@@ -16,7 +16,7 @@ from proxy.limits.interface import CANCELLED, Counter, Hold
 from proxy.limits.redis import RedisLimiter
 from proxy.limits.scripts import held
 from proxy.store.redis import Redis, open_redis
-from tests.limits.demand import DAY, counter, one
+from tests.limits.demand import DAY, amounts, counter, one
 from tests.redis_servers import PATIENCE_S, RedisServer, SetClock
 
 NOW_MS = 1_795_262_400_000
@@ -105,7 +105,7 @@ async def test_workers_share_what_they_count(redis_server: RedisServer) -> None:
         assert [verdict.granted for verdict in verdicts] == [True] * 5 + [False] * 3
         a.cancel("call 0")
         await arrived(a)
-        assert await b.used(DAY, [counter("rpd", 5)]) == [4]
+        assert amounts(await b.used(DAY, [counter("rpd", 5)])) == [4]
 
 
 async def test_a_counter_begins_where_this_workers_history_left_it(redis_server: RedisServer) -> None:
@@ -116,12 +116,12 @@ async def test_a_counter_begins_where_this_workers_history_left_it(redis_server:
 
     rpd = [counter("rpd", 100)]
     async with limiting(redis_server, "a", history=history) as a:
-        assert await a.used(DAY, rpd) == [7]
+        assert amounts(await a.used(DAY, rpd)) == [7]
         assert (await a.reserve("call", DAY, one("rpd", 100))).granted
-        assert await a.used(DAY, rpd) == [8]
+        assert amounts(await a.used(DAY, rpd)) == [8]
     async with limiting(redis_server, "a", history=history) as a, limiting(redis_server, "b", history=history) as b:
-        assert await a.used(DAY, rpd) == [8]
-        assert await b.used(DAY, rpd) == [15]
+        assert amounts(await a.used(DAY, rpd)) == [8]
+        assert amounts(await b.used(DAY, rpd)) == [15]
 
 
 async def test_after_redis_was_emptied_each_worker_puts_in_what_it_took(redis_server: RedisServer) -> None:
@@ -134,11 +134,11 @@ async def test_after_redis_was_emptied_each_worker_puts_in_what_it_took(redis_se
         with redis_server.client as client:
             client.flushall()
         await b.used(DAY, COUNTERS)
-        assert await a.used(DAY, COUNTERS) == [3, 130, 3, 2]
+        assert amounts(await a.used(DAY, COUNTERS)) == [3, 130, 3, 2]
         a.settle("a2", {"tpm": 10})
         b.cancel("b1")
         await asyncio.gather(arrived(a), arrived(b))
-        assert await a.used(DAY, COUNTERS) == [2, 60, 2, 0]
+        assert amounts(await a.used(DAY, COUNTERS)) == [2, 60, 2, 0]
 
 
 async def test_a_settle_between_is_counted_once_with_what_is_put_in_later(redis_server: RedisServer) -> None:
@@ -151,7 +151,7 @@ async def test_a_settle_between_is_counted_once_with_what_is_put_in_later(redis_
         assert (await limiter.reserve("second", DAY, one("rpm", 9))).granted
         limiter.settle("first", {"tpm": 100})
         await arrived(limiter)
-        assert await limiter.used(DAY, [counter("rpm", 9), tpm]) == [2, 100]
+        assert amounts(await limiter.used(DAY, [counter("rpm", 9), tpm])) == [2, 100]
 
 
 async def test_the_rights_that_the_docs_ask_for_are_enough(redis_server: RedisServer) -> None:
@@ -171,7 +171,7 @@ async def test_the_rights_that_the_docs_ask_for_are_enough(redis_server: RedisSe
         limiter.cancel("unknown")
         for command in limiter._renewals():
             await limiter._link.ask(command)
-        assert await limiter.used(DAY, COUNTERS) == [2, 90, 2, 1]
+        assert amounts(await limiter.used(DAY, COUNTERS)) == [2, 90, 2, 1]
         await limiter.close()
         assert client.execute_command("ACL", "LOG") == []
 
@@ -186,7 +186,7 @@ async def test_what_an_earlier_process_left_is_settled_or_cancelled(redis_server
         assert (await b.reserve("another's", DAY, ALL)).granted
         async with limiting(redis_server, "a", projects=("alice", "bob"), settled={"recorded": {"tpm": 25}}) as a:
             await arrived(a)
-            assert await a.used(DAY, COUNTERS) == [2, 65, 2, 1]
+            assert amounts(await a.used(DAY, COUNTERS)) == [2, 65, 2, 1]
     await died.close()
 
 
@@ -202,7 +202,7 @@ async def test_a_cancel_that_overtakes_its_reserve_has_it_refused(redis_server: 
         limiter._cancel_in_redis("late", held(DAY, ALL), "alice")
         await arrived(limiter)
         assert await late.reserve("late", DAY, ALL) == CANCELLED
-        assert await limiter.used(DAY, COUNTERS) == [0, 0, 0, 0]
+        assert amounts(await limiter.used(DAY, COUNTERS)) == [0, 0, 0, 0]
 
 
 async def test_a_cancel_while_the_reserve_is_on_its_way_gives_all_back(redis_server: RedisServer) -> None:
@@ -213,7 +213,7 @@ async def test_a_cancel_while_the_reserve_is_on_its_way_gives_all_back(redis_ser
         limiter.cancel("call")
         assert await asked == CANCELLED
         await arrived(limiter)
-        assert await limiter.used(DAY, COUNTERS) == [0, 0, 0, 0]
+        assert amounts(await limiter.used(DAY, COUNTERS)) == [0, 0, 0, 0]
 
 
 async def test_a_refusal_is_remembered_without_asking_redis(redis_server: RedisServer) -> None:
@@ -238,7 +238,7 @@ async def test_what_redis_forgot_of_its_scripts_is_sent_again(redis_server: Redi
         verdicts = await asyncio.gather(*(limiter.reserve(f"{number}", DAY, HOLDS) for number in range(20)))
         assert all(verdict.granted for verdict in verdicts)
         assert not limiter.away
-        assert await limiter.used(DAY, COUNTERS[:1]) == [21]
+        assert amounts(await limiter.used(DAY, COUNTERS[:1])) == [21]
 
 
 async def test_a_dead_workers_concurrency_is_free_after_a_minute_and_a_living_ones_is_not(
@@ -266,12 +266,12 @@ async def test_a_dead_workers_concurrency_is_free_after_a_minute_and_a_living_on
         await arrived(lives)
         assert not (await asks.reserve("more", DAY, two)).granted
         clock.set(clock.now_s + 1)
-        assert await asks.used(DAY, [two[0].counter]) == [1]
+        assert amounts(await asks.used(DAY, [two[0].counter])) == [1]
         clock.set(clock.now_s + 60)
-        assert await asks.used(DAY, [two[0].counter]) == [0]
+        assert amounts(await asks.used(DAY, [two[0].counter])) == [0]
         wait.set_result(None)
         await waits.get()
         await arrived(lives)
-        assert await asks.used(DAY, [two[0].counter]) == [1]
+        assert amounts(await asks.used(DAY, [two[0].counter])) == [1]
         watching.cancel()
         await died.close()

@@ -51,6 +51,21 @@ def test_an_unknown_project_is_told_with_the_nearest_one(database: Database) -> 
         projects.disable(database, "zzz", 6, actor="test")
 
 
+def test_a_credit_adds_to_what_may_be_spent_in_all(database: Database) -> None:
+    """And to no other budget; its event says how much it was."""
+    limits = parse_all(["rpm=1", "usd=5,per=month", "usd=3,per=total,model=*-image"])
+    assert projects.prepaid(projects.create(database, "alice", 5, actor="test", limits=limits)) is None
+    assert projects.prepaid(projects.credit(database, "alice", "2.50", 6, actor="test")) == 2_500_000_000
+    project = projects.credit(database, "alice", "10", 7, actor="test")
+    assert project.limits == (*limits[:-1], *parse_all(["usd=12.5,per=total"]), limits[-1])
+    events = [event for event in audit.list_events(database, limit=9) if event.action == "project.credit"]
+    assert sorted(str(event.changes["credit_usd"]["after"]) for event in events) == ["10", "2.50"]
+    for bad, sentence in {"0": "adds nothing", "-5": "write USD", "9000000": "write USD", "none": "takes"}.items():
+        with pytest.raises(BadOptionError, match=sentence):
+            projects.credit(database, "alice", bad, 8, actor="test")
+    assert projects.show(database, "alice") == project
+
+
 def test_a_project_disabled_twice_keeps_the_first_time(database: Database) -> None:
     projects.create(database, "alice", 5, actor="test")
     assert projects.disable(database, "alice", 6, actor="test").disabled_at == 6

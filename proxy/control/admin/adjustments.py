@@ -16,6 +16,7 @@ from proxy.billing.periods import Days
 from proxy.billing.records import UsageRecord, to_json
 from proxy.control.admin import bodies
 from proxy.control.admin.problems import Fault, Kind, Problem, invalid
+from proxy.limits.interface import Limiter, Spent
 from proxy.store.database import Database
 from proxy.tenants import audit, projects
 from proxy.tenants.projects import UnknownProjectError
@@ -58,11 +59,18 @@ def note(database: Database, files: Sequence[Path], record: UsageRecord, *, acto
         )
 
 
+def count(limiter: Limiter, record: UsageRecord) -> None:
+    """Has budgets count an adjustment that was written."""
+    spent = Spent(record.project, record.key_id, record.model, record.period, record.cost_usd or 0)
+    limiter.settle(record.record_id, {}, spent)
+
+
 def endpoint(
     *,
     database: Database,
     data_dir: Path,
     ledger: Ledger,
+    limiter: Limiter,
     timezone: Callable[[], str],
     now_us: Callable[[], int],
     new_id: Callable[[], str],
@@ -104,6 +112,8 @@ def endpoint(
         record = await run_in_threadpool(prepare, asked, now, Days(timezone()).name(now))
         await ledger.write(record)
         stands, made = await run_in_threadpool(confirm, record)
+        if made:
+            count(limiter, record)
         return JSONResponse(to_json(stands), 201 if made else 200)
 
     return adjust

@@ -11,8 +11,9 @@ from starlette.responses import JSONResponse, Response
 
 from proxy.billing.periods import Days
 from proxy.billing.records import to_rfc3339
+from proxy.config.limits import told_usd
 from proxy.control.admin.problems import Kind, Problem
-from proxy.limits.interface import MINUTES, Counter, Limiter, counters
+from proxy.limits.interface import MINUTES, Counter, Limiter, Taken, counters, period
 from proxy.store.database import Database
 from proxy.tenants import keys, projects
 from proxy.tenants.projects import UnknownProjectError
@@ -51,13 +52,33 @@ async def in_use(limiter: Limiter, project: str, limited: Configured, days: Days
                 "key_id": counter.key_id or None,
                 "key_name": limited.key_names.get(counter.key_id),
                 "shadow": counter.shadow,
-                "value": counter.value,
-                "used": amount,
-                "window_seconds": 60 if counter.kind in MINUTES else None,
-                "resets_at": ends if counter.kind == "rpd" else None,
+                **(_money(counter, taken, days, now_us) if counter.per else _number(counter, taken, ends)),
             }
-            for counter, amount in zip(limited.counters, used, strict=True)
+            for counter, taken in zip(limited.counters, used, strict=True)
         ],
+    }
+
+
+def _number(counter: Counter, taken: Taken, day_ends_at: str | None) -> dict[str, Any]:
+    return {
+        "value": counter.value,
+        "used": taken.used,
+        "window_seconds": 60 if counter.kind in MINUTES else None,
+        "resets_at": day_ends_at if counter.kind == "rpd" else None,
+    }
+
+
+def _money(counter: Counter, taken: Taken, days: Days, now_us: int) -> dict[str, Any]:
+    """USD as decimal strings. `used` is what is spent and what is held for calls in flight, of which `held` is part."""
+    ends = days.period_end(counter.per, now_us)
+    return {
+        "value": told_usd(counter.value),
+        "used": told_usd(taken.used),
+        "held": told_usd(taken.held),
+        "per": counter.per,
+        "period": period(counter.per, days.name(now_us)),
+        "window_seconds": None,
+        "resets_at": None if ends is None else to_rfc3339(ends),
     }
 
 

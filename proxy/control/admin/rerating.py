@@ -19,8 +19,9 @@ from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord, to_usd
 from proxy.control.admin import bodies
-from proxy.control.admin.adjustments import ACTOR
+from proxy.control.admin.adjustments import ACTOR, count
 from proxy.control.admin.problems import Fault, Kind, Problem, invalid
+from proxy.limits.interface import Limiter
 from proxy.store.database import Database
 from proxy.tenants import audit
 
@@ -60,6 +61,7 @@ def endpoint(
     database: Database,
     data_dir: Path,
     ledger: Ledger,
+    limiter: Limiter,
     book: Callable[[], PriceBook],
     timezone: Callable[[], str],
     now_us: Callable[[], int],
@@ -89,6 +91,8 @@ def endpoint(
         now = now_us()
         made = await run_in_threadpool(prepare, asked.differences, now, Days(timezone()).name(now))
         await asyncio.gather(*(ledger.write(record) for record in made))
+        for record in made:
+            count(limiter, record)
         return JSONResponse({"adjustments": len(made), "cost_usd": to_usd(sum(each.cost_usd or 0 for each in made))})
 
     return rerate

@@ -40,10 +40,22 @@ def admin_api(
 ) -> ASGIApp:
     """The ASGI app of `/admin`. Time is Unix microseconds; `book` and `timezone` (of days) tell those in force."""
     adjust = adjustments.endpoint(
-        database=database, data_dir=data_dir, ledger=ledger, timezone=timezone, now_us=now_us, new_id=new_id
+        database=database,
+        data_dir=data_dir,
+        ledger=ledger,
+        limiter=limiter,
+        timezone=timezone,
+        now_us=now_us,
+        new_id=new_id,
     )
     rerate = rerating.endpoint(
-        database=database, data_dir=data_dir, ledger=ledger, book=book, timezone=timezone, now_us=now_us
+        database=database,
+        data_dir=data_dir,
+        ledger=ledger,
+        limiter=limiter,
+        book=book,
+        timezone=timezone,
+        now_us=now_us,
     )
     in_use = limits.endpoint(database=database, limiter=limiter, timezone=timezone, now_us=now_us)
     app = Starlette(

@@ -1,0 +1,202 @@
+"""Budgets through the whole proxy: never overrun in `worst`, in memory and in Redis, over restarts and kills."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.journeys.limited import ASK, Held, call_once, with_limits
+from tests.journeys.watching import body, until
+from tests.redis_servers import RedisServer
+from tests.stand import Weighbridge
+from tests.upstreams.origin import serving
+
+PRO_PICTURE = "/v1beta/models/gemini-3-pro-image:generateContent"
+AT_ONCE = 300
+_REASON = re.compile(rb"x-weighbridge-refused: (\w+)")
+
+
+def stand_of(
+    folder: Path, upstream: str, at_end: ExitStack, hold: str = "worst", redis: RedisServer | None = None
+) -> Weighbridge:
+    folder.mkdir(exist_ok=True)
+    storage = {"storage": {"redis_url": redis.url}} if redis else {}
+    return at_end.enter_context(closing(Weighbridge(folder, upstream, {"limits": {"hold": hold}, **storage})))
+
+
+def asks(**config: Any) -> dict[str, Any]:
+    return body("a lorry on a weighbridge") | {"generationConfig": config}
+
+
+def spent(*stands: Weighbridge) -> Decimal:
+    """As the ledgers have it."""
+    return sum((Decimal(record.cost_usd or 0) for stand in stands for record in stand.records()), Decimal()) / 10**9
+
+
+def told(stand: Weighbridge) -> list[dict[str, Any]]:
+    return list(json.loads(stand.run("limits", "show", "alice", "--json"))["limits"])
+
+
+async def until_refused_for_good(stands: Sequence[tuple[Weighbridge, str]], asked: Any) -> Counter[str]:
+    """So many callers at once, each of whom comes again while the budget is only held, and another call has ended."""
+    ended, outcomes = asyncio.Condition(), Counter[str]()
+
+    async def call(stand: Weighbridge, key: str) -> None:
+        while True:
+            seen = outcomes.total()
+            answer = await call_once(stand.base_url, key, PRO_PICTURE, asked)
+            reason = found[1].decode() if (found := _REASON.search(answer)) else answer[9:12].decode()
+            if reason != "BUDGET_HELD":
+                break
+            async with ended:
+                await ended.wait_for(lambda seen=seen: outcomes.total() > seen)  # type: ignore[misc]
+        async with ended:
+            outcomes[reason] += 1
+            ended.notify_all()
+
+    await asyncio.gather(*(call(*stands[number % len(stands)]) for number in range(AT_ONCE)))
+    return outcomes
+
+
+@pytest.mark.parametrize("servers", [0, 2], ids=["in memory", "two servers in Redis"])
+async def test_of_300_pictures_at_once_a_budget_of_2_usd_pays_for_as_many_as_fit(
+    servers: int, redis_server: RedisServer, upstream: str, tmp_path: Path, at_end: ExitStack
+) -> None:
+    """A picture of 3-pro may cost 0.168 USD where its answer is capped at 1,400 tokens, and costs some 0.14."""
+    stands = [
+        stand_of(tmp_path / str(number), upstream, at_end, redis=redis_server if servers else None)
+        for number in range(servers or 1)
+    ]
+    keys = [with_limits(stand, "usd=2,per=month") for stand in stands]
+    for stand in stands:
+        stand.start()
+    outcomes = await until_refused_for_good(list(zip(stands, keys, strict=True)), asks(maxOutputTokens=1400))
+    assert outcomes.keys() == {"200", "BUDGET_EXCEEDED"}
+    assert outcomes["200"] == sum(len(stand.records()) for stand in stands)
+    assert Decimal("1.80") <= spent(*stands) <= Decimal("2.00")
+    [budget] = told(stands[0])
+    assert (Decimal(budget["used"]), budget["held"]) == (spent(*stands), "0")
+
+
+async def test_in_typical_calls_in_flight_may_exceed_it_by_what_they_cost_more_than_usual(
+    upstream: str, tmp_path: Path, at_end: ExitStack
+) -> None:
+    """Each brings three pictures, where one is usual: the overshoot is at most calls in flight x (worst - typical)."""
+    stand = stand_of(tmp_path, upstream, at_end, "typical")
+    key = with_limits(stand, "usd=2,per=day")
+    stand.start()
+    three = body("[[images=3]]")
+    answers = await asyncio.gather(*(call_once(stand.base_url, key, PRO_PICTURE, three) for _ in range(AT_ONCE)))
+    passed = sum(answer[9:12] == b"200" for answer in answers)
+    typical = Decimal("0.1392")
+    assert 0 < passed <= 2 // typical
+    assert Decimal(2) < spent(stand) <= 2 + passed * (spent(stand) / passed - typical)
+    last = await call_once(stand.base_url, key, PRO_PICTURE, three)
+    assert b"x-weighbridge-refused: BUDGET_EXCEEDED" in last
+    assert b"RetryInfo" not in last
+    assert b"retry-after" not in last
+
+
+@pytest.mark.parametrize("in_redis", [False, True], ids=["in memory", "in Redis"])
+async def test_a_restart_and_a_kill_forget_nothing_that_was_spent_or_held(
+    in_redis: bool, redis_server: RedisServer, tmp_path: Path, at_end: ExitStack
+) -> None:
+    """What was in flight at a kill is spent, by its estimate, before the door opens again; so is what a clean end
+    leaves; nothing is held by the dead."""
+    slow = Held()
+    async with serving(slow, seconds=120) as upstream:
+        stand = stand_of(tmp_path, upstream.url, at_end, "worst", redis_server if in_redis else None)
+        key = with_limits(stand, "usd=0.01,per=total", "usd=5,per=month", "usd=5,per=day,model=gemini-*")
+        stand.start()
+        capped, loop = asks(maxOutputTokens=200), asyncio.get_running_loop()
+        calling = [loop.create_task(call_once(stand.base_url, key, ASK, capped)) for _ in range(3)]
+        await asyncio.to_thread(until, lambda: slow.arrived == 3, "three calls in flight")
+        held = [budget["held"] for budget in told(stand)]
+        assert len(set(held)) == 1
+        assert Decimal(held[0]) > 0
+        await asyncio.to_thread(stand.stop, signal.SIGKILL)
+        assert await asyncio.gather(*calling) == [b""] * 3
+        slow.release.set()
+        for _ in range(2):
+            await asyncio.to_thread(stand.start)
+            answer = await call_once(stand.base_url, key, ASK, capped)
+            assert answer[9:12] == b"200"
+            assert {(Decimal(budget["used"]), budget["held"]) for budget in told(stand)} == {(spent(stand), "0")}
+            await asyncio.to_thread(stand.stop)
+        assert Counter(record.outcome for record in stand.records()) == {"unsettled": 3, "ok": 2}
+        assert all(record.cost_usd for record in stand.records())
+
+
+async def test_what_cannot_be_bounded_or_priced_is_refused_where_there_is_a_budget(
+    upstream: str, tmp_path: Path, at_end: ExitStack
+) -> None:
+    """And nothing of it goes up; where there is none, all of it does."""
+    stand = stand_of(tmp_path, upstream, at_end)
+    key = with_limits(stand, "usd=2,per=month")
+    stand.run("project", "create", "bob")
+    free = stand.key("bob")
+    stand.start()
+
+    async def refused(path: str, asked: Any) -> str:
+        answer = await call_once(stand.base_url, key, path, asked)
+        assert (await call_once(stand.base_url, free, path, asked))[9:12] in (b"200", b"404")
+        found = _REASON.search(answer)
+        return found[1].decode() if found else answer[9:12].decode()
+
+    assert await refused("/v1beta/models/gemini-99-unheard-of:generateContent", asks()) == "MODEL_UNPRICED"
+    assert await refused(ASK, asks() | {"tools": [{"googleSearch": {}}]}) == "UNMETERABLE_PARAMETER"
+    assert await refused(PRO_PICTURE, asks()) == "BUDGET_EXCEEDED"
+    assert {record.project for record in stand.records()} == {"bob"}
+    answer = await call_once(stand.base_url, key, PRO_PICTURE, asks())
+    message = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["message"]
+    assert "by itself. generationConfig.maxOutputTokens bounds what a request may cost." in message
+
+
+async def test_while_redis_is_away_nobody_who_has_a_budget_is_let_in(
+    redis_server: RedisServer, upstream: str, tmp_path: Path, at_end: ExitStack
+) -> None:
+    """Others are; and what was spent is known when it is back, also where it was emptied."""
+    stand = stand_of(tmp_path, upstream, at_end, redis=redis_server)
+    key = with_limits(stand, "usd=2,per=month")
+    stand.run("project", "create", "bob", "--rpm", "100")
+    bobs = stand.key("bob")
+    stand.start()
+    capped = asks(maxOutputTokens=200)
+
+    async def status(of: str) -> int:
+        return int((await call_once(stand.base_url, of, ASK, capped))[9:12])
+
+    assert [await status(key), await status(bobs)] == [200, 200]
+    await asyncio.to_thread(redis_server.stop)
+    assert [await status(key), await status(bobs)] == [503, 200]
+    await asyncio.to_thread(redis_server.start)
+    metrics = f"{stand.admin_url}/metrics"
+    await asyncio.to_thread(until, lambda: told(stand)[0]["held"] == "0" and "redis" in counted_in(stand), "Redis back")
+    assert "weighbridge_limiter_errors_total" in httpx2.get(metrics).text
+    assert await status(key) == 200
+    alices = sum(record.cost_usd or 0 for record in stand.records() if record.project == "alice")
+    assert Decimal(told(stand)[0]["used"]) == Decimal(alices) / 10**9
+
+
+def counted_in(stand: Weighbridge) -> str:
+    return str(json.loads(stand.run("limits", "show", "alice", "--json"))["counted_in"])
+
+
+async def test_an_adjustment_counts_at_once(upstream: str, tmp_path: Path, at_end: ExitStack) -> None:
+    stand = stand_of(tmp_path, upstream, at_end)
+    with_limits(stand, "usd=2,per=month")
+    stand.start()
+    stand.run("usage", "adjust", "alice", "1.50", "--why", "a picture that was paid by hand")
+    stand.run("usage", "adjust", "alice", "-0.25", "--why", "a part of it came back")
+    assert told(stand)[0]["used"] == "1.25"
