@@ -48,8 +48,8 @@ class Money:
     def __init__(self, spendings: Iterable[Spending] = ()) -> None:
         self._sums: dict[str, dict[tuple[str, str, str], int]] = {}  # by project: by key, model and period
         self._accounts: dict[str, dict[str, Account]] = {}  # by project: by name
-        self._newest = ""
-        self._swept_at = ""
+        self._day = self._newest = self._swept_at = ""
+        self._periods: tuple[str, ...] = ()
         for project, key_id, model, of, usd in spendings:
             self._add(self._sums.setdefault(project, {}), (key_id, model, of), usd)
 
@@ -68,8 +68,10 @@ class Money:
         project, key_id, model, day, usd = spent
         if not usd:
             return
-        self._newest = max(self._newest, day)
-        sums, periods = self._sums.setdefault(project, {}), [period(per, day) for per in PERIODS]
+        if day != self._day:
+            self._day, self._periods = day, tuple(period(per, day) for per in PERIODS)
+            self._newest = max(self._newest, day)
+        sums, periods = self._sums.setdefault(project, {}), self._periods
         for of in periods:
             self._add(sums, (key_id, model, of), usd)
         for account in self._accounts.get(project, {}).values():
