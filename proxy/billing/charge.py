@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.billing.estimates import estimate
+from proxy.billing.estimates import IMAGE_TOKENS, estimate
 from proxy.billing.prices import PriceBook
 from proxy.billing.rate_tables import UNPRICED, RateTable
 from proxy.billing.records import UsageRecord
@@ -31,8 +31,9 @@ def charge_nothing(record: UsageRecord) -> None:
 def charge_reading(record: UsageRecord, reading: Reading, image_size: str | None, book: PriceBook) -> dict[str, int]:
     """Fills the record with what the response said, and prices that. Returns the quantities.
 
-    Where the response said nothing of usage, or nothing that amounts to anything, the record keeps its estimate, and
-    there are no quantities: no call is silently free.
+    Where the response said nothing of usage, or nothing that amounts to anything, the record keeps its estimate, at the
+    rates of who answered, and there are no quantities: no call is silently free. A picture that came is charged even if
+    the usage that would have counted it did not.
     """
     record.model_version = reading.model_version
     record.response_id = reading.response_id
@@ -40,6 +41,7 @@ def charge_reading(record: UsageRecord, reading: Reading, image_size: str | None
     record.images = reading.images
     record.searches = reading.searches
     if reading.usage is None:
+        _price_estimate(record, reading.images, image_size, book)
         return {}
     usage = usages.parse(reading.usage)
     record.usage = reading.usage.decode()
@@ -55,8 +57,12 @@ def charge_reading(record: UsageRecord, reading: Reading, image_size: str | None
     table = table_of(record, book)
     quantities = weigh(reading, usage, image_size, table)
     if not quantities:
+        _price_estimate(record, reading.images, image_size, book)
         return {}
-    record.estimated = reading.unseen or reading.uncounted or not reading.complete or usage.malformed
+    broken = reading.errored or not reading.complete
+    record.estimated = broken or reading.unseen or reading.uncounted or usage.malformed
+    if broken or reading.unseen:
+        quantities = _with_pictures(quantities, reading.images, image_size, table)
     _price(record, quantities, table)
     return quantities
 
@@ -69,14 +75,34 @@ def weigh(reading: Reading, usage: Usage, image_size: str | None, table: RateTab
         image_model=table is not None and table.is_image_model,
         image_tokens_each=None if table is None else table.image_tokens(image_size),
     )
-    if reading.searches:
-        quantities["search"] = reading.searches
+    for name, times in (("search", reading.searches), ("maps", reading.maps)):
+        if times:
+            quantities[name] = times
     return quantities
 
 
 def table_of(record: UsageRecord, book: PriceBook) -> RateTable | None:
     """The rates of a call, by who answered, its tier and the time that it started; None where it has no price."""
     return book.table(record.model_version, record.model, record.model_asked, record.service_tier, record.started_at)
+
+
+def _price_estimate(record: UsageRecord, images: int, image_size: str | None, book: PriceBook) -> None:
+    """Prices the estimate that stands in the record by what is known by now; leaves it where that makes no price."""
+    table = table_of(record, book)
+    estimated = {name: quantity for name, (quantity, _) in (record.rates or {}).items()}
+    quantities = _with_pictures(estimated, images, image_size, table)
+    if table is not None and quantities and quantities.keys() <= table.rates.keys():
+        _price(record, quantities, table)
+
+
+def _with_pictures(
+    quantities: dict[str, int], images: int, image_size: str | None, table: RateTable | None
+) -> dict[str, int]:
+    """Quantities with at least the tokens of the pictures that came (E-PICTURES-SEEN)."""
+    if not images or table is None or not table.is_image_model:
+        return quantities
+    each = table.image_tokens(image_size) or table.image_tokens() or IMAGE_TOKENS
+    return {**quantities, "output_image": max(quantities.get("output_image", 0), images * each)}
 
 
 def _price(record: UsageRecord, quantities: dict[str, int], table: RateTable | None) -> None:

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import msgspec
 
-from proxy.billing.price_book import PACIFIC
+from proxy.billing.price_book import PACIFIC, PER_1000
 from proxy.billing.records import UsageRecord, as_cell, made_at, to_usd
 
 COLUMNS = (
@@ -86,7 +86,7 @@ def _shared(record: UsageRecord) -> dict[str, str]:
 
 
 def _charge(record: UsageRecord, name: str, quantity: int, rate: int, billed: int) -> dict[str, str]:
-    searches = name == "search"
+    requests = name in PER_1000
     # Nano-dollars x quantity / million, in 15 decimal places: exact.
     listed = _decimal(quantity * rate, 15)
     tier, model = record.service_tier or "standard", record.priced_as or record.model
@@ -96,7 +96,7 @@ def _charge(record: UsageRecord, name: str, quantity: int, rate: int, billed: in
         "ChargeDescription": f"{model} {record.operation} {name}".rstrip(),
         "ChargeFrequency": "Usage-Based",
         "ConsumedQuantity": str(quantity),
-        "ConsumedUnit": "Requests" if searches else "Tokens",
+        "ConsumedUnit": "Requests" if requests else "Tokens",
         "ContractedCost": listed,
         "ContractedUnitPrice": to_usd(rate),
         "EffectiveCost": to_usd(billed),
@@ -104,7 +104,7 @@ def _charge(record: UsageRecord, name: str, quantity: int, rate: int, billed: in
         "ListUnitPrice": to_usd(rate),
         "PricingCategory": "Standard",
         "PricingQuantity": _decimal(quantity, 6),
-        "PricingUnit": "1000000 Requests" if searches else "1000000 Tokens",
+        "PricingUnit": "1000000 Requests" if requests else "1000000 Tokens",
         "SkuId": model,
         "SkuMeter": name,
         "SkuPriceId": f"{model}/{tier}/{name}" if name else "",

@@ -55,6 +55,7 @@ def _usage(record: UsageRecord) -> Iterator[tuple[str, str]]:
     expected = usages.quantities(usage, images_seen=0, image_model=False, image_tokens_each=None)
     charged = {name: quantity for name, (quantity, _) in (record.rates or {}).items()}
     searches = charged.pop("search", 0)
+    charged.pop("maps", 0)  # look-ups stand in the rates alone
     if not expected or record.rates is None:
         return  # a usage that amounts to nothing: the call keeps its estimate
     # Without a cost, what had no rate isn't among the rates. Searches are charged by query, or by prompt.
@@ -69,5 +70,7 @@ def _usage(record: UsageRecord) -> Iterator[tuple[str, str]]:
             expected["output_text"] = charged["output_text"]
     for name in RATE_NAMES:
         want, have = expected.get(name, 0), charged.get(name, 0)
+        if have > want and name in _OUTPUTS and record.estimated and record.images:
+            continue  # pictures came, and not the usage that counts them
         if have not in {want} | unpriced:
             yield "usage", f"its usage makes {want:,} {name}, and {have:,} are charged"

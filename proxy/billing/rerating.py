@@ -126,7 +126,7 @@ def quantities(record: UsageRecord, table: RateTable) -> dict[str, int] | None:
         stands["search"] = record.searches  # a model that charges grounding by the call has 1 there
     if record.cost_usd is None and record.priced_as is None and record.usage is not None:
         text = record.usage.encode()
-        reading = Reading(usage=text, images=record.images, searches=record.searches)
+        reading = Reading(usage=text, images=record.images, searches=record.searches, maps=stands.get("maps", 0))
         stands = charge.weigh(reading, usages.parse(text), None, table) or stands
     known = bool(stands) or (record.cost_usd is not None)
     return stands if known else None

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
+
+_COUNT = re.compile(rb"[1-9]")
 
 
 class Reading(msgspec.Struct, kw_only=True, gc=False):
     """What the scanner found in one response. Of a stream: what the last event that spoke of a thing said."""
 
     usage: bytes | None = None
-    """The last `usageMetadata` that is an object (in UTF-8), byte for byte; None where none was found."""
+    """The last `usageMetadata` that is an object (in UTF-8), byte for byte; None where none was found. One that counts
+    nothing at all, as an empty message is written, doesn't take another's place."""
     unseen: bool = False
     """A usage that would count more than `usage` may have passed unseen: between the windows, in what can't be read as
     JSON, or after the response broke off. So `usage is None and not unseen` means that there was none."""
@@ -20,10 +25,13 @@ class Reading(msgspec.Struct, kw_only=True, gc=False):
     images: int = 0
     """Parts of candidates whose `inlineData` or `fileData` has a `mimeType` that begins with `image/`."""
     searches: int = 0
-    """Entries of `groundingMetadata.webSearchQueries` and `.imageSearchQueries`, over all candidates; of a stream, the
-    most that one event listed, as it may repeat what an earlier one said (assumption: Google doesn't document it)."""
+    """Entries of `groundingMetadata.webSearchQueries` and `.imageSearchQueries`, over all candidates; of a stream,
+    those of the event that listed most, as it may repeat what an earlier one said (A-SEARCHES-REPEAT)."""
+    maps: int = 0
+    """Look-ups of places (A-MAPS-BY-SOURCES): `looked_up` of each candidate's grounding; of a stream as `searches`."""
     uncounted: bool = False
-    """`images` and `searches` may be too low: a document was malformed, cut off, or had a name beyond 512 bytes."""
+    """`images`, `searches` and `maps` may be too low: a document was malformed, cut off, or had a name of more than
+    512 bytes."""
     errored: bool = False
     """A top-level `error` was seen."""
     complete: bool = False
@@ -45,9 +53,16 @@ class _Content(msgspec.Struct, gc=False):
     parts: list[_Part] | None = None
 
 
+class _Source(msgspec.Struct, gc=False):
+    maps: msgspec.Raw = msgspec.Raw()
+    web: msgspec.Raw = msgspec.Raw()
+    image: msgspec.Raw = msgspec.Raw()
+
+
 class _Grounding(msgspec.Struct, rename="camel", gc=False):
     web_search_queries: list[str] | None = None
     image_search_queries: list[str] | None = None
+    grounding_chunks: list[_Source] | None = None
 
 
 class _Candidate(msgspec.Struct, rename="camel", gc=False):
@@ -84,9 +99,7 @@ def read_whole(body: bytes, reading: Reading) -> bytes | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     usage = bytes(said.usage_metadata)
-    if _is_usage(usage):
-        reading.usage = usage
-        reading.unseen = False
+    _take_usage(usage, reading)
     if said.model_version is not None:
         reading.model_version = said.model_version
     if said.response_id is not None:
@@ -102,17 +115,51 @@ def read_whole(body: bytes, reading: Reading) -> bytes | None:
 
 def _read_candidates(candidates: list[_Candidate], reading: Reading) -> None:
     reading.finish_reason = candidates[0].finish_reason or reading.finish_reason
-    searches = 0
+    searches = maps = 0
     for candidate in candidates:
         if candidate.content is not None and candidate.content.parts:
             for part in candidate.content.parts:
                 if part.inline_data is not None or part.file_data is not None:
                     reading.images += _is_image(part.inline_data) or _is_image(part.file_data)
         if candidate.grounding_metadata is not None:
-            grounding = candidate.grounding_metadata
-            searches += len(grounding.web_search_queries or ()) + len(grounding.image_search_queries or ())
-    if searches > reading.searches:
-        reading.searches = searches
+            searched, looked = _grounded(candidate.grounding_metadata)
+            searches += searched
+            maps += looked
+    take_grounding(searches, maps, reading)
+
+
+def _grounded(grounding: _Grounding) -> tuple[int, int]:
+    queries = len(grounding.web_search_queries or ()) + len(grounding.image_search_queries or ())
+    sources = grounding.grounding_chunks or ()
+    places = any(_is_object(source.maps) for source in sources)
+    pages = any(_is_object(source.web) or _is_object(source.image) for source in sources)
+    return looked_up(queries, places=places, pages=pages)
+
+
+def _is_object(raw: msgspec.Raw) -> bool:
+    return bytes(raw)[:1] == b"{"
+
+
+def looked_up(queries: int, *, places: bool, pages: bool) -> tuple[int, int]:
+    """Searches, and look-ups of places, by the queries and the kinds of sources that one candidate's grounding lists.
+
+    Google lists the queries of both tools together (A-MAPS-BY-SOURCES).
+    """
+    if not places:
+        return queries, 0
+    return (queries, 1) if pages else (0, max(queries, 1))
+
+
+def take_grounding(searches: int, maps: int, reading: Reading) -> None:
+    """Puts what one document listed into `reading`, unless an earlier one listed more, or knew more of the same."""
+    if (searches + maps, maps) > (reading.searches + reading.maps, reading.maps):
+        reading.searches, reading.maps = searches, maps
+
+
+def _take_usage(raw: bytes, reading: Reading) -> None:
+    if _is_usage(raw) and (reading.usage is None or _COUNT.search(raw)):
+        reading.usage = raw
+        reading.unseen = False
 
 
 def _is_usage(raw: bytes) -> bool:
@@ -131,10 +178,7 @@ def _is_image(media: _Media | None) -> bool:
 
 def read_values(found: dict[bytes, bytes], reading: Reading) -> None:
     """Puts raw values, by their keys, into `reading`; those that can't be read are passed over."""
-    usage = found.get(b"usageMetadata")
-    if usage is not None and _is_usage(usage):
-        reading.usage = usage
-        reading.unseen = False
+    _take_usage(found.get(b"usageMetadata", b""), reading)
     reading.model_version = _text(found.get(b"modelVersion")) or reading.model_version
     reading.response_id = _text(found.get(b"responseId")) or reading.response_id
     reason = _text(found.get(b"finishReason")) or _block_reason(found.get(b"promptFeedback"))

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from proxy.gemini.reading import looked_up
+
 TURN: Final = 500
 """Steps of work after which others get their turn, half a millisecond or less. A step is one token, or 64 bytes of what
 a regular expression runs over; long texts without escapes are crossed at memchr's speed, and count nothing."""
@@ -124,7 +126,11 @@ _MEDIA = _Place(_OBJECT, text=b"mimeType")
 _PART = _Place(_OBJECT, {b"inlineData": _MEDIA, b"fileData": _MEDIA})
 _CONTENT = _Place(_OBJECT, {b"parts": _Place(_ARRAY, elements=_PART)})
 _QUERIES = _Place(_ARRAY)
-_GROUNDING = _Place(_OBJECT, {b"webSearchQueries": _QUERIES, b"imageSearchQueries": _QUERIES})
+_SOURCE = _Place(_OBJECT)
+_SOURCES = _Place(_ARRAY, elements=_SOURCE)
+_GROUNDING = _Place(
+    _OBJECT, {b"webSearchQueries": _QUERIES, b"imageSearchQueries": _QUERIES, b"groundingChunks": _SOURCES}
+)
 _CANDIDATE = _Place(_OBJECT, {b"content": _CONTENT, b"groundingMetadata": _GROUNDING}, text=b"finishReason")
 _RESPONSE = _Place(_OBJECT, {b"candidates": _Place(_ARRAY, elements=_CANDIDATE)})
 _TOP = _Place(_ARRAY, elements=_RESPONSE)
@@ -139,27 +145,38 @@ class Walker(Skipper):
     __slots__ = (
         "_candidates",
         "_due",
+        "_grounded",
         "_held",
+        "_pages",
         "_path",
+        "_places",
+        "_queries",
         "_skipping",
         "finish_reason",
         "images",
         "lost",
-        "searches",
     )
 
     def __init__(self) -> None:
         super().__init__()
         self.images = 0
-        self.searches = 0
         self.finish_reason: bytes | None = None
         """Of the first candidate, as it stands between its quotes."""
         self.lost = False
         self._candidates = 0
+        self._grounded = 0, 0
+        self._queries = 0
+        self._places = self._pages = False
         self._path = [_TOP]
         self._skipping = False
         self._held = b""
         self._due = TURN
+
+    def grounded(self) -> tuple[int, int]:
+        """Searches, and look-ups of places, that were listed so far (`looked_up`)."""
+        searches, maps = self._grounded
+        searched, looked = looked_up(self._queries, places=self._places, pages=self._pages)
+        return searches + searched, maps + looked
 
     def feed(self, chunk: bytes) -> Iterator[None]:
         """Yields wherever a turn's work is done."""
@@ -187,13 +204,14 @@ class Walker(Skipper):
             return start
         place = self._path[-1]
         if chunk[start] in b"}]":
-            if len(self._path) > 1:
-                self._path.pop()
+            if len(self._path) > 1 and self._path.pop() is _GROUNDING:
+                self._grounded = self.grounded()
+                self._queries, self._places, self._pages = 0, False, False
             return start + 1
         if place.bracket == _OBJECT:
             return self._member(place, chunk, start)
         if place is _QUERIES and chunk[start] == _QUOTE:
-            self.searches += 1
+            self._queries += 1
         if place.elements is _CANDIDATE:
             self._candidates += 1
         return self._enter(place.elements, chunk, start)
@@ -209,6 +227,9 @@ class Walker(Skipper):
                 return self._hold(chunk, start)
             self._note(place, text[1])
             return text.end()
+        if place is _SOURCE and chunk[value] == _OBJECT:
+            self._places |= name == b"maps"
+            self._pages |= name in (b"web", b"image")
         return self._enter(place.members.get(name), chunk, value)
 
     def _note(self, place: _Place, text: bytes) -> None:

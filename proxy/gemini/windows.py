@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from proxy.gemini.reading import Reading, read_values, read_whole
+from proxy.gemini.reading import Reading, read_values, read_whole, take_grounding
 from proxy.gemini.tokens import Skipper, Walker
 
 _WANTED: Final = {
@@ -131,7 +131,7 @@ class Document:
         if isinstance(counter, Walker):
             if counter.finish_reason is not None:
                 found[b"finishReason"] = b'"%b"' % counter.finish_reason
-            reading.searches = max(reading.searches, counter.searches)
+            take_grounding(*counter.grounded(), reading)
         reading.images += counter.images
         reading.uncounted |= counter.lost or not whole
         _settle(found, reading, certain=False)

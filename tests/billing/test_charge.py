@@ -129,6 +129,57 @@ def test_searches_are_charged_beside_the_tokens() -> None:
     assert row.searches == 2
 
 
+@pytest.mark.parametrize(
+    ("model", "search", "maps"),
+    [("gemini-3.5-flash-lite", 2 * 14_000_000, 3 * 14_000_000), ("gemini-2.5-pro", 35_000_000, 25_000_000)],
+)
+def test_look_ups_of_places_are_charged_at_their_own_rate(model: str, search: int, maps: int) -> None:
+    """By query, or once a prompt."""
+    row, plain = record(model), record(model)
+    usage = {"promptTokenCount": 10, "totalTokenCount": 10}
+    charge.charge_reading(plain, reading(usage), None, BOOK)
+    charge.charge_reading(row, reading(usage, searches=2, maps=3), None, BOOK)
+    assert plain.cost_usd is not None
+    assert row.cost_usd == plain.cost_usd + search + maps
+
+
+@pytest.mark.parametrize(("images", "tokens"), [(0, 1120), (1, 1120), (3, 3360)])
+def test_without_usage_every_picture_that_came_is_charged(images: int, tokens: int) -> None:
+    row = record()
+    charge.charge_estimate(row, BodyFacts(text_bytes=40), BOOK)
+    charge.charge_reading(row, reading(None, images=images), None, BOOK)
+    assert row.rates is not None
+    assert {name: quantity for name, (quantity, _) in row.rates.items()} == {
+        "input_text": 10,
+        "output_image": tokens,
+        "output_text": 400,
+    }
+    assert row.estimated
+
+
+def test_a_picture_that_came_after_the_last_usage_seen_is_charged() -> None:
+    row, prompt = record(), {"promptTokenCount": 9, "totalTokenCount": 9}
+    found = Reading(usage=json.dumps(prompt).encode(), images=1)
+    charge.charge_reading(row, found, "4K", BOOK)
+    assert row.cost_usd == 9 * 500 + 2520 * 60_000
+    assert row.estimated
+    found.complete = True  # then the usage has it all: what it doesn't count isn't charged
+    charge.charge_reading(row, found, "4K", BOOK)
+    assert row.cost_usd == 9 * 500
+
+
+def test_an_estimate_is_priced_as_who_answered_and_in_the_tier_that_served() -> None:
+    row = record("gemini-2.5-pro")
+    charge.charge_estimate(row, BodyFacts(text_bytes=40), BOOK)
+    row.service_tier = "flex"
+    charge.charge_reading(row, reading(None, model_version="gemini-2.5-flash"), None, BOOK)
+    assert (row.priced_as, row.cost_usd) == ("gemini-2.5-flash", 10 * 150 + 1024 * 1250)
+    row = record()
+    charge.charge_estimate(row, BodyFacts(text_bytes=40), BOOK)
+    charge.charge_reading(row, reading(None, model_version="gemini-2.5-flash"), None, BOOK)
+    assert row.priced_as == "gemini-3.1-flash-image", "a model of text has no rate for the picture"
+
+
 def test_a_usage_with_a_count_that_cannot_be_read_is_an_estimate() -> None:
     row = record()
     charge.charge_reading(row, reading({**PICTURE, "promptTokenCount": -1}), None, BOOK)

@@ -31,6 +31,12 @@ def told(record: UsageRecord) -> list[dict[str, str]]:
     return [dict(zip(focus.COLUMNS, row, strict=True)) for row in focus.rows(record)]
 
 
+@pytest.mark.parametrize(("name", "unit"), [("search", "Requests"), ("maps", "Requests"), ("input_text", "Tokens")])
+def test_what_is_no_token_is_a_request(name: str, unit: str) -> None:
+    [row] = told(sample("a", rates={name: (2, 14_000_000_000_000)}, cost_usd=28_000_000))
+    assert (row["ConsumedUnit"], row["PricingUnit"]) == (unit, f"1000000 {unit}")
+
+
 def adjustment(**changes: Any) -> UsageRecord:
     values = {"kind": "adjustment", "operation": "adjustment", "rates": None, "cost_usd": -1_500_000_000}
     return sample("adj_1", **values | {"hint": "the picture was torn"} | changes)

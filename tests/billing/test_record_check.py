@@ -74,6 +74,15 @@ def test_what_does_not_fit_is_told_by_the_check_that_it_failed(record: UsageReco
     assert checks(record) == ([check] if check else [])
 
 
+def test_pictures_that_came_may_be_charged_beyond_an_incomplete_usage() -> None:
+    """And nothing else may, nor may they where all was seen."""
+    rates = READ | {"output_image": (2240, 30_000_000_000)}
+    cost = sum(quantity * rate for quantity, rate in rates.values()) // 1_000_000
+    assert checks(whole(rates=rates, cost_usd=cost, images=2, estimated=True)) == []
+    assert checks(whole(rates=rates, cost_usd=cost, images=2)) == ["usage"]
+    assert checks(whole(rates=rates, cost_usd=cost, images=0, estimated=True)) == ["usage"]
+
+
 @pytest.mark.parametrize("details", [True, False])
 @pytest.mark.parametrize("model", ["gemini-3-pro-image", "gemini-3.8-flash", "gemini-2.5-flash-image", "none-such"])
 def test_whatever_is_charged_by_the_meter_fits(model: str, details: bool) -> None:
@@ -91,7 +100,7 @@ def test_whatever_is_charged_by_the_meter_fits(model: str, details: bool) -> Non
     if details:
         usage["candidatesTokensDetails"] = [{"modality": "IMAGE", "tokenCount": 2_240}]
     record = whole(model=model, model_asked=model, rates=None, cost_usd=None, usage=None)
-    reading = Reading(usage=json.dumps(usage).encode(), images=2, searches=4)
+    reading = Reading(usage=json.dumps(usage).encode(), images=2, searches=4, maps=1)
     charge.charge_reading(record, reading, "1K", book)
     assert record.rates or model == "none-such"
     assert list(faults(record)) == []

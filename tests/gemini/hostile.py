@@ -12,7 +12,7 @@ from typing import Any
 NAMES = (
     *("usageMetadata", "modelVersion", "responseId", "promptFeedback", "blockReason", "error"),
     *("candidates", "finishReason", "content", "parts", "inlineData", "fileData", "mimeType"),
-    *("groundingMetadata", "webSearchQueries"),
+    *("groundingMetadata", "webSearchQueries", "groundingChunks", "maps", "web"),
 )
 LIES = (
     '"usageMetadata":{"totalTokenCount":666}',
@@ -20,6 +20,7 @@ LIES = (
     '"mimeType": "image/png"',
     '{"inlineData":{"mimeType":"image/png"}}',
     '"webSearchQueries":["x"]',
+    '"groundingChunks":[{"maps":{}}]',
     '"finishReason":"LIE"',
     '"error":{"code":666}',
 )
@@ -122,6 +123,11 @@ class Hostile:
         data = self._long(self._random.choice(("", "QUJD" * 40, "/9j/" * 300)))
         return Members([(kind, self._shuffled([("mimeType", mime), ("data", data)]))])
 
+    def source(self) -> Any:
+        kind = self._random.choice(("maps", "maps", "web", "image", "retrievedContext"))
+        named = {"uri": self.text(), "maps": {}, "title": self.arguments(3)}
+        return Members([("x", self.text()), (kind, named if self._random.random() < 0.9 else None)])
+
     def candidates(self) -> Any:
         reasons = self._random.randint(0, 2)
         many = []
@@ -138,6 +144,8 @@ class Hostile:
                 few = queries and queries[:1]
                 grounding: list[tuple[str, Any]] = [("x", self.arguments(1)), ("webSearchQueries", queries)]
                 grounding.append(("imageSearchQueries", few))
+                if self._random.random() < 0.7:
+                    grounding.append(("groundingChunks", [self.source() for _ in self._some(3)]))
                 members.append(("groundingMetadata", self._shuffled(grounding)))
             many.append(self._shuffled(members))
         return many

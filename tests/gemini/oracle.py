@@ -9,7 +9,8 @@ scanner may be held to; these are all of its rules, and it shares no code with t
 3. Images and searches are counted wherever they stand: an image where its type is plain, or with `grounding` where the
    type has ended. Where they broke off, documents within the window count none.
 4. With `grounding`, the first candidate's finish reason is seen wherever it stands; else the first that is seen.
-5. Of what is said twice the last counts; of searches, the document that said most.
+5. Of what is said twice the last counts, a usage without any count put aside; of searches and look-ups, the document
+   that said most, and of those that said as much the one with most look-ups.
 6. In a longer document, a value of thousands of tokens needn't be read; none is made here.
 7. A usage that isn't seen is `unseen`, unless the document came whole and is no longer than the window.
 """
@@ -117,7 +118,7 @@ def document(text: bytes, cut: int, window: int, grounding: bool, reading: Readi
     seen = sorted((value for value in said if is_seen(value)), key=lambda value: value.begin)
     usages = [raw for raw in _at(seen, "usageMetadata") if raw.startswith(b"{")]
     reading.unseen |= not (fits and whole)
-    if usages:
+    if usages and (reading.usage is None or any(str(digit).encode() in usages[-1] for digit in range(1, 10))):
         reading.usage, reading.unseen = usages[-1], False
     for reading.model_version in _texts(seen, "modelVersion"):
         pass
@@ -131,15 +132,36 @@ def document(text: bytes, cut: int, window: int, grounding: bool, reading: Readi
     images = [(value, begun) for value in said if (begun := _image(value))]
     if whole or not fits:
         reading.images += sum((value.end if grounding else begun) <= cut for value, begun in images)
-    searches = [
-        v
-        for v in said
-        for name in ("webSearchQueries", "imageSearchQueries")
-        if _matches(v.path, ("candidates", None, "groundingMetadata", name, None))
-    ]
     if whole or not fits:
-        reading.searches = max(reading.searches, sum(value.start < cut for value in searches))
+        _count_grounding([value for value in said if value.start < cut], reading)
     return whole and (fits or cut == len(text))
+
+
+def _count_grounding(said: list[Value], reading: Reading) -> None:
+    """Queries are look-ups where all sources are places; where some are, one look-up was made besides."""
+    searches = maps = 0
+    for index in {value.path[1] for value in said if _matches(value.path, ("candidates", None))}:
+        grounding = "candidates", index, "groundingMetadata"
+        queries = sum(
+            _matches(value.path, (*grounding, name, None))
+            for value in said
+            for name in ("webSearchQueries", "imageSearchQueries")
+        )
+        kinds = {
+            kind
+            for value in said
+            for kind in ("maps", "web", "image")
+            if _matches(value.path, (*grounding, "groundingChunks", None, kind)) and value.raw.startswith(b"{")
+        }
+        if "maps" not in kinds:
+            searches += queries
+        elif kinds == {"maps"}:
+            maps += max(queries, 1)
+        else:
+            searches, maps = searches + queries, maps + 1
+    seen = reading.searches + reading.maps
+    if searches + maps > seen or (searches + maps == seen and maps > reading.maps):
+        reading.searches, reading.maps = searches, maps
 
 
 def _image(value: Value) -> int:

@@ -32,6 +32,7 @@ SHAPES: dict[str, tuple[bytes, bytes, bytes]] = {
     "pictures": (b'{"candidates":[{"content":{"parts":[', b'{"inlineData":{"mimeType":"image/png"}},', b"{}]}}]}"),
     "MIME types": (b'{"x":[', b'"mimeType",', b"1]}"),
     "searches": (b'{"candidates":[{"groundingMetadata":{"webSearchQueries":[', b'"",', b'""]}}]}'),
+    "sources": (b'{"candidates":[{"groundingMetadata":{"groundingChunks":[', b'{"maps":{}},', b"{}]}}]}"),
     "groundings": (b'{"candidates":[', b'{"groundingMetadata":{}},', b"{}]}"),
     "reasons": (b'{"candidates":[', b'{"finishReason":""},', b"{}]}"),
     "no JSON": (b"", b"x", b""),

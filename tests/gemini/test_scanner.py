@@ -301,6 +301,22 @@ def test_searches_that_an_event_repeats_are_counted_once() -> None:
     assert read("sse", [event, event]).searches == 2
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 1, 0)])
+def test_queries_that_turn_out_to_be_look_ups_are_not_counted_as_searches_too(order: tuple[int, ...]) -> None:
+    """One event lists the queries, another what they found as well."""
+    queries: dict[str, object] = {"webSearchQueries": ["a", "b"]}
+    found = queries | {"groundingChunks": [{"maps": {"placeId": "p"}}]}
+    events = [json.dumps({"candidates": [{"groundingMetadata": one}]}) for one in (queries, found)]
+    reading = read("sse", [f"data: {events[index]}\n\n".encode() for index in order])
+    assert (reading.searches, reading.maps) == (0, 2)
+
+
+def test_a_usage_of_zeros_does_not_take_the_place_of_another() -> None:
+    events = [b'data: {"usageMetadata":%b}\n\n' % usage for usage in (b'{"totalTokenCount":8}', b'{"a":0}', b"{}")]
+    assert read("sse", events).usage == b'{"totalTokenCount":8}'
+    assert read("sse", events[1:]).usage == b'{"a":0}'
+
+
 def test_a_blocked_prompt_yields_its_reason() -> None:
     blocked = {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 638}}
     assert read("single", [json.dumps(blocked).encode()]).finish_reason == "SAFETY"

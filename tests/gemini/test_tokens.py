@@ -85,7 +85,9 @@ def test_a_walker_leaves_others_their_turn() -> None:
 
 
 LIE: dict[str, object] = {
-    "candidates": [{"finishReason": "LIE", "groundingMetadata": {"webSearchQueries": ["lie"]}}],
+    "candidates": [
+        {"finishReason": "LIE", "groundingMetadata": {"webSearchQueries": ["lie"], "groundingChunks": [{"maps": {}}]}}
+    ],
     "finishReason": "LIE",
     "content": {"parts": [{"inlineData": {"mimeType": "image/png"}}]},
     "webSearchQueries": ["lie"],
@@ -106,13 +108,34 @@ def test_only_the_right_paths_are_counted(size: int) -> None:
     first = {"content": {"role": "model", "parts": parts}, "x": LIE, "finishReason": "STOP"}
     second = {"finishReason": "SAFETY", "groundingMetadata": {"y": [LIE], "webSearchQueries": ["a", '"', "c" * 900]}}
     walker = walked({"x": LIE, "candidates": [first, second], "webSearchQueries": ["lie"]}, size)
-    assert (walker.images, walker.searches, walker.finish_reason, walker.lost) == (2, 3, b"STOP", False)
+    assert (walker.images, walker.grounded(), walker.finish_reason, walker.lost) == (2, (3, 0), b"STOP", False)
+
+
+@pytest.mark.parametrize("size", [1, 3, 50, 10_000])
+def test_the_sources_of_a_candidate_tell_look_ups_from_searches(size: int) -> None:
+    place, page = {"maps": {"placeId": "p", "x": [{"web": {}}]}}, {"web": {"uri": "u", "maps": {}}}
+    for sources, grounded in {
+        (): (2, 0),
+        (0,): (0, 2),
+        (0, 0, 0): (0, 2),
+        (1, 1): (2, 0),
+        (0, 1): (2, 1),
+    }.items():
+        chunks = [(place, page)[index] for index in sources]
+        one = {"groundingMetadata": {"groundingChunks": chunks, "webSearchQueries": ["a", "b"]}}
+        assert walked({"candidates": [one]}, size).grounded() == grounded
+        assert walked({"candidates": [one, {}, one]}, size).grounded() == (2 * grounded[0], 2 * grounded[1])
+    assert walked({"candidates": [{"groundingMetadata": {"groundingChunks": [place]}}]}, size).grounded() == (0, 1)
 
 
 def test_containers_of_the_wrong_kind_are_passed_over() -> None:
-    wrong = {"groundingMetadata": {"webSearchQueries": {"a": "b"}}, "content": [], "finishReason": 3}
+    wrong = {
+        "groundingMetadata": {"webSearchQueries": {"a": "b"}, "groundingChunks": [{"maps": 1}]},
+        "content": [],
+        "finishReason": 3,
+    }
     walker = walked({"candidates": [wrong, None, "x", 1, {"content": {"parts": None}}]})
-    assert (walker.images, walker.searches, walker.finish_reason, walker.lost) == (0, 0, None, False)
+    assert (walker.images, walker.grounded(), walker.finish_reason, walker.lost) == (0, (0, 0), None, False)
 
 
 def test_a_walker_says_that_a_name_was_too_long_to_be_held() -> None:
