@@ -1,0 +1,141 @@
+"""Whatever an upstream answers, the record says what it is billed, and why: a corpus of cases through one process."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import NamedTuple
+
+import httpx2
+import pytest
+
+from proxy.billing.records import UsageRecord
+from tests.journeys.caller import Broken, Caller
+from tests.journeys.raw import request
+from tests.journeys.ugly import cases
+from tests.journeys.ugly.case import Case, Charged
+from tests.scripted import Answer, Scripted, scripted
+from tests.stand import Weighbridge, weighbridge
+
+COUNTS = {
+    "promptTokenCount": "prompt_token_count",
+    "cachedContentTokenCount": "cached_content_token_count",
+    "toolUsePromptTokenCount": "tool_use_prompt_token_count",
+    "thoughtsTokenCount": "thoughts_token_count",
+    "candidatesTokenCount": "candidates_token_count",
+    "totalTokenCount": "total_token_count",
+}
+
+
+class Stand(NamedTuple):
+    bridge: Weighbridge
+    upstream: Scripted
+    key: str
+    asked: list[Case]
+    """Those whose calls have been made."""
+
+
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    with scripted() as upstream, weighbridge(tmp_path_factory.mktemp("ugly"), upstream.base_url) as bridge:
+        yield Stand(bridge, upstream, bridge.key(), [])
+
+
+def answering(case: Case) -> Answer:
+    """Says it in chunks; what is broken off lacks the last one."""
+    fields = ["Content-Type: application/json", "Transfer-Encoding: chunked", *case.fields]
+    head = "\r\n".join([f"HTTP/1.1 {case.status} Said", *fields, "", ""]).encode()
+    chunk = b"%x\r\n%b\r\n" % (len(case.body), case.body) if case.body else b""
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(head + chunk + (b"" if case.cut else b"0\r\n\r\n"))
+        if case.cut:
+            connection.shutdown(socket.SHUT_RDWR)
+
+    return answer
+
+
+def cost(charged: Charged) -> int:
+    """In nano-dollars, exactly: a millionth of a dollar is a thousand."""
+    exact = sum((quantity * Fraction(usd) * 1000 for quantity, usd in charged.values()), Fraction())
+    return round(exact)  # half to even
+
+
+def told(record: UsageRecord) -> dict[str, object]:
+    """What a case says of the record."""
+    return {
+        "outcome": record.outcome,
+        "estimated": record.estimated,
+        "http_status": record.http_status,
+        "usage": record.usage,
+        "images": record.images,
+        "searches": record.searches,
+        "finish_reason": record.finish_reason,
+        "service_tier": record.service_tier,
+        "model_version": record.model_version,
+        "rates": {name: tuple(rate) for name, rate in (record.rates or {}).items()},
+        "cost_usd": record.cost_usd,
+        "priced_as": record.priced_as,
+        "response_bytes": record.response_bytes,
+    }
+
+
+def expected(case: Case) -> dict[str, object]:
+    return {
+        "outcome": case.outcome,
+        "estimated": case.estimated,
+        "http_status": case.status,
+        "usage": case.usage,
+        "images": case.images,
+        "searches": case.searches,
+        "finish_reason": case.finish,
+        "service_tier": case.tier,
+        "model_version": case.version,
+        "rates": {
+            name: (quantity, int(Fraction(usd) * 10**9) if usd else None)
+            for name, (quantity, usd) in case.charged.items()
+        },
+        "cost_usd": None if case.unpriced else cost(case.charged),
+        "priced_as": case.priced_as or (case.model if "neon" not in case.model else None),
+        "response_bytes": len(case.body),
+    }
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def test_the_bill(case: Case, stand: Stand) -> None:
+    """The client gets every byte, or sees it broken off; the record says outcome, usage, quantities, rates and cost."""
+    bridge, upstream, key, asked = stand
+    upstream.answer = answering(case)
+    asked.append(case)
+    caller = Caller(bridge.base_url)
+    caller.send(request(f"/v1beta/models/{case.model}:{case.verb}", key, case.asks))
+    try:
+        assert caller.read().body == case.body
+        assert not case.cut
+    except Broken:
+        assert case.cut, "broken off"
+    caller.close()
+    record = bridge.records()[-1]
+    assert told(record) == expected(case)
+    counts = json.loads(case.usage or "{}")
+    for name, column in COUNTS.items():
+        said = int(counts.get(name, -1))
+        assert getattr(record, column) == (None if said < 0 else said)
+    for column in ("prompt_tokens_details", "candidates_tokens_details"):
+        name = "promptTokensDetails" if column.startswith("prompt") else "candidatesTokensDetails"
+        details = {one["modality"]: one["tokenCount"] for one in counts.get(name, ())}
+        assert getattr(record, column) == (details if name in counts else None)
+
+
+def test_each_missing_usage_is_counted(stand: Stand) -> None:
+    """Of the calls that were made before, in the one process."""
+    lines = httpx2.get(f"{stand.bridge.admin_url}/metrics").text.splitlines()
+    counts = [float(line.split()[-1]) for line in lines if line.startswith("weighbridge_usage_missing_total{")]
+    assert sum(counts) == sum(case.missing for case in stand.asked)
+
+
+def test_no_two_cases_share_a_name() -> None:
+    names = [case.name for case in cases()]
+    assert len(names) == len(set(names)) > 150
