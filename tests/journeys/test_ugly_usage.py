@@ -15,7 +15,7 @@ from proxy.billing.records import UsageRecord
 from tests.journeys.caller import Broken, Caller
 from tests.journeys.raw import request
 from tests.journeys.ugly import cases
-from tests.journeys.ugly.case import Case, Charged
+from tests.journeys.ugly.case import ASKED, LITE, PLAIN, PLAIN_CHARGED, Case, Charged, asking, said, single
 from tests.scripted import Answer, Scripted, scripted
 from tests.stand import Weighbridge, weighbridge
 
@@ -121,8 +121,8 @@ def test_the_bill(case: Case, stand: Stand) -> None:
     assert told(record) == expected(case)
     counts = json.loads(case.usage or "{}")
     for name, column in COUNTS.items():
-        said = int(counts.get(name, -1))
-        assert getattr(record, column) == (None if said < 0 else said)
+        count = int(counts.get(name, -1))
+        assert getattr(record, column) == (None if count < 0 else count)
     for column in ("prompt_tokens_details", "candidates_tokens_details"):
         name = "promptTokensDetails" if column.startswith("prompt") else "candidatesTokensDetails"
         details = {one["modality"]: one["tokenCount"] for one in counts.get(name, ())}
@@ -134,6 +134,53 @@ def test_each_missing_usage_is_counted(stand: Stand) -> None:
     lines = httpx2.get(f"{stand.bridge.admin_url}/metrics").text.splitlines()
     counts = [float(line.split()[-1]) for line in lines if line.startswith("weighbridge_usage_missing_total{")]
     assert sum(counts) == sum(case.missing for case in stand.asked)
+
+
+def test_each_hop_of_a_continuation_is_a_call_of_its_own(stand: Stand) -> None:
+    """An SDK goes on by itself. What joins the hops is the time and the key, and not the response's id."""
+    hop = said(PLAIN, responseId="r1", continuationToken="abc")
+    hop["candidates"][0]["finishReason"] = "CONTINUATION"
+    stand.upstream.answer = answering(single("", hop, PLAIN_CHARGED))
+    headers, url = {"x-goog-api-key": stand.key}, f"{stand.bridge.base_url}/v1beta/models/{LITE}:generateContent"
+    for asks in (ASKED, asking(continuationToken="abc")):
+        assert httpx2.post(url, content=asks, headers=headers).json() == hop
+    first, second = stand.bridge.records()[-2:]
+    assert first.request_id != second.request_id
+    assert first.key_id == second.key_id
+    for record in (first, second):
+        assert (record.finish_reason, record.response_id) == ("CONTINUATION", "r1")
+        assert record.cost_usd == 3 * 300 + 5 * 2500
+
+
+UNWEIGHED = (
+    f"/v1beta/models/{LITE}:batchGenerateContent",
+    "/v1beta/models/gemini-embedding-2:asyncBatchEmbedContent",
+    "/v1beta/models/imagen-4.0-generate:predict",
+    "/v1beta/models/veo-3.1-generate:predictLongRunning",
+    f"/v1beta/tunedModels/{LITE}:generateContent",
+    f"/v1beta/dynamic/{LITE}:generateContent",
+    "/v1beta/interactions",
+    "/v1beta/cachedContents",
+    "/v1beta/openai/chat/completions",
+    "/v1beta/openai/images/generations",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1beta/auth_tokens",
+    "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
+)
+
+
+def test_what_nothing_weighs_does_not_go_up(stand: Stand) -> None:
+    """Batches, interactions, Live and the like are refused, rather than served and billed nothing."""
+    before = len(stand.bridge.records()), len(stand.upstream.received)
+    headers = {"x-goog-api-key": stand.key}
+    upgrade = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-key": "x", "sec-websocket-version": "13"}
+    with httpx2.Client(base_url=stand.bridge.base_url, headers=headers) as client:
+        answers = [client.post(path, content=ASKED) for path in UNWEIGHED]
+        answers.append(client.get(UNWEIGHED[-1], headers=upgrade))
+    for answer in answers:
+        assert (answer.status_code, answer.headers["x-weighbridge-refused"]) == (404, "UNKNOWN_OPERATION"), answer.url
+    assert (len(stand.bridge.records()), len(stand.upstream.received)) == before
 
 
 def test_no_two_cases_share_a_name() -> None:

@@ -6,9 +6,9 @@ rates change on no announced day. docs/metering.md names the threads behind many
 
 from __future__ import annotations
 
-from tests.journeys.ugly import ends, pictures, rates, usages
+from tests.journeys.ugly import ends, pictures, rates, samples, usages
 from tests.journeys.ugly.case import Case
 
 
 def cases() -> list[Case]:
-    return [case for module in (usages, pictures, ends, rates) for case in module.cases()]
+    return [case for module in (usages, pictures, ends, rates, samples) for case in module.cases()]
