@@ -26,6 +26,7 @@ from proxy.gemini.status import refusal_body
 from proxy.gemini.surface import OPERATIONS, Operation
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants import key_format
+from tests.journeys.ugly import cases
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -353,6 +354,32 @@ def test_what_the_docs_say_of_the_checksum_tells_a_key_from_junk() -> None:
         assert published["is_key"](key)
         assert not published["is_key"](key[:-1] + ("0" if key[-1] != "0" else "1"))
         assert not published["is_key"](key[:-1])
+
+
+def _tests() -> dict[str, str]:
+    """Every test function, and the text of its file."""
+    files = (path for path in (ROOT / "tests").rglob("test_*.py") if "node_modules" not in path.parts)
+    texts = [path.read_text("utf-8") for path in files]
+    return {name: text for text in texts for name in re.findall(r"def (test_\w+)\(", text)}
+
+
+def test_each_bill_that_went_wrong_elsewhere_has_a_test_here() -> None:
+    """Each row names threads by their addresses, and tests that exist; in brackets, a case of the corpus."""
+    rows = [
+        line for line in _chapter("docs/metering.md", "What went wrong elsewhere").splitlines() if "https://" in line
+    ]
+    tests, known = _tests(), {case.name for case in cases()}
+    assert len(rows) >= 25
+    for row in rows:
+        _, threads, what, named, _ = row.split("|")
+        for repository, number, link in re.findall(r"\[([\w/.-]+)#(\d+)\]\(([^)]+)\)", threads):
+            assert link == f"https://github.com/{repository}/issues/{number}"
+        found = re.findall(r"`(test_\w+)(?:\[([^`]+)\])?`", named)
+        assert len(what) > 20
+        assert found
+        for name, case in found:
+            assert name in tests, f"{name}: {row}"
+            assert not case or (name == "test_the_bill" and case in known), f"{case}: {row}"
 
 
 def test_every_proof_is_told_of() -> None:
