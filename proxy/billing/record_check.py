@@ -62,8 +62,8 @@ def _usage(record: UsageRecord) -> Iterator[tuple[str, str]]:
     unpriced = {0} if record.cost_usd is None else set()
     if searches not in {record.searches, min(record.searches, 1)} | unpriced:
         yield "usage", f"{searches} searches are charged, and it made {record.searches}"
-    if record.images and not usage.candidates_tokens_details:
-        # What share of the output is image, without details, hangs on the size asked for, which no record has.
+    if record.images and not usages.names_images(usage):
+        # What share of the output is image, where no details say it, hangs on the size asked for, which no record has.
         expected["output_text"] = sum(expected.pop(name, 0) for name in _OUTPUTS)
         charged["output_text"] = sum(charged.pop(name, 0) for name in _OUTPUTS)
         if record.cost_usd is None:

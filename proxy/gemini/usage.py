@@ -116,8 +116,8 @@ def quantities(usage: Usage, *, images_seen: int, image_model: bool, image_token
 
     - output = total - prompt - tool use, which counts thoughts, and counts them once where a refusal mirrors them into
       candidates. It is split by `candidatesTokensDetails`; what no label claims is text.
-    - An image model that sent images without details: images x the table's tokens, at most all of the output; all of it
-      where the table is unknown.
+    - An image model that sent images, and details that name none: images x the table's tokens, at most the output that
+      no label claims; all of that where the table is unknown.
     - Cached tokens are part of the prompt: `cacheTokensDetails` says of which modality, what it leaves open is text as
       far as there is text. Tool use is input.
     - Labels that claim more than there is are served image first, then audio, video, document; text gets what is left.
@@ -130,11 +130,12 @@ def quantities(usage: Usage, *, images_seen: int, image_model: bool, image_token
     if tool_use:
         for modality, tokens in _split(tool_use, usage.tool_use_prompt_tokens_details).items():
             inputs[modality] = inputs.get(modality, 0) + tokens
-    if image_model and images_seen > 0 and not usage.candidates_tokens_details:
-        image = output if image_tokens_each is None else min(output, images_seen * image_tokens_each)
-        outputs = {"text": output - image, "image": image}
-    else:
-        outputs = _split(output, usage.candidates_tokens_details)
+    outputs = _split(output, usage.candidates_tokens_details)
+    if image_model and images_seen > 0 and not names_images(usage):
+        claimed = _claims(usage.candidates_tokens_details).get("text", 0)
+        unclaimed = max(outputs["text"] - claimed, 0)
+        image = unclaimed if image_tokens_each is None else min(unclaimed, images_seen * image_tokens_each)
+        outputs |= {"text": outputs["text"] - image, "image": image}
     by_direction = {"input": inputs, "cached": cached, "output": outputs}
     return {
         f"{direction}_{modality}": tokens
@@ -142,6 +143,11 @@ def quantities(usage: Usage, *, images_seen: int, image_model: bool, image_token
         for modality, tokens in by_modality.items()
         if tokens
     }
+
+
+def names_images(usage: Usage) -> bool:
+    """Whether the details say how much of the output is images."""
+    return bool(_claims(usage.candidates_tokens_details).get("image"))
 
 
 def _claims(entries: Details | None) -> dict[str, int]:

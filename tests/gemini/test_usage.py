@@ -70,6 +70,12 @@ def test_without_details_an_image_model_is_billed_by_its_table(
 def test_details_go_before_the_table_and_other_models_have_no_table() -> None:
     usage = {"totalTokenCount": 1400, "candidatesTokensDetails": listed(text=1400)}
     assert weigh(usage, images=1, image_model=True, each=1120) == {"output_text": 1400}
+    usage["candidatesTokensDetails"] = listed(text=200, audio=100)
+    assert weigh(usage, images=1, image_model=True, each=1120) == {
+        "output_text": 200,
+        "output_audio": 100,
+        "output_image": 1100,
+    }
     assert weigh({"totalTokenCount": 1400}, images=1, image_model=False, each=1120) == {"output_text": 1400}
 
 

@@ -125,7 +125,9 @@ def test_the_bill(case: Case, stand: Stand) -> None:
         assert getattr(record, column) == (None if count < 0 else count)
     for column in ("prompt_tokens_details", "candidates_tokens_details"):
         name = "promptTokensDetails" if column.startswith("prompt") else "candidatesTokensDetails"
-        details = {one["modality"]: one["tokenCount"] for one in counts.get(name, ())}
+        details = {
+            one.get("modality", "MODALITY_UNSPECIFIED"): one.get("tokenCount", 0) for one in counts.get(name, ())
+        }
         assert getattr(record, column) == (details if name in counts else None)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from tests.journeys.ugly.case import (
     DRAWN,
+    GUESSED,
     IMAGE,
     ONE,
     ONE_CHARGED,
@@ -56,8 +58,20 @@ def without_details() -> Iterator[Case]:
     yield single("no details", said(BARE, picture()), ONE_CHARGED, images=1, **DRAWN)
     yield single("no details: an address", said(BARE, LINK), ONE_CHARGED, images=1, **DRAWN)
     yield single("no details, no picture", said(BARE), charge(IMAGE, input_text=2076, output_text=1469), **DRAWN)
-    empty = said(BARE | {"candidatesTokensDetails": []}, picture())
-    yield single("details empty", empty, ONE_CHARGED, images=1, **DRAWN)
+    for name, details in {
+        "empty": [],
+        "of text only": by(TEXT=349),
+        "of text in part": by(TEXT=100),
+        "of no modality": [{"tokenCount": 1120}],
+        "with an image of nothing": [{"modality": "IMAGE"}],
+    }.items():
+        answer = said(BARE | {"candidatesTokensDetails": details}, picture())
+        yield single(f"details {name}, a picture", answer, ONE_CHARGED, images=1, **DRAWN)
+    for name, details, image in ("all is text", by(TEXT=1469), 0), ("more than all is image", by(IMAGE=9999), 1469):
+        parts = {"output_image": image, "output_text": 1469 - image}
+        charged = charge(IMAGE, input_text=2076, **{part: tokens for part, tokens in parts.items() if tokens})
+        answer = said(BARE | {"candidatesTokensDetails": details}, picture())
+        yield single(f"details: {name}", answer, charged, images=1, **DRAWN)
     for count, image, text in ((3, 3360, 140), (4, 3500, 0)):
         charged = charge(IMAGE, input_text=100, output_image=image, **({"output_text": text} if text else {}))
         answer = said(usage(100, 3500), *[picture()] * count)
@@ -83,6 +97,10 @@ def large() -> Iterator[Case]:
     """Far beyond what is held of a response, with and without tools in the request."""
     heavy = picture(300_000)
     for name, asks in {"": asking(), " with tools": asking(tools=[{"googleSearch": {}}])}.items():
+        hidden = {"candidates": [candidate(heavy)], "usageMetadata": ONE, "x": "y" * 100_000}
+        estimate = charge(IMAGE, input_text=-(-len(asks) // 4), output_image=1120, output_text=400)
+        of: dict[str, Any] = {"usage": None, "finish": "STOP" if name else None, "model": IMAGE, **GUESSED}
+        yield single(f"usage out of sight{name}", hidden, estimate, images=1, asks=asks, **of)
         both = said(ONE, heavy, heavy)
         yield single(f"large pictures{name}", both, ONE_CHARGED, images=2, asks=asks, **DRAWN)
         answers = [response(candidate(heavy, finish=None)), both]
