@@ -83,9 +83,9 @@ def test_pictures_that_came_may_be_charged_beyond_an_incomplete_usage() -> None:
     assert checks(whole(rates=rates, cost_usd=cost, images=0, estimated=True)) == ["usage"]
 
 
-@pytest.mark.parametrize("details", [True, False])
+@pytest.mark.parametrize("details", ["IMAGE", "TEXT", None])
 @pytest.mark.parametrize("model", ["gemini-3-pro-image", "gemini-3.8-flash", "gemini-2.5-flash-image", "none-such"])
-def test_whatever_is_charged_by_the_meter_fits(model: str, details: bool) -> None:
+def test_whatever_is_charged_by_the_meter_fits(model: str, details: str | None) -> None:
     """Pictures with and without details, cached tokens, tools, thoughts and searches, as charge.py prices them."""
     book = PriceBook.load()
     usage: dict[str, Any] = {
@@ -98,7 +98,7 @@ def test_whatever_is_charged_by_the_meter_fits(model: str, details: bool) -> Non
         "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 900}, {"modality": "IMAGE", "tokenCount": 1_100}],
     }
     if details:
-        usage["candidatesTokensDetails"] = [{"modality": "IMAGE", "tokenCount": 2_240}]
+        usage["candidatesTokensDetails"] = [{"modality": details, "tokenCount": 2_240}]
     record = whole(model=model, model_asked=model, rates=None, cost_usd=None, usage=None)
     reading = Reading(usage=json.dumps(usage).encode(), images=2, searches=4, maps=1)
     charge.charge_reading(record, reading, "1K", book)

@@ -11,6 +11,9 @@ from typing import NamedTuple
 import httpx2
 import pytest
 
+from proxy.billing import reports, rerating
+from proxy.billing.prices import PriceBook
+from proxy.billing.record_check import faults
 from proxy.billing.records import UsageRecord
 from tests.journeys.caller import Broken, Caller
 from tests.journeys.raw import request
@@ -129,6 +132,7 @@ def test_the_bill(case: Case, stand: Stand) -> None:
             one.get("modality", "MODALITY_UNSPECIFIED"): one.get("tokenCount", 0) for one in counts.get(name, ())
         }
         assert getattr(record, column) == (details if name in counts else None)
+    assert list(faults(record)) == [], "as `ledger verify` sees it"
 
 
 def test_each_missing_usage_is_counted(stand: Stand) -> None:
@@ -136,6 +140,15 @@ def test_each_missing_usage_is_counted(stand: Stand) -> None:
     lines = httpx2.get(f"{stand.bridge.admin_url}/metrics").text.splitlines()
     counts = [float(line.split()[-1]) for line in lines if line.startswith("weighbridge_usage_missing_total{")]
     assert sum(counts) == sum(case.missing for case in stand.asked)
+
+
+def test_pricing_the_corpus_anew_changes_nothing(stand: Stand) -> None:
+    """What was weighed stands in each record: the same book makes the same costs of it."""
+    files = reports.ledger_files(stand.bridge.data_dir)
+    made = list(rerating.rerate(files, PriceBook.load(), rerating.Selection(0, 2**62)))
+    priced = [each for each in made if each.record.cost_usd is not None]
+    assert len(priced) == sum(case.outcome != "upstream_error" and not case.unpriced for case in stand.asked)
+    assert [(each.record.model, each.difference) for each in priced if each.difference] == []
 
 
 def test_each_hop_of_a_continuation_is_a_call_of_its_own(stand: Stand) -> None:
