@@ -251,7 +251,7 @@ async def _open_limiter(settings: Settings, database: Database, ledger: Ledger, 
     """Limits in Redis, where the configuration names one, else in memory: beginning with what the ledger knows."""
     storage, files = settings.storage, ledger_files(settings.storage.data_dir)
     days, now = Days(settings.limits.timezone), unix_us()
-    history, spent = rebuild.history(files, days, now), rebuild.spent(files, days, now)
+    history, spent = rebuild.history(files, days, now, time.monotonic), rebuild.spent(files, days, now)
     if not storage.redis_url:
         return MemoryLimiter(_steady_ms(), history, spent)
     # Imported here: commands, and servers without Redis, do without its 7 MB and its tenth of a second.

@@ -18,14 +18,17 @@ from proxy.limits.money import Spending
 S = 1_000_000
 
 
-def history(files: Iterable[Path], days: Days, now_us: int) -> History:
+def history(files: Iterable[Path], days: Days, now_us: int, monotonic: Callable[[], float]) -> History:
     """What counters begin with, as the ledger files have it. Raises LedgerUnusable.
+
+    `now_us` is this machine's clock, by which the ledger was written; `monotonic` gives seconds that nobody sets. The
+    store's clock, by which minutes are counted, may be another: how long ago a call was is what both agree on.
 
     Concurrency begins at nothing: calls that were in flight ended with their process. A minute from now the last minute
     is forgotten: a counter that nobody used for a while is met anew.
     """
     today, since = days.name(now_us), now_us - SPAN_S * S
-    files = tuple(files)
+    files, began = tuple(files), monotonic()
     tallies, last = defaultdict(list), defaultdict(list)
     for file in files:
         for tally in recent.tallies(file, today, days.begin(now_us)):
@@ -41,12 +44,14 @@ def history(files: Iterable[Path], days: Days, now_us: int) -> History:
         if counter.kind == "rpd":
             of_today = tallies.get(counter.project, ()) if day == today else ()
             return {now_ms // 1000: sum(tally.calls for tally in of_today if _counts(counter, tally))}
-        if now_ms - now_us // 1000 >= SPAN_S * 1000:
+        passed_ms = int((monotonic() - began) * 1000)
+        if passed_ms >= SPAN_S * 1000:
             last.clear()
         buckets: dict[int, int] = defaultdict(int)
         for call in last.get(counter.project, ()):
             if _counts(counter, call):
-                buckets[min(call.started_at // S, now_ms // 1000)] += _amount(counter.kind, call)
+                ago_ms = max(now_us - call.started_at, 0) // 1000 + passed_ms
+                buckets[(now_ms - ago_ms) // 1000] += _amount(counter.kind, call)
         return buckets
 
     return before

@@ -48,7 +48,7 @@ async def files(tmp_path: Path) -> list[Path]:
 
 
 def held(files: list[Path], counter: Counter, day: str = TODAY) -> Mapping[int, int]:
-    return rebuild.history(files, Days("UTC"), NOON)(counter, day, NOON // 1000)
+    return rebuild.history(files, Days("UTC"), NOON, lambda: 0)(counter, day, NOON // 1000)
 
 
 async def test_the_days_calls_are_counted_by_project_key_and_models(files: list[Path]) -> None:
@@ -71,10 +71,21 @@ async def test_the_last_minute_is_known_by_the_second(files: list[Path]) -> None
 
 async def test_the_last_minute_is_counted_for_a_minute(files: list[Path]) -> None:
     """Also where its calls seem to come yet: the clock was an hour ahead when they were made."""
-    history = rebuild.history(files, Days("UTC"), NOON - 3600 * S)
+    passed_s = 0.0
+    history = rebuild.history(files, Days("UTC"), NOON - 3600 * S, lambda: passed_s)
     began_ms = NOON // 1000 - 3_600_000
+    passed_s = 60.999
     assert sum(history(counter("rpm", 9), TODAY, began_ms + 60_999).values()) > 0
+    passed_s = 61.0
     assert history(counter("rpm", 9), TODAY, began_ms + 61_000) == {}
+
+
+@pytest.mark.parametrize("ahead_s", [-3600, -1, 90, 86_400])
+async def test_the_last_minute_is_known_whatever_the_stores_clock_says(files: list[Path], ahead_s: int) -> None:
+    """Redis counts minutes by its own clock, which may be far from that of who wrote the ledger."""
+    history = rebuild.history(files, Days("UTC"), NOON, lambda: 0)
+    now_s = NOON // S + ahead_s
+    assert history(counter("rpm", 9), TODAY, now_s * 1000) == {now_s - 59: 1, now_s - 30: 1, now_s - 5: 1}
 
 
 async def test_what_an_earlier_process_left_is_settled_as_the_ledger_has_it(files: list[Path]) -> None:
