@@ -155,6 +155,13 @@ def test_searches_are_named_and_counted(client: Client) -> None:
     assert client.last_billed()["searches"] == 2
 
 
+def test_each_candidates_searches_are_counted(client: Client) -> None:
+    """The account has as many as the answer names."""
+    answer = client.ask("A lorry [[search=2]]", TEXT, generationConfig={"candidateCount": 3}).json()
+    named = sum(len(one["groundingMetadata"]["webSearchQueries"]) for one in answer["candidates"])
+    assert client.last_billed()["searches"] == named == 6
+
+
 def test_tool_use_and_cached_tokens_are_part_of_the_total(client: Client) -> None:
     usage = client.ask("A [[tool-use=50]] [[cached=100]] [[thoughts=0]]", TEXT).json()["usageMetadata"]
     assert (usage["toolUsePromptTokenCount"], usage["cachedContentTokenCount"]) == (50, 100)
