@@ -56,7 +56,7 @@ def charge_reading(record: UsageRecord, reading: Reading, image_size: str | None
     record.candidates_tokens_details = usages.details(usage.candidates_tokens_details)
     table = table_of(record, book)
     quantities = weigh(reading, usage, image_size, table)
-    if not quantities:
+    if quantities.keys() <= {"search", "maps"}:  # a usage of no tokens is none
         _price_estimate(record, reading.images, image_size, book)
         return {}
     broken = reading.errored or not reading.complete

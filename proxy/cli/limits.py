@@ -62,7 +62,7 @@ def _from_ledger(settings: Settings, project: str) -> dict[str, Any]:
     data_dir, days, now = settings.storage.data_dir, Days(settings.limits.timezone), unix_us()
     limited = limits.configured(open_database(data_dir), project, now)
     files = reports.ledger_files(data_dir)
-    history = rebuild.history(files, days, now, time.monotonic)
+    history = rebuild.history(files, days, now, lambda: 0)
     limiter = MemoryLimiter(lambda: now // 1000, history, rebuild.spent(files, days, now))
     return asyncio.run(limits.in_use(limiter, project, limited, days, now))
 

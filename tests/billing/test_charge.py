@@ -180,6 +180,16 @@ def test_an_estimate_is_priced_as_who_answered_and_in_the_tier_that_served() -> 
     assert row.priced_as == "gemini-3.1-flash-image", "a model of text has no rate for the picture"
 
 
+def test_searches_beside_a_usage_of_nothing_do_not_make_a_call_free() -> None:
+    """No call takes no tokens: the estimate stands."""
+    row = record("gemini-3.8-flash")
+    charge.charge_estimate(row, BodyFacts(text_bytes=400), BOOK)
+    before = row.cost_usd
+    nothing = reading({"promptTokenCount": 0, "totalTokenCount": 0}, searches=2)
+    assert charge.charge_reading(row, nothing, None, BOOK) == {}
+    assert (row.cost_usd, row.estimated, row.searches) == (before, True, 2)
+
+
 def test_a_usage_with_a_count_that_cannot_be_read_is_an_estimate() -> None:
     row = record()
     charge.charge_reading(row, reading({**PICTURE, "promptTokenCount": -1}), None, BOOK)
