@@ -1,6 +1,7 @@
 # make demo     a picture through Weighbridge in about a minute; no key needed
 # make test     the tests, and what they need
 # make prove    the proofs among the tests at their whole size: hours; results into tests/results
+# make chaos    100,000 calls while everything fails that can, then the bill beside the upstream's own account; 20 minutes and more
 # make serve    the server, with whatever weighbridge.toml says
 # make check    ruff, mypy, import-linter
 # make bench    processor time and latency beside nginx; with ARGS=--save into bench/results, docs and README
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test prove check format bench lock clean
+.PHONY: help demo serve test prove chaos check format bench lock clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -30,6 +31,9 @@ test: $(VENV)/.tests
 
 prove: $(VENV)/.tests
 	@WEIGHBRIDGE_PROOFS=whole $(BIN)/python -m pytest -m proof --timeout 0 $(ARGS)
+
+chaos: $(VENV)/.tests
+	@WEIGHBRIDGE_PROOFS=whole $(BIN)/python -m tests.chaos $(ARGS)
 
 check: $(VENV)/.checks
 	$(BIN)/ruff format --check .

@@ -88,6 +88,7 @@ NEEDS = {
         lambda: os.geteuid() == 0 and shutil.which("mkfs.ext4"),
     ),
     "watched_disk": ("Linux and gcc, to watch a disk", lambda: sys.platform == "linux" and shutil.which("gcc")),
+    "chaos": ("Linux, gcc and redis-server", lambda: sys.platform == "linux" and shutil.which("gcc") and has_redis()),
     "redis_server": REDIS,
     "redis_store": REDIS,
     "cluster_store": REDIS,
