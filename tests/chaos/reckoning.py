@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +25,8 @@ class Owed:
 
     outcomes: frozenset[str]
     costs: frozenset[int]
-    estimated: bool
+    estimated: bool | None
+    """None: it may say so, or not."""
 
 
 @dataclass
@@ -112,7 +112,7 @@ def _compare(
         owed = _owed(found, served, record, client, guess)
     if record.outcome not in owed.outcomes:
         found.finds("wrong outcome", call, f"{record.outcome}, not {sorted(owed.outcomes)}; {_of(served)}; {client}")
-    elif record.cost_usd not in owed.costs or record.estimated is not owed.estimated:
+    elif record.cost_usd not in owed.costs or owed.estimated not in (None, record.estimated):
         costs = f"{record.cost_usd} (estimated: {record.estimated}), not {sorted(owed.costs)} ({owed.estimated})"
         found.finds("wrong amount", call, f"{record.outcome}: {costs}; {_of(served)}; {client}; {record.rates}")
 
@@ -128,9 +128,14 @@ def _owed(found: Reckoning, served: Served, record: UsageRecord, client: Seen, g
         broke = "[[error-mid-stream" in entry["prompt"] and call.verb.startswith("stream")
         if not (broke or call.spoilt):
             _columns(found, record, call, entry)
-        outcomes = {"truncated"} if broke else {"ok", "client_gone"} if client.left else {"ok"}
-        price = _price(call, entry["reported"], record.started_at, 0 if broke else entry["images"], entry["searches"])
-        return Owed(frozenset(outcomes), frozenset({guess if price is None else price}), broke or price is None)
+        if broke:  # in the midst of it: what comes with its end may not have come
+            prices = {_price(call, entry["reported"], record.started_at, 0, count) for count in (0, entry["searches"])}
+            return Owed(frozenset({"truncated"}), frozenset(prices), True)
+        price = _price(call, entry["reported"], record.started_at, entry["images"], entry["searches"])
+        outcomes = {"ok", "client_gone"} if client.left else {"ok"}
+        # A usage that stands before much else may not be the last: then the record says that it isn't sure.
+        sure = None if price is not None and call.spoilt else price is None
+        return Owed(frozenset(outcomes), frozenset({guess if price is None else price}), sure)
     if served.status >= 400:
         return Owed(frozenset({"upstream_error"}), frozenset({0}), False)
     return Owed(frozenset({"truncated"}), _so_far(served, record, guess), True)
@@ -155,23 +160,27 @@ def _unanswered(record: UsageRecord, guess: int) -> Owed:
 
 def _so_far(served: Served, record: UsageRecord, guess: int) -> frozenset[int]:
     """What a response that broke off may come to: a reset may have taken with it some of what was sent."""
-    assert served.entry is not None
     usages = list(_usages(bytes(served.passed)))
     prices = [_price(served.call, usage, record.started_at, 0, record.searches) for usage in usages]
     known = [guess, *(price for price in prices if price is not None)]
-    return frozenset(known if served.cut else known[-2:])
+    return frozenset(known if served.cut else known[-1:])
 
 
-def _usages(body: bytes) -> Iterable[Any]:
-    """Each that stands whole in the beginning of a body."""
+def _usages(body: bytes) -> Iterator[Any]:
+    """That of each event, or element, which stands whole in the beginning of a body."""
     if body[:2] == b"\x1f\x8b":
         body = zlib.decompressobj(31).decompress(body)
-    text = body.decode(errors="replace")
-    for found in re.finditer(r'"usageMetadata"\s*:\s*', text):
+    text, decoder = body.decode(errors="replace"), json.JSONDecoder()
+    if text.startswith("data:"):
+        text = "[" + ",".join(event[len("data: ") :] for event in text.split("\r\n\r\n")[:-1])
+    at = int(text[:1] == "[")
+    while at < len(text):
         try:
-            yield json.JSONDecoder().raw_decode(text, found.end())[0]
+            value, at = decoder.raw_decode(text, at)
         except ValueError:
             return
+        yield value.get("usageMetadata")
+        at += len(text[at:]) - len(text[at:].lstrip(" ,\r\n"))
 
 
 def _price(call: Call, usage: Any, started_at: int, images: int, searches: int) -> int | None:
