@@ -38,9 +38,8 @@ def main() -> int:
         outcome = runner.run(Run(folder, disk, redis, asked.seed, asked.calls, say).run())
     found = figures(outcome)
     print(table(found))
-    for failure in outcome.failures():
-        print(failure)
-    if outcome.failures():
+    if wrong := [*outcome.failures(), *outcome.idle()]:
+        print("", *wrong, sep="\n")
         return 1
     if asked.calls >= WHOLE:
         proof = Proof(PROOF)
