@@ -13,6 +13,7 @@ from tests.chaos.callers import Tally
 from tests.chaos.clock import Clock
 from tests.chaos.upstream import Upstream
 from tests.disk import Disk
+from tests.journeys.watching import DEADLINE_S
 from tests.redis_servers import RedisServer
 from tests.stand import Weighbridge
 
@@ -53,7 +54,8 @@ class Scene:
     async def redis_frozen(self) -> None:
         self.redis.send(signal.SIGSTOP)
         try:
-            await self.tally.more("made", 60)
+            await self._told("limiter_away")
+            await self.tally.more("made", 30)
         finally:
             self.redis.send(signal.SIGCONT)
 
@@ -61,6 +63,7 @@ class Scene:
         """Its process ends; another begins, which is empty."""
         self.redis.stop()
         try:
+            await self._told("limiter_away")
             await self.tally.more("made", 60)
         finally:
             await asyncio.to_thread(self.redis.start)
@@ -91,6 +94,18 @@ class Scene:
         """An fsync fails, and the server ends by itself."""
         self.disk.fault("sync", "0.db-wal", errno.EIO)
         return {BROKEN}
+
+    async def _told(self, event: str) -> None:
+        """Waits until the server's log tells of that."""
+        log = self.stand.folder / "log"
+        begin = log.stat().st_size
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                with log.open("rb") as lines:
+                    lines.seek(begin)
+                    if f'"{event}"'.encode() in lines.read():
+                        return
+                await asyncio.sleep(0.02)
 
     def _send(self, what: signal.Signals) -> None:
         assert self.stand.process is not None

@@ -18,6 +18,9 @@ from tests.chaos.upstream import Upstream
 
 LOST = ("lost", "received whole, and lost")
 TWICE = ("twice", "went up twice")
+TOLD = ("ledger_disk_full", "ledger_broken", "limiter_away", "limiter_back")
+CLOCK_US = 3_500_000_000
+"""Records are to be so far from each other, since the clock was set by an hour."""
 OUTCOMES = ("ok", "client_gone", "truncated", "upstream_error", "unsettled")
 
 
@@ -46,6 +49,8 @@ class Outcome:
     """What is still there at the end, and is to be nothing."""
     verified: bool
     """`ledger verify` finds nothing."""
+    told: Mapping[str, int]
+    """How often the servers' log tells of TOLD."""
     seconds: float
 
     def __post_init__(self) -> None:
@@ -69,11 +74,14 @@ class Outcome:
     def idle(self) -> list[str]:
         """What a run should have seen, and hasn't: then its being well says less than it seems to."""
         served = {one.call.verb for one in self.upstream.served.values() if one.whole}
+        times = [record.started_at for record in self.records]
         refused = Counter(one.refused for one in self.callers.seen.values())
         return [
             *(f"no {outcome}" for outcome in OUTCOMES if not self.reckoning.outcomes[outcome]),
             *(f"no {verb}" for verb in VERBS if verb not in served),
             *(f"none {why}" for why in ("RATE_LIMITED", "LEDGER_UNAVAILABLE") if not refused[why]),
+            *(f"never told: {event}" for event, count in self.told.items() if not count),
+            *([] if max(times) - min(times) >= CLOCK_US else ["the clock was never set"]),
             *(f"not reached: {one}: {most}" for one, most in self.peaks.items() if self._unreached(one, most)),
         ]
 
@@ -128,6 +136,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
         "calls": len(seen),
         "servers": len(outcome.processes),
         "events": dict(Counter(event for process in outcome.processes for event in process.events)),
+        "told": dict(outcome.told),
         "by_operation": dict(Counter(outcome.calls.by_number[number].verb for number in outcome.callers.seen)),
         "left_early": sum(one.left for one in seen),
         "refused": dict(Counter(one.refused for one in seen if one.refused)),

@@ -48,15 +48,25 @@ def _in_a_minute(
     return found
 
 
+def _tokens(mine: Sequence[Taken], at_once: int) -> int:
+    return _in_a_minute(mine, lambda one: one.tokens, lambda one: one.missed_tokens, at_once)
+
+
+def _images(mine: Sequence[Taken], at_once: int) -> int:
+    return _in_a_minute(mine, lambda one: one.images, lambda one: one.missed_images, at_once)
+
+
+PEAKS: dict[str, Callable[[Sequence[Taken], int], int]] = {
+    "rpm": lambda mine, at_once: _in_a_minute(mine, lambda one: 1, lambda one: 0, 0),
+    "tpm": _tokens,
+    "ipm": _images,
+    "rpd": lambda mine, at_once: max(Counter(one.period for one in mine).values(), default=0),
+}
+"""What was taken at the most, by kind of limit. `at_once`: how many calls may be under way. A new kind is one row."""
+
+
 def peak(bound: Bound, taken: Iterable[Taken], upstream: Upstream, at_once: int) -> int:
     """What was taken of a limit at the most; for tokens and images without what the estimates missed."""
-    mine = [one for one in taken if bound.concerns(one.key)]
     if bound.kind == "concurrency":
         return upstream.most_open[bound.key or bound.project]
-    if bound.kind == "rpd":
-        return max(Counter(one.period for one in mine).values(), default=0)
-    if bound.kind == "rpm":
-        return _in_a_minute(mine, lambda one: 1, lambda one: 0, 0)
-    if bound.kind == "tpm":
-        return _in_a_minute(mine, lambda one: one.tokens, lambda one: one.missed_tokens, at_once)
-    return _in_a_minute(mine, lambda one: one.images, lambda one: one.missed_images, at_once)
+    return PEAKS[bound.kind]([one for one in taken if bound.concerns(one.key)], at_once)

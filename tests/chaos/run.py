@@ -14,7 +14,7 @@ from tests.chaos.callers import Callers, Tally
 from tests.chaos.calls import Calls
 from tests.chaos.clock import Clock
 from tests.chaos.faults import BROKEN, IN_MEMORY, IN_REDIS, Fault, Scene, Weather
-from tests.chaos.outcome import Outcome, Process
+from tests.chaos.outcome import TOLD, Outcome, Process
 from tests.chaos.upstream import Upstream
 from tests.disk import Disk
 from tests.journeys.streaming import Footprint
@@ -150,6 +150,7 @@ class Run:
             self._processes,
             left,
             all(file["ok"] for file in verified),
+            {event: self._stand.log().count(f'"{event}"') for event in TOLD},
             time.monotonic() - self._began,
         )
 
