@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import disk
+from tests.clock import Clock
 from tests.proof import Proof
 from tests.redis_servers import RedisServer, SetClock, has_redis, has_set_clock, running_redis, running_valkey
 from tests.stand import Weighbridge, emulator, weighbridge
@@ -66,6 +67,12 @@ def watched_disk(tmp_path: Path, disk_library: Path) -> disk.Disk:
 
 
 @pytest.fixture
+def wall_clock(tmp_path: Path) -> Clock:
+    """The wall clock of servers that are started with its environment."""
+    return Clock(tmp_path)
+
+
+@pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """An empty redis-server."""
     with running_redis(tmp_path / "redis") as server:
@@ -89,6 +96,7 @@ NEEDS = {
     ),
     "watched_disk": ("Linux and gcc, to watch a disk", lambda: sys.platform == "linux" and shutil.which("gcc")),
     "chaos": ("Linux, gcc and redis-server", lambda: sys.platform == "linux" and shutil.which("gcc") and has_redis()),
+    "wall_clock": SET_CLOCK,
     "redis_server": REDIS,
     "redis_store": REDIS,
     "cluster_store": REDIS,

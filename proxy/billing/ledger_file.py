@@ -206,11 +206,7 @@ def _connect(path: Path, busy_timeout_s: float, file_id: str) -> sqlite3.Connect
             connection.execute("PRAGMA fullfsync=1")
         connection.execute("PRAGMA wal_autocheckpoint=0")
         connection.execute(f"PRAGMA journal_size_limit={64 * MIB}")
-        if (version := schema.version_of(connection)) > schema.SCHEMA_VERSION:
-            raise LedgerUnusable(
-                f"{path} was written by a newer version of this program (its schema is {version}, this program knows up"
-                f" to {schema.SCHEMA_VERSION}). Run the newer version."
-            )
+        schema.refuse_newer(connection, path)
         _empty_wal(connection, path)
         schema.bring_up_to_date(connection, file_id)
     except BaseException:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 from types import NoneType
 from typing import get_args
 
 import msgspec
 
+from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.records import COLUMNS, UsageRecord
 
 SCHEMA_VERSION = 3
@@ -42,7 +44,7 @@ TRIGGERS = frozenset(
 
 
 def bring_up_to_date(connection: sqlite3.Connection, file_id: str) -> None:
-    """Makes what the file lacks, in one transaction. The file must not be newer: see `version_of`."""
+    """Makes what the file lacks, in one transaction. The file must not be newer: see `refuse_newer`."""
     connection.execute("BEGIN IMMEDIATE")
     _create_tables(connection)
     _add_columns(connection, "usage_records", _record_columns())
@@ -69,6 +71,15 @@ def version_of(connection: sqlite3.Connection) -> int:
         return 0
     row = connection.execute("SELECT schema_version FROM file").fetchone()
     return int(row[0]) if row else 0
+
+
+def refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises LedgerUnusable for a file that a newer version has made its own: this one may misread it."""
+    if (version := version_of(connection)) > SCHEMA_VERSION:
+        raise LedgerUnusable(
+            f"{path} was written by a newer version of this program (its schema is {version}, this program knows up"
+            f" to {SCHEMA_VERSION}). Run the newer version."
+        )
 
 
 def _record_columns() -> dict[str, str]:

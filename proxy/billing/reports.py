@@ -15,6 +15,7 @@ import msgspec
 
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_file import describe
+from proxy.billing.ledger_schema import refuse_newer
 from proxy.billing.records import UsageRecord, from_row, to_usd
 
 Dimension = Literal["project", "key", "model", "operation", "upstream", "tier", "outcome", "hour", "day", "month"]
@@ -238,12 +239,16 @@ def _shown(dimension: Dimension, value: Any, zone: ZoneInfo) -> str:
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that can't write and never checkpoints: two that do lose rows before SQLite 3.51.3."""
+    """A connection that can't write and never checkpoints: two that do lose rows before SQLite 3.51.3.
+
+    Raises LedgerUnusable, also for a file that is newer than this program.
+    """
     try:
         with closing(
             sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
         ) as connection:
             connection.execute("PRAGMA wal_autocheckpoint=0")
+            refuse_newer(connection, path)
             yield connection
     except sqlite3.Error as error:
         raise LedgerUnusable(

@@ -66,13 +66,7 @@ class Verifier:
                 yield Finding("damage", f"it can't be read to its end: {describe(error)}")
 
     def _file(self, connection: sqlite3.Connection) -> Iterator[Finding]:
-        version = schema.version_of(connection)
-        if version > schema.SCHEMA_VERSION:
-            raise LedgerUnusable(
-                f"{self._path} was written by a newer version of this program (its schema is {version}, this program"
-                f" knows up to {schema.SCHEMA_VERSION}). Verify it with the newer version."
-            )
-        if not version:
+        if not schema.version_of(connection):
             raise LedgerUnusable(f"{self._path} is no ledger file: it has no table `file`.")
         file_id = str(connection.execute("SELECT file_id FROM file").fetchone()[0])
         self.summary = self.summary._replace(file_id=file_id)

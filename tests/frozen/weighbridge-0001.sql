@@ -1,0 +1,37 @@
+BEGIN TRANSACTION;
+CREATE TABLE alembic_version (
+	version_num VARCHAR(32) NOT NULL, 
+	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+INSERT INTO "alembic_version" VALUES('0001');
+CREATE TABLE keys (
+	id VARCHAR(63) NOT NULL, 
+	project VARCHAR(63) NOT NULL, 
+	name VARCHAR(63) NOT NULL, 
+	digest BLOB NOT NULL, 
+	masked VARCHAR(63) NOT NULL, 
+	created_at BIGINT NOT NULL, 
+	revoked_at BIGINT, 
+	CONSTRAINT pk_keys PRIMARY KEY (id), 
+	CONSTRAINT fk_keys_project FOREIGN KEY(project) REFERENCES projects (name), 
+	CONSTRAINT uq_keys_digest UNIQUE (digest)
+);
+INSERT INTO "keys" VALUES('key_WXYZabcdefghijkl','acme','web',X'CF5E7FAF09D59818816DB02830CF9B249658BEDAB1B850D2D42E4140688D9022','wb_0123…STUV',1795258800000000,NULL);
+INSERT INTO "keys" VALUES('key_defghijklmnopqrs','acme','lost',X'4029247EE497C0A805A3A488B9D62C16217D34FF5CC11B038926314F10F01BFF','wb_789A…Zabc',1795258800000000,1795260600000000);
+CREATE TABLE projects (
+	name VARCHAR(63) NOT NULL, 
+	created_at BIGINT NOT NULL, 
+	disabled_at BIGINT, 
+	CONSTRAINT pk_projects PRIMARY KEY (name)
+);
+INSERT INTO "projects" VALUES('acme',1795176000000000,NULL);
+INSERT INTO "projects" VALUES('gone',1795176000000000,1795262340000000);
+CREATE TABLE revision (
+	id INTEGER NOT NULL, 
+	number BIGINT NOT NULL, 
+	CONSTRAINT pk_revision PRIMARY KEY (id), 
+	CONSTRAINT ck_revision_one_row CHECK (id = 1)
+);
+INSERT INTO "revision" VALUES(1,6);
+CREATE INDEX ix_keys_project ON keys (project);
+COMMIT;
