@@ -12,7 +12,7 @@ import structlog
 
 from proxy.billing.ledger_errors import LedgerBroken, LedgerUnusable
 from proxy.billing.ledger_file import BALLAST_BYTES, LedgerFile, with_all_room
-from proxy.billing.ledger_writer import FULL_MESSAGE, Kind, Row, Writer, resolve
+from proxy.billing.ledger_writer import Kind, Row, Writer, resolve
 from proxy.billing.records import UsageRecord, to_row
 from proxy.errors import ProxyRefused, Reason
 
@@ -63,15 +63,15 @@ class Ledger:
         random: Callable[[int], bytes] = os.urandom,
         ballast_bytes: int = BALLAST_BYTES,
         tick_s: float = 1.0,
-        patience_s: float = 10.0,
+        patience_s: float = 30.0,
     ) -> Ledger:
         """Opens `data_dir`/ledger/0.db, closes out what a predecessor left open, and starts the writer.
 
         To be called with the loop running; it blocks for milliseconds. `now_us` is the clock, in Unix microseconds.
         `on_broken` is called on the loop, once, when the file fails: break off all calls and end the process.
         `on_commit` is called in the writer's thread with the seconds that a commit took, its fsync included. `tick_s`:
-        how often a full disk is looked at again. `patience_s`: how long to wait for a file that another process has
-        locked, or for a full disk, before the file counts as failed.
+        how often a full disk, or a file that another process has locked, is looked at again. `patience_s`: how long a
+        record waits for either before the file counts as failed; leases don't wait.
 
         Raises LedgerLocked where another process owns the file, LedgerUnusable where it can't be used.
         """
@@ -89,7 +89,7 @@ class Ledger:
 
     @property
     def available(self) -> bool:
-        """Whether new calls are let in: the file is open, hasn't failed, and its disk isn't full."""
+        """Whether new calls are let in: the file is open, hasn't failed, and can be written."""
         return self._writer.available and not self._closing
 
     async def open_lease(self, record: UsageRecord) -> None:
@@ -143,7 +143,7 @@ class Ledger:
     def _why(self) -> str:
         if self._broken is not None:
             return "The ledger file failed, so calls can't be written down. This process is ending; try again."
-        return "The server is closing its ledger. Try again." if self._closing else FULL_MESSAGE
+        return "The server is closing its ledger. Try again." if self._closing else self._writer.refusal
 
     def _end(self, broken: LedgerBroken | None) -> None:
         """The writer's last word, on the loop."""

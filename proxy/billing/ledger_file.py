@@ -24,6 +24,8 @@ BALLAST_BYTES = 64 * MIB
 """What is thrown off for the records of calls in flight when the disk is full."""
 DISK_FULL = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE))
 """Result codes of a full disk: the file or its WAL can't grow, or the WAL's index can't."""
+LOCK_WAIT_S = 2.0
+"""How long one transaction waits for another process that has the file locked, once the file is open."""
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 NO_FALLOCATE = frozenset((errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL))
 """What file systems that can't reserve room answer: posix_fallocate(3)."""
@@ -51,6 +53,7 @@ class LedgerFile:
     ) -> LedgerFile:
         """Takes the lock of slot 0 of `data_dir` and opens its file; makes what isn't there.
 
+        `busy_timeout_s`: how long it waits for another process that has it locked; from then on, at most LOCK_WAIT_S.
         Raises LedgerLocked, LedgerUnusable.
         """
         path = data_dir.absolute() / "ledger" / "0.db"
@@ -93,6 +96,17 @@ class LedgerFile:
     def open_leases(self) -> list[tuple[str, bytes]]:
         """Each lease that stands: its record_id and its record."""
         return self._execute("SELECT record_id, record FROM leases ORDER BY record_id").fetchall()
+
+    def locked(self) -> bool:
+        """Whether another process has it locked, and doesn't let go of it soon."""
+        try:
+            self._execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not is_locked(error):
+                raise
+            return True
+        self._execute("ROLLBACK")
+        return False
 
     def checkpoint(self) -> None:
         """Copies the WAL into the file, as far as readers allow. By hand, because an automatic one hides its errors."""
@@ -183,7 +197,7 @@ def with_all_room(path: Path, step: Callable[[], T]) -> T:
         try:
             return step()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY or not ballast_of(path).exists():
+            if is_locked(error) or not ballast_of(path).exists():
                 raise
             ballast_of(path).unlink()
             return step()
@@ -209,6 +223,7 @@ def _connect(path: Path, busy_timeout_s: float, file_id: str) -> sqlite3.Connect
         schema.refuse_newer(connection, path)
         _empty_wal(connection, path)
         schema.bring_up_to_date(connection, file_id)
+        connection.execute(f"PRAGMA busy_timeout={int(min(busy_timeout_s, LOCK_WAIT_S) * 1000)}")
     except BaseException:
         connection.close()
         raise
@@ -232,6 +247,11 @@ def _empty_wal(connection: sqlite3.Connection, path: Path) -> None:
     busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
         raise LedgerUnusable(f"{path} is locked by another process, in a transaction that doesn't end. End that one.")
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether it says that another process has the file locked: nothing was written, and nothing is wrong with it."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY  # the rest says in which step
 
 
 def describe(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The ledger's writer thread: all that waits goes down in one commit; what it does when the disk won't take it."""
+"""The ledger's writer thread: all that waits goes down in one commit; what it does when that can't be had."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from proxy.billing.ledger_errors import LedgerBroken, LedgerUnusable, RowRefused
-from proxy.billing.ledger_file import DISK_FULL, LedgerFile, describe
+from proxy.billing.ledger_file import DISK_FULL, LedgerFile, describe, is_locked
 from proxy.errors import ProxyRefused, Reason
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
@@ -35,6 +35,10 @@ ROW_FAULTS = (
 FULL_MESSAGE = (
     "The ledger's disk is full, so calls can't be written down. Free space on it; calls are let in again by themselves."
 )
+LOCKED_MESSAGE = (
+    "Another process has the ledger file locked, so calls can't be written down. End that one; calls are let in again"
+    " by themselves."
+)
 
 
 class Kind(Enum):
@@ -54,7 +58,8 @@ class Writer(threading.Thread):
     """Commits what the event loop posts, until it is told to stop or the file fails.
 
     `inbox`, `wake` and `stopping` are the loop's side: append, then release `wake` if it is locked, unless the row can
-    wait for the next commit. `available` is False while the disk is full and after the file failed.
+    wait for the next commit. `available` is False while the disk is full or another process has the file locked, and
+    after the file failed; `refusal` then says why calls are refused.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class Writer(threading.Thread):
         self.wake.acquire()
         self.stopping = False
         self.available = available
+        self.refusal = FULL_MESSAGE
         self._file = file
         self._loop = loop
         self._on_end = on_end
@@ -93,8 +99,7 @@ class Writer(threading.Thread):
         except Exception as error:
             self.available = False
             self._file.abandon()
-            locked = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
-            advice = "end the process that holds it" if locked else "look at the disk"
+            advice = "end the process that holds it" if is_locked(error) else "look at the disk"
             broken = LedgerBroken(
                 f"The ledger file {self._file.path} can't be written: {describe(error)}. This process ends; {advice}"
                 " before it is started again."
@@ -136,9 +141,9 @@ class Writer(threading.Thread):
             self._tell(batch, None)
 
     def _commit(self, batch: list[Posted]) -> None:
-        """Commits a batch; on a full disk without its leases, again and again while patience lasts."""
+        """Commits a batch; where that can't be had now, without its leases, again and again while patience lasts."""
         give_up = None
-        while True:
+        while batch:
             rows: dict[Kind, list[Row]] = {kind: [] for kind in Kind}
             for kind, row, _ in batch:
                 rows[kind].append(row)
@@ -147,7 +152,7 @@ class Writer(threading.Thread):
                 self._file.commit(rows[Kind.LEASE], rows[Kind.RECORD], rows[Kind.DROP])
                 return self._on_commit(time.monotonic() - began)
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode not in DISK_FULL:
+                if not (error.sqlite_errorcode in DISK_FULL or is_locked(error)):
                     raise
                 now = time.monotonic()
                 if give_up is None:
@@ -156,23 +161,44 @@ class Writer(threading.Thread):
                     raise
                 else:
                     time.sleep(min(self._tick_s, 0.1))
-                self._disk_full(batch)
+                if is_locked(error):
+                    self._locked(batch)
+                else:
+                    self._disk_full(batch)
 
     def _disk_full(self, batch: list[Posted]) -> None:
         """Throws off the ballast for the records of calls in flight, and refuses the leases of new ones."""
         if self.available:
             log.error("ledger_disk_full", file=str(self._file.path), what="new calls are refused until there is space")
-        self.available = False
-        self._next_try = time.monotonic() + self._tick_s
         self._file.drop_ballast()
-        refused = [posted for posted in batch if posted[0] is Kind.LEASE]
+        self._refuse_leases(batch, FULL_MESSAGE)
+
+    def _locked(self, batch: list[Posted]) -> None:
+        """Has the records of calls in flight wait, and refuses the leases of new ones: for how long, nobody knows.
+
+        What is only dropped can wait for as long as it takes, save at the end.
+        """
+        if self.available:
+            log.error("ledger_locked", file=str(self._file.path), what="new calls are refused until it is let go")
+        self._refuse_leases(batch, LOCKED_MESSAGE)
+        if not self.stopping and all(kind is Kind.DROP for kind, _, _ in batch):
+            self.inbox.extendleft(reversed(batch))
+            batch.clear()
+
+    def _refuse_leases(self, batch: list[Posted], message: str) -> None:
+        """Those of the batch, and those that were posted while it waited."""
+        self.refusal, self.available = message, False
+        self._next_try = time.monotonic() + self._tick_s
+        came = [self.inbox.popleft() for _ in range(len(self.inbox))]
+        refused = [posted for posted in (*batch, *came) if posted[0] is Kind.LEASE]
         batch[:] = [posted for posted in batch if posted[0] is not Kind.LEASE]
-        self._tell(refused, lambda: ProxyRefused(Reason.LEDGER_UNAVAILABLE, FULL_MESSAGE))
+        self.inbox.extendleft(reversed([posted for posted in came if posted[0] is not Kind.LEASE]))
+        self._tell(refused, lambda: ProxyRefused(Reason.LEDGER_UNAVAILABLE, message))
 
     def _let_in_again(self) -> None:
         self._next_try = time.monotonic() + self._tick_s
-        if self._file.restore_ballast():
-            log.warning("ledger_available", file=str(self._file.path), what="the disk has space: calls are let in")
+        if self._file.restore_ballast() and not self._file.locked():
+            log.warning("ledger_available", file=str(self._file.path), what="it can be written: calls are let in")
             self.available = True
 
     def _checkpoint(self) -> None:
@@ -181,6 +207,8 @@ class Writer(threading.Thread):
             self._file.checkpoint()
             self._unchecked = 0
         except sqlite3.OperationalError as error:
+            if is_locked(error):
+                return  # the next one finds it free
             if error.sqlite_errorcode not in DISK_FULL:
                 raise
             self._disk_full([])

@@ -15,8 +15,9 @@ from proxy.config.schema import Settings
 from proxy.control.admin import problems, token
 
 STARTS_WITHIN_S = 5
-ANSWERS_WITHIN_S = 20
-"""A record is written at once, save on a disk that is full or busy; then the server itself waits up to ten seconds."""
+ANSWERS_WITHIN_S = 40
+"""A record is written at once, save where the disk is full or another process has the ledger locked: then the server
+itself waits for up to thirty seconds."""
 CONNECTS_WITHIN_S = 2
 
 

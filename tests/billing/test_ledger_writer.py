@@ -8,14 +8,14 @@ import json
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import anyio
 import pytest
 
-from proxy.billing import reports
+from proxy.billing import ledger_file, reports
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerBroken, RowRefused
 from proxy.errors import ProxyRefused, Reason
@@ -107,16 +107,60 @@ async def test_a_server_starts_on_a_full_disk_and_closes_out_its_predecessor(sma
         await until(ledger, available=True)
 
 
-async def test_a_record_waits_for_another_process_that_holds_the_file(tmp_path: Path) -> None:
+@contextmanager
+def held(data_dir: Path) -> Iterator[None]:
+    """Another process, here another connection, has the ledger file locked."""
+    with closing(sqlite3.connect(data_dir / "ledger" / "0.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+async def test_while_another_process_has_the_file_locked_records_wait_and_new_calls_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_file, "LOCK_WAIT_S", 0.05)
     async with opened(tmp_path) as ledger:
-        with closing(sqlite3.connect(tmp_path / "ledger" / "0.db", isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            writing = {asyncio.get_running_loop().create_task(ledger.write(sample("a")))}
-            _, waiting = await asyncio.wait(writing, timeout=0.2)
-            assert waiting == writing
-            other.execute("ROLLBACK")
-        await writing.pop()
-    assert recorded(tmp_path) == ["a"]
+        for record_id in ("in-flight", "not-sent"):
+            await ledger.open_lease(lease(record_id))
+        with held(tmp_path):
+            writing = asyncio.get_running_loop().create_task(ledger.write(sample("in-flight")))
+            await asyncio.sleep(0.01)  # the writer waits with it, and doesn't know yet for how long
+            with pytest.raises(ProxyRefused, match=r"Another process has.*locked.*End that one") as refused:
+                await ledger.open_lease(lease("late"))
+            assert refused.value.reason is Reason.LEDGER_UNAVAILABLE
+            assert not ledger.available
+            ledger.drop_lease("not-sent")
+            with pytest.raises(ProxyRefused, match="locked"):
+                await ledger.open_lease(lease("later"))
+            assert not writing.done()
+        await writing
+        await until(ledger, available=True)
+        await ledger.open_lease(lease("afterwards"))
+        await ledger.write(sample("afterwards"))
+    async with opened(tmp_path):
+        assert recorded(tmp_path) == ["in-flight", "afterwards"]
+
+
+async def test_a_lock_that_no_record_waits_for_breaks_nothing_however_long_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_file, "LOCK_WAIT_S", 0.02)
+    ledger = Ledger.open(
+        tmp_path, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=0, tick_s=0.02, patience_s=0.05
+    )
+    await ledger.open_lease(lease("not-sent"))
+    with held(tmp_path):
+        with pytest.raises(ProxyRefused):
+            await ledger.open_lease(lease("late"))
+        ledger.drop_lease("not-sent")
+        for _ in range(20):
+            await anyio.sleep(0.02)
+            assert not ledger.available
+    await until(ledger, available=True)
+    await ledger.close()
+    async with opened(tmp_path):
+        assert recorded(tmp_path) == []
 
 
 async def test_a_value_that_cannot_be_written_fails_its_own_record_alone(tmp_path: Path) -> None:
