@@ -24,24 +24,26 @@ class Days:
         self._seek(at)
         return self._from
 
-    def period_end(self, per: str, at: int) -> int | None:
-        """When a budget's period ("day", "month", "total") ends; both in Unix microseconds; None: never."""
-        if per == "total":
-            return None
-        if per == "day":
-            return self.end(at)
-        first = datetime.fromtimestamp(at / 1_000_000, self._zone).date().replace(day=1)
-        return self._midnight((first + timedelta(days=32)).replace(day=1))
-
     def end(self, at: int) -> int:
         """When the day of a time ends; both in Unix microseconds."""
         self._seek(at)
         return self._until
 
-    def month_begin(self, at: int) -> int:
-        """When the month of a time began; both in Unix microseconds."""
-        first = datetime.fromtimestamp(at / 1_000_000, self._zone).date().replace(day=1)
-        return self._midnight(first)
+    def period_begin(self, per: str, at: int) -> int | None:
+        """When a budget's period ("day", "month", "total") began; both in Unix microseconds; None: it is for ever."""
+        if per == "total":
+            return None
+        return self.begin(at) if per == "day" else self._midnight(self._first_of_month(at))
+
+    def period_end(self, per: str, at: int) -> int | None:
+        """When it ends, likewise."""
+        if per == "total":
+            return None
+        next_month = (self._first_of_month(at) + timedelta(days=32)).replace(day=1)
+        return self.end(at) if per == "day" else self._midnight(next_month)
+
+    def _first_of_month(self, at: int) -> date:
+        return datetime.fromtimestamp(at / 1_000_000, self._zone).date().replace(day=1)
 
     def _midnight(self, day: date) -> int:
         return int(datetime(day.year, day.month, day.day, tzinfo=self._zone).timestamp()) * 1_000_000

@@ -9,7 +9,8 @@ from pathlib import Path
 from proxy.billing import recent, reports
 from proxy.billing import spent as spendings
 from proxy.billing.periods import Days
-from proxy.billing.recent import Call
+from proxy.billing.recent import OUT_OF_ORDER_US, Call
+from proxy.billing.spent import Who
 from proxy.config.limits import PERIODS
 from proxy.limits.algorithm import SPAN_S, History
 from proxy.limits.interface import Counter, period
@@ -25,14 +26,17 @@ def history(files: Iterable[Path], days: Days, now_us: int, monotonic: Callable[
     store's clock, by which minutes are counted, may be another: how long ago a call was is what both agree on.
 
     Concurrency begins at nothing: calls that were in flight ended with their process. A minute from now the last minute
-    is forgotten: a counter that nobody used for a while is met anew.
+    is forgotten: a counter that nobody used for a while is met anew. Near midnight the day before, or the next one, is
+    known, too: the clock may be set yet.
     """
-    today, since = days.name(now_us), now_us - SPAN_S * S
+    begun = {days.name(at): days.begin(at) for at in (now_us - OUT_OF_ORDER_US, now_us, now_us + OUT_OF_ORDER_US)}
+    since = now_us - SPAN_S * S
     files, began = tuple(files), monotonic()
     tallies, last = defaultdict(list), defaultdict(list)
     for file in files:
-        for tally in recent.tallies(file, today, days.begin(now_us)):
-            tallies[tally.project].append(tally)
+        for day, began_us in begun.items():
+            for tally in recent.tallies(file, day, began_us):
+                tallies[tally.project, day].append(tally)
         for call in recent.calls(file, since):
             last[call.project].append(call)
     for calls in last.values():
@@ -42,8 +46,8 @@ def history(files: Iterable[Path], days: Days, now_us: int, monotonic: Callable[
         if counter.kind in ("concurrency", "usd"):
             return {}
         if counter.kind == "rpd":
-            of_today = tallies.get(counter.project, ()) if day == today else ()
-            return {now_ms // 1000: sum(tally.calls for tally in of_today if _counts(counter, tally))}
+            of_the_day = tallies.get((counter.project, day), ())
+            return {now_ms // 1000: sum(tally.calls for tally in of_the_day if _counts(counter, tally))}
         passed_ms = int((monotonic() - began) * 1000)
         if passed_ms >= SPAN_S * 1000:
             last.clear()
@@ -58,11 +62,17 @@ def history(files: Iterable[Path], days: Days, now_us: int, monotonic: Callable[
 
 
 def spent(files: Sequence[Path], days: Days, now_us: int) -> Iterator[Spending]:
-    """What was spent of budgets before now: today, this month, and ever. Raises LedgerUnusable."""
-    today = days.name(now_us)
-    for per, since in zip(PERIODS, (days.begin(now_us), days.month_begin(now_us), None), strict=True):
-        for (project, key_id, model), usd in spendings.spent(files, since).items():
-            yield Spending(project, key_id, model, period(per, today), usd)
+    """What was spent of budgets before now: ever, this month and today, and near their ends in the ones beside them,
+    as the clock may be set yet. Raises LedgerUnusable."""
+    for per in PERIODS:
+        around = (now_us + OUT_OF_ORDER_US, now_us, now_us - OUT_OF_ORDER_US)
+        begun = {period(per, days.name(at)): days.period_begin(per, at) for at in around}
+        later: dict[Who, int] = {}
+        for name, since in begun.items():
+            ever_since = spendings.spent(files, since)
+            for who, usd in ever_since.items():
+                yield Spending(*who, name, usd - later.get(who, 0))
+            later = ever_since
 
 
 def settled(files: Iterable[Path]) -> Callable[[str], Mapping[str, int] | None]:

@@ -46,3 +46,12 @@ def test_names_depend_on_the_time_alone_whatever_was_asked_before(seconds: list[
         assert days.name(at * 1_000_000) == str(
             (datetime(1970, 1, 1, tzinfo=ZoneInfo("UTC")) + timedelta(seconds=at)).astimezone(ZoneInfo(zone)).date()
         )
+
+
+def test_a_budgets_period_is_its_day_or_month_or_all_time() -> None:
+    days = Days("America/Los_Angeles")
+    at = us("2026-12-31T23:59")
+    assert days.period_begin("day", at) == us("2026-12-31T00:00")
+    assert days.period_begin("month", at) == us("2026-12-01T00:00")
+    assert days.period_end("day", at) == days.period_end("month", at) == us("2027-01-01T00:00")
+    assert days.period_begin("total", at) is days.period_end("total", at) is None

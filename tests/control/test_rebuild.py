@@ -59,6 +59,16 @@ async def test_the_days_calls_are_counted_by_project_key_and_models(files: list[
     assert sum(held(files, counter("rpd", 9), YESTERDAY).values()) == 0
 
 
+async def test_near_midnight_the_day_that_a_clock_may_be_set_to_is_known(files: list[Path]) -> None:
+    """Else a clock that is set back an hour, right after a start, has a whole day's calls made once more."""
+    midnight = NOON + 12 * 3600 * S
+    for now_us, known in ((midnight - S, 9), (midnight + 3600 * S, 9), (midnight + 3 * 3600 * S, 0)):
+        history = rebuild.history(files, Days("UTC"), now_us)
+        assert sum(history(counter("rpd", 9), TODAY, now_us // 1000).values()) == known
+    history = rebuild.history(files, Days("UTC"), NOON - 12 * 3600 * S - S)
+    assert sum(history(counter("rpd", 9), TODAY, NOON // 1000).values()) == 9
+
+
 async def test_the_last_minute_is_known_by_the_second(files: list[Path]) -> None:
     """A call whose usage nobody learned counts as what it is billed at."""
     now_s = NOON // S
@@ -94,3 +104,19 @@ async def test_what_an_earlier_process_left_is_settled_as_the_ledger_has_it(file
     assert settled("record 10") == {"tpm": 100, "ipm": 2, "usd": 33_602_100}
     assert settled("record 12") == {"usd": 33_602_100}
     assert settled("never written") is None
+
+
+async def test_what_was_spent_is_known_by_day_month_and_ever(tmp_path: Path) -> None:
+    """And near midnight of the day before, or the month, as the clock may be set back yet."""
+    midnight = int(datetime(2026, 12, 1, tzinfo=UTC).timestamp()) * S
+    times = {"old": midnight - 40 * 86_400 * S, "before": midnight - S, "after": midnight, "later": midnight + 60 * S}
+    records = [sample(name, started_at=at, cost_usd=10**number) for number, (name, at) in enumerate(times.items())]
+    files = await written(tmp_path, *records)
+
+    def spent(now_us: int) -> dict[str, int]:
+        return {of.period: of.usd for of in rebuild.spent(files, Days("UTC"), now_us)}
+
+    assert spent(midnight + 3600 * S) == {
+        "2026-11-30": 10, "2026-11": 10, "2026-12-01": 1100, "2026-12": 1100, "total": 1111,
+    }  # fmt: skip
+    assert spent(midnight + 12 * 3600 * S) == {"2026-12-01": 1100, "2026-12": 1100, "total": 1111}
