@@ -117,10 +117,13 @@ class Ledger:
             raise self._broken or LedgerBroken("The ledger is closed: this record came after it.")
         await self._post(Kind.RECORD, to_row(record))
 
-    def drop_lease(self, record_id: str) -> None:
-        """Removes a lease of which nothing went up, soon: a process that dies before that bills it as unsettled."""
-        self._inbox.append((Kind.DROP, (record_id,), None))
-        self._news()
+    def drop_lease(self, record_id: str, dropped: Callable[[], object] = lambda: None) -> None:
+        """Removes a lease of which nothing went up, soon: a process that dies before that bills it as unsettled.
+
+        `dropped` is called when it is gone. What the lease holds elsewhere is given back then: not before, or what is
+        billed would count nowhere.
+        """
+        self._post(Kind.DROP, (record_id,)).add_done_callback(lambda done: done.exception() or dropped())
 
     async def close(self) -> None:
         """Commits all that was posted, closes the file and lets go of it. May be called again."""

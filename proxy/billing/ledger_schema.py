@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import get_args
@@ -82,6 +83,7 @@ def refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
+@cache
 def _record_columns() -> dict[str, str]:
     return {field.name: _declaration(field) for field in msgspec.structs.fields(UsageRecord)}
 

@@ -270,8 +270,7 @@ class Weighing:
             return
         outcome = self._outcome(error)
         if outcome is None:
-            self._weigher.ledger.drop_lease(self._record.record_id)
-            self._cancel()
+            self._weigher.ledger.drop_lease(self._record.record_id, self._cancel)
         else:
             await self.settle(outcome, complete=False)
 

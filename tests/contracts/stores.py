@@ -121,9 +121,9 @@ def at(url: str, clock: SetClock | None = None) -> Store:
     return Store(url, lambda: open_redis(parse(url), timeout_s=PATIENCE_S), clock)
 
 
-def fake() -> Store:
+def fake(server: FakeServer | None = None) -> Store:
     """fakeredis, in this process."""
-    server = FakeServer()
+    server = server or FakeServer()
 
     async def locate() -> Callable[[str], tuple[str, int]]:
         return lambda tag: ("fake", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from proxy.billing.records import UsageRecord
 from proxy.control import rebuild
 from proxy.limits.interface import Counter
 from tests.billing.sample import NOON, sample
+from tests.billing.test_reports import written
 from tests.limits.demand import counter
 
 TODAY, YESTERDAY = "2026-11-21", "2026-11-20"

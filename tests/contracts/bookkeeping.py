@@ -1,0 +1,294 @@
+"""One process's lease, ledger and counters together, that may die at any commit; and what they must say then.
+
+`Process` is the real thing but for its wire: the scales (gateway/weighing.py), the ledger with its file, a limiter.
+`Expected` works out by hand what the ledger holds and what each counter says, from what was done and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from proxy.billing import ledger as ledgers
+from proxy.billing import reports
+from proxy.billing.ledger import Ledger
+from proxy.billing.ledger_errors import LedgerBroken
+from proxy.billing.ledger_file import LedgerFile
+from proxy.billing.periods import Days
+from proxy.billing.prices import PriceBook
+from proxy.billing.unpriced import Unpriced
+from proxy.config.limits import parse
+from proxy.control import rebuild
+from proxy.errors import Outcome, Reason, Sent, UpstreamFailed
+from proxy.gateway.client import Client
+from proxy.gateway.in_flight import free_calls
+from proxy.gateway.limiting import Limits
+from proxy.gateway.weighing import Weigher, Weighing
+from proxy.gemini import bodies, calls
+from proxy.limits.algorithm import SPAN_S, History
+from proxy.limits.interface import MINUTES, Counter, Limiter
+from proxy.telemetry.metrics import Metrics
+from proxy.tenants.keys import Tenant
+from proxy.tenants.policy import Policy
+
+S = 1_000_000
+TEXT, IMAGE = "gemini-3.8-flash", "gemini-3.1-flash-image"
+DAYS = Days("UTC")
+
+
+def _limits(*texts: str) -> tuple[Any, ...]:
+    return tuple(parse(text) for text in texts)
+
+
+_ALICE = _limits("rpm=6", "tpm=150", "rpd=9", "ipm=3", "concurrency=4", "ipm=2,model=*-image", "rpd=1,shadow")
+TENANTS = (
+    Tenant("alice", "key_a", "a", Policy(project_limits=_ALICE, key_limits=_limits("rpm=3", "rpd=5", "concurrency=2"))),
+    Tenant("alice", "key_b", "b", Policy(project_limits=_ALICE)),
+    Tenant("bob", "key_c", "c", Policy(project_limits=_limits("rpm=4", "tpm=60", "rpd=6", "concurrency=1"))),
+)
+"""Who calls. A kind of limit that is new is put here, and its rule into `Expected.used`."""
+
+
+class Fault(Enum):
+    """What becomes of a commit. After the first two the process is dead."""
+
+    UNWRITTEN = "the process died before it was written"
+    UNTOLD = "it was written, and the process died before anybody was told"
+    LOCKED = "another process has the file locked for a moment"
+    FULL = "the disk is full for a moment"
+
+
+DEADLY = (Fault.UNWRITTEN, Fault.UNTOLD)
+_CODES = {Fault.LOCKED: sqlite3.SQLITE_BUSY, Fault.FULL: sqlite3.SQLITE_FULL}
+
+
+class FailingFile(LedgerFile):
+    """A ledger file whose next commit meets a fault, where a test says so."""
+
+    fault: Fault | None = None
+
+    def commit(
+        self, leases: Sequence[Sequence[Any]], records: Sequence[Sequence[Any]], dropped: Sequence[Sequence[Any]]
+    ) -> None:
+        fault, self.fault = self.fault, None
+        if fault in (None, Fault.UNTOLD):
+            super().commit(leases, records, dropped)
+        if fault is not None:
+            error = sqlite3.OperationalError(fault.value)
+            error.sqlite_errorcode = _CODES.get(fault, sqlite3.SQLITE_IOERR_FSYNC)
+            raise error
+
+    def abandon(self) -> None:
+        """Left to `Process.die`, which has copied by then what it holds."""
+
+
+@dataclass
+class _Connection:
+    """What a Client asks of its connection."""
+
+    request_id: str
+    gone: bool = False
+
+
+class Answer(NamedTuple):
+    """The head of a response."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+class Process:
+    """A worker from its start to its end, orderly or not, on the files that the one before left."""
+
+    def __init__(self, data_dir: Path, now_us: Callable[[], int], book: PriceBook, number: int) -> None:
+        self.data_dir = data_dir
+        self._now_us = now_us
+        self._number = number
+        self._ids = iter(range(10**6))
+        self.died = False
+        self.ledger = Ledger.open(
+            data_dir, now_us=now_us, on_broken=self._on_broken, ballast_bytes=0, tick_s=0.002, patience_s=20
+        )
+        self._file = cast("FailingFile", self.ledger._writer._file)
+        self._book = book
+        self.on_death: Callable[[], object] = lambda: None
+
+    def history(self) -> History:
+        """What its counters begin with."""
+        return rebuild.history(self.files, DAYS, self._now_us())
+
+    @property
+    def files(self) -> list[Path]:
+        return reports.ledger_files(self.data_dir)
+
+    def serve(self, limiter: Limiter) -> None:
+        self.limiter = limiter
+        metrics = Metrics("0", [TEXT, IMAGE])
+        self._weigher = Weigher(
+            ledger=self.ledger,
+            limits=Limits(limiter, DAYS, metrics, self._now_us, free_calls()),
+            book=self._book,
+            upstream="google",
+            days=DAYS,
+            metrics=metrics,
+            unpriced=Unpriced(),
+            refuse_unpriced=False,
+            now=self._now_us,
+            monotonic=lambda: 0.0,
+            new_id=self._new_id,
+        )
+
+    def _new_id(self) -> str:
+        return f"{self._number:03}-{next(self._ids):05}"
+
+    def _on_broken(self, broken: LedgerBroken) -> None:
+        """The server ends itself here: none of its tasks has another turn."""
+        self.died = True
+        self.on_death()
+
+    def weigh(self, tenant: Tenant, model: str, size: int) -> Weighing:
+        """A call with so many bytes of text."""
+        call = calls.parse("POST", f"/v1beta/models/{model}:generateContent".encode(), b"")
+        body = json.dumps({"contents": [{"parts": [{"text": "x" * size}]}]}).encode()
+        facts = bodies.skim(body).read(call.operation.name, model, frozenset())
+        scope = {"extensions": {"weighbridge": _Connection(self._new_id())}}
+        client = Client(scope, cast("Any", None), 0.0)
+        client.asks(call)
+        return cast("Weighing", self._weigher.weigh(call, tenant, client, facts, len(body)))
+
+    async def meets(self, fault: Fault | None) -> None:
+        """Lets the next commit meet a fault. Whatever was posted is written by then, and the ledger open to calls."""
+        await self.quiet()
+        self._file.fault = fault
+
+    async def quiet(self) -> None:
+        """Waits until all that was posted is written, and the ledger lets calls in."""
+        if self.died:
+            return
+        with suppress(LedgerBroken):
+            await self.ledger._post(ledgers.Kind.DROP, ("nothing",))
+            while not (self.ledger.available or self.died):  # a thread sets it, and tells nobody
+                await asyncio.sleep(0.001)
+
+    async def dies(self, successor: Path) -> None:
+        """Killed. `successor` gets the files as they are: what the kernel has of them, no more is done to them."""
+        self.on_death()
+        shutil.copytree(self.data_dir, successor)
+        if self.died:
+            self._file._connection.close()
+            os.close(self._file._lock)
+        else:
+            await self.ledger.close()
+
+    async def ends(self) -> None:
+        await self.ledger.close()
+
+
+async def breaks_off(weighing: Weighing) -> None:
+    """The upstream does, before it has said anything of usage."""
+    weighing.answered(cast("Any", Answer(200)), 0.1)
+    await left_by(weighing, UpstreamFailed(Reason.UPSTREAM_UNREACHABLE, "it broke off", Sent.WHOLE))
+
+
+async def refuses(weighing: Weighing) -> None:
+    """The upstream does."""
+    weighing.answered(cast("Any", Answer(429)), 0.1)
+    await weighing.settle(Outcome.UPSTREAM_ERROR)
+
+
+async def left_by(weighing: Weighing, error: BaseException) -> None:
+    await weighing.__aexit__(type(error), error, None)
+
+
+async def answered(weighing: Weighing, tokens: int, images: int) -> None:
+    """With usage, and so many pictures."""
+    meter = weighing.answered(cast("Any", Answer(200)), 0.1)
+    parts = [{"inlineData": {"mimeType": "image/png", "data": "AAAA"}}] * images
+    usage = {"promptTokenCount": tokens, "candidatesTokenCount": 5, "totalTokenCount": tokens + 5}
+    text = json.dumps({"candidates": [{"content": {"parts": parts}}], "usageMetadata": usage})
+    await meter.feed(text.encode())
+    await weighing.settle(Outcome.OK)
+
+
+@dataclass
+class Made:
+    """A call as whoever makes it knows it. `weighs`: what it takes by kind, by estimate until more is known."""
+
+    record_id: str
+    tenant: Tenant
+    model: str
+    started_us: int
+    day: str
+    weighs: dict[str, int]
+    second: int
+    outcome: str | None = None
+    """None while it is open: its lease stands."""
+    counted: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """What it took of the minutes: amounts, and the second of each by the store's clock."""
+    in_ledger: dict[str, list[tuple[int, int]]] | None = None
+    """The same as the ledger tells it, to a process that came later."""
+
+    def __post_init__(self) -> None:
+        self.counted = {kind: [(self.second, self.weighs.get(kind, 0))] for kind in MINUTES}
+
+    def ends(self, outcome: str, second: int, taken: dict[str, int]) -> None:
+        """Estimates are corrected: what was too much at the second that it was taken in, what was missed now."""
+        self.outcome = outcome
+        for kind, amount in taken.items():
+            difference = amount - self.weighs.get(kind, 0)
+            self.counted[kind].append((self.second if difference < 0 else second, difference))
+        self.weighs |= taken
+
+
+class Expected:
+    """What ledger and counters must say."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, Made] = {}
+        """All that were let in and went up, or may have."""
+
+    @property
+    def open(self) -> list[Made]:
+        return [call for call in self.calls.values() if call.outcome is None]
+
+    def outcomes(self) -> dict[str, str]:
+        """By record id: what the ledger holds, each once."""
+        return {call.record_id: call.outcome for call in self.calls.values() if call.outcome is not None}
+
+    def used(self, counter: Counter, day: str, second: int) -> int:
+        """What is taken of a counter. By kind: what is open; the calls of a day; what the last minute took."""
+        mine = [
+            call
+            for call in self.calls.values()
+            if counter.project == call.tenant.project
+            and counter.key_id in ("", call.tenant.key_id)
+            and counter.applies(call.model)
+        ]
+        if counter.kind == "concurrency":
+            return sum(call.outcome is None for call in mine)
+        if counter.kind == "rpd":
+            return sum(call.day == day for call in mine)
+        taken = (each for call in mine for each in call.counted[counter.kind])
+        return sum(amount for at, amount in taken if at > second - SPAN_S)
+
+    def restarted(self, now_us: int) -> None:
+        """What was open is billed as `unsettled`, by its estimate."""
+        for call in self.calls.values():
+            call.outcome = call.outcome or "unsettled"
+            second = min(call.started_us, now_us) // S
+            recent = call.started_us >= now_us - SPAN_S * S
+            call.in_ledger = {kind: [(second, call.weighs.get(kind, 0))] if recent else [] for kind in MINUTES}
+
+    def counted_from_ledger(self) -> None:
+        """The store was gone: of earlier processes' calls, the last minute is what the ledger says of it."""
+        for call in self.calls.values():
+            call.counted = call.in_ledger or call.counted
