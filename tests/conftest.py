@@ -73,6 +73,12 @@ def wall_clock(tmp_path: Path) -> Clock:
 
 
 @pytest.fixture
+def other_user() -> int:
+    """A user that isn't this one, for files that belong to somebody else. To give them away takes root."""
+    return 65534
+
+
+@pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """An empty redis-server."""
     with running_redis(tmp_path / "redis") as server:
@@ -97,6 +103,7 @@ NEEDS = {
     "watched_disk": ("Linux and gcc, to watch a disk", lambda: sys.platform == "linux" and shutil.which("gcc")),
     "chaos": ("Linux, gcc and redis-server", lambda: sys.platform == "linux" and shutil.which("gcc") and has_redis()),
     "wall_clock": SET_CLOCK,
+    "other_user": ("root and setpriv, for another user's files", lambda: os.geteuid() == 0 and shutil.which("setpriv")),
     "redis_server": REDIS,
     "redis_store": REDIS,
     "cluster_store": REDIS,

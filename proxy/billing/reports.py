@@ -72,8 +72,12 @@ def total(rows: Iterable[ReportRow]) -> ReportRow:
 
 
 def ledger_files(data_dir: Path) -> list[Path]:
-    """The ledger files of a data_dir, by slot."""
-    return sorted((data_dir / "ledger").glob("*.db"), key=lambda path: (len(path.name), path.name))
+    """The ledger files of a data_dir, by slot. Raises OSError: a folder that may not be read is no empty bill."""
+    try:
+        found = [path for path in (data_dir / "ledger").iterdir() if path.suffix == ".db"]
+    except FileNotFoundError:
+        return []
+    return sorted(found, key=lambda path: (len(path.name), path.name))
 
 
 _ADDED = ReportRow.__struct_fields__[1:]

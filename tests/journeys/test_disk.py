@@ -18,7 +18,9 @@ import pytest
 
 from tests.disk import Disk, Replay, lay_out
 from tests.journeys.chain import Gate
+from tests.journeys.limited import with_limits
 from tests.journeys.numbered import Load, account, compare, forget
+from tests.journeys.test_limits_left import used
 from tests.journeys.test_power_loss import recover
 from tests.journeys.watching import open_leases, until
 from tests.proof import WHOLE, Proof, sized
@@ -144,7 +146,7 @@ async def test_on_a_full_disk_calls_in_flight_are_recorded_and_new_ones_refused_
     with running(gate) as upstream:
         stand = at_end.enter_context(closing(Weighbridge(tmp_path, upstream)))
         stand.start()
-        key = stand.key()
+        key = with_limits(stand, "rpd=1000000", "concurrency=1000")
         with gate.closed():
             calling = [asyncio.get_running_loop().create_task(early.run(stand, key))]
             await asyncio.to_thread(until, lambda: open_leases(stand.data_dir) >= early.at_once, "calls in flight")
@@ -175,6 +177,8 @@ async def test_on_a_full_disk_calls_in_flight_are_recorded_and_new_ones_refused_
         await early.more(20)
         early.enough = True
         await asyncio.gather(*calling)
+        taken = {"rpd": len(stand.records()), "concurrency": 0}
+        await asyncio.to_thread(until, lambda: used(stand) == taken, "limits count what was let in, and nothing else")
         assert await asyncio.to_thread(stand.stop) == 0
         assert ballast.stat().st_size == 64 << 20
         compare(stand.records(), account(upstream), early.whole | late.whole)
