@@ -35,7 +35,8 @@ from proxy.gateway.limiting import Limits
 from proxy.gateway.weighing import Weigher, Weighing
 from proxy.gemini import bodies, calls
 from proxy.limits.algorithm import SPAN_S, History
-from proxy.limits.interface import MINUTES, Counter, Limiter
+from proxy.limits.interface import MINUTES, Counter, Limiter, period
+from proxy.limits.money import Spending
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keys import Tenant
 from proxy.tenants.policy import Policy
@@ -49,11 +50,19 @@ def _limits(*texts: str) -> tuple[Any, ...]:
     return tuple(parse(text) for text in texts)
 
 
-_ALICE = _limits("rpm=6", "tpm=150", "rpd=9", "ipm=3", "concurrency=4", "ipm=2,model=*-image", "rpd=1,shadow")
+_ALICE = _limits(
+    *("rpm=6", "tpm=150", "rpd=9", "ipm=3", "concurrency=4", "ipm=2,model=*-image", "rpd=1,shadow"),
+    *("usd=0.08,per=day", "usd=0.02,per=month,shadow", "usd=0.15,per=total,model=*-image"),
+)
 TENANTS = (
     Tenant("alice", "key_a", "a", Policy(project_limits=_ALICE, key_limits=_limits("rpm=3", "rpd=5", "concurrency=2"))),
     Tenant("alice", "key_b", "b", Policy(project_limits=_ALICE)),
-    Tenant("bob", "key_c", "c", Policy(project_limits=_limits("rpm=4", "tpm=60", "rpd=6", "concurrency=1"))),
+    Tenant(
+        *("bob", "key_c", "c"),
+        Policy(
+            project_limits=_limits("rpm=4", "tpm=60", "rpd=6", "concurrency=1"), key_limits=_limits("usd=1,per=total")
+        ),
+    ),
 )
 """Who calls. A kind of limit that is new is put here, and its rule into `Expected.used`."""
 
@@ -109,9 +118,17 @@ class Answer(NamedTuple):
 class Process:
     """A worker from its start to its end, orderly or not, on the files that the one before left."""
 
-    def __init__(self, data_dir: Path, now_us: Callable[[], int], book: PriceBook, number: int) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        now_us: Callable[[], int],
+        monotonic: Callable[[], float],
+        book: PriceBook,
+        number: int,
+    ) -> None:
         self.data_dir = data_dir
         self._now_us = now_us
+        self._monotonic = monotonic
         self._number = number
         self._ids = iter(range(10**6))
         self.died = False
@@ -124,7 +141,11 @@ class Process:
 
     def history(self) -> History:
         """What its counters begin with."""
-        return rebuild.history(self.files, DAYS, self._now_us())
+        return rebuild.history(self.files, DAYS, self._now_us(), self._monotonic)
+
+    def spent(self) -> list[Spending]:
+        """What its budgets begin with."""
+        return list(rebuild.spent(self.files, DAYS, self._now_us()))
 
     @property
     def files(self) -> list[Path]:
@@ -142,6 +163,7 @@ class Process:
             metrics=metrics,
             unpriced=Unpriced(),
             refuse_unpriced=False,
+            hold_worst=False,
             now=self._now_us,
             monotonic=lambda: 0.0,
             new_id=self._new_id,
@@ -209,11 +231,23 @@ async def left_by(weighing: Weighing, error: BaseException) -> None:
     await weighing.__aexit__(type(error), error, None)
 
 
+OUTPUT_TOKENS = 5
+_NANOS = {TEXT: (750, 3_750, 3_750), IMAGE: (500, 3_000, 60_000)}
+"""Of a model's token: of a prompt, of an answer, and of an answer with a picture in it."""
+
+
+def cost(model: str, tokens: int, images: int) -> int:
+    """What `answered` costs, in nano-dollars."""
+    prompt, text, picture = _NANOS[model]
+    return tokens * prompt + OUTPUT_TOKENS * (picture if images else text)
+
+
 async def answered(weighing: Weighing, tokens: int, images: int) -> None:
     """With usage, and so many pictures."""
     meter = weighing.answered(cast("Any", Answer(200)), 0.1)
     parts = [{"inlineData": {"mimeType": "image/png", "data": "AAAA"}}] * images
-    usage = {"promptTokenCount": tokens, "candidatesTokenCount": 5, "totalTokenCount": tokens + 5}
+    output = {"candidatesTokenCount": OUTPUT_TOKENS, "totalTokenCount": tokens + OUTPUT_TOKENS}
+    usage = {"promptTokenCount": tokens, **output}
     text = json.dumps({"candidates": [{"content": {"parts": parts}}], "usageMetadata": usage})
     await meter.feed(text.encode())
     await weighing.settle(Outcome.OK)
@@ -244,6 +278,8 @@ class Made:
         """Estimates are corrected: what was too much at the second that it was taken in, what was missed now."""
         self.outcome = outcome
         for kind, amount in taken.items():
+            if kind not in MINUTES:
+                continue
             difference = amount - self.weighs.get(kind, 0)
             self.counted[kind].append((self.second if difference < 0 else second, difference))
         self.weighs |= taken
@@ -275,10 +311,23 @@ class Expected:
         ]
         if counter.kind == "concurrency":
             return sum(call.outcome is None for call in mine)
+        if counter.per:
+            of = period(counter.per, day)
+            return sum(call.weighs["usd"] for call in mine if period(counter.per, call.day) == of)
         if counter.kind == "rpd":
             return sum(call.day == day for call in mine)
         taken = (each for call in mine for each in call.counted[counter.kind])
         return sum(amount for at, amount in taken if at > second - SPAN_S)
+
+    def held(self, counter: Counter, day: str) -> int:
+        """How much of that is money that is only held."""
+        mine = (call for call in self.open if counter.applies(call.model) and call.tenant.project == counter.project)
+        of = period(counter.per, day)
+        return sum(
+            call.weighs["usd"]
+            for call in mine
+            if counter.per and counter.key_id in ("", call.tenant.key_id) and period(counter.per, call.day) == of
+        )
 
     def restarted(self, now_us: int) -> None:
         """What was open is billed as `unsettled`, by its estimate."""

@@ -100,7 +100,7 @@ class Books(RuleBasedStateMachine):
 
     def start(self, data_dir: Path) -> None:
         async def start() -> None:
-            self.process = Process(data_dir, self.now_us, self.book, self.lives)
+            self.process = Process(data_dir, self.now_us, lambda: self.clock[0] / S, self.book, self.lives)
             self.process.serve(await self.limiter())
 
         self.lives += 1
@@ -182,7 +182,8 @@ class Books(RuleBasedStateMachine):
         weighing.goes_up()
         pictures = pictures if made.model == IMAGE else 0
         result = self.fails_then(bookkeeping.answered(weighing, tokens, pictures), fault)
-        self.settled(made, "ok", {"tpm": tokens, "ipm": pictures}, fault, result)
+        usd = bookkeeping.cost(made.model, tokens, pictures)
+        self.settled(made, "ok", {"tpm": tokens, "ipm": pictures, "usd": usd}, fault, result)
 
     @precondition(lambda self: self.expected.open)
     @rule(number=numbers, fault=faults)
@@ -191,7 +192,7 @@ class Books(RuleBasedStateMachine):
         made, weighing = self.one(number)
         weighing.goes_up()
         result = self.fails_then(bookkeeping.refuses(weighing), fault)
-        self.settled(made, "upstream_error", {"tpm": 0, "ipm": 0}, fault, result)
+        self.settled(made, "upstream_error", {"tpm": 0, "ipm": 0, "usd": 0}, fault, result)
 
     @precondition(lambda self: self.expected.open)
     @rule(number=numbers, fault=faults)
@@ -264,8 +265,11 @@ class Books(RuleBasedStateMachine):
         for tenant in TENANTS:
             found = counters(tenant.project, tenant.key_id, tenant.policy.project_limits, tenant.policy.key_limits)
             used = self.loop.run_until_complete(self.process.limiter.used(day, found))
-            said = {counter.name: amount for counter, amount in zip(found, used, strict=True)}
-            assert said == {counter.name: self.expected.used(counter, day, self.second()) for counter in found}
+            said = {counter.name: taken for counter, taken in zip(found, used, strict=True)}
+            assert said == {
+                counter.name: (self.expected.used(counter, day, self.second()), self.expected.held(counter, day))
+                for counter in found
+            }
 
     def ledger_holds(self) -> None:
         files = self.process.files
@@ -309,7 +313,7 @@ class InMemory(Books):
 
     async def limiter(self) -> Limiter:
         self.ahead_ms = -self.late_s * 1000
-        return MemoryLimiter(self.steady_ms, self.process.history())
+        return MemoryLimiter(self.steady_ms, self.process.history(), self.process.spent())
 
     def counters_are_left_behind(self) -> None:
         self.expected.counted_from_ledger()
@@ -342,7 +346,7 @@ class InRedis(Books):
         self.redis = redis = self.store.redis()
         self.process.on_death = lambda: setattr(redis, "send", lambda *command: None)  # what comes now comes too late
         worker, history = self.process.ledger.file_id, self.process.history()
-        limiter = RedisLimiter(redis, worker, lambda: self.clock[0] // 1000, history)
+        limiter = RedisLimiter(redis, worker, lambda: self.clock[0] // 1000, history, self.process.spent())
         await limiter.start([tenant.project for tenant in TENANTS], rebuild.settled(self.process.files))
         assert not limiter.away
         await redis.drain()

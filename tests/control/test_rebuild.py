@@ -65,9 +65,9 @@ async def test_near_midnight_the_day_that_a_clock_may_be_set_to_is_known(files: 
     """Else a clock that is set back an hour, right after a start, has a whole day's calls made once more."""
     midnight = NOON + 12 * 3600 * S
     for now_us, known in ((midnight - S, 9), (midnight + 3600 * S, 9), (midnight + 3 * 3600 * S, 0)):
-        history = rebuild.history(files, Days("UTC"), now_us)
+        history = rebuild.history(files, Days("UTC"), now_us, lambda: 0)
         assert sum(history(counter("rpd", 9), TODAY, now_us // 1000).values()) == known
-    history = rebuild.history(files, Days("UTC"), NOON - 12 * 3600 * S - S)
+    history = rebuild.history(files, Days("UTC"), NOON - 12 * 3600 * S - S, lambda: 0)
     assert sum(history(counter("rpd", 9), TODAY, NOON // 1000).values()) == 9
 
 
