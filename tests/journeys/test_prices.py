@@ -33,10 +33,8 @@ def test_a_running_server_follows_the_book_that_is_taken(upstream: str, tmp_path
             return stand.records()[-1].price_source
 
         assert source() == "price book 2026-11-21"
-        taken = counted(stand, "applied")
         stand.run("prices", "update", str(newer), "--yes")
-        until(lambda: counted(stand, "applied") > taken, "the book is taken")
-        assert source() == "price book 2026-12-05"
+        until(lambda: source() == "price book 2026-12-05", "the book is taken")
 
         kept = stand.data_dir / "prices.json"
         kept.write_text(kept.read_text().replace('"input_text"', '"input_txt"'))
@@ -44,10 +42,8 @@ def test_a_running_server_follows_the_book_that_is_taken(upstream: str, tmp_path
         assert source() == "price book 2026-12-05"
         assert "input_txt is no rate" in logged(stand, "configuration_rejected")[0]["why"]
 
-        taken = counted(stand, "applied")
         stand.run("prices", "update", "--builtin", "--yes")
-        until(lambda: counted(stand, "applied") > taken, "the package's book is gone back to")
-        assert source() == "price book 2026-11-21"
+        until(lambda: source() == "price book 2026-11-21", "the package's book is gone back to")
 
 
 def test_a_server_does_not_start_on_a_spoilt_book_and_says_the_way_back(upstream: str, tmp_path: Path) -> None:
