@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tests.chaos.calls import Call, Calls
+from tests.chaos.calls import Call
+from tests.chaos.plan import Calls
 from tests.chaos.upstream import Gate, Upstream
 from tests.journeys import raw
 

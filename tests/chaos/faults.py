@@ -33,6 +33,8 @@ class Scene:
     clock: Clock
     upstream: Upstream
     tally: Tally
+    log_from: int = 0
+    """Where the present server's part of the log begins."""
     _ahead: Iterator[int] = field(default_factory=lambda: itertools.cycle(AHEAD_S))
 
     async def disk_full(self) -> None:
@@ -54,7 +56,7 @@ class Scene:
     async def redis_frozen(self) -> None:
         self.redis.send(signal.SIGSTOP)
         try:
-            await self._told("limiter_away")
+            await self._limits_alone()
             await self.tally.more("made", 30)
         finally:
             self.redis.send(signal.SIGCONT)
@@ -63,7 +65,7 @@ class Scene:
         """Its process ends; another begins, which is empty."""
         self.redis.stop()
         try:
-            await self._told("limiter_away")
+            await self._limits_alone()
             await self.tally.more("made", 60)
         finally:
             await asyncio.to_thread(self.redis.start)
@@ -95,17 +97,16 @@ class Scene:
         self.disk.fault("sync", "0.db-wal", errno.EIO)
         return {BROKEN}
 
-    async def _told(self, event: str) -> None:
-        """Waits until the server's log tells of that."""
-        log = self.stand.folder / "log"
-        begin = log.stat().st_size
+    async def _limits_alone(self) -> None:
+        """Waits until this server has noticed that Redis is away, by its log; it may be away already."""
         async with asyncio.timeout(DEADLINE_S):
             while True:
-                with log.open("rb") as lines:
-                    lines.seek(begin)
-                    if f'"{event}"'.encode() in lines.read():
-                        return
-                await asyncio.sleep(0.02)
+                with (self.stand.folder / "log").open("rb") as log:
+                    log.seek(self.log_from)
+                    told = log.read()
+                if told.rfind(b'"limiter_away"') > told.rfind(b'"limiter_back"'):
+                    return
+                await asyncio.sleep(0.05)
 
     def _send(self, what: signal.Signals) -> None:
         assert self.stand.process is not None

@@ -10,8 +10,9 @@ from typing import Any
 from proxy.billing.records import UsageRecord, to_usd
 from tests.chaos import oracle
 from tests.chaos.callers import Callers
-from tests.chaos.calls import VERBS, Calls
+from tests.chaos.calls import VERBS
 from tests.chaos.peaks import Taken, peak
+from tests.chaos.plan import Calls
 from tests.chaos.reckoning import Reckoning, reckon
 from tests.chaos.tenants import Bound
 from tests.chaos.upstream import Upstream

@@ -12,7 +12,8 @@ from typing import Any
 from proxy.billing.records import UsageRecord
 from tests.chaos import oracle
 from tests.chaos.callers import Seen
-from tests.chaos.calls import Call, Calls
+from tests.chaos.calls import Call
+from tests.chaos.plan import Calls
 from tests.chaos.upstream import Served, Upstream
 
 NEVER_UP = ("RATE_LIMITED", "LEDGER_UNAVAILABLE", "LIMITER_UNAVAILABLE", "DRAINING", "BAD_REQUEST")
@@ -172,6 +173,7 @@ def _usages(body: bytes) -> Iterator[Any]:
         body = zlib.decompressobj(31).decompress(body)
     text, decoder = body.decode(errors="replace"), json.JSONDecoder()
     if text.startswith("data:"):
+        text += "\n" if text.endswith("\r\n\r") else ""  # which ends an event, too
         text = "[" + ",".join(event[len("data: ") :] for event in text.split("\r\n\r\n")[:-1])
     at = int(text[:1] == "[")
     while at < len(text):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from tests.chaos import tenants
 from tests.chaos.callers import Callers, Tally
-from tests.chaos.calls import Calls
 from tests.chaos.clock import Clock
 from tests.chaos.faults import BROKEN, IN_MEMORY, IN_REDIS, Fault, Scene, Weather
 from tests.chaos.outcome import TOLD, Outcome, Process
+from tests.chaos.plan import Calls
 from tests.chaos.upstream import Upstream
 from tests.disk import Disk
 from tests.journeys.streaming import Footprint
@@ -24,6 +24,8 @@ from tests.stand import Weighbridge
 
 CALLS_A_SERVER = 500
 """Between two ends; in a short run fewer, so that all weathers are had."""
+LOG_SHOWN = 4000
+"""Bytes of the servers' log that are shown where a run can't go on."""
 THREADS = 40
 """Those that asyncio starts for what is slow, and keeps."""
 
@@ -61,6 +63,9 @@ class Run:
             try:
                 await self._serve(calling)
                 return await asyncio.to_thread(self._outcome, await self._end())
+            except BaseException:
+                self._say(self._stand.log()[-LOG_SHOWN:])
+                raise
             finally:
                 calling.cancel()
                 if not self._upstream.away:
@@ -73,8 +78,7 @@ class Run:
             weathers = IN_REDIS if number >= rounds // 2 else IN_MEMORY
             await self._start(in_redis=weathers is IN_REDIS)
             goal = self._calls.count * (number + 1) // (rounds + 1)
-            await self._live(weathers[number % len(weathers)], goal)
-            assert not calling.done(), "all calls were used up too early"
+            await self._live(weathers[number % len(weathers)], goal, calling)
             self._tell(number + 1, rounds)
         await self._start(in_redis=True)
         before = Footprint(self._stand)
@@ -84,18 +88,21 @@ class Run:
     async def _start(self, *, in_redis: bool) -> None:
         self._stand.settings = {"storage": {"redis_url": self._redis.url}} if in_redis else {}
         self._processes.append(Process(self._scene.clock.ahead_s, in_redis))
+        log = self._stand.folder / "log"
+        self._scene.log_from = log.stat().st_size if log.exists() else 0
         await asyncio.to_thread(self._stand.start)
         self._callers.base_url, self._callers.process = self._stand.base_url, len(self._processes) - 1
         self._callers.serving.set()
 
-    async def _live(self, weather: Weather, goal: int) -> None:
+    async def _live(self, weather: Weather, goal: int, calling: asyncio.Task[None]) -> None:
         """One server's life, until it is ended in the midst of calls; by then there were `goal` of them in all."""
         assert self._stand.process is not None
         faults, ending = weather
         loop, process = asyncio.get_running_loop(), self._processes[-1]
         happening = loop.create_task(self._happen(faults, goal, process))
         dying = loop.create_task(asyncio.to_thread(self._stand.process.wait))
-        await asyncio.wait({happening, dying}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({happening, dying, calling}, return_when=asyncio.FIRST_COMPLETED)
+        assert not calling.done(), "all calls are used up: make more"
         if happening.done():
             await happening
             process.events.append(ending.__name__)

@@ -16,7 +16,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from proxy.emulator.account import Account, Entry
 from proxy.emulator.app import create_app
-from tests.chaos.calls import Call, Calls
+from tests.chaos.calls import Call
+from tests.chaos.plan import Calls
 from tests.journeys.raw import reset
 from tests.redis_servers import free_port
 from tests.servers import _server
