@@ -16,7 +16,7 @@ from proxy import __version__
 from proxy.billing import taken_book
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerBroken, LedgerUnusable
-from proxy.billing.periods import Days
+from proxy.billing.periods import DAY_US, Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import id_maker
 from proxy.billing.reports import ledger_files
@@ -168,7 +168,13 @@ class App:
             ledger_broke()
 
         try:
-            ledger = Ledger.open(data_dir, now_us=unix_us, on_broken=on_broken, on_commit=metrics.ledger_commit.observe)
+            ledger = Ledger.open(
+                data_dir,
+                now_us=unix_us,
+                on_broken=on_broken,
+                on_commit=metrics.ledger_commit.observe,
+                retention_us=settings.storage.retention_days * DAY_US,
+            )
         except OSError as error:
             raise LedgerUnusable(
                 f"{error.filename or data_dir} can't be used: {error.strerror}. "

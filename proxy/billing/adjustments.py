@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from proxy.billing import reports
+from proxy.billing import reports, retention
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_file import MIB, LedgerFile, describe
 from proxy.billing.records import UsageRecord, from_usd, to_row
@@ -139,8 +139,10 @@ def _amount(cost_usd: str) -> int:
 def _corrected(files: Sequence[Path], record_id: str, project: str) -> UsageRecord:
     found = reports.find(files, record_id)
     if found is None:
+        since = retention.records_since(files)
+        gone = f". {retention.told(since)}: leave it out, and name the call in the reason" if since else ""
         raise AdjustmentRefused(
-            "of", f"there is no record {record_id[:64]!r} in the ledger; `weighbridge usage export` has their ids"
+            "of", f"there is no record {record_id[:64]!r} in the ledger; `weighbridge usage export` has their ids{gone}"
         )
     if found.project != project:
         raise AdjustmentRefused("of", f"record {record_id!r} is of another project, {found.project!r}")

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from proxy.billing import focus, reports
+from proxy.billing import focus, reports, retention
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.records import COLUMNS, UsageRecord, from_row, to_csv, to_json
+from proxy.billing.retention import Removed
 
 START = "start"
 """The cursor before the first record."""
@@ -48,6 +49,12 @@ class Export:
             )
         for file_id, through in self._through.items():
             _check_reached(self._files[file_id], through)
+        self.missed = [
+            (path, found)
+            for file_id, path in self._files.items()
+            if (found := _missed(path, self._through.get(file_id, 0), self._within[0]))
+        ]
+        """Of each file in which there are some: records behind the cursor that retention removed."""
 
     def __iter__(self) -> Iterator[UsageRecord]:
         for file_id, path in self._files.items():
@@ -81,12 +88,19 @@ def _file_id(path: Path) -> str:
 
 def _check_reached(path: Path, through: int) -> None:
     with reports.reading(path) as connection:
-        last = connection.execute("SELECT max(seq) FROM usage_records").fetchone()[0] or 0
+        last = connection.execute("SELECT max(seq) FROM usage_records").fetchone()[0]
+        last = last or retention.removed(connection).through
     if last < through:
         raise CursorRefused(
             f"the cursor is behind record {through} of {path}, which ends at {last}: was it restored from a backup? "
             "Export without the cursor, from the start"
         )
+
+
+def _missed(path: Path, through: int, since: int) -> Removed | None:
+    with reports.reading(path) as connection:
+        removed = retention.removed(connection)
+    return removed if removed.through > through and removed.before > since else None
 
 
 _encode = msgspec.json.Encoder().encode

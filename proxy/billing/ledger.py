@@ -38,6 +38,7 @@ class Ledger:
         available: bool,
         tick_s: float,
         patience_s: float,
+        keep_from: Callable[[], int] | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_broken = on_broken
@@ -45,7 +46,14 @@ class Ledger:
         self._closing = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._writer = Writer(
-            file, self._loop, self._end, on_commit, available=available, tick_s=tick_s, patience_s=patience_s
+            file,
+            self._loop,
+            self._end,
+            on_commit,
+            available=available,
+            tick_s=tick_s,
+            patience_s=patience_s,
+            keep_from=keep_from,
         )
         self.file_id = file.file_id
         """Names this worker, before and after a restart."""
@@ -64,6 +72,7 @@ class Ledger:
         ballast_bytes: int = BALLAST_BYTES,
         tick_s: float = 1.0,
         patience_s: float = 30.0,
+        retention_us: int = 0,
     ) -> Ledger:
         """Opens `data_dir`/ledger/0.db, closes out what a predecessor left open, and starts the writer.
 
@@ -71,7 +80,8 @@ class Ledger:
         `on_broken` is called on the loop, once, when the file fails: break off all calls and end the process.
         `on_commit` is called in the writer's thread with the seconds that a commit took, its fsync included. `tick_s`:
         how often a full disk, or a file that another process has locked, is looked at again. `patience_s`: how long a
-        record waits for either before the file counts as failed; leases don't wait.
+        record waits for either before the file counts as failed; leases don't wait. `retention_us`: how old records
+        get before they are removed, little by little; 0: they stay.
 
         Raises LedgerLocked where another process owns the file, LedgerUnusable where it can't be used.
         """
@@ -80,7 +90,15 @@ class Ledger:
             with_all_room(file.path, lambda: close_out(file, now_us()))
             if not (available := file.restore_ballast()):
                 log.error("ledger_disk_full", file=str(file.path), what="no room for the ballast: calls are refused")
-            ledger = cls(file, on_broken, on_commit, available=available, tick_s=tick_s, patience_s=patience_s)
+            ledger = cls(
+                file,
+                on_broken,
+                on_commit,
+                available=available,
+                tick_s=tick_s,
+                patience_s=patience_s,
+                keep_from=(lambda: now_us() - retention_us) if retention_us else None,
+            )
         except BaseException:
             file.close()
             raise

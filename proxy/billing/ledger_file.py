@@ -7,8 +7,9 @@ import errno
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,11 +76,7 @@ class LedgerFile:
         Fsynced where it holds a record. All or nothing: when it raises, nothing of it is committed, unless the error is
         one of fsync, whose outcome is unknown.
         """
-        if (durable := bool(records)) is not self._durable:
-            self._execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            self._durable = durable
-        self._execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction(durable=bool(records)):
             if leases:
                 self._executemany(schema.INSERT_LEASE, leases)
             if records:
@@ -87,6 +84,30 @@ class LedgerFile:
                 self._executemany(schema.DELETE_LEASE, [(row[0],) for row in records])
             if dropped:
                 self._executemany(schema.DELETE_LEASE, dropped)
+
+    def remove(self, before: int, most: int) -> int:
+        """Removes the oldest records, as far as they were written before that Unix microsecond; returns how many.
+
+        At most `most`, so that a call waits for little. Hourly sums stay. Not fsynced: what a power loss brings back is
+        removed again. A record of a later time, whatever clock wrote it, keeps all that were written behind it.
+        """
+        oldest = self._execute(schema.OLDEST, (most,)).fetchall()
+        old = list(takewhile(lambda row: row[2] < before, oldest))
+        if old:
+            removed = {"through": old[-1][0], "before": max(started_at for _, started_at, _ in old) + 1}
+            with self._transaction(durable=False):
+                for statement in schema.REMOVE_THROUGH:
+                    self._execute(statement, removed)
+        return len(old)
+
+    @contextmanager
+    def _transaction(self, *, durable: bool) -> Iterator[None]:
+        if durable is not self._durable:
+            self._execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
+        self._execute("BEGIN IMMEDIATE")
+        try:
+            yield
             self._execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:

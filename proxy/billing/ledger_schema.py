@@ -39,6 +39,8 @@ HOURLY_SUMS: dict[str, str] = {
 """What usage_hourly adds up, and what one record adds to it."""
 
 HOURLY_ORDER = ("hour", *HOURLY_KEYS)
+FILE_REMOVED = dict.fromkeys(("removed_through", "removed_before"), "INTEGER NOT NULL DEFAULT 0")
+"""What retention removed: every record up to this seq, all of calls that started before this Unix microsecond."""
 TRIGGERS = frozenset(
     ("usage_records_no_update", "usage_records_no_delete", "usage_records_no_replace", "usage_records_hourly")
 )
@@ -48,6 +50,7 @@ def bring_up_to_date(connection: sqlite3.Connection, file_id: str) -> None:
     """Makes what the file lacks, in one transaction. The file must not be newer: see `refuse_newer`."""
     connection.execute("BEGIN IMMEDIATE")
     _create_tables(connection)
+    _add_columns(connection, "file", FILE_REMOVED)
     _add_columns(connection, "usage_records", _record_columns())
     _add_columns(connection, "usage_hourly", _hourly_columns())
     _create_triggers(connection)
@@ -131,11 +134,13 @@ def _add_columns(connection: sqlite3.Connection, table: str, columns: dict[str, 
 
 def _create_triggers(connection: sqlite3.Connection) -> None:
     """Made anew at every open, so that they speak of the columns as they are now."""
-    for verb in ("UPDATE", "DELETE"):
+    # REMOVE_THROUGH says first what goes: from the oldest on, and known to whoever verifies the file.
+    kept = "WHEN OLD.seq > (SELECT removed_through FROM file)"
+    for verb, when in (("UPDATE", ""), ("DELETE", kept)):
         name = f"usage_records_no_{verb.lower()}"
         connection.execute(f"DROP TRIGGER IF EXISTS {name}")
         connection.execute(
-            f"CREATE TRIGGER {name} BEFORE {verb} ON usage_records BEGIN"
+            f"CREATE TRIGGER {name} BEFORE {verb} ON usage_records {when} BEGIN"
             " SELECT RAISE(ABORT, 'usage_records is insert-only: a correction is a row of its own'); END"
         )
     # What REPLACE deletes fires no DELETE trigger: https://sqlite.org/lang_createtrigger.html, recursive_triggers.
@@ -174,6 +179,14 @@ HOURS_OF_RECORDS = f"""
     FROM usage_records AS NEW WHERE seq > ? AND seq <= ? GROUP BY {_HOUR}, {_KEYS}"""  # noqa: S608
 """What the records behind one seq, up to another, add to which hours: rows for ADD_TO_HOUR."""
 
+OLDEST = """
+    SELECT seq, started_at, max(started_at, coalesce(finished_at, started_at)) FROM usage_records
+    ORDER BY seq LIMIT ?"""
+REMOVE_THROUGH = (
+    "UPDATE file SET removed_through = :through, removed_before = max(removed_before, :before)",
+    "DELETE FROM usage_records WHERE seq <= :through",
+)
+"""In one transaction: the hourly sums keep what they have."""
 INSERT_LEASE = "INSERT INTO leases (record_id, opened_at, record) VALUES (?, ?, ?) ON CONFLICT (record_id) DO NOTHING"
 DELETE_LEASE = "DELETE FROM leases WHERE record_id = ?"
 INSERT_RECORD = f"""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
@@ -21,6 +23,11 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 CHECKPOINT_EVERY = 1_000
 """Rows written between two checkpoints: a WAL of 2 MB where many calls share a commit, of 16 MB where none does."""
+
+REMOVED_AT_ONCE = 100
+"""Records that retention removes in one step, which a commit may have to wait for: some milliseconds."""
+REMOVAL_PAUSE_S = 0.1
+LOOK_FOR_OLD_S = 60.0
 
 ROW_FAULTS = (
     sqlite3.IntegrityError,
@@ -72,7 +79,9 @@ class Writer(threading.Thread):
         available: bool,
         tick_s: float,
         patience_s: float,
+        keep_from: Callable[[], int] | None,
     ) -> None:
+        """`keep_from` tells before which Unix microsecond records may go; None: they stay for ever."""
         super().__init__(name="ledger-writer", daemon=True)
         self.inbox: deque[Posted] = deque()
         self.wake = threading.Lock()
@@ -89,6 +98,9 @@ class Writer(threading.Thread):
         self._batch: list[Posted] = []
         self._unchecked = 0
         self._next_try = 0.0
+        self._keep_from = keep_from
+        self._next_removal = 0.0 if keep_from else math.inf
+        self._removed = 0
 
     def run(self) -> None:
         """The thread's life. At its end `on_end` is called on the loop, with LedgerBroken where the file failed."""
@@ -111,7 +123,7 @@ class Writer(threading.Thread):
 
     def _turn(self) -> bool:
         """Waits for news or the next tick, then writes all there is. Returns whether to go on."""
-        self.wake.acquire(timeout=self._tick_s)
+        self.wake.acquire(timeout=self._patiently())
         stopping = self.stopping
         self._batch = batch = [self.inbox.popleft() for _ in range(len(self.inbox))]
         if not self._file.in_place():
@@ -123,7 +135,15 @@ class Writer(threading.Thread):
                 self._checkpoint()
         if not self.available and time.monotonic() >= self._next_try:
             self._let_in_again()
+        if self._keep_from and self.available and not stopping and time.monotonic() >= self._next_removal:
+            self._remove(self._keep_from())
         return not stopping
+
+    def _patiently(self) -> float:
+        """How long to wait for news: to the next tick, or the next step of retention."""
+        if not self.available:
+            return self._tick_s
+        return max(0, min(self._tick_s, self._next_removal - time.monotonic()))
 
     def _write(self, batch: list[Posted]) -> None:
         try:
@@ -201,11 +221,31 @@ class Writer(threading.Thread):
             log.warning("ledger_available", file=str(self._file.path), what="it can be written: calls are let in")
             self.available = True
 
+    def _remove(self, before: int) -> None:
+        """One step of retention, after the waiters were told. What comes meanwhile is written before the next step."""
+        with self._on_full_disk():
+            removed = self._file.remove(before, REMOVED_AT_ONCE)
+            self._removed += removed
+            self._unchecked += removed
+            more = removed == REMOVED_AT_ONCE
+            self._next_removal = time.monotonic() + (REMOVAL_PAUSE_S if more else LOOK_FOR_OLD_S)
+            if self._removed and not more:
+                log.info("ledger_retention", file=str(self._file.path), removed=self._removed)
+                self._removed = 0
+        if self._unchecked >= CHECKPOINT_EVERY:
+            self._checkpoint()
+
     def _checkpoint(self) -> None:
         """After the waiters were told, so that none of them waits for it."""
-        try:
+        with self._on_full_disk():
             self._file.checkpoint()
             self._unchecked = 0
+
+    @contextmanager
+    def _on_full_disk(self) -> Iterator[None]:
+        """What no call waits for has failed for want of space: the next commit would, too."""
+        try:
+            yield
         except sqlite3.OperationalError as error:
             if is_locked(error):
                 return  # the next one finds it free

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+DAY_US = 86_400_000_000
+
 
 class Days:
     """Names the day that a time falls on. The day in force is kept: a call pays one comparison."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import NamedTuple
 
-from proxy.billing import adjustments, charge
+from proxy.billing import adjustments, charge, retention
 from proxy.billing.prices import PriceBook
 from proxy.billing.rate_tables import UNPRICED, Priced, RateTable
 from proxy.billing.records import UsageRecord, from_row, to_usd
@@ -55,8 +55,10 @@ class Selection(NamedTuple):
 def rerate(files: Sequence[Path], book: PriceBook, selection: Selection) -> Iterator[Rerated]:
     """Each record that may have a price, priced anew, in the order of writing.
 
+    Of calls before `retention.records_since` none: what former rerating added may be removed from another file.
     Records that are written after the reading began are left out. Raises LedgerUnusable.
     """
+    selection = selection._replace(since=max(selection.since, retention.records_since(files)))
     with ExitStack() as opened:
         connections = [opened.enter_context(reading(path)) for path in files]
         for connection in connections:
@@ -68,6 +70,7 @@ def rerate(files: Sequence[Path], book: PriceBook, selection: Selection) -> Iter
 
 def rerate_these(files: Sequence[Path], book: PriceBook, record_ids: Sequence[str]) -> dict[str, Rerated]:
     """The records of these ids, priced anew; those that aren't there, or can't have a price, are left out."""
+    since = retention.records_since(files)
     with ExitStack() as opened:
         connections = [opened.enter_context(reading(path)) for path in files]
         earlier = _earlier(connections, record_ids)
@@ -75,7 +78,7 @@ def rerate_these(files: Sequence[Path], book: PriceBook, record_ids: Sequence[st
         found = [
             record
             for connection in connections
-            for record in _records(connection, f"record_id IN ({marks})", record_ids)
+            for record in _records(connection, f"record_id IN ({marks}) AND started_at >= ?", [*record_ids, since])
         ]
         return {record.record_id: _rerated(record, book, *earlier[record.record_id]) for record in found}
 

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from proxy.billing import ledger_schema as schema
-from proxy.billing import reports
+from proxy.billing import reports, retention
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_file import describe
 from proxy.billing.record_check import faults
 from proxy.billing.records import UsageRecord, from_row, to_rfc3339, to_usd
+from proxy.billing.retention import Removed
 
 _FILE_ID = re.compile(r"[0-9a-f]{32}")
 _decode_lease = msgspec.json.Decoder(UsageRecord).decode
@@ -31,7 +32,10 @@ class Finding(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What a file holds. `open_leases` are calls in flight, or those of a server that died."""
+    """What a file holds. `open_leases` are calls in flight, or those of a server that died.
+
+    Records up to `removed_through`, of calls before `removed_before` (Unix microseconds), were removed by retention.
+    """
 
     path: Path
     file_id: str
@@ -39,6 +43,8 @@ class Summary(NamedTuple):
     first_seq: int | None
     last_seq: int | None
     open_leases: int
+    removed_through: int
+    removed_before: int
 
 
 class Verifier:
@@ -50,7 +56,7 @@ class Verifier:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.summary = Summary(path, "", 0, None, None, 0)
+        self.summary = Summary(path, "", 0, None, None, 0, *Removed())
 
     def __iter__(self) -> Iterator[Finding]:
         """Raises LedgerUnusable for what is no ledger file, or one that can't be read at all."""
@@ -102,15 +108,23 @@ class Verifier:
     def _records(self, connection: sqlite3.Connection, sums: sqlite3.Connection) -> Iterator[Finding]:
         """Every record up to the one that was last when the reading began, in the order of writing."""
         sums.execute(schema.HOURLY_TABLE)
-        expected = 1
+        removed = self._removed(connection)
+        expected = removed.through + 1
+        if standing := connection.execute(
+            "SELECT count(*) FROM usage_records WHERE seq <= ?", (removed.through,)
+        ).fetchone()[0]:
+            yield Finding("sequence", f"{standing} records up to {removed.through} stand, which retention removed")
         for page in reports.pages(self._path):
             for row in page.rows:
+                if row[0] > expected:  # retention may have gone on meanwhile
+                    expected = max(expected, self._removed(connection).through + 1)
                 yield from self._record(page.columns, row, expected)
                 expected = row[0] + 1
             self._add_up(connection, sums, page.through)
             first = self.summary.first_seq if self.summary.records else page.rows[0][0] if page.rows else None
             records = self.summary.records + len(page.rows)
             self.summary = self.summary._replace(records=records, first_seq=first, last_seq=page.through)
+        expected = max(expected, self._removed(connection).through + 1)
         if expected <= (self.summary.last_seq or 0):
             yield Finding("sequence", f"records {expected} to {self.summary.last_seq} are missing")
         yield from self._end(connection)
@@ -133,25 +147,35 @@ class Verifier:
         last, given = connection.execute(
             "SELECT (SELECT max(seq) FROM usage_records), (SELECT seq FROM sqlite_sequence WHERE name='usage_records')"
         ).fetchone()
-        if (last or 0) < (given or 0):
+        last = last or self._removed(connection).through
+        if last < (given or 0):
             yield Finding("sequence", f"the last records are missing: {given} were written, the last there is {last}")
+
+    def _removed(self, connection: sqlite3.Connection) -> Removed:
+        removed = retention.removed(connection)
+        self.summary = self.summary._replace(removed_through=removed.through, removed_before=removed.before)
+        return removed
 
     def _add_up(self, connection: sqlite3.Connection, sums: sqlite3.Connection, through: int) -> None:
         after = self.summary.last_seq or 0
         sums.executemany(schema.ADD_TO_HOUR, connection.execute(schema.HOURS_OF_RECORDS, (after, through)))
 
     def _hourly(self, connection: sqlite3.Connection, sums: sqlite3.Connection) -> Iterator[Finding]:
-        """The hourly sums against those of the records, those added that came while this was reading."""
+        """The hourly sums against those of the records, those added that came while this was reading.
+
+        Of an hour whose records were removed, or some of them, the sums are no less than those of what is left.
+        """
         connection.execute("BEGIN")
         try:
             self._add_up(connection, sums, 2**63 - 1)
             select = f"SELECT * FROM usage_hourly ORDER BY {', '.join(schema.HOURLY_ORDER)}"  # noqa: S608
-            yield from _differences(connection.execute(select), sums.execute(select))
+            before = self._removed(connection).before
+            yield from _differences(connection.execute(select), sums.execute(select), before)
         finally:
             connection.execute("ROLLBACK")
 
 
-def _differences(stands: sqlite3.Cursor, added_up: sqlite3.Cursor) -> Iterator[Finding]:
+def _differences(stands: sqlite3.Cursor, added_up: sqlite3.Cursor, removed_before: int) -> Iterator[Finding]:
     """Both in the order of their keys. A row that only one side has is held against zeros."""
     names = [column[0] for column in added_up.description]
     width = len(schema.HOURLY_ORDER)
@@ -163,12 +187,17 @@ def _differences(stands: sqlite3.Cursor, added_up: sqlite3.Cursor) -> Iterator[F
         nothing = (0,) * (len(names) - width)
         have = left[width:] if left is not None and left[:width] == key else nothing
         want = right[width:] if right is not None and right[:width] == key else nothing
-        if have != want:
+        if have != want and (key[0] * 1_000_000 >= removed_before or _less(names[width:], have, want)):
             yield Finding("hourly", _difference(key, names[width:], have, want))
         if left is not None and left[:width] == key:
             left = next(rows, None)
         if right is not None and right[:width] == key:
             right = next(added_up, None)
+
+
+def _less(names: list[str], have: tuple[int, ...], want: tuple[int, ...]) -> bool:
+    """Whether sums that never go down are less than what is left in them. Costs may: adjustments take off."""
+    return any(had < wanted for name, had, wanted in zip(names, have, want, strict=True) if name != "cost_usd")
 
 
 def _difference(key: tuple[Any, ...], names: list[str], have: tuple[int, ...], want: tuple[int, ...]) -> str:

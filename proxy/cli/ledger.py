@@ -7,9 +7,10 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from proxy.billing import reports
+from proxy.billing import reports, retention
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_slot import owner_of
+from proxy.billing.records import to_rfc3339
 from proxy.billing.verify import Finding, Summary, Verifier
 from proxy.cli import options, output, rerating
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
@@ -76,7 +77,9 @@ def _verify(path: Path) -> _Verified:
 
 
 def _document(one: _Verified) -> dict[str, Any]:
+    before = one.summary.removed_before
     summary = one.summary._asdict() | {"path": str(one.summary.path), "served": one.served}
+    summary["removed_before"] = to_rfc3339(before) if before else None
     findings = [finding._asdict() for finding in one.findings]
     return summary | {"ok": not findings, "findings": findings, "further_findings": one.more}
 
@@ -85,6 +88,8 @@ def _print(one: _Verified) -> None:
     summary = one.summary
     numbers = f", {summary.first_seq} to {summary.last_seq}" if summary.records else ""
     output.line(f"{summary.path}: {summary.records:,} records{numbers}; {_leases(one)}")
+    if summary.removed_through:
+        output.line(f"  {retention.told(summary.removed_before)}: up to number {summary.removed_through:,}")
     for finding in one.findings:
         output.line(f"  {finding.check:<9} {f'{finding.record_id}: ' if finding.record_id else ''}{finding.says}")
     if one.more:

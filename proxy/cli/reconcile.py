@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from proxy.billing import reports
+from proxy.billing import reports, retention
 from proxy.billing.prices import PriceBook
-from proxy.billing.records import UsageRecord, to_usd
+from proxy.billing.records import UsageRecord, to_rfc3339, to_usd
 from proxy.cli import options, output
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.schema import Settings
@@ -21,6 +21,8 @@ from proxy.control.google_export import Export, ExportUnreadable
 from proxy.control.reconcile import CAUSES, Line
 
 _HEADS = ("DAY", "MODEL", "CALLS", "OURS", "GOOGLE'S", "DIFFERENCE", "DIFFERS IN")
+
+_REMOVED = "the records of these days were removed (storage.retention_days)"
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +52,7 @@ def _reconcile(
     Example: `weighbridge usage reconcile cost-table.csv`
     """
     settings = options.settings(config)
-    export = _read(settings, file, _mapped(mapped or ()))
+    export = _kept(settings, _read(settings, file, _mapped(mapped or ())))
     if not export.rows:
         raise CommandError(f"{file} has no row of the Gemini API. {' '.join(_left_out(export))}".strip())
     lines = reconcile.reconcile(export.rows, _records(settings, export, upstream), _amount(tolerance))
@@ -71,6 +73,13 @@ def _read(settings: Settings, file: Path, mapped: dict[str, str]) -> Export:
         raise CommandError(f"{file} is no CSV in UTF-8: export it as CSV") from None
     except (ExportUnreadable, ValueError) as error:
         raise CommandError(f"{file}: {error}") from None
+
+
+def _kept(settings: Settings, export: Export) -> Export:
+    """Without the days whose records were removed."""
+    if since := retention.records_since(reports.ledger_files(settings.storage.data_dir)):
+        return reconcile.from_day(export, since, f"rows that begin before {to_rfc3339(since)[:16]}Z: {_REMOVED}")
+    return export
 
 
 def _names(book: PriceBook) -> dict[str, str]:

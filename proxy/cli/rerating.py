@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from proxy.app import unix_us
-from proxy.billing import adjustments, reports, rerating
+from proxy.billing import adjustments, reports, rerating, retention
 from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
-from proxy.billing.records import UsageRecord, from_usd, to_usd
+from proxy.billing.records import UsageRecord, from_usd, to_rfc3339, to_usd
 from proxy.billing.rerating import Rerated, Selection
 from proxy.cli import control, options, output, times
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
@@ -73,9 +73,12 @@ def rerate(
     selection = Selection(_moment(since, timezone, 0), _moment(until, timezone, 2**62), project, model)
     book = _book(settings)
     sums = _sum(settings, book, selection)
-    told = _document(book, sums)
+    since_when = retention.records_since(reports.ledger_files(settings.storage.data_dir))
+    told = _document(book, sums) | {"records_since": to_rfc3339(since_when) if since_when else None}
     if not json:
         _tell(told)
+        if since_when > selection.since:
+            output.wrapped(f"{retention.told(since_when)}: these calls keep the price that they had.")
     writes = bool(sums.by) and not dry_run and (yes or (not json and typer.confirm("Write these adjustments?")))
     made = _write(settings, book, selection) if writes else (0, 0)
     if json:

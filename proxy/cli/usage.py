@@ -13,11 +13,11 @@ from typing import Annotated, Any, cast
 import typer
 
 from proxy.app import unix_us
-from proxy.billing import adjustments, exports, reports
+from proxy.billing import adjustments, exports, reports, retention
 from proxy.billing.adjustments import AdjustmentConflict, AdjustmentRefused
 from proxy.billing.exports import CursorRefused, Export
 from proxy.billing.periods import Days
-from proxy.billing.records import as_cell, id_maker, to_json, to_usd
+from proxy.billing.records import as_cell, id_maker, to_json, to_rfc3339, to_usd
 from proxy.billing.reports import Dimension, ReportRow
 from proxy.billing.spent import spent
 from proxy.cli import control, options, output, reconcile, times
@@ -93,14 +93,15 @@ def report(
         rows = reports.report(files, words, *period, timezone)
     except ValueError as error:
         raise CommandError(str(error)) from None
-    total = reports.total(rows)
+    total, kept_from = reports.total(rows), retention.records_since(files)
     by_model = reports.report(files, ["model"], *period, timezone) if total.unpriced_calls else []
     unpriced = {row.group["model"]: row.unpriced_calls for row in by_model if row.unpriced_calls}
     prepaid = _prepaid(data_dir, files)
     if json:
         asked = {"by": words, "since": since, "until": until, "timezone": timezone}
         sums = {"rows": [reports.to_json(row) for row in rows], "total": reports.to_json(total)}
-        output.document(asked | sums | {"unpriced": unpriced, "prepaid": prepaid})
+        more = {"prepaid": prepaid, "records_since": to_rfc3339(kept_from) if kept_from else None}
+        output.document(asked | sums | {"unpriced": unpriced} | more)
     elif csv:
         _print_csv(words, rows)
     elif rows:
@@ -109,6 +110,8 @@ def report(
         _print_notes(rows, total)
         _tell_unpriced(unpriced)
         _tell_prepaid(prepaid)
+        if kept_from > reports.within(*period)[0]:
+            output.line(f"\n{retention.told(kept_from)}: these sums have them, `weighbridge usage export` hasn't.")
     else:
         output.line(f"No such calls in the ledger of {data_dir}.")
 
@@ -228,6 +231,8 @@ def export(
         stream = Export(reports.ledger_files(settings.storage.data_dir), *period, after=after)
     except CursorRefused as error:
         raise CommandError(str(error)) from None
+    for path, removed in stream.missed:
+        typer.echo(f"{retention.told(removed.before)} from {path}, up to number {removed.through:,}.", err=True)
     printed.write(exports.HEADS[format_.value])
     printed.writelines(map(exports.FORMATS[format_.value], stream))
     printed.flush()

@@ -28,6 +28,9 @@ from proxy.config.addresses import parse_network
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 
+SHORTEST_RETENTION = 35
+"""Days. A month and what may end after it."""
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
@@ -98,6 +101,15 @@ def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(str(parse_network(text)) for text in texts)
 
 
+def _retention(days: int) -> int:
+    if days and days < SHORTEST_RETENTION:
+        raise ValueError(
+            f"is 0, which keeps every record, or at least {SHORTEST_RETENTION}: budgets of a month and a month's bill "
+            "are reckoned from its records"
+        )
+    return days
+
+
 def _limits(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(str(limit) for limit in limits.parse_all(texts))
 
@@ -146,6 +158,8 @@ class Storage(Section):
     redis_password_file: Path | None = None
     redis_ca_file: FilePath | None = None
     redis_password: SecretStr | None = None
+    retention_days: Annotated[int, Field(ge=0, le=36_500), AfterValidator(_retention)] = 0
+    """How old usage records get before they are removed; hourly sums stay. 0: they are never removed."""
 
     @property
     def prices_file(self) -> Path:

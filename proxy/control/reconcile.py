@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from proxy.billing.price_book import PACIFIC
 from proxy.billing.records import UsageRecord
-from proxy.control.google_export import Row
+from proxy.control.google_export import Export, Row
 from proxy.errors import Outcome
 
 NEAR_MIDNIGHT = timedelta(minutes=10)
@@ -107,6 +107,21 @@ def period(rows: Iterable[Row]) -> tuple[date, date]:
 def begins(day: date) -> datetime:
     """When a day begins in Los Angeles, by whose days Google bills."""
     return datetime(day.year, day.month, day.day, tzinfo=PACIFIC)
+
+
+def from_day(export: Export, since: int, reason: str) -> Export:
+    """The export from the first whole day whose records are all there; `since` is Unix microseconds.
+
+    What comes before is left out, for that reason.
+    """
+    kept: list[Row] = []
+    gone: list[Row] = []
+    for row in export.rows:
+        (kept if begins(row.first).timestamp() * 1e6 >= since else gone).append(row)
+    if not gone:
+        return export
+    lost = len(gone), sum((row.cost or Decimal(0) for row in gone), Decimal(0))
+    return export._replace(rows=kept, left_out=export.left_out | {reason: lost})
 
 
 def reconcile(rows: list[Row], records: Iterable[UsageRecord], tolerance: Decimal) -> list[Line]:

@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 import structlog
 
-from proxy.billing import reports
+from proxy.billing import reports, retention
 from proxy.billing.ledger_errors import LedgerUnusable
-from proxy.billing.records import UsageRecord, to_json, to_usd
+from proxy.billing.records import UsageRecord, made_at, to_json, to_rfc3339, to_usd
 from proxy.billing.reports import Dimension
 from proxy.config.addresses import Network
 from proxy.errors import CallerErred, ProxyRefused, Reason, Refusal
@@ -52,6 +52,10 @@ _PAGE = frozenset(("page_size", "page_token"))
 _TAKEN = {"usage": _PAGE | {"since", "until", "by"}, "limits": frozenset[str](), "calls": _PAGE}
 _HIDDEN = frozenset(("project", "upstream", "attempts"))
 """Of a record: what is the operator's affair, and what stands above."""
+_NO_CALL = (
+    "No call of this project has this request id. A call stands here once it has been answered in full; refused calls "
+    "and free ones, such as countTokens, never do."
+)
 _SERVED = "GET /weighbridge/v1/usage, /weighbridge/v1/limits and /weighbridge/v1/calls/REQUEST_ID"
 
 
@@ -161,16 +165,15 @@ class Account:
         return since, until
 
     def _call(self, project: str, request_id: str, asked: Parameters) -> dict[str, Any]:
+        files = reports.ledger_files(self._data_dir)
         records: list[UsageRecord] = []
-        if _REQUEST_ID.fullmatch(request_id):
-            files = reports.ledger_files(self._data_dir)
+        since = retention.records_since(files)
+        # Of an older request some records may be there, such as a late adjustment: they'd make a sum that is none.
+        if _REQUEST_ID.fullmatch(request_id) and (made_at(request_id) or since) >= since:
             records = reports.of_request(files, request_id, project, MOST_RECORDS)
         if not records:
-            raise CallerErred(
-                Reason.CALL_NOT_FOUND,
-                "No call of this project has this request id. A call stands here once it has been answered in full; "
-                "refused calls and free ones, such as countTokens, never do.",
-            )
+            gone = f" Calls from before {to_rfc3339(since)[:16]}Z stand in /weighbridge/v1/usage only." if since else ""
+            raise CallerErred(Reason.CALL_NOT_FOUND, _NO_CALL + gone)
         costs = [record.cost_usd for record in records]
         page, token = _page(records, asked)
         return {

@@ -8,8 +8,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from tests.billing.sample import sample
+from tests.billing.sample import NOON, sample
 from tests.billing.test_reports import written
+from tests.billing.test_retention import remove
 from tests.cli.conftest import Weighbridge
 
 
@@ -42,6 +43,19 @@ def test_what_is_wrong_is_told_record_by_record_and_ends_with_1(weighbridge: Wei
     first, second = told["files"]
     assert [finding["check"] for finding in first["findings"]] == ["file", "cost", "hourly"]
     assert (first["ok"], second["ok"], second["records"], first["served"]) == (False, True, 3, False)
+
+
+def test_what_retention_removed_is_told_and_no_finding(weighbridge: Weighbridge, tmp_path: Path) -> None:
+    _fill(tmp_path / "weighbridge-data")
+    remove(tmp_path / "weighbridge-data", NOON + 10_000_000, most=2)
+    result = weighbridge("ledger", "verify")
+    assert result.stdout.splitlines() == [
+        "weighbridge-data/ledger/0.db: 1 records, 3 to 3; no call is open",
+        "  Records of calls from before 2026-11-21T12:00Z were removed (storage.retention_days): up to number 2",
+        "  all is well",
+    ]
+    [told] = json.loads(weighbridge("ledger", "verify", "--json").stdout)["files"]
+    assert (told["ok"], told["removed_through"], told["removed_before"]) == (True, 2, "2026-11-21T12:00:00.000001Z")
 
 
 def test_a_folder_without_a_ledger_and_a_file_that_is_none_are_no_ledgers_that_are_well(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.billing.sample import sample
+from tests.billing.sample import NOON, sample
 from tests.billing.test_reports import written
+from tests.billing.test_retention import remove
 from tests.cli.conftest import Weighbridge
 
 
@@ -75,3 +76,13 @@ def test_a_file_that_is_none_is_a_sentence(weighbridge: Weighbridge, tmp_path: P
     for file in ("binary", "nowhere"):
         result = weighbridge("usage", "reconcile", file)
         assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+
+
+def test_days_whose_records_were_removed_are_left_out_and_told(weighbridge: Weighbridge, tmp_path: Path) -> None:
+    remove(tmp_path / "weighbridge-data", NOON + 10_000_000, most=1)
+    row = "gemini-2.5-flash-image,0.10"
+    (tmp_path / "google.csv").write_text(f"Date,Model,Cost ($)\n2026-11-20,{row}\n2026-11-21,{row}\n2026-11-22,{row}\n")
+    result = weighbridge("usage", "reconcile", "google.csv", "--tolerance", "1")
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:2]] == ["2026-11-22"]
+    assert "Left out: 2 rows, 0.20 USD, rows that begin before 2026-11-21T12:00Z: the records" in result.stdout
+    assert result.exit_code == 0

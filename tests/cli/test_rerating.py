@@ -17,6 +17,7 @@ from proxy.cli.main import app
 from proxy.store.database import open_database
 from proxy.tenants import audit
 from tests.billing.sample import NOON, sample
+from tests.billing.test_retention import remove
 from tests.cli.conftest import Weighbridge
 
 DEARER = '[[prices]]\nmodel = "gemini-2.5-flash-image"\noutput_image = 40\n'
@@ -129,3 +130,13 @@ def test_the_report_has_them_among_the_adjustments(weighbridge: Weighbridge) -> 
 def test_a_mistake_is_one_sentence(weighbridge: Weighbridge, arguments: tuple[str, ...]) -> None:
     refused = weighbridge("ledger", "rerate", *arguments)
     assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+
+
+def test_calls_whose_records_were_removed_keep_their_price_and_that_is_said(
+    weighbridge: Weighbridge, tmp_path: Path
+) -> None:
+    remove(tmp_path / "weighbridge-data", NOON + 10_000_000, most=1)
+    result = weighbridge("ledger", "rerate", *SINCE, "--dry-run")
+    assert "Records of calls from before 2026-11-21T12:00Z were removed" in result.stdout
+    told = json.loads(weighbridge("ledger", "rerate", *SINCE, "--dry-run", "--json").stdout)
+    assert (told["records"], told["records_since"]) == (0, "2026-11-21T12:00:00.000001Z")

@@ -16,6 +16,7 @@ from proxy.billing.records import COLUMNS, UsageRecord
 from proxy.cli import options
 from proxy.store.database import open_database
 from proxy.tenants import audit
+from tests.billing.test_retention import remove
 from tests.cli.conftest import Weighbridge
 
 NOVEMBER = int(datetime(2026, 11, 1, 9, 20, tzinfo=UTC).timestamp()) * 1_000_000
@@ -273,3 +274,20 @@ def test_an_option_that_there_is_not_is_no_amount(weighbridge: Weighbridge) -> N
     result = weighbridge("usage", "adjust", "alice", "1", "--why", "x", "--off", "r1")
 
     assert result.exit_code == 2
+
+
+def test_what_was_removed_stays_on_the_bill_and_is_told(weighbridge: Weighbridge, tmp_path: Path) -> None:
+    before = json.loads(weighbridge("usage", "report", "--by", "project,day", "--json").stdout)
+    cursor = weighbridge("usage", "export").stderr.split()[-1]
+    remove(tmp_path / "weighbridge-data", NOVEMBER + 2 * HOUR)
+    told = "Records of calls from before 2026-11-01T10:20Z were removed (storage.retention_days)"
+
+    after = json.loads(weighbridge("usage", "report", "--by", "project,day", "--json").stdout)
+    assert after == before | {"records_since": "2026-11-01T10:20:00.000001Z"}
+    assert told in weighbridge("usage", "report").stdout
+    assert told not in weighbridge("usage", "report", "--since", "2026-11-02").stdout
+    late = weighbridge("usage", "export")
+    assert [json.loads(line)["record_id"] for line in late.stdout.splitlines()] == ["r3", "r4"]
+    assert f"{told} from weighbridge-data/ledger/0.db, up to number 2." in late.stderr
+    for nothing_missed in (("--since", "2026-11-02"), ("--after", cursor)):
+        assert "removed" not in weighbridge("usage", "export", *nothing_missed).stderr

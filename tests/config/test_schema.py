@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from proxy.billing.price_book import PER_1000, RATE_NAMES
-from proxy.config.schema import Gateway, Limits, Price, Server, Settings, Upstream
+from proxy.config.schema import Gateway, Limits, Price, Server, Settings, Storage, Upstream
 
 
 def upstream(base_url: str) -> Upstream:
@@ -77,6 +77,14 @@ def test_a_mistyped_time_zone_is_refused_with_the_nearest_one() -> None:
 def test_a_time_zone_that_is_no_zone_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="no IANA time zone"):
         Limits(timezone=name)
+
+
+def test_records_are_kept_for_ever_or_for_a_month_that_is_whole() -> None:
+    assert Storage().retention_days == 0
+    assert Storage(retention_days=35).retention_days == 35
+    for days in (34, 1, -1, 36_501):
+        with pytest.raises(ValidationError):
+            Storage(retention_days=days)
 
 
 def test_the_browser_sdk_works_from_any_origin_by_default() -> None:

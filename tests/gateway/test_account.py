@@ -25,6 +25,7 @@ from proxy.tenants.keyring import Keyring
 from proxy.tenants.keys import Tenant
 from tests.billing.sample import NOON, sample
 from tests.billing.test_reports import written
+from tests.billing.test_retention import remove
 from tests.gateway.wire import Door, Response, door, parse
 
 pytestmark = pytest.mark.anyio
@@ -149,6 +150,18 @@ async def test_a_call_of_another_project_is_as_unknown_as_one_that_never_was(sta
     status, reason = await stand.refused(f"/weighbridge/v1/calls/{request_id.replace(' ', '%20')}")
     assert (status, reason) in [(404, "CALL_NOT_FOUND"), (404, "UNKNOWN_OPERATION")]
     assert (await stand.told(f"/weighbridge/v1/calls/{THEIRS}", stand.bob))["cost_usd"] == "0.0336021"
+
+
+async def test_a_call_of_which_a_record_was_removed_is_told_as_gone_and_not_at_what_is_left(stand: Stand) -> None:
+    before = await stand.told("/weighbridge/v1/usage")
+    assert remove(stand.data_dir, NOON + HOUR, most=1) == 1
+    error = json.loads((await stand.ask(f"/weighbridge/v1/calls/{MINE}")).body)["error"]
+    assert error["details"][0]["reason"] == "CALL_NOT_FOUND"
+    assert error["message"].endswith("Calls from before 2026-11-21T12:00Z stand in /weighbridge/v1/usage only.")
+    assert await stand.told("/weighbridge/v1/usage") == before
+    later = id_maker(lambda: NOON // 1000 + 1, secrets.token_bytes)()
+    await written(stand.data_dir, sample("late", project="alice", request_id=later))
+    assert (await stand.told(f"/weighbridge/v1/calls/{later}"))["cost_usd"] == "0.0336021"
 
 
 async def test_the_limits_of_the_key_that_asks_are_told(stand: Stand) -> None:
