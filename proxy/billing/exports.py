@@ -1,18 +1,15 @@
-"""Exports usage records as JSON lines, CSV or FOCUS, a page at a time, and goes on behind a cursor."""
+"""Reads usage records for an export, a page at a time, and goes on behind a cursor. Formats: export_formats.py."""
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-import msgspec
-
-from proxy.billing import focus, reports, retention
+from proxy.billing import reports, retention
 from proxy.billing.ledger_errors import LedgerUnusable
-from proxy.billing.records import COLUMNS, UsageRecord, from_row, to_csv, to_json
 from proxy.billing.retention import Removed
 
 START = "start"
@@ -25,7 +22,7 @@ class CursorRefused(Exception):
 
 
 class Export:
-    """Iterates over the records of ledger files, file by file in the order of writing.
+    """Iterates over the rows of ledger files (seq, then COLUMNS), page by page in the order of writing.
 
     `cursor` is the text from which another export goes on: complete once the iteration has ended, and good for no more
     than the pages before the present one until then.
@@ -56,11 +53,10 @@ class Export:
         ]
         """Of each file in which there are some: records behind the cursor that retention removed."""
 
-    def __iter__(self) -> Iterator[UsageRecord]:
+    def __iter__(self) -> Iterator[list[tuple[Any, ...]]]:
         for file_id, path in self._files.items():
             for page in reports.pages(path, *self._within, after=self._through.get(file_id, 0)):
-                for row in page.rows:
-                    yield from_row(page.columns, row)
+                yield page.rows
                 self._through[file_id] = page.through
 
     @property
@@ -101,38 +97,3 @@ def _missed(path: Path, through: int, since: int) -> Removed | None:
     with reports.reading(path) as connection:
         removed = retention.removed(connection)
     return removed if removed.through > through and removed.before > since else None
-
-
-_encode = msgspec.json.Encoder().encode
-
-
-class _Handed:
-    """What a csv.writer writes to: it hands each line back."""
-
-    def write(self, line: str) -> str:
-        return line
-
-
-_csv_line = csv.writer(_Handed(), lineterminator="\n").writerow
-
-
-def _as_json(record: UsageRecord) -> bytes:
-    return _encode(to_json(record)) + b"\n"
-
-
-def _as_csv(record: UsageRecord) -> bytes:
-    return _line(to_csv(record))
-
-
-def _as_focus(record: UsageRecord) -> bytes:
-    return b"".join(map(_line, focus.rows(record)))
-
-
-def _line(cells: Sequence[str]) -> bytes:
-    line: str = _csv_line(cells)
-    return line.encode()
-
-
-FORMATS: dict[str, Callable[[UsageRecord], bytes]] = {"jsonl": _as_json, "csv": _as_csv, "focus": _as_focus}
-"""What each format makes of a record."""
-HEADS: dict[str, bytes] = {"jsonl": b"", "csv": _line(COLUMNS), "focus": _line(focus.COLUMNS)}

@@ -6,13 +6,18 @@ and of the conditional ones those that apply. docs/metering.md says where each c
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from functools import lru_cache
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import msgspec
 
 from proxy.billing.price_book import PACIFIC, PER_1000
-from proxy.billing.records import UsageRecord, as_cell, made_at, to_usd
+from proxy.billing.records import COLUMNS as RECORD_COLUMNS
+from proxy.billing.records import UsageRecord, as_cell, csv_lines, from_row, made_at, to_decimal, to_rfc3339, to_usd
 
 COLUMNS = (
     *("BilledCost", "BillingAccountId", "BillingAccountName", "BillingCurrency"),
@@ -26,84 +31,145 @@ COLUMNS = (
     *("x_RecordId", "x_RequestId", "x_Outcome", "x_Estimated", "x_Unpriced"),
 )
 _MILLION = 1_000_000
+_PLAIN = re.compile(r"(?:[0-9A-Za-z][0-9A-Za-z_:./-]*)?").fullmatch
 _encode = msgspec.json.Encoder().encode
+_rates_of = msgspec.json.Decoder(dict[str, tuple[int, int | None]]).decode
+
+_OWN = (
+    *("BilledCost", "BillingPeriodEnd", "BillingPeriodStart", "ChargePeriodEnd", "ChargePeriodStart"),
+    *(
+        "ConsumedQuantity",
+        "ContractedCost",
+        "EffectiveCost",
+        "ListCost",
+        "PricingQuantity",
+        "x_RecordId",
+        "x_RequestId",
+    ),
+)
+"""Columns that differ from one call to the next, in the order of COLUMNS. The others are made once for many calls."""
 
 
-def rows(record: UsageRecord) -> list[list[str]]:
-    """A record as cells in the order of COLUMNS, a row for each rate applied; null is an empty cell.
+class _Same(NamedTuple):
+    """What many calls have in common, all of which their other columns are made of."""
+
+    upstream: str
+    project: str
+    key_id: str
+    key_name: str
+    operation: str
+    model: str
+    service_tier: str | None
+    priced_as: str | None
+    outcome: str
+    estimated: int
+
+
+_same = itemgetter(*(1 + RECORD_COLUMNS.index(name) for name in _Same._fields))
+_OWN_OF_RECORD = (
+    "kind",
+    "started_at",
+    "finished_at",
+    "cost_usd",
+    "rates",
+    "total_token_count",
+    "record_id",
+    "request_id",
+)
+_own = itemgetter(*(1 + RECORD_COLUMNS.index(name) for name in _OWN_OF_RECORD))
+
+
+def lines(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows of usage_records (seq, then its columns) as lines of CSV, one for each rate applied; null is an empty cell.
 
     BilledCost adds up to the record's cost; ListCost is quantity x rate, exactly.
     """
-    shared = _shared(record)
-    if record.kind == "adjustment":
-        return [_cells(shared | _adjustment(record))]
-    return [_cells(shared | _charge(record, *charge)) for charge in _charges(record)]
+    written: list[str] = []
+    for row in rows:
+        kind, started_at, finished_at, cost, rates, tokens, record_id, request_id = _own(row)
+        if kind == "adjustment":
+            written.append(_adjustment(from_row(RECORD_COLUMNS, row[1:])))
+            continue
+        templates = _templates(_same(row), cost is None)
+        period_start, period_end = _month(started_at // 3_600_000_000)
+        end, start = _moment(_after(started_at, finished_at)), _moment(started_at // 1_000_000)
+        names = _named(record_id), _named(request_id)
+        for name, quantity, rate, part in _charges(cost, rates, tokens):
+            # Nano-dollars x quantity / million, in 15 decimal places: exact.
+            billed, listed = to_usd(part), to_decimal(quantity * rate, 15)
+            own = (billed, period_end, period_start, end, start, quantity, listed, billed, listed)
+            written.append(templates[name, rate] % (*own, to_decimal(quantity, 6), *names))
+    return "".join(written)
 
 
-def _charges(record: UsageRecord) -> list[tuple[str, int, int, int]]:
+class _Templates(dict[tuple[str, int], str]):
+    """Lines of calls that have so much in common: by a rate's name and itself, with %s for each of _OWN."""
+
+    def __init__(self, same: _Same, *, unpriced: bool) -> None:
+        self._same = same
+        self._shared = _shared(same) | {"x_Unpriced": str(unpriced).lower()}
+
+    def __missing__(self, charged: tuple[str, int]) -> str:
+        cells = self._shared | _charge(self._same, *charged)
+        line = _line({column: cell.replace("%", "%%") for column, cell in cells.items()} | dict.fromkeys(_OWN, "%s"))
+        self[charged] = line
+        return line
+
+
+@lru_cache(4096)
+def _templates(same: tuple[Any, ...], unpriced: bool) -> _Templates:  # a key of the cache
+    return _Templates(_Same(*same), unpriced=unpriced)
+
+
+def _charges(cost: int | None, rates: str | None, tokens: int | None) -> list[tuple[str, int, int, int]]:
     """Each rate's name, quantity, nano-dollars per million, and its part of the cost in nano-dollars.
 
     Parts are cut off to whole nano-dollars, and what is left is the last one's. Without a cost, all is free here.
     """
-    if record.cost_usd is None or not record.rates:
-        return [("", record.total_token_count or 0, 0, record.cost_usd or 0)]
-    rates = ((name, quantity, rate or 0) for name, (quantity, rate) in record.rates.items())
-    parts = [(name, quantity, rate, quantity * rate // _MILLION) for name, quantity, rate in rates]
+    charged = _rates_of(rates) if rates and cost is not None else None
+    if cost is None or not charged:
+        return [("", tokens or 0, 0, cost or 0)]
+    parts = [
+        (name, quantity, rate or 0, quantity * (rate or 0) // _MILLION) for name, (quantity, rate) in charged.items()
+    ]
     name, quantity, rate, part = parts[-1]
-    rest = record.cost_usd - sum(each[3] for each in parts)
-    return [*parts[:-1], (name, quantity, rate, part + rest)]
+    parts[-1] = name, quantity, rate, part + cost - sum([each[3] for each in parts])
+    return parts
 
 
-def _shared(record: UsageRecord) -> dict[str, str]:
-    start, end = _month(record.started_at // 3_600_000_000)
+def _shared(same: _Same | UsageRecord) -> dict[str, str]:
     return {
-        "BillingAccountId": record.upstream or "weighbridge",  # an adjustment may be of no upstream
-        "BillingAccountName": record.upstream,
+        "BillingAccountId": same.upstream or "weighbridge",  # an adjustment may be of no upstream
+        "BillingAccountName": same.upstream,
         "BillingCurrency": "USD",
-        "BillingPeriodEnd": end,
-        "BillingPeriodStart": start,
-        # Whole seconds are all that FOCUS has; a period isn't empty.
-        "ChargePeriodEnd": _moment(max(record.finished_at or 0, record.started_at) // 1_000_000 + 1),
-        "ChargePeriodStart": _moment(record.started_at // 1_000_000),
         "InvoiceIssuerName": "Google",
         "ProviderName": "Google",
         "PublisherName": "Google",
-        "ResourceId": record.model,
-        "ResourceType": "Model" if record.model else "",
+        "ResourceId": same.model,
+        "ResourceType": "Model" if same.model else "",
         "ServiceCategory": "AI and Machine Learning",
         "ServiceName": "Gemini API",
         "ServiceSubcategory": "Generative AI",
-        "SubAccountId": record.project,
-        "SubAccountName": record.project,
+        "SubAccountId": same.project,
+        "SubAccountName": same.project,
         "SubAccountType": "Project",
-        "Tags": _encode({"weighbridge/key_id": record.key_id, "weighbridge/key_name": record.key_name}).decode(),
-        "x_RecordId": record.record_id,
-        "x_RequestId": record.request_id,
-        "x_Outcome": record.outcome,
-        "x_Estimated": str(record.estimated).lower(),
-        "x_Unpriced": str(record.cost_usd is None).lower(),
+        "Tags": _encode({"weighbridge/key_id": same.key_id, "weighbridge/key_name": same.key_name}).decode(),
+        "x_Outcome": same.outcome,
+        "x_Estimated": str(bool(same.estimated)).lower(),
     }
 
 
-def _charge(record: UsageRecord, name: str, quantity: int, rate: int, billed: int) -> dict[str, str]:
+def _charge(same: _Same, name: str, rate: int) -> dict[str, str]:
     requests = name in PER_1000
-    # Nano-dollars x quantity / million, in 15 decimal places: exact.
-    listed = _decimal(quantity * rate, 15)
-    tier, model = record.service_tier or "standard", record.priced_as or record.model
+    tier, model = same.service_tier or "standard", same.priced_as or same.model
     return {
-        "BilledCost": to_usd(billed),
         "ChargeCategory": "Usage",
-        "ChargeDescription": f"{model} {record.operation} {name}".rstrip(),
+        "ChargeDescription": f"{model} {same.operation} {name}".rstrip(),
         "ChargeFrequency": "Usage-Based",
-        "ConsumedQuantity": str(quantity),
         "ConsumedUnit": "Requests" if requests else "Tokens",
-        "ContractedCost": listed,
         "ContractedUnitPrice": to_usd(rate),
-        "EffectiveCost": to_usd(billed),
-        "ListCost": listed,
         "ListUnitPrice": to_usd(rate),
         "PricingCategory": "Standard",
-        "PricingQuantity": _decimal(quantity, 6),
         "PricingUnit": "1000000 Requests" if requests else "1000000 Tokens",
         "SkuId": model,
         "SkuMeter": name,
@@ -111,23 +177,43 @@ def _charge(record: UsageRecord, name: str, quantity: int, rate: int, billed: in
     }
 
 
-def _adjustment(record: UsageRecord) -> dict[str, str]:
+def _adjustment(record: UsageRecord) -> str:
     """What was added or taken off by hand; of a call in a month before, a correction."""
     cost = to_usd(record.cost_usd or 0)
     corrects = made_at(record.caused_by) if record.caused_by else None
-    month = _month(record.started_at // 3_600_000_000)
-    earlier = corrects is not None and _month(corrects // 3_600_000_000) != month
-    return {
-        **dict.fromkeys(("BilledCost", "ContractedCost", "EffectiveCost", "ListCost"), cost),
-        "ChargeCategory": "Adjustment",
-        "ChargeClass": "Correction" if earlier else "",
-        "ChargeDescription": record.hint or "",
-        "ChargeFrequency": "One-Time",
-    }
+    period = start, end = _month(record.started_at // 3_600_000_000)
+    earlier = corrects is not None and _month(corrects // 3_600_000_000) != period
+    return _line(
+        {
+            **_shared(record),
+            **dict.fromkeys(("BilledCost", "ContractedCost", "EffectiveCost", "ListCost"), cost),
+            "BillingPeriodEnd": end,
+            "BillingPeriodStart": start,
+            "ChargeCategory": "Adjustment",
+            "ChargeClass": "Correction" if earlier else "",
+            "ChargeDescription": record.hint or "",
+            "ChargeFrequency": "One-Time",
+            "ChargePeriodEnd": _moment(_after(record.started_at, record.finished_at)),
+            "ChargePeriodStart": _moment(record.started_at // 1_000_000),
+            "x_RecordId": record.record_id,
+            "x_RequestId": record.request_id,
+            "x_Unpriced": str(record.cost_usd is None).lower(),
+        }
+    )
 
 
-def _cells(values: dict[str, str]) -> list[str]:
-    return [as_cell(column, values.get(column, "")) for column in COLUMNS]
+def _line(values: dict[str, str]) -> str:
+    return csv_lines([[as_cell(column, values.get(column, "")) for column in COLUMNS]])
+
+
+def _named(name: str) -> str:
+    """An id as a cell; few hold what CSV must quote."""
+    return name if _PLAIN(name) else csv_lines([[as_cell("", name)]]).removesuffix("\n")
+
+
+def _after(started_at: int, finished_at: int | None) -> int:
+    """The second that a charge ends before: whole seconds are all that FOCUS has, and a period isn't empty."""
+    return max(finished_at or 0, started_at) // 1_000_000 + 1
 
 
 @lru_cache(64)
@@ -139,13 +225,5 @@ def _month(hour: int) -> tuple[str, str]:
     return _moment(int(start.timestamp())), _moment(int(after.timestamp()))
 
 
-@lru_cache(1024)
 def _moment(unix_s: int) -> str:
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _decimal(value: int, places: int) -> str:
-    """`value` / 10 ** `places`, exactly."""
-    whole, part = divmod(abs(value), 10**places)
-    text = f"{whole}.{part:0{places}d}".rstrip("0").removesuffix(".")
-    return f"-{text}" if value < 0 else text
+    return f"{to_rfc3339(unix_s * 1_000_000)[:19]}Z"

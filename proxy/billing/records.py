@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -78,7 +79,8 @@ _TIMES = ("started_at", "finished_at")
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # UTC; without saying so it prints twice as fast
 _NANO = 1_000_000_000
 DRAWN_AT_ONCE = 64
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = "=+-@\t\r"
+"""What a cell begins with that a spreadsheet runs."""
 _AMOUNTS = ("cost_usd", "Cost")
 _UUID7 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -123,11 +125,6 @@ def to_json(record: UsageRecord) -> dict[str, Any]:
     return shown
 
 
-def to_csv(record: UsageRecord) -> list[str]:
-    """The record as cells in the order of COLUMNS: as `to_json`, objects as JSON text, null as an empty cell."""
-    return [as_cell(column, value) for column, value in to_json(record).items()]
-
-
 def as_cell(column: str, value: object) -> str:
     """A value as a cell of CSV.
 
@@ -137,8 +134,22 @@ def as_cell(column: str, value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_FORMULA) and not column.endswith(_AMOUNTS) else value
+        return f"'{value}" if value and value[0] in FORMULA and not column.endswith(_AMOUNTS) else value
     return _encoder.encode(value).decode()
+
+
+class _Written(list[str]):
+    """What a csv.writer writes to: line by line."""
+
+    write = list[str].append
+
+
+def csv_lines(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows of cells as lines of CSV, which end with \\n; null is an empty cell."""
+    lines = _Written()
+    # Before Python 3.13, a cell that holds a carriage return is quoted only if lines end with one.
+    csv.writer(lines, lineterminator="\r\n").writerows(rows)
+    return "".join([f"{line[:-2]}\n" for line in lines])
 
 
 def _parsed(usage: str) -> object:
@@ -151,14 +162,28 @@ def _parsed(usage: str) -> object:
 
 def to_rfc3339(unix_us: int) -> str:
     """Unix microseconds as RFC 3339 in UTC: 2026-11-21T14:37:00.000001Z."""
-    return f"{(_EPOCH + timedelta(microseconds=unix_us)).isoformat('T', 'microseconds')}Z"
+    minute, rest = divmod(unix_us, 60_000_000)
+    seconds, us = divmod(rest, 1_000_000)
+    return f"{_minute(minute)}:{seconds:02}.{us:06}Z"
+
+
+@lru_cache(1024)
+def _minute(number: int) -> str:
+    """Of a minute since 1970, its time. Records that are told together are of few."""
+    return (_EPOCH + timedelta(minutes=number)).isoformat("T", "minutes")
 
 
 def to_usd(nano_dollars: int) -> str:
     """Nano-dollars as an exact decimal string of dollars without needless zeros: 33_600_000 → "0.0336"."""
-    whole, part = divmod(abs(nano_dollars), _NANO)
-    text = f"{whole}.{part:09d}".rstrip("0").removesuffix(".")
-    return f"-{text}" if nano_dollars < 0 else text
+    return to_decimal(nano_dollars, 9)
+
+
+def to_decimal(value: int, places: int) -> str:
+    """`value` / 10 ** `places`, exactly, without needless zeros."""
+    digits = f"{abs(value):0{places + 1}}"
+    part = digits[-places:].rstrip("0")
+    text = f"{digits[:-places]}.{part}" if part else digits[:-places]
+    return f"-{text}" if value < 0 else text
 
 
 _rate_in_usd = lru_cache(1024)(to_usd)

@@ -16,7 +16,7 @@ import msgspec
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_file import describe
 from proxy.billing.ledger_schema import refuse_newer
-from proxy.billing.records import UsageRecord, from_row, to_usd
+from proxy.billing.records import COLUMNS, UsageRecord, from_row, to_usd
 
 Dimension = Literal["project", "key", "model", "operation", "upstream", "tier", "outcome", "hour", "day", "month"]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
@@ -141,7 +141,7 @@ def export(
     for path in files:
         for page in pages(path, *within(since, until)):
             for row in page.rows:
-                yield from_row(page.columns, row)
+                yield from_row(COLUMNS, row[1:])
 
 
 def within(since: datetime | None, until: datetime | None) -> tuple[int, int]:
@@ -178,9 +178,8 @@ def of_request(files: Iterable[Path], request_id: str, project: str, most: int) 
 
 
 class Page(NamedTuple):
-    """Rows of usage_records as they stand. `through` is the seq up to which they have been read, matching or not."""
+    """Rows of usage_records: seq, then COLUMNS. `through`: the seq up to which they were read, matching or not."""
 
-    columns: list[str]
     rows: list[tuple[Any, ...]]
     through: int
 
@@ -197,14 +196,22 @@ def pages(path: Path, since_us: int = -(2**63), until_us: int = 2**63 - 1, after
         ).fetchone()
         if first is None:
             return
+        select = (
+            f"SELECT {_columns(connection)} FROM usage_records"  # noqa: S608
+            " WHERE seq >= ? AND seq <= ? AND started_at >= ? AND started_at < ? ORDER BY seq"
+        )
         for seq in range(first, last + 1, RECORDS_PAGE):
             through = min(seq + RECORDS_PAGE - 1, last)
-            page = connection.execute(
-                "SELECT * FROM usage_records WHERE seq >= ? AND seq <= ? AND started_at >= ? AND started_at < ?"
-                " ORDER BY seq",
-                (seq, through, since_us, until_us),
-            )
-            yield Page([column[0] for column in page.description], page.fetchall(), through)
+            yield Page(connection.execute(select, (seq, through, since_us, until_us)).fetchall(), through)
+
+
+def _columns(connection: sqlite3.Connection) -> str:
+    """seq and COLUMNS; in place of those that a file of an older version lacks, their defaults."""
+    present = {row[1] for row in connection.execute("PRAGMA table_info(usage_records)")}
+    defaults = {field.name: field.default for field in msgspec.structs.fields(UsageRecord) if not field.required}
+    lacking = {name: default for name, default in defaults.items() if name not in present}
+    literals = {name: "NULL" if value is None else repr(value) for name, value in lacking.items()}
+    return ", ".join(("seq", *(literals.get(name, name) for name in COLUMNS)))
 
 
 def _hourly_sums(

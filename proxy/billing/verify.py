@@ -16,7 +16,7 @@ from proxy.billing import reports, retention
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_file import describe
 from proxy.billing.record_check import faults
-from proxy.billing.records import UsageRecord, from_row, to_rfc3339, to_usd
+from proxy.billing.records import COLUMNS, UsageRecord, from_row, to_rfc3339, to_usd
 from proxy.billing.retention import Removed
 
 _FILE_ID = re.compile(r"[0-9a-f]{32}")
@@ -118,7 +118,7 @@ class Verifier:
             for row in page.rows:
                 if row[0] > expected:  # retention may have gone on meanwhile
                     expected = max(expected, self._removed(connection).through + 1)
-                yield from self._record(page.columns, row, expected)
+                yield from self._record(row, expected)
                 expected = row[0] + 1
             self._add_up(connection, sums, page.through)
             first = self.summary.first_seq if self.summary.records else page.rows[0][0] if page.rows else None
@@ -129,13 +129,13 @@ class Verifier:
             yield Finding("sequence", f"records {expected} to {self.summary.last_seq} are missing")
         yield from self._end(connection)
 
-    def _record(self, columns: list[str], row: tuple[Any, ...], expected: int) -> Iterator[Finding]:
-        seq, record_id = row[0], str(row[columns.index("record_id")])
+    def _record(self, row: tuple[Any, ...], expected: int) -> Iterator[Finding]:
+        seq, record_id = row[0], str(row[1])
         if seq != expected:
             which = f"record {expected} is" if seq == expected + 1 else f"records {expected} to {seq - 1} are"
             yield Finding("sequence", f"{which} missing before this one, which is {seq}", record_id)
         try:
-            record = from_row(columns, row)
+            record = from_row(COLUMNS, row[1:])
         except (msgspec.ValidationError, msgspec.DecodeError) as error:
             yield Finding("record", f"it can't be read: {error}", record_id)
             return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Sequence
-from csv import writer
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -13,11 +12,11 @@ from typing import Annotated, Any, cast
 import typer
 
 from proxy.app import unix_us
-from proxy.billing import adjustments, exports, reports, retention
+from proxy.billing import adjustments, export_formats, reports, retention
 from proxy.billing.adjustments import AdjustmentConflict, AdjustmentRefused
 from proxy.billing.exports import CursorRefused, Export
 from proxy.billing.periods import Days
-from proxy.billing.records import as_cell, id_maker, to_json, to_rfc3339, to_usd
+from proxy.billing.records import as_cell, csv_lines, id_maker, to_json, to_rfc3339, to_usd
 from proxy.billing.reports import Dimension, ReportRow
 from proxy.billing.spent import spent
 from proxy.cli import control, options, output, reconcile, times
@@ -117,9 +116,8 @@ def report(
 
 
 def _print_csv(words: Sequence[str], rows: Sequence[ReportRow]) -> None:
-    table = writer(sys.stdout, lineterminator="\n")
-    table.writerow((*words, *_SUMS))
-    table.writerows([as_cell(name, value) for name, value in reports.to_json(row).items()] for row in rows)
+    cells = [[as_cell(name, value) for name, value in reports.to_json(row).items()] for row in rows]
+    sys.stdout.write(csv_lines([(*words, *_SUMS), *cells]))
 
 
 def _print(words: Sequence[str], rows: Sequence[ReportRow], total: ReportRow, names: dict[str, str]) -> None:
@@ -233,8 +231,8 @@ def export(
         raise CommandError(str(error)) from None
     for path, removed in stream.missed:
         typer.echo(f"{retention.told(removed.before)} from {path}, up to number {removed.through:,}.", err=True)
-    printed.write(exports.HEADS[format_.value])
-    printed.writelines(map(exports.FORMATS[format_.value], stream))
+    printed.write(export_formats.HEADS[format_.value])
+    printed.writelines(map(export_formats.FORMATS[format_.value], stream))
     printed.flush()
     if cursor_file is not None:
         write_file(cursor_file, f"{stream.cursor}\n")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
@@ -13,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.billing import exports, reports
+from proxy.billing import reports
 from proxy.billing.exports import CursorRefused, Export
 from proxy.billing.ledger_errors import LedgerUnusable
-from proxy.billing.records import COLUMNS
 from tests.billing.sample import NOON, sample
 from tests.billing.test_reports import written
 
@@ -24,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 def ids(export: Export) -> list[str]:
-    return [record.record_id for record in export]
+    return [row[1] for rows in export for row in rows]
 
 
 async def test_an_export_goes_on_behind_the_last_one_with_nothing_twice_or_left_out(tmp_path: Path) -> None:
@@ -49,7 +45,7 @@ async def test_what_the_period_leaves_out_is_behind_the_cursor_all_the_same(tmp_
 async def test_an_export_that_ends_early_goes_on_from_its_last_whole_page(tmp_path: Path) -> None:
     files = await written(tmp_path, *(sample(f"{number}") for number in range(1_203)))
     export = Export(files, None, None)
-    list(islice(export, 700))
+    list(islice(export, 2))
     rest = ids(Export(files, None, None, export.cursor))
     assert rest == [f"{number}" for number in range(reports.RECORDS_PAGE, 1_203)]
 
@@ -94,14 +90,3 @@ async def test_a_ledger_file_and_its_copy_are_not_exported_as_two(tmp_path: Path
     copy.write_bytes(path.read_bytes())
     with pytest.raises(LedgerUnusable, match="the same ledger file"):
         Export([path, copy], None, None)
-
-
-async def test_each_format_is_what_its_name_says() -> None:
-    record = sample("a", model="=1+1", cost_usd=-5)
-    told = json.loads(exports.FORMATS["jsonl"](record))
-    assert (exports.HEADS["jsonl"], told["model"], told["cost_usd"]) == (b"", "=1+1", "-0.000000005")
-    head, cells = csv.reader(io.StringIO((exports.HEADS["csv"] + exports.FORMATS["csv"](record)).decode()))
-    row = dict(zip(head, cells, strict=True))
-    assert (tuple(head), row["model"], row["cost_usd"]) == (COLUMNS, "'=1+1", "-0.000000005")
-    lines = list(csv.DictReader(io.StringIO((exports.HEADS["focus"] + exports.FORMATS["focus"](record)).decode())))
-    assert [line["SkuMeter"] for line in lines] == ["input_text", "output_image"]

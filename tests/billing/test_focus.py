@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import random
 from decimal import Decimal
@@ -12,7 +14,7 @@ import pytest
 from proxy.billing import focus
 from proxy.billing.price_book import RATE_NAMES
 from proxy.billing.rate_tables import divide_half_even
-from proxy.billing.records import UsageRecord, id_maker, to_usd
+from proxy.billing.records import UsageRecord, id_maker, to_row, to_usd
 from tests.billing.sample import NOON, sample
 
 DAY = 86_400_000_000
@@ -28,7 +30,9 @@ MAY_BE_NULL = {"BillingAccountName", "ChargeClass", "ChargeDescription", "Pricin
 
 
 def told(record: UsageRecord) -> list[dict[str, str]]:
-    return [dict(zip(focus.COLUMNS, row, strict=True)) for row in focus.rows(record)]
+    """What a spreadsheet reads of the lines of a record."""
+    lines = io.StringIO(focus.lines([(1, *to_row(record))]), newline="")
+    return list(csv.DictReader(lines, focus.COLUMNS, strict=True))
 
 
 @pytest.mark.parametrize(("name", "unit"), [("search", "Requests"), ("maps", "Requests"), ("input_text", "Tokens")])
@@ -109,3 +113,34 @@ def test_an_adjustment_is_no_usage_and_a_correction_where_it_corrects_a_month_be
     assert told(adjustment(caused_by=of(-5)))[0]["ChargeClass"] == ""
     assert told(adjustment(caused_by=of(-25)))[0]["ChargeClass"] == "Correction"
     assert told(adjustment(caused_by="adj_0"))[0]["ChargeClass"] == ""
+
+
+def test_calls_that_have_much_in_common_are_told_apart_in_all_that_they_have_not() -> None:
+    """Lines are made from what many calls share: nothing of one may get into the next."""
+    changes: list[dict[str, Any]] = [
+        {"upstream": "other"},
+        {"project": "zeta, inc"},
+        {"key_id": "k2"},
+        {"key_name": 'the "web" 100%s'},
+        {"operation": "streamGenerateContent"},
+        {"model": "=1+1"},
+        {"service_tier": "flex"},
+        {"priced_as": "p"},
+        {"outcome": "client_gone"},
+        {"estimated": True},
+        {"cost_usd": None},
+        {"cost_usd": 33_602_101},
+        {"rates": {"input_text": (8, 300_000_000), "output_image": (1120, 30_000_000_000)}},
+        {"rates": {"input_text": (7, 400_000_000), "output_image": (1120, 30_000_000_000)}},
+        {"started_at": NOON - 30 * DAY},
+        {"finished_at": NOON + 9_000_000},
+        {"request_id": 'q,"1"'},
+    ]
+    one = told(sample("a"))
+    for change in changes:
+        other = told(sample("a", **change))
+        assert other != one, change
+        assert told(sample("a")) == one
+    [text, _] = told(sample("=a", project="zeta, inc", key_name='the "web" 100%s', request_id='q,"1"'))
+    assert (text["SubAccountId"], text["x_RecordId"], text["x_RequestId"]) == ("zeta, inc", "'=a", 'q,"1"')
+    assert json.loads(text["Tags"])["weighbridge/key_name"] == 'the "web" 100%s'

@@ -86,14 +86,14 @@ async def test_nothing_but_retention_deletes(tmp_path: Path) -> None:
 async def test_numbers_go_on_where_all_were_removed(tmp_path: Path) -> None:
     [path] = await written(tmp_path, hour(0), hour(1))
     first = Export([path], None, None)
-    assert len(list(first)) == 2
+    assert sum(map(len, first)) == 2
     assert remove(tmp_path, NOON + 5 * HOUR) == 2
     assert verified(path)[1] == []
     await written(tmp_path, hour(6))
     assert numbers(path) == [3]
     assert verified(path)[1] == []
     again = Export([path], None, None, first.cursor)
-    assert [record.record_id for record in again] == ["6"]
+    assert [row[1] for rows in again for row in rows] == ["6"]
     assert again.missed == []
 
 
