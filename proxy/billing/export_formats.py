@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from proxy.billing import focus
-from proxy.billing.records import COLUMNS, FORMULA, JSON_COLUMNS, UsageRecord, csv_lines, to_rfc3339, to_usd
+from proxy.billing.records import COLUMNS, JSON_COLUMNS, UsageRecord, csv_cell, csv_lines, to_rfc3339, to_usd
 
 Rows = Iterable[Sequence[Any]]
 """Rows of usage_records: seq, then COLUMNS."""
@@ -17,7 +17,13 @@ Rows = Iterable[Sequence[Any]]
 _JSON = [1 + COLUMNS.index(name) for name in ("usage", *JSON_COLUMNS)]
 _TIMES = [1 + COLUMNS.index(name) for name in ("started_at", "finished_at")]
 _USAGE, _RATES, _COST, _ESTIMATED = (1 + COLUMNS.index(at) for at in ("usage", "rates", "cost_usd", "estimated"))
-_TEXTS = [at for at, field in enumerate(msgspec.structs.fields(UsageRecord), 1) if field.type in (str, str | None)]
+_IDS = [1 + COLUMNS.index(name) for name in ("record_id", "request_id", "caused_by", "response_id")]
+_TEXTS = {at for at, field in enumerate(msgspec.structs.fields(UsageRecord), 1) if field.type in (str, str | None)}
+_WORDS = sorted(_TEXTS - {*_IDS, _USAGE})
+"""Texts of which there are few, each in many records."""
+_CSV_LINE = ",".join(["%s"] * len(COLUMNS)) + "\n"
+_QUOTE, _TWO_QUOTES = '"', '""'
+_csv_word = lru_cache(4096)(csv_cell)
 _encode = msgspec.json.Encoder().encode
 _rates_of = msgspec.json.Decoder(dict[str, tuple[int, int | None]]).decode
 
@@ -38,16 +44,19 @@ def jsonl(rows: Rows) -> bytes:
 
 def comma_separated(rows: Rows) -> bytes:
     """A line a record, with objects as JSON text and null as an empty cell. See records.as_cell for formulas."""
-    told = []
+    lines = []
     for stored in rows:
         row = _told(stored)
         row[_ESTIMATED] = "true" if row[_ESTIMATED] else "false"
-        for at in _TEXTS:
-            if (text := row[at]) and text[0] in FORMULA:
-                row[at] = f"'{text}"
-        del row[0]
-        told.append(row)
-    return csv_lines(told).encode()
+        for at in _IDS:
+            row[at] = csv_cell(row[at] or "")
+        for at in _WORDS:
+            row[at] = _csv_word(row[at] or "")
+        for at in _JSON:
+            if (text := row[at]) is not None:
+                row[at] = f'"{text.replace(_QUOTE, _TWO_QUOTES)}"'
+        lines.append(_CSV_LINE % tuple(["" if value is None else value for value in row[1:]]))
+    return "".join(lines).encode()
 
 
 def focus_lines(rows: Rows) -> bytes:

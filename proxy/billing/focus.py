@@ -6,7 +6,6 @@ and of the conditional ones those that apply. docs/metering.md says where each c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -17,7 +16,17 @@ import msgspec
 
 from proxy.billing.price_book import PACIFIC, PER_1000
 from proxy.billing.records import COLUMNS as RECORD_COLUMNS
-from proxy.billing.records import UsageRecord, as_cell, csv_lines, from_row, made_at, to_decimal, to_rfc3339, to_usd
+from proxy.billing.records import (
+    UsageRecord,
+    as_cell,
+    csv_cell,
+    csv_lines,
+    from_row,
+    made_at,
+    to_decimal,
+    to_rfc3339,
+    to_usd,
+)
 
 COLUMNS = (
     *("BilledCost", "BillingAccountId", "BillingAccountName", "BillingCurrency"),
@@ -31,7 +40,6 @@ COLUMNS = (
     *("x_RecordId", "x_RequestId", "x_Outcome", "x_Estimated", "x_Unpriced"),
 )
 _MILLION = 1_000_000
-_PLAIN = re.compile(r"(?:[0-9A-Za-z][0-9A-Za-z_:./-]*)?").fullmatch
 _encode = msgspec.json.Encoder().encode
 _rates_of = msgspec.json.Decoder(dict[str, tuple[int, int | None]]).decode
 
@@ -93,12 +101,18 @@ def lines(rows: Iterable[Sequence[Any]]) -> str:
         templates = _templates(_same(row), cost is None)
         period_start, period_end = _month(started_at // 3_600_000_000)
         end, start = _moment(_after(started_at, finished_at)), _moment(started_at // 1_000_000)
-        names = _named(record_id), _named(request_id)
+        of, request = csv_cell(record_id), csv_cell(request_id)
         for name, quantity, rate, part in _charges(cost, rates, tokens):
+            billed, exact = to_usd(part), quantity * rate
             # Nano-dollars x quantity / million, in 15 decimal places: exact.
-            billed, listed = to_usd(part), to_decimal(quantity * rate, 15)
-            own = (billed, period_end, period_start, end, start, quantity, listed, billed, listed)
-            written.append(templates[name, rate] % (*own, to_decimal(quantity, 6), *names))
+            listed = billed if exact == part * _MILLION else to_decimal(exact, 15)
+            written.append(
+                templates[name, rate]
+                % (
+                    *(billed, period_end, period_start, end, start, quantity, listed, billed, listed),
+                    *(_millions(quantity), of, request),
+                )
+            )
     return "".join(written)
 
 
@@ -206,14 +220,14 @@ def _line(values: dict[str, str]) -> str:
     return csv_lines([[as_cell(column, values.get(column, "")) for column in COLUMNS]])
 
 
-def _named(name: str) -> str:
-    """An id as a cell; few hold what CSV must quote."""
-    return name if _PLAIN(name) else csv_lines([[as_cell("", name)]]).removesuffix("\n")
-
-
 def _after(started_at: int, finished_at: int | None) -> int:
     """The second that a charge ends before: whole seconds are all that FOCUS has, and a period isn't empty."""
     return max(finished_at or 0, started_at) // 1_000_000 + 1
+
+
+@lru_cache(16_384)
+def _millions(quantity: int) -> str:
+    return to_decimal(quantity, 6)
 
 
 @lru_cache(64)

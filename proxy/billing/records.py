@@ -81,6 +81,8 @@ _NANO = 1_000_000_000
 DRAWN_AT_ONCE = 64
 FORMULA = "=+-@\t\r"
 """What a cell begins with that a spreadsheet runs."""
+_PLAIN = re.compile(r"(?:[0-9A-Za-z_][0-9A-Za-z_:./-]*)?").fullmatch
+"""Texts that CSV quotes in no case."""
 _AMOUNTS = ("cost_usd", "Cost")
 _UUID7 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -150,6 +152,11 @@ def csv_lines(rows: Iterable[Sequence[Any]]) -> str:
     # Before Python 3.13, a cell that holds a carriage return is quoted only if lines end with one.
     csv.writer(lines, lineterminator="\r\n").writerows(rows)
     return "".join([f"{line[:-2]}\n" for line in lines])
+
+
+def csv_cell(text: str) -> str:
+    """A text as it stands in a line of CSV: see `as_cell`."""
+    return text if _PLAIN(text) else csv_lines([[as_cell("", text)]]).removesuffix("\n")
 
 
 def _parsed(usage: str) -> object:
