@@ -55,10 +55,10 @@ def make(data_dir: Path, records: int) -> Path:
     return path
 
 
-def rows(records: int, seed: int = 0) -> Iterator[list[Any]]:
-    """Rows of usage_records: calls at even distances over the month, each of any project and kind."""
+def rows(records: int, seed: int = 0, begins: int = BEGINS, lasts: int = DAYS * DAY_US) -> Iterator[list[Any]]:
+    """Rows of usage_records: calls at even distances over that time, each of any project and kind."""
     chance = random.Random(seed)
-    at = BEGINS
+    at = begins
     new_id = id_maker(lambda: at // 1000, chance.randbytes)
     samples = [to_row(_sample(*kind, chance)) for kind in KINDS for _ in range(_EACH)]
     places = [COLUMNS.index(name) for name in ("record_id", "request_id", "started_at", "finished_at")]
@@ -70,7 +70,7 @@ def rows(records: int, seed: int = 0) -> Iterator[list[Any]]:
     period = COLUMNS.index("period")
     days = [datetime.fromtimestamp((BEGINS + day * DAY_US) / 1e6, UTC).date().isoformat() for day in range(DAYS)]
     for number in range(records):
-        at = BEGINS + number * DAYS * DAY_US // records
+        at = begins + number * lasts // records
         row = samples[int(chance.random() * len(samples))].copy()
         row[record_id], row[request_id] = new_id(), new_id()
         row[started_at], row[finished_at] = at, at + 4_000_000 + row[-1] * 1000

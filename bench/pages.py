@@ -43,6 +43,13 @@ def filled(page: str, text: str, content: dict[str, Any]) -> str:
     return _MARKED.sub(lambda found: f"{found[1]}{parts[found[2]](content)}{found[3]}", text)
 
 
+def between_marks(text: str, mark: str, content: str) -> str:
+    """The text with this content between one mark and its end."""
+    before, begins, rest = text.partition(f"<!-- {mark} -->")
+    _, ends, after = rest.partition("<!-- end -->")
+    return f"{before}{begins}{content}{ends}{after}"
+
+
 def medians(latency_us: dict[str, list[list[int]]]) -> dict[str, list[float]]:
     """Of each side the median of its runs' medians, and of their 99th percentiles."""
     return {

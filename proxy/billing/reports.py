@@ -82,17 +82,18 @@ def ledger_files(data_dir: Path) -> list[Path]:
 
 _ADDED = ReportRow.__struct_fields__[1:]
 _PARTS = {
-    "estimated_calls": "calls * estimated",
-    "estimated_cost_usd": "cost_usd * estimated",
-    "adjustments_cost_usd": "cost_usd * (operation = 'adjustment')",
+    "estimated_calls": "sum(calls) FILTER (WHERE estimated)",
+    "estimated_cost_usd": "sum(cost_usd) FILTER (WHERE estimated)",
+    "adjustments_cost_usd": "sum(cost_usd) FILTER (WHERE operation = 'adjustment')",
 }
 """Sums over some of the rows. An adjustment's operation says what it is: billing/adjustments.py."""
-_SUMS = ", ".join(f"sum({_PARTS.get(name, name)})" for name in _ADDED)
+_SUM_OF = {name: f"coalesce({_PARTS[name]}, 0)" if name in _PARTS else f"sum({name})" for name in _ADDED}
+_SUMS = ", ".join(_SUM_OF.values())
 
 
 _ALL = "usage_hourly WHERE hour >= :first AND hour < :end"
 _BY_HOUR_AND_PROJECT = f"""(
-    SELECT hour, project, {", ".join(f"sum({_PARTS.get(name, name)}) AS {name}" for name in _ADDED)}
+    SELECT hour, project, {", ".join(f"{sql} AS {name}" for name, sql in _SUM_OF.items())}
     FROM {_ALL} GROUP BY hour, project)"""  # noqa: S608
 """The primary key's own order: what is left to be sorted is an eighth where a project has eight rows an hour."""
 HOURS_OF_PROJECT = f"""(
