@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from bench import measure, pages, payloads, plots
+from bench import ledger, long_ledger, measure, pages, payloads, plots
+from proxy.billing import reports
+from proxy.billing.verify import Verifier
 
 TWICE = {"ratio": {"nginx": {"median": 2.0, "min": 1.5, "max": 3.0}}}
 EVEN = {"ratio": {"nginx": {"median": 1.0, "min": 0.5, "max": 3.0}}}
@@ -27,6 +30,21 @@ def test_a_page_says_what_the_newest_result_says(page: str) -> None:
     filled = pages.filled(page, text, pages.newest())
     assert text == filled
     assert all(f"<!-- {part}: by make bench -->" in text for part in pages.PAGES[page])
+
+
+def test_the_page_says_what_the_newest_result_of_the_long_ledger_says() -> None:
+    text = (pages.ROOT / "docs" / "performance.md").read_text("utf-8")
+    assert ledger.filled(text, ledger.newest()) == text
+    assert ledger.table(ledger.newest()) in text
+
+
+def test_the_long_ledger_is_one_that_is_well(tmp_path: Path) -> None:
+    path = long_ledger.make(tmp_path, 3_000)
+    verifier = Verifier(path)
+    assert list(verifier) == []
+    assert verifier.summary.records == 3_000
+    [row] = reports.report([path], [])
+    assert (row.calls, row.estimated_calls, row.unpriced_calls) == (3_000, 0, 0)
 
 
 def test_the_plots_are_those_of_the_newest_result() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -104,6 +104,8 @@ def _compact(usage: str) -> str:
 
 FORMATS: dict[str, Callable[[Rows], bytes]] = {"jsonl": jsonl, "csv": comma_separated, "focus": focus_lines}
 """What each format makes of rows."""
+READ: dict[str, Container[str]] = {"jsonl": COLUMNS, "csv": COLUMNS, "focus": focus.READ}
+"""The columns that each is made of."""
 HEADS: dict[str, bytes] = {
     "jsonl": b"",
     "csv": csv_lines([COLUMNS]).encode(),

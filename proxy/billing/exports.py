@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from proxy.billing import reports, retention
 from proxy.billing.ledger_errors import LedgerUnusable
+from proxy.billing.records import COLUMNS
 from proxy.billing.retention import Removed
 
 START = "start"
@@ -29,9 +30,17 @@ class Export:
     """
 
     def __init__(
-        self, files: Sequence[Path], since: datetime | None, until: datetime | None, after: str | None = None
+        self,
+        files: Sequence[Path],
+        since: datetime | None,
+        until: datetime | None,
+        after: str | None = None,
+        columns: Container[str] = COLUMNS,
     ) -> None:
-        """Raises CursorRefused, LedgerUnusable, ValueError for a time without a time zone."""
+        """Of other columns than `columns`, None stands in the rows.
+
+        Raises CursorRefused, LedgerUnusable, ValueError for a time without a time zone."""
+        self._columns = columns
         self._within = reports.within(since, until)
         self._through = _parse(after or START)
         self._files = {_file_id(path): path for path in files}
@@ -55,7 +64,7 @@ class Export:
 
     def __iter__(self) -> Iterator[list[tuple[Any, ...]]]:
         for file_id, path in self._files.items():
-            for page in reports.pages(path, *self._within, after=self._through.get(file_id, 0)):
+            for page in reports.pages(path, *self._within, after=self._through.get(file_id, 0), columns=self._columns):
                 yield page.rows
                 self._through[file_id] = page.through
 

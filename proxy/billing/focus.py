@@ -17,11 +17,9 @@ import msgspec
 from proxy.billing.price_book import PACIFIC, PER_1000
 from proxy.billing.records import COLUMNS as RECORD_COLUMNS
 from proxy.billing.records import (
-    UsageRecord,
     as_cell,
     csv_cell,
     csv_lines,
-    from_row,
     made_at,
     to_decimal,
     to_rfc3339,
@@ -84,6 +82,8 @@ _OWN_OF_RECORD = (
     "record_id",
     "request_id",
 )
+READ = frozenset((*_Same._fields, *_OWN_OF_RECORD, "caused_by", "hint"))
+"""The columns of a record that its lines are made of."""
 _own = itemgetter(*(1 + RECORD_COLUMNS.index(name) for name in _OWN_OF_RECORD))
 
 
@@ -96,7 +96,7 @@ def lines(rows: Iterable[Sequence[Any]]) -> str:
     for row in rows:
         kind, started_at, finished_at, cost, rates, tokens, record_id, request_id = _own(row)
         if kind == "adjustment":
-            written.append(_adjustment(from_row(RECORD_COLUMNS, row[1:])))
+            written.append(_adjustment(row))
             continue
         templates = _templates(_same(row), cost is None)
         period_start, period_end = _month(started_at // 3_600_000_000)
@@ -151,7 +151,7 @@ def _charges(cost: int | None, rates: str | None, tokens: int | None) -> list[tu
     return parts
 
 
-def _shared(same: _Same | UsageRecord) -> dict[str, str]:
+def _shared(same: _Same) -> dict[str, str]:
     return {
         "BillingAccountId": same.upstream or "weighbridge",  # an adjustment may be of no upstream
         "BillingAccountName": same.upstream,
@@ -191,27 +191,28 @@ def _charge(same: _Same, name: str, rate: int) -> dict[str, str]:
     }
 
 
-def _adjustment(record: UsageRecord) -> str:
+def _adjustment(row: Sequence[Any]) -> str:
     """What was added or taken off by hand; of a call in a month before, a correction."""
-    cost = to_usd(record.cost_usd or 0)
-    corrects = made_at(record.caused_by) if record.caused_by else None
-    period = start, end = _month(record.started_at // 3_600_000_000)
+    record = dict(zip(RECORD_COLUMNS, row[1:], strict=True))
+    started_at, cost = record["started_at"], to_usd(record["cost_usd"] or 0)
+    corrects = made_at(record["caused_by"]) if record["caused_by"] else None
+    period = start, end = _month(started_at // 3_600_000_000)
     earlier = corrects is not None and _month(corrects // 3_600_000_000) != period
     return _line(
         {
-            **_shared(record),
+            **_shared(_Same(*_same(row))),
             **dict.fromkeys(("BilledCost", "ContractedCost", "EffectiveCost", "ListCost"), cost),
             "BillingPeriodEnd": end,
             "BillingPeriodStart": start,
             "ChargeCategory": "Adjustment",
             "ChargeClass": "Correction" if earlier else "",
-            "ChargeDescription": record.hint or "",
+            "ChargeDescription": record["hint"] or "",
             "ChargeFrequency": "One-Time",
-            "ChargePeriodEnd": _moment(_after(record.started_at, record.finished_at)),
-            "ChargePeriodStart": _moment(record.started_at // 1_000_000),
-            "x_RecordId": record.record_id,
-            "x_RequestId": record.request_id,
-            "x_Unpriced": str(record.cost_usd is None).lower(),
+            "ChargePeriodEnd": _moment(_after(started_at, record["finished_at"])),
+            "ChargePeriodStart": _moment(started_at // 1_000_000),
+            "x_RecordId": record["record_id"],
+            "x_RequestId": record["request_id"],
+            "x_Unpriced": str(record["cost_usd"] is None).lower(),
         }
     )
 

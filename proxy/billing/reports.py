@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from operator import add
@@ -185,10 +185,17 @@ class Page(NamedTuple):
     through: int
 
 
-def pages(path: Path, since_us: int = -(2**63), until_us: int = 2**63 - 1, after: int = 0) -> Iterator[Page]:
+def pages(
+    path: Path,
+    since_us: int = -(2**63),
+    until_us: int = 2**63 - 1,
+    after: int = 0,
+    columns: Container[str] = COLUMNS,
+) -> Iterator[Page]:
     """The rows behind the seq `after` of calls that started within these Unix microseconds, in the order of writing.
 
-    Rows written after the reading began are left out. Raises LedgerUnusable.
+    Of other columns than `columns`, None stands in the rows. Rows written after the reading began are left out. Raises
+    LedgerUnusable.
     """
     with reading(path) as connection:
         first, last = connection.execute(
@@ -198,7 +205,7 @@ def pages(path: Path, since_us: int = -(2**63), until_us: int = 2**63 - 1, after
         if first is None:
             return
         select = (
-            f"SELECT {_columns(connection)} FROM usage_records"  # noqa: S608
+            f"SELECT {_selected(connection, columns)} FROM usage_records"  # noqa: S608
             " WHERE seq >= ? AND seq <= ? AND started_at >= ? AND started_at < ? ORDER BY seq"
         )
         for seq in range(first, last + 1, RECORDS_PAGE):
@@ -206,13 +213,13 @@ def pages(path: Path, since_us: int = -(2**63), until_us: int = 2**63 - 1, after
             yield Page(connection.execute(select, (seq, through, since_us, until_us)).fetchall(), through)
 
 
-def _columns(connection: sqlite3.Connection) -> str:
+def _selected(connection: sqlite3.Connection, columns: Container[str]) -> str:
     """seq and COLUMNS; in place of those that a file of an older version lacks, their defaults."""
     present = {row[1] for row in connection.execute("PRAGMA table_info(usage_records)")}
     defaults = {field.name: field.default for field in msgspec.structs.fields(UsageRecord) if not field.required}
     lacking = {name: default for name, default in defaults.items() if name not in present}
     literals = {name: "NULL" if value is None else repr(value) for name, value in lacking.items()}
-    return ", ".join(("seq", *(literals.get(name, name) for name in COLUMNS)))
+    return ", ".join(("seq", *(literals.get(name, name) if name in columns else "NULL" for name in COLUMNS)))
 
 
 def _hourly_sums(

@@ -226,7 +226,7 @@ def export(
     period = times.period(since, until, timezone)
     printed = sys.stdout.buffer
     try:
-        stream = Export(reports.ledger_files(settings.storage.data_dir), *period, after=after)
+        stream = Export(reports.ledger_files(settings.storage.data_dir), *period, after, export_formats.READ[format_])
     except CursorRefused as error:
         raise CommandError(str(error)) from None
     for path, removed in stream.missed:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from proxy.billing.export_formats import FORMATS, HEADS
+from proxy.billing.export_formats import FORMATS, HEADS, READ
 from proxy.billing.records import COLUMNS, UsageRecord, as_cell, to_json, to_row
 from tests.billing.sample import NOON, sample
 from tests.billing.test_reports import at_random
@@ -82,3 +82,13 @@ def test_what_is_negative_is_an_amount_and_no_formula() -> None:
         ("input_text", "'=1+1"),
         ("output_image", "'=1+1"),
     ]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_is_made_of_the_columns_that_it_says_it_reads(name: str) -> None:
+    whole = rows(*RECORDS)
+    read = [
+        (row[0], *(value if at in READ[name] else None for at, value in zip(COLUMNS, row[1:], strict=True)))
+        for row in whole
+    ]
+    assert FORMATS[name](read) == FORMATS[name](whole)

@@ -90,3 +90,9 @@ async def test_a_ledger_file_and_its_copy_are_not_exported_as_two(tmp_path: Path
     copy.write_bytes(path.read_bytes())
     with pytest.raises(LedgerUnusable, match="the same ledger file"):
         Export([path, copy], None, None)
+
+
+async def test_columns_that_nobody_asks_for_are_not_read(tmp_path: Path) -> None:
+    files = await written(tmp_path, sample("a"))
+    [[row]] = Export(files, None, None, columns={"record_id", "images"})
+    assert [value for value in row if value is not None] == [1, "a", 1]
