@@ -151,6 +151,25 @@ async def test_what_waits_is_written_before_the_next_step(tmp_path: Path) -> Non
     file.close()
 
 
+async def test_a_writer_with_work_to_do_waits_for_it_and_not_in_circles_while_it_cannot(tmp_path: Path) -> None:
+    """On a full disk nothing is removed, however long it is due."""
+    file = opened(tmp_path)
+    with closing(file):
+        writer = Writer(
+            file,
+            asyncio.get_running_loop(),
+            lambda broken: None,
+            lambda seconds: None,
+            available=False,
+            tick_s=7,
+            patience_s=1,
+            keep_from=lambda: NOON,
+        )
+        assert writer._patiently() == 7
+        writer.available = True
+        assert writer._patiently() == 0
+
+
 async def test_a_server_removes_what_is_old_and_keeps_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_writer, "REMOVAL_PAUSE_S", 0.001)
     old = [hour(-24 * 40, record_id=f"old-{number}") for number in range(3 * REMOVED_AT_ONCE + 1)]

@@ -78,6 +78,17 @@ async def test_a_day_that_begins_within_an_hour_begins_there(tmp_path: Path, tim
     assert spent(files, midnight) == {("acme", "k1", MODEL): 10}
 
 
+@pytest.mark.parametrize("steps", [-HOUR, HOUR])
+async def test_a_call_counts_by_its_start_whatever_the_clock_did_before_its_id_was_made(
+    tmp_path: Path, steps: int
+) -> None:
+    since = NOON + 30 * MINUTE
+    record_id = id_maker(lambda: (since + steps) // 1000, bytes)()
+    before, within = (sample(record_id, started_at=since + late) for late in (-1, 0))
+    assert spent(await written(tmp_path / "a", before), since) == {}
+    assert spent(await written(tmp_path / "b", within), since) == {("acme", ""): 33_602_100, ("acme", "k1"): 33_602_100}
+
+
 async def test_an_adjustment_of_no_key_is_the_projects_alone(tmp_path: Path) -> None:
     files = await written(tmp_path, sample("adj_1", kind="adjustment", key_id="", cost_usd=-7))
     assert spent(files) == {("acme", "", MODEL): -7}
