@@ -16,15 +16,7 @@ import msgspec
 
 from proxy.billing.price_book import PACIFIC, PER_1000
 from proxy.billing.records import COLUMNS as RECORD_COLUMNS
-from proxy.billing.records import (
-    as_cell,
-    csv_cell,
-    csv_lines,
-    made_at,
-    to_decimal,
-    to_rfc3339,
-    to_usd,
-)
+from proxy.billing.records import as_cell, csv_cell, csv_lines, made_at, to_decimal, to_minute, to_usd
 
 COLUMNS = (
     *("BilledCost", "BillingAccountId", "BillingAccountName", "BillingCurrency"),
@@ -43,15 +35,8 @@ _rates_of = msgspec.json.Decoder(dict[str, tuple[int, int | None]]).decode
 
 _OWN = (
     *("BilledCost", "BillingPeriodEnd", "BillingPeriodStart", "ChargePeriodEnd", "ChargePeriodStart"),
-    *(
-        "ConsumedQuantity",
-        "ContractedCost",
-        "EffectiveCost",
-        "ListCost",
-        "PricingQuantity",
-        "x_RecordId",
-        "x_RequestId",
-    ),
+    *("ConsumedQuantity", "ContractedCost", "EffectiveCost", "ListCost", "PricingQuantity"),
+    *("x_RecordId", "x_RequestId"),
 )
 """Columns that differ from one call to the next, in the order of COLUMNS. The others are made once for many calls."""
 
@@ -73,14 +58,8 @@ class _Same(NamedTuple):
 
 _same = itemgetter(*(1 + RECORD_COLUMNS.index(name) for name in _Same._fields))
 _OWN_OF_RECORD = (
-    "kind",
-    "started_at",
-    "finished_at",
-    "cost_usd",
-    "rates",
-    "total_token_count",
-    "record_id",
-    "request_id",
+    *("kind", "started_at", "finished_at", "cost_usd", "rates"),
+    *("total_token_count", "record_id", "request_id"),
 )
 READ = frozenset((*_Same._fields, *_OWN_OF_RECORD, "caused_by", "hint"))
 """The columns of a record that its lines are made of."""
@@ -143,11 +122,13 @@ def _charges(cost: int | None, rates: str | None, tokens: int | None) -> list[tu
     charged = _rates_of(rates) if rates and cost is not None else None
     if cost is None or not charged:
         return [("", tokens or 0, 0, cost or 0)]
-    parts = [
-        (name, quantity, rate or 0, quantity * (rate or 0) // _MILLION) for name, (quantity, rate) in charged.items()
-    ]
-    name, quantity, rate, part = parts[-1]
-    parts[-1] = name, quantity, rate, part + cost - sum([each[3] for each in parts])
+    parts, left = [], cost
+    for name, (quantity, rate) in charged.items():
+        part = quantity * (rate or 0) // _MILLION
+        left -= part
+        parts.append((name, quantity, rate or 0, part))
+    name, quantity, last_rate, part = parts[-1]
+    parts[-1] = name, quantity, last_rate, part + left
     return parts
 
 
@@ -241,4 +222,5 @@ def _month(hour: int) -> tuple[str, str]:
 
 
 def _moment(unix_s: int) -> str:
-    return f"{to_rfc3339(unix_s * 1_000_000)[:19]}Z"
+    minute, seconds = divmod(unix_s, 60)
+    return f"{to_minute(minute)}:{seconds:02}Z"

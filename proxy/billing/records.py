@@ -171,12 +171,12 @@ def to_rfc3339(unix_us: int) -> str:
     """Unix microseconds as RFC 3339 in UTC: 2026-11-21T14:37:00.000001Z."""
     minute, rest = divmod(unix_us, 60_000_000)
     seconds, us = divmod(rest, 1_000_000)
-    return f"{_minute(minute)}:{seconds:02}.{us:06}Z"
+    return f"{to_minute(minute)}:{seconds:02}.{us:06}Z"
 
 
 @lru_cache(1024)
-def _minute(number: int) -> str:
-    """Of a minute since 1970, its time. Records that are told together are of few."""
+def to_minute(number: int) -> str:
+    """A minute since 1970: 2026-11-21T14:37. Records that are told together are of few."""
     return (_EPOCH + timedelta(minutes=number)).isoformat("T", "minutes")
 
 
