@@ -81,6 +81,19 @@ async def test_a_dropped_lease_goes_at_once_and_leaves_no_record(tmp_path: Path)
         assert recorded(tmp_path) == []
 
 
+async def test_what_a_dropped_lease_holds_is_given_back_when_it_is_gone(tmp_path: Path) -> None:
+    """Not before: a process that died in between would leave a call on the bill that no limit counts."""
+    async with opened(tmp_path) as ledger:
+        await ledger.open_lease(lease("a"))
+        stood: list[list[str]] = []
+        gone = asyncio.Event()
+        ledger.drop_lease("a", lambda: stood.append(leased(tmp_path)) or gone.set())
+        assert stood == []
+        with anyio.fail_after(10):
+            await gone.wait()
+    assert stood == [[]]
+
+
 async def test_a_record_written_again_stands_once_as_it_was_first(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         await asyncio.gather(*(ledger.write(sample("a", images=number)) for number in range(1, 5)))

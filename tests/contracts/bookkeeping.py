@@ -264,6 +264,8 @@ class Made:
     day: str
     weighs: dict[str, int]
     second: int
+    cost: int | None
+    """Nano-dollars, by estimate until more is known: what a budget counts."""
     outcome: str | None = None
     """None while it is open: its lease stands."""
     counted: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
@@ -296,9 +298,10 @@ class Expected:
     def open(self) -> list[Made]:
         return [call for call in self.calls.values() if call.outcome is None]
 
-    def outcomes(self) -> dict[str, str]:
-        """By record id: what the ledger holds, each once."""
-        return {call.record_id: call.outcome for call in self.calls.values() if call.outcome is not None}
+    def records(self) -> dict[str, tuple[str, int | None]]:
+        """By record id, what the ledger holds, each once: outcome and cost."""
+        ended = (call for call in self.calls.values() if call.outcome is not None)
+        return {call.record_id: (str(call.outcome), call.cost) for call in ended}
 
     def used(self, counter: Counter, day: str, second: int) -> int:
         """What is taken of a counter. By kind: what is open; the calls of a day; what the last minute took."""

@@ -143,7 +143,7 @@ class Books(RuleBasedStateMachine):
             self.done["refused"] += 1
             return
         weighs = {hold.counter.kind: hold.amount for hold in holds}
-        made = Made(record.record_id, TENANTS[tenant], model, self.now_us(), day, weighs, second)
+        made = Made(record.record_id, TENANTS[tenant], model, self.now_us(), day, weighs, second, record.cost_usd)
         if fault in (Fault.LOCKED, Fault.FULL):
             assert isinstance(result, ProxyRefused)
             assert result.reason is Reason.LEDGER_UNAVAILABLE
@@ -205,6 +205,7 @@ class Books(RuleBasedStateMachine):
     def settled(self, made: Made, outcome: str, taken: dict[str, int], fault: Fault | None, result: Any) -> None:
         if fault is not Fault.UNWRITTEN:
             made.ends(outcome, self.second(), taken)
+            made.cost = self.weighings[made.record_id]._record.cost_usd
         self.bury(fault, result)
 
     # What happens to the process
@@ -273,9 +274,9 @@ class Books(RuleBasedStateMachine):
 
     def ledger_holds(self) -> None:
         files = self.process.files
-        records = [(record.record_id, record.outcome) for record in reports.export(files)]
+        records = [(record.record_id, (record.outcome, record.cost_usd)) for record in reports.export(files)]
         assert len(records) == len(dict(records)), "a call is recorded twice"
-        assert dict(records) == self.expected.outcomes()
+        assert dict(records) == self.expected.records()
         [verifier] = map(Verifier, files)
         assert list(verifier) == []
         assert verifier.summary.open_leases == len(self.expected.open)

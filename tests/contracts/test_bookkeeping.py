@@ -13,16 +13,11 @@ from pathlib import Path
 import pytest
 import uvloop
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import (
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import run_state_machine_as_test
 
 from proxy.billing import ledger as ledgers
 from proxy.billing.prices import PriceBook
-from tests.contracts.bookkeeping import (
-    FailingFile,
-    S,
-)
+from tests.contracts.bookkeeping import FailingFile, S
 from tests.contracts.books import EVENING_US, Books, InMemory, InRedis
 from tests.proof import WHOLE, Proof, sized
 
