@@ -170,6 +170,8 @@ class Writer(threading.Thread):
             began = time.monotonic()
             try:
                 self._file.commit(rows[Kind.LEASE], rows[Kind.RECORD], rows[Kind.DROP])
+                if self.refusal is LOCKED_MESSAGE:
+                    self._next_try = 0.0  # it was let go
                 return self._on_commit(time.monotonic() - began)
             except sqlite3.OperationalError as error:
                 if not (error.sqlite_errorcode in DISK_FULL or is_locked(error)):
