@@ -17,6 +17,7 @@ import typer
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 
+from proxy.billing.assumptions import ASSUMPTIONS
 from proxy.billing.records import UsageRecord
 from proxy.cli.main import app
 from proxy.config.load import GOOGLE_KEYS, SECRETS, read
@@ -280,6 +281,24 @@ def test_environment_variables_named_in_any_page_exist() -> None:
     named = {name for page in PAGES for name in re.findall(r"WEIGHBRIDGE_[A-Z0-9_]+\b", page.read_text("utf-8"))}
     assert {name for name in named if not name.endswith("_")} <= known | OTHER_VARIABLES
     assert set(GOOGLE_KEYS) <= set(re.findall(r"\w+", _text("docs/configuration.md")))
+
+
+def test_every_assumption_is_documented_as_it_is() -> None:
+    """docs/metering.md has a row for each assumption: what is assumed, why, how it shows; estimates have figures."""
+    rows = _table(_chapter("docs/metering.md", "Assumptions"))
+    assert {name: (row[1], row[3]) for name, row in rows.items()} == {
+        name: (one.says, one.bill) for name, one in ASSUMPTIONS.items() if name.startswith("A-")
+    }
+    assert all(len(row[2]) > 10 for row in rows.values())
+    figures = _table(_chapter("docs/metering.md", "Estimates"))
+    assert figures.keys() == {name for name in ASSUMPTIONS if name.startswith("E-")}
+
+
+def test_assumptions_are_about_operations_that_exist() -> None:
+    """And each says how it shows on the bill."""
+    named = {operation for one in ASSUMPTIONS.values() for operation in one.operations}
+    assert named <= {operation.name for operation in OPERATIONS if operation.metered}
+    assert all(one.bill for one in ASSUMPTIONS.values())
 
 
 def _anchors(page: Path) -> set[str]:

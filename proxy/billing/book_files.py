@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from proxy.billing.assumptions import ASSUMPTIONS, Assumption
 from proxy.billing.price_book import (
     LATER_NAMES,
     MOST_USD,
@@ -19,7 +20,6 @@ from proxy.billing.price_book import (
     PER_1000,
     RATE_NAMES,
     Alias,
-    Assumption,
     Book,
     Model,
     Period,
@@ -71,7 +71,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     tiers: dict[str, Decimal]
     models: list[_ModelRow]
     aliases: list[_AliasRow]
-    assumptions: list[_AssumptionRow]
+    assumptions: list[_AssumptionRow] = []
 
 
 @cache
@@ -90,7 +90,8 @@ def book_of(raw: object) -> Book:
     source = f"price book {file.version}"
     models = {row.id: _model(row, source, file.sources) for row in file.models}
     aliases = {row.name: Alias(row.model, starts(row.since)) for row in file.aliases}
-    assumptions = {row.name: Assumption(row.applies, row.says) for row in file.assumptions}
+    # Most are of how the program weighs, whatever book it prices by: of those the program knows best.
+    assumptions = {row.name: Assumption(row.applies, row.says) for row in file.assumptions} | ASSUMPTIONS
     _refuse_repeated(file)
     if odd := [tier for tier, multiple in file.tiers.items() if tier not in TIERS or not _is_multiple(multiple)]:
         raise ValueError(f"tiers: {', '.join(odd)} is no tier, or no multiple of the standard rate")

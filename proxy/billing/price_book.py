@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from proxy.billing.assumptions import Assumption
 from proxy.billing.records import to_usd
 
 PACIFIC = ZoneInfo("America/Los_Angeles")
@@ -75,13 +76,6 @@ class Alias(NamedTuple):
 
     model: str
     since: int
-
-
-class Assumption(NamedTuple):
-    """What Google doesn't document and is assumed; `applies` says of which models."""
-
-    applies: str
-    says: str
 
 
 class Book(NamedTuple):

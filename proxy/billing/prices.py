@@ -142,6 +142,7 @@ class PriceBook:
             "all": True,
             "image": table.is_image_model,
             "text": not table.is_image_model and "output_text" in table.rates,
+            "generates": table.is_image_model or "output_text" in table.rates,
             "search": "search" in table.rates,
             "long": table.long_above is not None,
             "no cached": "cached_text" in table.fallbacks,

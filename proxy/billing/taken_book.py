@@ -59,9 +59,7 @@ def books(taken: Taken | None) -> tuple[Book, Others]:
     if taken is None:
         return read_book(), read_genai_prices()
     if taken.form == "price book":
-        book = book_of(taken.data)
-        # Most of them are of how the program weighs, whatever book it prices by.
-        return book._replace(assumptions=read_book().assumptions | book.assumptions), read_genai_prices()
+        return book_of(taken.data), read_genai_prices()
     others = read_genai_data(taken.data, taken.source)
     book = read_book()
     return book._replace(models={name: _overlaid(model, others) for name, model in book.models.items()}), others

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.billing import taken_book
+from proxy.billing.assumptions import ASSUMPTIONS
 from proxy.billing.book_files import read_book
 from proxy.billing.genai_rates import read_genai_prices
 from proxy.billing.prices import PriceBook
@@ -145,11 +146,12 @@ def test_a_file_that_was_spoilt_is_named_with_the_way_back(tmp_path: Path, text:
         PriceBook.load((), file)
 
 
-def test_what_the_program_assumes_is_shown_whatever_book_it_prices_by() -> None:
-    start = TOML.index('[[assumptions]]\nname = "A-THOUGHTS-ARE-TEXT"')
-    end = TOML.index("[[assumptions]]", start + 1)
-    taken = taken_book.take((TOML[:start] + TOML[end:]).encode(), "x", TODAY)
-    assert "A-THOUGHTS-ARE-TEXT" in PriceBook.of(taken).assumptions("gemini-3.8-flash")
+def test_a_book_may_bring_assumptions_of_its_own_and_does_not_reword_the_programs() -> None:
+    rows = (("A-THOUGHTS-ARE-TEXT", "They are free."), ("A-NEW-ONE", "Something is so."))
+    own = "".join(f'[[assumptions]]\nname = "{name}"\napplies = "all"\nsays = "{says}"\n' for name, says in rows)
+    shown = PriceBook.of(taken_book.take((TOML + own).encode(), "x", TODAY)).assumptions("gemini-3.8-flash")
+    assert shown["A-NEW-ONE"] == "Something is so."
+    assert shown["A-THOUGHTS-ARE-TEXT"] == ASSUMPTIONS["A-THOUGHTS-ARE-TEXT"].says
 
 
 def test_a_taken_book_that_the_program_has_overtaken_is_told() -> None:

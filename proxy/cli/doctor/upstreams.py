@@ -36,31 +36,19 @@ ADVICE = {
 
 def check_upstream(upstream: Upstream, wanted: Collection[str], unix_s: Callable[[], float]) -> Iterator[Finding]:
     """`wanted` are the models that prices are configured for, or that the price book draws pictures with."""
-    name, value = upstream_credential(upstream.auth, upstream.api_key.get_secret_value())
-    # The server's own way: no proxy of the environment, the same authorities.
-    options: dict[str, Any] = {"timeout": ANSWERS_WITHIN_S, "trust_env": False, "headers": {name: value}}
-    if upstream.base_url.startswith("https:"):
-        options["verify"] = tls_context()
     offered: list[str] = []
+    asked = unix_s()
     try:
-        with httpx2.Client(**options) as client:
-            token = ""
-            for page in range(MOST_PAGES):
-                asked = unix_s()
-                answer = client.get(f"{upstream.base_url}/v1beta/models", params=_page(token))
+        with client_of(upstream, ANSWERS_WITHIN_S) as client:
+            for page, (answer, listed) in enumerate(pages(client, upstream)):
                 if not page:
                     yield from clock(answer.headers.get("date"), asked, unix_s())
-                if (listed := _models(answer)) is None:
+                if listed is None:
                     yield refusal(answer.status_code, answer.content, upstream)
                     return
-                offered += listed[0]
-                if not (token := listed[1]):
-                    break
+                offered += listed
     except httpx2.HTTPError as error:
-        yield problem(
-            f"{upstream.base_url}: {error or type(error).__name__}",
-            "look at base_url, at the network, and for a certificate of your own at SSL_CERT_FILE",
-        )
+        yield unreachable(error, upstream)
         return
     yield ok(f"{upstream.base_url} takes the key and offers {len(offered)} models")
     if missing := [model for model in wanted if model not in offered]:
@@ -69,6 +57,33 @@ def check_upstream(upstream: Upstream, wanted: Collection[str], unix_s: Callable
             f"it doesn't offer {named}",
             "calls to these fail; the key's project or region may not have them, or they were retired",
         )
+
+
+def client_of(upstream: Upstream, timeout_s: float) -> httpx2.Client:
+    """Calls the upstream as the server does: with its key, no proxy of the environment, the same authorities."""
+    name, value = upstream_credential(upstream.auth, upstream.api_key.get_secret_value())
+    options: dict[str, Any] = {"timeout": timeout_s, "trust_env": False, "headers": {name: value}}
+    if upstream.base_url.startswith("https:"):
+        options["verify"] = tls_context()
+    return httpx2.Client(**options)
+
+
+def pages(client: httpx2.Client, upstream: Upstream) -> Iterator[tuple[httpx2.Response, list[str] | None]]:
+    """The upstream's list of models, which is free: each answer, and the names in it; None where it is no list."""
+    token = ""
+    for _ in range(MOST_PAGES):
+        answer = client.get(f"{upstream.base_url}/v1beta/models", params=_page(token))
+        listed = _models(answer)
+        yield answer, None if listed is None else listed[0]
+        if listed is None or not (token := listed[1]):
+            return
+
+
+def unreachable(error: httpx2.HTTPError, upstream: Upstream) -> Finding:
+    return problem(
+        f"{upstream.base_url}: {error or type(error).__name__}",
+        "look at base_url, at the network, and for a certificate of your own at SSL_CERT_FILE",
+    )
 
 
 def _page(token: str) -> dict[str, str | int]:
