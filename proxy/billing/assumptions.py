@@ -1,6 +1,6 @@
 """Every assumption behind a cost: what Google doesn't document and is taken to be so, by name, and how it shows.
 
-docs/metering.md says why, `prices show` which bear on a model, `doctor --assumptions` tries those that an answer can tell.
+docs/metering.md says why, `prices show` which bear on a model; `doctor --assumptions` tries those that an answer tells.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import typer
 
 from proxy.app import unix_us
 from proxy.billing import price_book, taken_book
+from proxy.billing.assumptions import ASSUMPTIONS
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import to_usd
 from proxy.cli import options, output, price_update
@@ -165,7 +166,9 @@ def _print(facts: dict[str, Any]) -> None:
         output.line(f"source: {source}")
     output.line("\nAssumptions (docs/metering.md):")
     for name, says in facts["assumptions"].items():
-        output.line(f"  {name}: {says}")
+        about = ASSUMPTIONS[name].operations if name in ASSUMPTIONS else ()
+        output.wrapped(f"{name}: {says}" + (f" (of {', '.join(about)})" if about else ""), 2)
+    output.line("Try them with your own key:  weighbridge doctor --assumptions")
 
 
 def _print_tiers(head: str, tiers: dict[str, dict[str, str]]) -> None:

@@ -51,6 +51,11 @@ class Asked:
     """What the prompt costs."""
 
     @property
+    def searches(self) -> int:
+        """As many as are asked for; where Google Search is among the tools, one at least."""
+        return self.how.search or int(any("googleSearch" in tool for tool in self.tools))
+
+    @property
     def chance(self) -> bytes:
         """32 bytes that hang on model and prompt: what would be chance, were it not to be the same each time."""
         return hashlib.sha256(f"{self.model.id}\n{self.prompt}".encode()).digest()
@@ -91,7 +96,7 @@ def answer(asked: Asked, cache: PictureCache) -> Answer:
         usage = replace(drawn.usage, text=0, image=0, thoughts=drawn.usage.thoughts or 100)
         said = f"The model refused to answer ({how.refuse}). Try rephrasing the prompt."
         return Answer(((),), usage, how.refuse, said, refused=True)
-    return replace(drawn, finish=how.finish or drawn.finish, grounding=_grounding(asked) if how.search else None)
+    return replace(drawn, finish=how.finish or drawn.finish, grounding=_grounding(asked) if asked.searches else None)
 
 
 def _pictures(asked: Asked, cache: PictureCache) -> Answer:
@@ -172,10 +177,11 @@ def _texts(asked: Asked) -> Answer:
         return Answer(((call,),), usage)
     text, finish = _text(asked), "STOP"
     most = config.get("maxOutputTokens")
-    if most is not None and text_tokens([text]) > most:
-        text, finish = text.encode()[: most * 4].decode(errors="ignore"), "MAX_TOKENS"
-    parts: list[Part] = [{"text": text}]
     thoughts = _thoughts(asked)
+    if most is not None and text_tokens([text]) + thoughts > most:
+        text, finish = text.encode()[: most * 4].decode(errors="ignore"), "MAX_TOKENS"
+        thoughts = min(thoughts, most - text_tokens([text]))
+    parts: list[Part] = [{"text": text}]
     if thoughts and (config.get("thinkingConfig") or {}).get("includeThoughts"):
         parts.insert(0, {"text": "The emulator pretends to think.", "thought": True})
     usage = replace(asked.usage, text=count * text_tokens([text]), thoughts=thoughts)
@@ -238,9 +244,7 @@ def _thoughts(asked: Asked) -> int:
 
 
 def _grounding(asked: Asked) -> dict[str, Any]:
-    queries = [
-        f"query {number + 1} about {without_directives(asked.prompt)[:60]}" for number in range(asked.how.search)
-    ]
+    queries = [f"query {number + 1} about {without_directives(asked.prompt)[:60]}" for number in range(asked.searches)]
     return {
         "searchEntryPoint": {"renderedContent": "<div>Emulated search</div>"},
         "groundingChunks": [{"web": {"uri": "https://example.com/", "title": "example.com"}}],

@@ -98,7 +98,7 @@ def generate(exchange: Exchange, cache: PictureCache) -> None:
     exchange.billed |= {
         "model_version": stamp.model_version,
         "images": answer.images,
-        "searches": exchange.how.search * len(answer.candidates) if answer.grounding else 0,
+        "searches": asked.searches * len(answer.candidates) if answer.grounding else 0,
         "finish_reason": None if answer.blocked else answer.finish,
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -17,7 +16,6 @@ from proxy.billing.price_book import LATER_NAMES, PER_1000, RATE_NAMES, nano_dol
 from proxy.billing.prices import PriceBook
 
 BOOK = read_book()
-DOCS = Path(__file__).parents[2] / "docs" / "metering.md"
 
 
 @pytest.mark.parametrize(

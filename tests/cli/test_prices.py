@@ -38,6 +38,7 @@ def test_show_prints_the_rates_of_every_tier_images_by_size_source_and_assumptio
     assert ["4K", "2000", "0.24"] in lines
     assert "source: price book 2026-11-21" in result.stdout
     assert "A-IMAGE-REST-IS-TEXT: " in result.stdout
+    assert "and none is added up. (of streamGenerateContent)" in " ".join(result.stdout.split())
     assert "next change: none announced" in result.stdout
 
 

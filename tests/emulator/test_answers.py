@@ -132,6 +132,18 @@ def test_max_output_tokens_cuts_the_text(client: Client) -> None:
     assert answer["usageMetadata"]["candidatesTokenCount"] == 2
 
 
+def test_max_output_tokens_bounds_thinking_and_text_together(client: Client) -> None:
+    answer = client.ask("A long story", TEXT, generationConfig={"maxOutputTokens": 40}).json()
+    assert answer["candidates"][0]["finishReason"] == "MAX_TOKENS"
+    usage = answer["usageMetadata"]
+    assert usage["candidatesTokenCount"] + usage["thoughtsTokenCount"] == 40
+
+
+def test_google_search_among_the_tools_makes_one_search(client: Client) -> None:
+    answer = client.ask("News?", TEXT, tools=[{"google_search": {}}]).json()
+    assert answer["candidates"][0]["groundingMetadata"]["webSearchQueries"] == ["query 1 about News?"]
+
+
 def test_several_candidates_are_several_times_the_tokens(client: Client) -> None:
     one = client.ask("A", TEXT).json()["usageMetadata"]["candidatesTokenCount"]
     answer = client.ask("A", TEXT, generationConfig={"candidateCount": 3}).json()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from pydantic import SecretStr
@@ -16,8 +17,9 @@ from proxy.billing.ledger_slot import owner_of
 from proxy.billing.prices import PriceBook
 from proxy.cli import output
 from proxy.cli.doctor import configuration, files, machine, price_books, stores, upstreams
+from proxy.cli.doctor.assumptions.command import try_assumptions
 from proxy.cli.doctor.findings import Check, Finding, Verdict, examine
-from proxy.cli.options import ConfigOption, JsonOption
+from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.load import ConfigError, Loaded, read
 from proxy.config.schema import Settings, Upstream
 from proxy.telemetry.logs import redact
@@ -30,14 +32,29 @@ def register(app: typer.Typer) -> None:
     app.command()(doctor)
 
 
-def doctor(config: ConfigOption = None, json: JsonOption = False) -> None:
+def doctor(
+    assumptions: Annotated[
+        bool,
+        typer.Option("--assumptions", help="Instead: try by calls that cost money what Google doesn't document."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --assumptions: make the calls without asking.")] = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
     """Look at everything that a server needs, and say what to do. Changes nothing, and costs nothing.
 
     Works while a server runs, before the first start, and where nothing works. Ends with 1 if there is a problem, with
-    0 if there are warnings only.
+    0 if there are warnings only. With --assumptions it says first what that will cost, and asks.
 
     Example: `weighbridge doctor --config /etc/weighbridge.toml`
     """
+    if assumptions:
+        settings = read(config, os.environ).settings
+        if not try_assumptions(settings, _hider(settings), yes=yes, json=json):
+            raise typer.Exit(1)
+        return
+    if yes:
+        raise CommandError("--yes goes with --assumptions: nothing else that doctor does is to be agreed to")
     loaded, error = _read(config, os.environ)
     found = examine(_checks(loaded, error, os.environ))
     hide = _hider(loaded.settings if loaded else None)

@@ -1,0 +1,1 @@
+"""`weighbridge doctor --assumptions`: tries by calls what Google doesn't document."""
