@@ -30,7 +30,9 @@ from proxy.control import rebuild
 from proxy.control.admin import token as admin_token
 from proxy.control.admin.limits import Configured, in_use
 from proxy.control.admin.routes import admin_api
+from proxy.control.events import Events
 from proxy.control.routes import control_app
+from proxy.control.thresholds import BudgetUse
 from proxy.gateway import in_flight
 from proxy.gateway.account import Account
 from proxy.gateway.intake import Intake
@@ -98,6 +100,7 @@ class App:
         self.tell_refusal = partial(tell_refusal, metrics)
         """What the door refuses before it reaches the relay is counted and logged like all else."""
         metrics.in_flight.set_function(lambda: self.in_flight)
+        self._events = Events(database, settings.events, _budgets_used, metrics, now_us=unix_us, new_id=self.new_id)
         admin = admin_api(
             token=admin_token.read_or_make(settings.storage.data_dir, os.environ, secrets.token_bytes),
             database=database,
@@ -206,6 +209,7 @@ class App:
         self.metrics.know_models(book.models())
         self._plane = plane
         self._planes.append(plane)
+        self._events.configure(settings.events)
         retiring = asyncio.get_running_loop().create_task(self._retire(was))
         self._retiring.add(retiring)
         retiring.add_done_callback(self._retiring.discard)
@@ -233,10 +237,11 @@ class App:
             plane.relay.draining = True
 
     async def watch(self) -> None:
-        """Follows changes of projects and keys, and keeps what open calls hold, for ever."""
+        """Follows changes of projects and keys, keeps what open calls hold, and tells of events, for ever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keyring.watch())
             group.create_task(self.limiter.watch())
+            group.create_task(self._events.watch())
 
     async def close(self) -> None:
         """Commits what the ledger still holds, and lets everything go."""
@@ -283,6 +288,11 @@ async def _limits_in_use(limiter: Limiter, days: Days, tenant: Tenant) -> dict[s
     policy = tenant.policy
     found = counters(tenant.project, tenant.key_id, policy.project_limits, policy.key_limits)
     return await in_use(limiter, tenant.project, Configured(found, {tenant.key_id: tenant.key_name}), days, unix_us())
+
+
+async def _budgets_used() -> list[BudgetUse]:
+    """What is used of each budget: there are none yet."""
+    return []
 
 
 def _steady_ms() -> Callable[[], int]:

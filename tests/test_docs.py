@@ -31,7 +31,7 @@ from tests.journeys.ugly import cases
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-SECTIONS = {name: type(getattr(Settings(), name)) for name in ("server", "storage", "limits", "gateway")}
+SECTIONS = {name: type(getattr(Settings(), name)) for name in ("server", "storage", "limits", "gateway", "events")}
 LISTS: dict[str, type[BaseModel]] = {"upstreams": Upstream, "prices": Price}
 OTHER_VARIABLES = {"WEIGHBRIDGE_ADMIN_TOKEN", "WEIGHBRIDGE_CONFIG", "WEIGHBRIDGE_KEY", "WEIGHBRIDGE_TESTS_REQUIRE"}
 BY_TYPER = {"--help", "--install-completion", "--show-completion"}

@@ -30,7 +30,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     for name, field in Settings.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
-SECRETS = ("api_key", "redis_password")
+SECRETS = ("api_key", "redis_password", "webhook_secret")
 """Fields that can't be written: they hold what a reference, `<name>_env` or `<name>_file`, led to."""
 _VARIABLES = {
     f"{PREFIX}{section}__{name}".upper(): (section, name)
@@ -42,6 +42,7 @@ _PATHS = (
     ("storage", "data_dir"),
     ("storage", "redis_password_file"),
     ("storage", "redis_ca_file"),
+    ("events", "webhook_secret_file"),
     ("server", "tls_cert"),
     ("server", "tls_key"),
 )
@@ -101,7 +102,8 @@ def read(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = Tru
     try:
         reader.take_file(path)
         reader.take_environment()
-        reader.take_redis_password(known=upstreams)
+        reader.take_secret("storage", "redis_password", "the password of Redis", known=upstreams)
+        reader.take_secret("events", "webhook_secret", "the secret of the webhook", known=upstreams)
         if upstreams:
             reader.take_upstreams()
             reader.watch_certificate()
@@ -225,18 +227,20 @@ class _Reader:
         self._anchor(upstream, "api_key_file")
         upstream["api_key"] = self._resolved(("upstreams", index), upstream, "api_key", "the key of this upstream")
 
-    def take_redis_password(self, *, known: bool) -> None:
-        """Follows the reference to Redis's password, if there is one. `known`: whether it must lead to something."""
-        table = self.raw.get("storage")
-        names = ("redis_password", "redis_password_env", "redis_password_file")
-        if isinstance(table, dict) and any(name in table for name in names) and (known or names[0] in table):
-            table[names[0]] = self._resolved(("storage",), table, names[0], "the password of Redis")
+    def take_secret(self, section: str, secret: str, of: str, *, known: bool) -> None:
+        """Follows the reference to a secret, if a section has one. `known`: whether it must lead to something."""
+        table = self.raw.get(section)
+        names = (secret, f"{secret}_env", f"{secret}_file")
+        if isinstance(table, dict) and any(name in table for name in names) and (known or secret in table):
+            table[secret] = self._resolved((section,), table, secret, of)
 
     def _resolved(self, place: Location, table: dict[str, Any], secret: str, of: str) -> str:
         """What a reference leads to; "?" where it leads nowhere, so that the rest is checked as well."""
         self._watch(table, f"{secret}_file")
         try:
             value = secrets.resolve(table, self.environ, secret, of)
+            if secret == "webhook_secret":  # noqa: S105  # a name
+                secrets.check_webhook_secret(table, value)
         except secrets.SecretError as bad:
             at = (*place, bad.setting)
             self.problems.append(f"{self._origin(at)}: {_dotted(at)}: {bad}")
@@ -285,7 +289,8 @@ class _Reader:
         if problem["type"] == "string_pattern_mismatch":
             message = f"should match {problem['ctx']['pattern']}"
         value = problem["input"]
-        open_to_all = at and at[0] != "upstreams" and at[-1] != "redis_url"  # others' mistake may be a secret in them
+        # Others' mistake may be a secret in them.
+        open_to_all = at and at[0] != "upstreams" and at[-1] not in ("redis_url", "webhook_url")
         plain = open_to_all and isinstance(value, str | int | float | Decimal)
         shown = f" = {str(value)[:80]}" if plain else ""
         return f"{origin}: {_dotted(at)}{shown}: {message}" if at else f"{origin}: {message}"

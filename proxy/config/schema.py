@@ -78,6 +78,16 @@ def _redis_url(url: str) -> str:
     return url
 
 
+def _webhook_url(url: str) -> str:
+    if not url:
+        return url
+    parts = urlsplit(url)
+    if "#" in url or parts.username is not None or parts.password is not None:
+        raise ValueError("must have no fragment, and no user name or password: who gets it knows us by the signature")
+    _base_url(url.partition("?")[0])
+    return url
+
+
 def _timezone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -207,6 +217,24 @@ class Gateway(Section):
     unpriced_models: Literal["record", "refuse"] = "record"
 
 
+class Events(Section):
+    """Who is told of what happens. `webhook_secret` is never written in the file: it is what the reference led to."""
+
+    webhook_url: Annotated[str, AfterValidator(_webhook_url)] = ""
+    webhook_secret_env: str | None = None
+    webhook_secret_file: Path | None = None
+    webhook_secret: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _signed(self) -> Events:
+        given = [name for name in ("webhook_secret_env", "webhook_secret_file") if getattr(self, name) is not None]
+        if given and not self.webhook_url:
+            raise ValueError(f"{given[0]} is set, and webhook_url is not: it says whom that is shared with")
+        if self.webhook_url and not given:
+            raise ValueError("webhook_url is set, and no secret to sign with: set webhook_secret_env, or _file")
+        return self
+
+
 class Upstream(Section):
     """One credential and its base URL. `api_key` is never written in the file: it is what the reference led to."""
 
@@ -266,6 +294,7 @@ class Settings(Section):
     storage: Storage = Storage()
     limits: Limits = Limits()
     gateway: Gateway = Gateway()
+    events: Events = Events()
     upstreams: tuple[Upstream, ...] = ()
     prices: tuple[Price, ...] = ()
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Mapping
 from pathlib import Path
 
-_LOOKS_LIKE_A_KEY = re.compile(r"AIza|AQ\.|ya29\.|wb_")
+_LOOKS_LIKE_A_KEY = re.compile(r"AIza|AQ\.|ya29\.|wb_|whsec_")
 
 
 class SecretError(Exception):
@@ -52,6 +53,32 @@ def resolve(
             setting, f"{reference} must hold the {what} alone: one line of printable ASCII, without spaces"
         )
     return value
+
+
+def webhook_key(secret: str) -> bytes:
+    """The bytes that webhooks are signed with: 24 to 64 of them, in base64, with `whsec_` before them or without.
+
+    Raises ValueError, which says how to make one.
+    """
+    try:
+        key = b64decode(secret.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if not 24 <= len(key) <= 64:
+        raise ValueError(
+            "must hold 24 to 64 random bytes in base64, as Standard Webhooks has it: "
+            'echo "whsec_$(openssl rand -base64 32)" makes such a secret'
+        )
+    return key
+
+
+def check_webhook_secret(table: Mapping[str, object], secret: str) -> None:
+    """Raises SecretError where what a reference led to can't be signed with."""
+    try:
+        webhook_key(secret)
+    except ValueError as error:
+        setting = "webhook_secret_env" if "webhook_secret_env" in table else "webhook_secret_file"
+        raise SecretError(setting, f"{table[setting]} {error}") from None
 
 
 def _from_env(name: str, environ: Mapping[str, str], of: str) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """The migration that this program is written for."""
 
 metadata = MetaData(
@@ -82,6 +82,23 @@ audit_events = Table(
     sqlite_autoincrement=True,  # an id is never given twice
 )
 """Who changed projects and keys, when, and what: insert-only. `changes` is JSON (proxy/tenants/audit.py writes it)."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", String(63), primary_key=True),
+    Column("type", String(63), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("once", String(255), nullable=False, unique=True),
+    Column("body", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("next_attempt_at", BigInteger),
+    Column("last_answer", String(255)),
+    Column("delivered_at", BigInteger),
+    Index("ix_events_undelivered", "next_attempt_at"),
+)
+"""What happened that others are told of, once: `once` says of what (proxy/control/event_table.py). `body` is the JSON
+that is sent, the same each time. No `next_attempt_at`: it is not to be sent, or is delivered."""
 
 revision = Table(
     "revision",

@@ -24,6 +24,7 @@ _SECRET = re.compile(
     r"AIza[0-9A-Za-z_-]{20,}"  # a Google API key
     r"|AQ\.[0-9A-Za-z_.-]{16,}"  # a Google auth key
     r"|wba?_[0-9A-Za-z]{8,}"  # a virtual key, an admin token
+    r"|whsec_[0-9A-Za-z+/=_-]{8,}"  # a secret that webhooks are signed with
     r"|ya29\.[0-9A-Za-z_.-]{8,}"  # a Google OAuth token
     r"|(?<=[?&]key=)[^&\s\"']+"
     r"|(?i:(?<=bearer ))[^\s\"',]{8,}"

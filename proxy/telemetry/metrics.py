@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
@@ -63,6 +63,13 @@ class Metrics:
             "Responses that should have brought usage and brought none; billed by estimate.",
             "operation",
         )
+        self._budgets = Gauge(
+            "weighbridge_budget_used_ratio",
+            "How much is used of a project's budgets, of that of which most is.",
+            ["project"],
+            registry=self.registry,
+        )
+        self._budgeted: set[str] = set()
         self.config_reloads = self._counter(
             "config_reloads", "Times that the configuration was read anew by a running server.", "outcome"
         )
@@ -118,6 +125,18 @@ class Metrics:
             spent[1].inc(cost / NANO)
         if cost is None:
             self.unpriced.labels(model).inc()
+
+    def budgets_used(self, ratios: Mapping[str, float]) -> None:
+        """Of each project that has a budget, how much of it is used: 1 is all. Of others nothing is told any more."""
+        told: dict[str, float] = {}
+        for project, ratio in ratios.items():
+            label = self.project(project)
+            told[label] = max(ratio, told.get(label, 0.0))
+        for label in self._budgeted - told.keys():
+            self._budgets.remove(label)
+        for label, ratio in told.items():
+            self._budgets.labels(label).set(ratio)
+        self._budgeted = set(told)
 
     def shadow_refused(self, project: str, kind: str) -> None:
         """A shadow limit ("rpm" …) would have refused a call."""

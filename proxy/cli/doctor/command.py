@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from proxy.billing.ledger_slot import owner_of
 from proxy.billing.prices import PriceBook
 from proxy.cli import output
-from proxy.cli.doctor import configuration, files, machine, price_books, stores, upstreams
+from proxy.cli.doctor import configuration, files, machine, price_books, stores, upstreams, webhooks
 from proxy.cli.doctor.assumptions.command import try_assumptions
 from proxy.cli.doctor.findings import Check, Finding, Verdict, examine
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
@@ -111,6 +111,8 @@ def _checks(loaded: Loaded | None, error: ConfigError | None, environ: Mapping[s
         from proxy.cli.doctor import redis_servers  # not before: loading redis-py takes a tenth of a second
 
         checks["redis"] = partial(redis_servers.check_redis, settings.storage, time.time)
+    if settings.events.webhook_url:
+        checks["webhook"] = partial(webhooks.check_webhook, settings.events, data_dir, time.time)
     if server.tls_cert is not None:
         checks["certificate"] = partial(configuration.check_certificate, server.tls_cert, time.time())
     return checks
@@ -140,8 +142,8 @@ def _wanted_models(settings: Settings) -> list[str]:
 def _hider(settings: Settings | None) -> Callable[[str], str]:
     """Takes out of a text what is secret by its shape, and the secrets of this configuration, whatever their shape."""
     secrets = [upstream.api_key for upstream in settings.upstreams] if settings else []
-    if settings and settings.storage.redis_password:
-        secrets.append(settings.storage.redis_password)
+    if settings:
+        secrets += filter(None, (settings.storage.redis_password, settings.events.webhook_secret))
 
     def hide(text: str) -> str:
         for secret in secrets:

@@ -1,0 +1,51 @@
+"""When a budget is so far used up that somebody is to be told. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from proxy.billing.records import to_usd
+
+THRESHOLDS = (50, 80, 100)
+"""Per cent of a budget."""
+
+
+class BudgetUse(NamedTuple):
+    """What is used of one budget in the period that is in force. Nano-dollars."""
+
+    project: str
+    key_id: str | None
+    """None: the project's own."""
+    budget: int
+    period: str
+    """As limits name it: "2026-11-21", "2026-11", "total"."""
+    used: int
+
+
+def crossed(uses: Iterable[BudgetUse]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each threshold that is reached, the lowest first: what it is about in a word, and what is told of it."""
+    for use in uses:
+        for threshold in THRESHOLDS:
+            if use.used > 0 and use.used * 100 >= use.budget * threshold:
+                once = f"budget.threshold {use.project} {use.key_id or '-'} {use.budget} {use.period} {threshold}"
+                yield (
+                    once,
+                    {
+                        "project": use.project,
+                        "key_id": use.key_id,
+                        "period": use.period,
+                        "threshold": threshold,
+                        "budget_usd": to_usd(use.budget),
+                        "used_usd": to_usd(use.used),
+                    },
+                )
+
+
+def ratios(uses: Iterable[BudgetUse]) -> dict[str, float]:
+    """Of each project how much is used of that budget of it, or of its keys, of which most is."""
+    found: dict[str, float] = {}
+    for use in uses:
+        ratio = use.used / use.budget if use.budget else float(use.used > 0)
+        found[use.project] = max(ratio, found.get(use.project, 0.0))
+    return found
