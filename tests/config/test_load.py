@@ -261,3 +261,39 @@ def test_a_password_itself_in_the_environment_is_refused_and_never_repeated() ->
     with pytest.raises(ConfigError, match="did you mean WEIGHBRIDGE_STORAGE__REDIS_PASSWORD_ENV") as caught:
         load(None, {**KEY, "WEIGHBRIDGE_STORAGE__REDIS_PASSWORD": "geheim"})
     assert "geheim" not in str(caught.value)
+
+
+HOOK = 'webhook_url = "https://x.example/hidden?token=geheim"\n'
+WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def test_the_secret_of_the_webhook_comes_by_reference(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(WHSEC.removeprefix("whsec_") + "\n")
+    for setting, value in (("env", '"W"'), ("file", '"secret"')):
+        path = written(tmp_path, f"[events]\n{HOOK}webhook_secret_{setting} = {value}\n")
+        settings = load(path, {**KEY, "W": WHSEC})
+        assert settings.events.webhook_secret is not None
+        assert settings.events.webhook_secret.get_secret_value().endswith("LaLaSw")
+        assert "LaLaSw" not in repr(settings)
+    assert load(path, {}, upstreams=False).events.webhook_secret is None
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (HOOK, "no secret to sign with: set webhook_secret_env, or _file"),
+        ('webhook_secret_env = "W"', "webhook_url is not: it says whom that is shared with"),
+        (HOOK + f'webhook_secret = "{WHSEC}"', 'webhook_secret_env = "ITS_NAME"'),
+        (HOOK + f'webhook_secret_env = "{WHSEC}"', "looks like the key itself"),
+        (HOOK + 'webhook_secret_env = "UNSET"', "variable UNSET is not set: set it to the secret of the webhook"),
+        (HOOK + 'webhook_secret_env = "SHORT"', "SHORT must hold 24 to 64 random bytes in base64"),
+        (HOOK + 'webhook_secret_env = "W"\nwebhook_secret_file = "f"', "set exactly one of"),
+        ('webhook_url = "ftp://geheim.example"\nwebhook_secret_env = "W"', "must be an http:// or https:// URL"),
+        ('webhook_url = "https://u:geheim@x"\nwebhook_secret_env = "W"', "no user name or password"),
+        ('webhook_url = "https://x/#geheim"\nwebhook_secret_env = "W"', "must have no fragment"),
+    ],
+)
+def test_mistakes_about_the_webhook_are_told_without_its_secrets(text: str, told: str, tmp_path: Path) -> None:
+    said = problems(f"[events]\n{text}\n", tmp_path, {**KEY, "W": WHSEC, "SHORT": "Z2VoZWlt"})
+    assert told in said
+    assert not any(secret in said for secret in ("geheim", "LaLaSw", "Z2VoZWlt"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config.secrets import SecretError, exposure, resolve
+from proxy.config.secrets import SecretError, exposure, resolve, webhook_key
 
 
 def told(upstream: dict[str, object], environ: dict[str, str] | None = None) -> tuple[str, str]:
@@ -83,3 +83,19 @@ def test_messages_name_the_settings_and_the_secret_that_they_are_about(tmp_path:
     assert 'redis_password_env = "ITS_NAME"' in refused({"redis_password": "geheim"})
     (tmp_path / "password").write_text("two words")
     assert "must hold the password alone" in refused({"redis_password_file": str(tmp_path / "password")})
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["", "whsec_", "whsec_c2hvcnQ=", "not base64!", "whsec_" + "A" * 88, "A" * 31, "whsec_whsec_" + "A" * 32],
+)
+def test_what_webhooks_can_not_be_signed_with_is_told_with_how_to_make_it(secret: str) -> None:
+    with pytest.raises(ValueError, match="openssl rand -base64 32") as caught:
+        webhook_key(secret)
+    assert "AAA" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("length", "bytes_"), [(32, 24), (44, 32)])
+def test_a_secret_of_webhooks_is_base64_with_its_prefix_or_without(length: int, bytes_: int) -> None:
+    padded = "A" * (length - 1) + ("A" if length % 4 == 0 and bytes_ % 3 == 0 else "=")
+    assert webhook_key(f"whsec_{padded}") == webhook_key(padded) == bytes(bytes_)

@@ -88,3 +88,11 @@ def test_an_upgrade_that_is_cut_short_leaves_the_database_as_it_was(tmp_path: Pa
         connection.exec_driver_sql("DROP TABLE audit_events")
     assert store.upgrade(database.path) == "0001"
     assert store.upgrade(database.path) == HEAD
+
+
+def test_a_database_of_the_second_version_gets_the_table_of_events(tmp_path: Path) -> None:
+    database = database_of_version("0002", tmp_path / store.FILE_NAME)
+    assert store.upgrade(database.path) == "0002"
+    with database.reading() as connection:
+        assert rows(connection, "SELECT * FROM events") == []
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []

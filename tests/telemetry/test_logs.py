@@ -23,6 +23,7 @@ SECRETS = [
     "wb_0123456789abcdefghijABCDEFGHIJ01abcdef",
     "wba_00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
     "ya29.a0AfH6SMBx-abcdef_123",
+    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
 ]
 
 

@@ -64,3 +64,13 @@ def test_a_counter_brings_no_second_series_that_says_when_it_began() -> None:
     metrics = Metrics("1.2.3", ["m"])
     metrics.finished("alice", "generateContent", "m", 200, 0.1)
     assert "_created" not in metrics.exposition().decode()
+
+
+def test_a_budget_that_is_no_more_is_told_no_more_and_made_up_projects_share_a_series() -> None:
+    metrics = Metrics("1.2.3", [])
+    metrics.budgets_used({"alice": 0.5, "bob": 0.25})
+    metrics.budgets_used({"alice": 0.75})
+    assert value(metrics, "weighbridge_budget_used_ratio", project="alice") == 0.75
+    assert value(metrics, "weighbridge_budget_used_ratio", project="bob") is None
+    metrics.budgets_used({f"project-{number}": number / 10_000 for number in range(MAX_PROJECTS + 10)})
+    assert value(metrics, "weighbridge_budget_used_ratio", project="other") == (MAX_PROJECTS + 9) / 10_000
