@@ -20,7 +20,7 @@ from proxy.config.schema import Events as Settings
 from proxy.control import event_table
 from proxy.control.events import Events, delay_s
 from proxy.control.thresholds import BudgetUse
-from proxy.store.database import Database, open_database
+from proxy.store.database import Database, StoreError, open_database
 from proxy.telemetry.metrics import Metrics
 from tests.control.receiving import SECRET, TAKEN, header, receiver, status, thresholds, told
 
@@ -100,6 +100,15 @@ async def test_each_threshold_is_told_once_in_its_order_with_what_is_used(tmp_pa
     }
     assert header(script.received[0], "webhook-id") == first["id"]
     assert stand.undelivered() == 0
+
+
+async def test_what_is_noted_is_not_written_again_at_each_look(tmp_path: Path) -> None:
+    stand = Stand(tmp_path)
+    await stand.use(50)
+    stand.database.path.unlink()
+    await stand.use(60)
+    with pytest.raises(StoreError):
+        await stand.use(80)
 
 
 async def test_log_and_metric_tell_it_too_without_a_webhook_and_nothing_is_sent_later(tmp_path: Path) -> None:

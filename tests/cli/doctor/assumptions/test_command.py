@@ -118,10 +118,18 @@ def test_at_a_terminal_it_says_what_it_will_cost_and_asks(
     assert (tmp_path / "weighbridge-data").exists() is bool(calls)
 
 
-def at_terminal(folder: Path, typed: str) -> str:
+def test_with_json_it_asks_nothing_at_a_terminal_either(weighbridge: Weighbridge, tmp_path: Path) -> None:
+    with upstream(lambda name: http(CONTRARY[name])) as script:
+        configured(tmp_path, script.base_url)
+        assert at_terminal(tmp_path, "y", "--json") == ""
+    assert script.received == []
+
+
+def at_terminal(folder: Path, typed: str, *flags: str) -> str:
     """What the command shows at a terminal where `typed` is the answer."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "proxy", "doctor", "--assumptions", "--config", str(folder / "weighbridge.toml")]
+    asked = ["doctor", "--assumptions", *flags, "--config", str(folder / "weighbridge.toml")]
+    command = [sys.executable, "-m", "proxy", *asked]
     os.write(ours, f"{typed}\n".encode())
     done = subprocess.run(command, stdin=theirs, stdout=subprocess.PIPE, text=True, timeout=60, cwd=ROOT)
     os.close(ours)

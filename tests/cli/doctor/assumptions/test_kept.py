@@ -15,6 +15,7 @@ def test_key_project_and_pictures_are_left_out_and_figures_stay(tmp_path: Path) 
     document = drawn(usage(), 1)
     document["candidates"][0]["content"]["parts"][0]["inlineData"]["data"] = "A" * 5_000
     document["said"] = f"{KEY} AIzaSyA1234567890123456789012345678901 projects/123456789012 wb_0123456789abcdef"
+    document["trouble"] = {"consumer": "projects/acme-prod"}
     body = json.dumps(document).encode()
     headers = {"x-gemini-service-tier": "flex", "set-cookie": "a=b", "date": "today"}
     kept.keep(tmp_path, answers.read(CALLS["image"], body, headers, BOOK, AT), KEY)
@@ -26,6 +27,7 @@ def test_key_project_and_pictures_are_left_out_and_figures_stay(tmp_path: Path) 
     assert found["headers"] == {"date": "today", "x-gemini-service-tier": "flex"}
     assert found["charged"]["quantities"] == {"input_text": 10, "output_image": 5}
     assert found["answered"][0]["said"] == "REDACTED [redacted] projects/0 [redacted]"
+    assert "acme" not in text
     assert (tmp_path / "image.json").stat().st_mode & 0o777 == 0o600
 
 
