@@ -50,7 +50,7 @@ def bounds(calls: int) -> tuple[Bound, ...]:
         Bound("all", "", "rpm", 60),
         Bound("all", "", "tpm", 40_000),
         Bound("all", "", "ipm", 20),
-        Bound("all", "", "rpd", calls * WEIGHTS["all"] // 200),
+        Bound("all", "", "rpd", calls * WEIGHTS["all"] // 600),
         Bound("all", "", "concurrency", 4),
         Bound("all", "all-1", "rpm", 20),
     )
