@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -21,9 +22,9 @@ _IDS = [1 + COLUMNS.index(name) for name in ("record_id", "request_id", "caused_
 _TEXTS = {at for at, field in enumerate(msgspec.structs.fields(UsageRecord), 1) if field.type in (str, str | None)}
 _WORDS = sorted(_TEXTS - {*_IDS, _USAGE})
 """Texts of which there are few, each in many records."""
-_CSV_LINE = ",".join(["%s"] * len(COLUMNS)) + "\n"
+_words = itemgetter(*_WORDS)
+_others = itemgetter(*(at for at in range(1, len(COLUMNS) + 1) if at not in _WORDS))
 _QUOTE, _TWO_QUOTES = '"', '""'
-_csv_word = lru_cache(4096)(csv_cell)
 _encode = msgspec.json.Encoder().encode
 _rates_of = msgspec.json.Decoder(dict[str, tuple[int, int | None]]).decode
 
@@ -50,13 +51,20 @@ def comma_separated(rows: Rows) -> bytes:
         row[_ESTIMATED] = "true" if row[_ESTIMATED] else "false"
         for at in _IDS:
             row[at] = csv_cell(row[at] or "")
-        for at in _WORDS:
-            row[at] = _csv_word(row[at] or "")
         for at in _JSON:
             if (text := row[at]) is not None:
                 row[at] = f'"{text.replace(_QUOTE, _TWO_QUOTES)}"'
-        lines.append(_CSV_LINE % tuple(["" if value is None else value for value in row[1:]]))
+        lines.append(_csv_line(_words(stored)) % tuple(["" if value is None else value for value in _others(row)]))
     return "".join(lines).encode()
+
+
+@lru_cache(4096)
+def _csv_line(words: tuple[str | None, ...]) -> str:
+    """The line of the records that have these words, with %s for each other column."""
+    cells = ["%s"] * len(COLUMNS)
+    for at, word in zip(_WORDS, words, strict=True):
+        cells[at - 1] = csv_cell(word or "").replace("%", "%%")
+    return ",".join(cells) + "\n"
 
 
 def focus_lines(rows: Rows) -> bytes:

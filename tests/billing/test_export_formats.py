@@ -17,7 +17,7 @@ from tests.billing.sample import NOON, sample
 from tests.billing.test_reports import at_random
 
 ODD = ("{broken", '"text"', '{\n  "promptTokenCount": 7,\n  "x": "a\\nb, \\"c\\""\n}', "{}", None)
-TEXTS = ("=1+1", "+a", "-a", "@a", "\ta", "plain", "a,b", 'a"b', "a\nb", "a\rb", "ü", "", "'")
+TEXTS = ("=1+1", "+a", "-a", "@a", "\ta", "plain", "a,b", 'a"b', "a\nb", "a\rb", "ü", "", "'", "100%s")
 
 
 def rows(*records: UsageRecord) -> list[tuple[Any, ...]]:
