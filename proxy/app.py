@@ -30,9 +30,9 @@ from proxy.control import rebuild
 from proxy.control.admin import token as admin_token
 from proxy.control.admin.limits import Configured, in_use
 from proxy.control.admin.routes import admin_api
+from proxy.control.budgets import Budgets
 from proxy.control.events import Events
 from proxy.control.routes import control_app
-from proxy.control.thresholds import BudgetUse
 from proxy.gateway import in_flight
 from proxy.gateway.account import Account
 from proxy.gateway.intake import Intake
@@ -100,7 +100,8 @@ class App:
         self.tell_refusal = partial(tell_refusal, metrics)
         """What the door refuses before it reaches the relay is counted and logged like all else."""
         metrics.in_flight.set_function(lambda: self.in_flight)
-        self._events = Events(database, settings.events, _budgets_used, metrics, now_us=unix_us, new_id=self.new_id)
+        budgets = Budgets(lambda: self._keyring.tenants, limiter, lambda: Days(self._timezone()), unix_us)
+        self._events = Events(database, settings.events, budgets.used, metrics, now_us=unix_us, new_id=self.new_id)
         admin = admin_api(
             token=admin_token.read_or_make(settings.storage.data_dir, os.environ, secrets.token_bytes),
             database=database,
@@ -108,11 +109,14 @@ class App:
             ledger=ledger,
             limiter=limiter,
             book=lambda: self._plane.book,
-            timezone=lambda: self._plane.settings.limits.timezone,
+            timezone=self._timezone,
             now_us=unix_us,
             new_id=self.new_id,
         )
         self.control = control_app(metrics=metrics, ready=self.is_ready, admin=admin)
+
+    def _timezone(self) -> str:
+        return self._plane.settings.limits.timezone
 
     def _data_plane(self, settings: Settings, book: PriceBook, upstream: Upstream) -> DataPlane:
         """All that hangs on settings, made of one frozen configuration."""
@@ -288,11 +292,6 @@ async def _limits_in_use(limiter: Limiter, days: Days, tenant: Tenant) -> dict[s
     policy = tenant.policy
     found = counters(tenant.project, tenant.key_id, policy.project_limits, policy.key_limits)
     return await in_use(limiter, tenant.project, Configured(found, {tenant.key_id: tenant.key_name}), days, unix_us())
-
-
-async def _budgets_used() -> list[BudgetUse]:
-    """What is used of each budget: there are none yet."""
-    return []
 
 
 def _steady_ms() -> Callable[[], int]:

@@ -7,7 +7,6 @@ import random
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,48 +27,12 @@ from proxy.gemini.surface import OPERATIONS, Operation
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants import key_format
 from tests.journeys.ugly import cases
+from tests.pages import PAGES, ROOT, blocks_of, chapter_of, table_of, text_of
 
-ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 SECTIONS = {name: type(getattr(Settings(), name)) for name in ("server", "storage", "limits", "gateway", "events")}
 LISTS: dict[str, type[BaseModel]] = {"upstreams": Upstream, "prices": Price}
 OTHER_VARIABLES = {"WEIGHBRIDGE_ADMIN_TOKEN", "WEIGHBRIDGE_CONFIG", "WEIGHBRIDGE_KEY", "WEIGHBRIDGE_TESTS_REQUIRE"}
 BY_TYPER = {"--help", "--install-completion", "--show-completion"}
-
-Row = list[str]
-
-
-@cache
-def _text(page: str) -> str:
-    return (ROOT / page).read_text("utf-8")
-
-
-def _chapter(page: str, heading: str) -> str:
-    """The text under a heading, down to the next one of its level or above; a comment in a code block is none."""
-    text = _text(page)
-    outside = re.sub(r"^```.*?^```$", lambda block: " " * len(block[0]), text, flags=re.MULTILINE | re.DOTALL)
-    found = re.search(rf"^(#+) {re.escape(heading)}$", outside, re.MULTILINE)
-    assert found is not None, f"{page} has no heading {heading!r}"
-    following = re.compile(rf"^#{{1,{len(found[1])}}} ", re.MULTILINE).search(outside, found.end())
-    return text[found.end() : following.start() if following else None]
-
-
-def _table(text: str) -> dict[str, Row]:
-    """The rows of the tables in a text, by the word in backticks that their first cell begins with."""
-    rows = {}
-    for line in text.splitlines():
-        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if cells and (word := re.match(r"`([^`]+)`", cells[0])):
-            rows[word[1]] = cells
-    return rows
-
-
-def _blocks(language: str) -> Iterator[tuple[str, str]]:
-    """Every code block of a language, with the place where it stands."""
-    for page in PAGES:
-        text = page.read_text("utf-8")
-        for found in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-            yield f"{page.name}:{text[: found.start()].count(chr(10)) + 1}", found[1]
 
 
 def _settings() -> Iterator[tuple[str, type[BaseModel], str]]:
@@ -105,7 +68,7 @@ def _bounds(schema: object) -> Iterator[str]:
 def test_every_setting_is_documented_as_it_is(heading: str, model: type[BaseModel], field: str) -> None:
     """A setting's row says its default, its bounds, its environment name, and something beyond them."""
     info = model.model_fields[field]
-    row = _table(_chapter("docs/configuration.md", heading)).get(info.alias or field)
+    row = table_of(chapter_of("docs/configuration.md", heading)).get(info.alias or field)
     assert row is not None, f"docs/configuration.md doesn't list {info.alias or field} under {heading}"
     assert row[1] == ("required" if info.is_required() else _literal(info.default))
     bounds = list(_bounds(model.model_json_schema(mode="serialization")["properties"][info.alias or field]))
@@ -120,13 +83,13 @@ def test_every_setting_is_documented_as_it_is(heading: str, model: type[BaseMode
 def test_no_setting_is_documented_that_does_not_exist() -> None:
     """Every row under a section's heading is a setting of that section."""
     for name, model in (SECTIONS | LISTS).items():
-        rows = _table(_chapter("docs/configuration.md", f"[[{name}]]" if name in LISTS else f"[{name}]"))
+        rows = table_of(chapter_of("docs/configuration.md", f"[[{name}]]" if name in LISTS else f"[{name}]"))
         assert rows.keys() <= {info.alias or field for field, info in model.model_fields.items()}
 
 
 def test_the_configuration_example_is_the_defaults(tmp_path: Path) -> None:
     """The whole file loads as it stands, warns of nothing, names every setting, and changes no default."""
-    example = re.search(r"```toml\n(.*?)```", _chapter("docs/configuration.md", "The whole file"), re.DOTALL)
+    example = re.search(r"```toml\n(.*?)```", chapter_of("docs/configuration.md", "The whole file"), re.DOTALL)
     assert example is not None
     file = tmp_path / "weighbridge.toml"
     file.write_text(example[1])
@@ -143,7 +106,7 @@ def test_the_configuration_example_is_the_defaults(tmp_path: Path) -> None:
 
 def test_every_reason_is_documented_as_it_is() -> None:
     """docs/errors.md has a row for each reason, with its HTTP status and its google.rpc code, and no others."""
-    rows = _table(_chapter("docs/errors.md", "Reasons"))
+    rows = table_of(chapter_of("docs/errors.md", "Reasons"))
     assert {word: (row[1], row[2]) for word, row in rows.items()} == {
         reason.word: (str(reason.http), reason.status) for reason in Reason
     }
@@ -152,7 +115,7 @@ def test_every_reason_is_documented_as_it_is() -> None:
 
 def test_example_refusals_are_those_that_are_sent() -> None:
     """Each refusal shown in docs/errors.md is what the gateway door answers with that reason and message."""
-    shown = [json.loads(text) for where, text in _blocks("json") if where.startswith("errors.md")]
+    shown = [json.loads(text) for where, text in blocks_of("json") if where.startswith("errors.md")]
     assert shown
     for body in shown:
         error = body["error"]
@@ -162,19 +125,19 @@ def test_example_refusals_are_those_that_are_sent() -> None:
 
 def test_every_outcome_is_documented() -> None:
     """docs/one-call.md says of each outcome what happened and what it costs."""
-    assert _table(_chapter("docs/one-call.md", "How a call can end")).keys() == set(Outcome)
+    assert table_of(chapter_of("docs/one-call.md", "How a call can end")).keys() == set(Outcome)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 def test_every_operation_is_documented_as_it_is(operation: Operation) -> None:
     """docs/compatibility.md has each operation with its method, its path, and whether it is on the bill."""
-    row = _table(_chapter("docs/compatibility.md", "What is served"))[operation.name]
+    row = table_of(chapter_of("docs/compatibility.md", "What is served"))[operation.name]
     assert row[1:] == [f"`{operation.method} {operation.path}`", "yes" if operation.metered else "free"]
 
 
 def test_every_query_parameter_that_crosses_is_documented() -> None:
     """docs/compatibility.md names the query parameters of each operation."""
-    served = _chapter("docs/compatibility.md", "What is served")
+    served = chapter_of("docs/compatibility.md", "What is served")
     camel_case = {name for operation in OPERATIONS for name in operation.parameters if "_" not in name}
     assert [name for name in sorted(camel_case) if f"`{name}`" not in served] == []
 
@@ -192,7 +155,7 @@ def _metric_labels() -> dict[str, tuple[str, ...]]:
 
 def test_every_metric_is_documented_as_it_is() -> None:
     """docs/metrics.md has a row for each metric that is declared, with its labels, and no others."""
-    rows = _table(_text("docs/metrics.md").partition("## ")[0])
+    rows = table_of(text_of("docs/metrics.md").partition("## ")[0])
     shown = {name: tuple(re.findall(r"`(\w+)`", row[2])) for name, row in rows.items()}
     assert shown == _metric_labels()
     assert all(row[1] in ("counter", "gauge", "histogram") and row[3] and len(row[4]) > 10 for row in rows.values())
@@ -221,7 +184,7 @@ def _all_commands() -> dict[tuple[str, ...], Any]:
 
 def _documented_commands() -> dict[tuple[str, ...], str]:
     """Each command's heading in docs/commands.md: words in lower case, and the arguments behind them."""
-    headings = re.findall(r"^#+ (`?weighbridge\b.*)$", _text("docs/commands.md"), re.MULTILINE)
+    headings = re.findall(r"^#+ (`?weighbridge\b.*)$", text_of("docs/commands.md"), re.MULTILINE)
     return {tuple(re.findall(r"(?<![\w\[])[a-z]+\b", heading)): heading for heading in headings}
 
 
@@ -234,7 +197,7 @@ def test_every_command_is_documented() -> None:
 def test_every_option_is_documented(words: tuple[str, ...]) -> None:
     """A command's chapter names its arguments and each of its options, and no option that it doesn't have."""
     heading = _documented_commands()[words]
-    chapter = _chapter("docs/commands.md", heading)
+    chapter = chapter_of("docs/commands.md", heading)
     named = set(re.findall(r"(?<!\w)--?[a-z][\w-]*", chapter.partition("## Serve")[0]))
     has: set[str] = set()
     for parameter in _all_commands()[words].params:
@@ -249,7 +212,7 @@ def test_every_option_is_documented(words: tuple[str, ...]) -> None:
 def _called() -> Iterator[tuple[str, list[str]]]:
     """Each call of the command in a block of shell, as a place and its words."""
     for language in ("sh", "console"):
-        for where, block in _blocks(language):
+        for where, block in blocks_of(language):
             for line in block.replace("\\\n", " ").splitlines():
                 if found := re.search(r"(?:^|[$(|&;] ?|=\S+ )weighbridge ([^|>;#)]*)", line):
                     yield f"{where}: {line}", found[1].split()
@@ -269,7 +232,7 @@ def test_commands_in_examples_exist() -> None:
 
 def test_every_column_of_a_record_is_documented() -> None:
     """docs/commands.md says of each column of the export what it is."""
-    chapter = _chapter("docs/commands.md", "`weighbridge usage export`")
+    chapter = chapter_of("docs/commands.md", "`weighbridge usage export`")
     columns = {field.name for field in msgspec.structs.fields(UsageRecord)}
     firsts = [cells[0] for line in chapter.splitlines() if (cells := line.split("|")[1:-1])]
     assert {name for first in firsts for name in re.findall(r"`([a-z]\w*)`", first)} == columns
@@ -280,18 +243,20 @@ def test_environment_variables_named_in_any_page_exist() -> None:
     known = {f"WEIGHBRIDGE_{name}__{field}".upper() for name, model in SECTIONS.items() for field in model.model_fields}
     named = {name for page in PAGES for name in re.findall(r"WEIGHBRIDGE_[A-Z0-9_]+\b", page.read_text("utf-8"))}
     assert {name for name in named if not name.endswith("_")} <= known | OTHER_VARIABLES
-    assert set(GOOGLE_KEYS) <= set(re.findall(r"\w+", _text("docs/configuration.md")))
+    assert set(GOOGLE_KEYS) <= set(re.findall(r"\w+", text_of("docs/configuration.md")))
 
 
 def test_every_assumption_is_documented_as_it_is() -> None:
     """docs/metering.md has a row for each assumption: what is assumed, why, how it shows; estimates have figures."""
-    rows = _table(_chapter("docs/metering.md", "Assumptions"))
+    rows = table_of(chapter_of("docs/metering.md", "Assumptions"))
     assert {name: (row[1], row[3]) for name, row in rows.items()} == {
         name: (one.says, one.bill) for name, one in ASSUMPTIONS.items() if name.startswith("A-")
     }
     assert all(len(row[2]) > 10 for row in rows.values())
-    figures = _table(_chapter("docs/metering.md", "Estimates"))
+    figures = table_of(chapter_of("docs/metering.md", "Estimates"))
     assert figures.keys() == {name for name in ASSUMPTIONS if name.startswith("E-")}
+    held = table_of(chapter_of("docs/budgets.md", "What is held"))
+    assert {name for name in held if name.startswith("W-")} == {name for name in ASSUMPTIONS if name.startswith("W-")}
 
 
 def _anchors(page: Path) -> set[str]:
@@ -319,24 +284,24 @@ def test_source_files_and_make_targets_named_in_a_page_exist(page: Path) -> None
     text = page.read_text("utf-8")
     paths = re.findall(r"`([\w/]+/\w+\.py)`", text)
     assert [path for path in paths if not (ROOT / path).exists() and not (ROOT / "proxy" / path).exists()] == []
-    makefile = _text("Makefile")
+    makefile = text_of("Makefile")
     targets = re.findall(r"(?:`|^|\$ )make ([a-z]+)", text, re.MULTILINE)
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
 
 
-@pytest.mark.parametrize(("where", "text"), list(_blocks("json")), ids=lambda value: value[:24])
+@pytest.mark.parametrize(("where", "text"), list(blocks_of("json")), ids=lambda value: value[:24])
 def test_json_examples_parse(where: str, text: str) -> None:
     """A block of JSON is JSON."""
     json.loads(text)
 
 
-@pytest.mark.parametrize(("where", "text"), list(_blocks("toml")), ids=lambda value: value[:24])
+@pytest.mark.parametrize(("where", "text"), list(blocks_of("toml")), ids=lambda value: value[:24])
 def test_toml_examples_parse(where: str, text: str) -> None:
     """A block of TOML is TOML."""
     tomllib.loads(text)
 
 
-@pytest.mark.parametrize(("where", "text"), list(_blocks("python")), ids=lambda value: value[:24])
+@pytest.mark.parametrize(("where", "text"), list(blocks_of("python")), ids=lambda value: value[:24])
 def test_python_examples_parse(where: str, text: str) -> None:
     """A block of Python is Python."""
     compile(text, where, "exec")
@@ -344,7 +309,7 @@ def test_python_examples_parse(where: str, text: str) -> None:
 
 def test_the_pattern_for_secret_scanners_finds_keys() -> None:
     """SECURITY.md's pattern matches a key as it is minted, within a line of text."""
-    pattern = re.search(r"^\s*(\\b?wb_.*|wb_.*)$", _chapter("SECURITY.md", "What a key looks like"), re.MULTILINE)
+    pattern = re.search(r"^\s*(\\b?wb_.*|wb_.*)$", chapter_of("SECURITY.md", "What a key looks like"), re.MULTILINE)
     assert pattern is not None
     minted = key_format.mint(lambda below: below - 1)
     found = re.search(pattern[1], f'key = "{minted}"')
@@ -354,10 +319,10 @@ def test_the_pattern_for_secret_scanners_finds_keys() -> None:
 
 def test_what_the_docs_say_of_the_checksum_tells_a_key_from_junk() -> None:
     """docs/security.md publishes the pattern of SECURITY.md, and code for the checksum that does what ours does."""
-    found = _chapter("docs/security.md", "To find one")
+    found = chapter_of("docs/security.md", "To find one")
     pattern, code = (re.search(rf"```{language}\n(.*?)```", found, re.DOTALL) for language in ("text", "python"))
     assert pattern is not None
-    assert pattern[1].strip() in _chapter("SECURITY.md", "What a key looks like")
+    assert pattern[1].strip() in chapter_of("SECURITY.md", "What a key looks like")
     assert code is not None
     published: dict[str, Any] = {}
     exec(code[1], published)
@@ -377,7 +342,7 @@ def _tests() -> dict[str, str]:
 def test_each_bill_that_went_wrong_elsewhere_has_a_test_here() -> None:
     """Each row names threads by their addresses, and tests that exist; in brackets, a case of the corpus."""
     rows = re.findall(
-        r"^\| (\[.*) \| (.*) \| (.*) \|$", _chapter("docs/metering.md", "What went wrong elsewhere"), re.M
+        r"^\| (\[.*) \| (.*) \| (.*) \|$", chapter_of("docs/metering.md", "What went wrong elsewhere"), re.M
     )
     tests, known = _tests(), {case.name for case in cases()}
     assert len(rows) > 25

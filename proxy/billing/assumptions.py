@@ -1,6 +1,7 @@
 """Every assumption behind a cost: what Google doesn't document and is taken to be so, by name, and how it shows.
 
-docs/metering.md says why, `prices show` which bear on a model; `doctor --assumptions` tries those that an answer tells.
+docs/metering.md (of holds, docs/budgets.md) says why, `prices show` which bear on a model; `doctor --assumptions` tries
+those that an answer tells.
 """
 
 from __future__ import annotations
@@ -297,5 +298,35 @@ ASSUMPTIONS: dict[str, Assumption] = {
         "Estimates: an answer has 1024 tokens for each candidate, or maxOutputTokens if that is less.",
         "records marked `estimated`, and what is held for a call while it runs",
         GENERATES,
+    ),
+    "W-TEXT": Assumption(
+        "all",
+        "Holds: a byte of text is a token at most.",
+        "what a budget holds for a call while it runs; never a cost",
+    ),
+    "W-PICTURE": Assumption(
+        "all",
+        "Holds: a picture sent in weighs 2240 tokens at most, the highest resolution that can be asked for.",
+        "what a budget holds for a call while it runs; never a cost",
+    ),
+    "W-CONTEXT": Assumption(
+        "all",
+        "Holds: audio, video, documents, files, caches and what tools bring in count as the model's whole context.",
+        "what a budget holds for a call while it runs; never a cost",
+    ),
+    "W-OUTPUT": Assumption(
+        "all",
+        "Holds: an answer is of the dearest kind of output, and as long as the model's limit or maxOutputTokens.",
+        "what a budget holds for a call while it runs; never a cost",
+    ),
+    "W-TIER": Assumption(
+        "all",
+        "Holds: who asks for a service tier gets the dearest, who asks for none none that is dearer than standard.",
+        "what a budget holds for a call while it runs; never a cost",
+    ),
+    "W-MODEL": Assumption(
+        "all",
+        "Holds: whichever model answers isn't dearer than the one asked for.",
+        "what a budget holds for a call while it runs; never a cost",
     ),
 }

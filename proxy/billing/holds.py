@@ -26,7 +26,7 @@ def worst(bounds: Bounds, operation_name: str, table: RateTable, image_size: str
     """Nano-dollars that a call costs at most, whatever its answer is, at the rates of `table`.
 
     A byte of text is a token at most (W-TEXT). What else is in the prompt counts as the model's whole context. The
-    answer is as long as `maxOutputTokens` allows, and of its dearest kind; a picture is never cut (W-CAP).
+    answer is as long as `maxOutputTokens` allows, and of its dearest kind; a picture is never cut (W-OUTPUT).
 
     Raises Unbounded where searches are charged by the query, of which a call may make any number.
     """

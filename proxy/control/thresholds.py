@@ -21,6 +21,10 @@ class BudgetUse(NamedTuple):
     period: str
     """As limits name it: "2026-11-21", "2026-11", "total"."""
     used: int
+    model: str = "*"
+    """A glob of the models that it is for."""
+    shadow: bool = False
+    """It refuses nobody."""
 
 
 def crossed(uses: Iterable[BudgetUse]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -28,13 +32,15 @@ def crossed(uses: Iterable[BudgetUse]) -> Iterator[tuple[str, dict[str, Any]]]:
     for use in uses:
         for threshold in THRESHOLDS:
             if use.used > 0 and use.used * 100 >= use.budget * threshold:
-                once = f"budget.threshold {use.project} {use.key_id or '-'} {use.budget} {use.period} {threshold}"
+                which = f"{use.budget} {use.period} {use.model}{' shadow' if use.shadow else ''}"
                 yield (
-                    once,
+                    f"budget.threshold {use.project} {use.key_id or '-'} {which} {threshold}",
                     {
                         "project": use.project,
                         "key_id": use.key_id,
                         "period": use.period,
+                        "model": use.model,
+                        "shadow": use.shadow,
                         "threshold": threshold,
                         "budget_usd": to_usd(use.budget),
                         "used_usd": to_usd(use.used),

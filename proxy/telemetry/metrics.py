@@ -64,10 +64,7 @@ class Metrics:
             "operation",
         )
         self._budgets = Gauge(
-            "weighbridge_budget_used_ratio",
-            "How much is used of a project's budgets, of that of which most is.",
-            ["project"],
-            registry=self.registry,
+            "weighbridge_budget_used_ratio", "Of a project's fullest budget.", ["project"], registry=self.registry
         )
         self._budgeted: set[str] = set()
         self.config_reloads = self._counter(

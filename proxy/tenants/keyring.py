@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
@@ -54,6 +54,11 @@ class Keyring:
         self._read_again_at = 0.0
         self._uses: dict[str, int] = {}
         self._write_uses_at = 0.0
+
+    @property
+    def tenants(self) -> Mapping[bytes, Tenant]:
+        """All that are served, by their keys' digests: the same object until one of them changes."""
+        return self._snapshot.tenants
 
     def __repr__(self) -> str:
         return f"<Keyring {len(self._snapshot.tenants)} known, revision {self._snapshot.revision}>"

@@ -12,8 +12,8 @@ from proxy.gemini.surface import OPERATIONS
 OTHER_WORDS = {"usage_missing_total", "long_above", "flex", "input_…", "cached_…"}
 
 
-def test_names_say_whether_it_is_of_bills_or_of_estimates() -> None:
-    assert [name for name in ASSUMPTIONS if not re.fullmatch(r"[AE]-[A-Z0-9]+(-[A-Z0-9]+)*", name)] == []
+def test_names_say_whether_it_is_of_bills_of_estimates_or_of_holds() -> None:
+    assert [name for name in ASSUMPTIONS if not re.fullmatch(r"[AEW]-[A-Z0-9]+(-[A-Z0-9]+)*", name)] == []
 
 
 def test_they_are_about_metered_operations_that_exist() -> None:

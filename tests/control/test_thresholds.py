@@ -34,6 +34,8 @@ def test_what_is_told_says_whose_budget_it_is_and_how_much_is_used() -> None:
         "project": "alice",
         "key_id": "key_1",
         "period": "2026-11",
+        "model": "*",
+        "shadow": False,
         "threshold": 50,
         "budget_usd": "100",
         "used_usd": "50.0336",
@@ -42,8 +44,9 @@ def test_what_is_told_says_whose_budget_it_is_and_how_much_is_used() -> None:
 
 def test_each_budget_period_and_threshold_is_a_matter_of_its_own() -> None:
     uses = [use(100), use(60, 101), use(60, key_id="key_1"), use(60, project="bob"), use(60)._replace(period="total")]
+    uses += [use(60)._replace(model="*-image"), use(60)._replace(shadow=True)]
     matters = [once for once, _ in crossed(uses)]
-    assert len(matters) == len(set(matters)) == 3 + 4
+    assert len(matters) == len(set(matters)) == 3 + 6
     assert {once for once, _ in crossed([use(55)])} <= set(matters), "however much is used"
 
 

@@ -193,10 +193,17 @@ def counted_in(stand: Weighbridge) -> str:
     return str(json.loads(stand.run("limits", "show", "alice", "--json"))["counted_in"])
 
 
-async def test_an_adjustment_counts_at_once(upstream: str, tmp_path: Path, at_end: ExitStack) -> None:
+async def test_an_adjustment_counts_at_once_and_may_reach_a_threshold(
+    upstream: str, tmp_path: Path, at_end: ExitStack
+) -> None:
     stand = stand_of(tmp_path, upstream, at_end)
     with_limits(stand, "usd=2,per=month")
     stand.start()
     stand.run("usage", "adjust", "alice", "1.50", "--why", "a picture that was paid by hand")
     stand.run("usage", "adjust", "alice", "-0.25", "--why", "a part of it came back")
     assert told(stand)[0]["used"] == "1.25"
+    # It is more than half, so there is an event.
+    [event] = await asyncio.to_thread(until, lambda: json.loads(stand.run("events", "list", "--json")), "an event")
+    of = event["data"]
+    assert (of["project"], of["threshold"], of["budget_usd"], of["used_usd"]) == ("alice", 50, "2", "1.25")
+    assert 'weighbridge_budget_used_ratio{project="alice"} 0.625' in httpx2.get(f"{stand.admin_url}/metrics").text
