@@ -30,6 +30,8 @@ SIZES = {
     "gemini-3.1-flash-image": ("512", "1K", "2K", "4K"),
     "gemini-3-pro-image": ("1K", "2K", "4K"),
 }
+MOST_OUT = 4000
+"""`maxOutputTokens` of who has a budget: a picture of 4K has 3,780."""
 STATUSES = ("400", "404", "429", "429-exhausted", "500", "503", "504")
 SPOILT = ("none", "null", "zero", "no-details", "mirrored", "first-only", "last-only", "null-last", "zero-first")
 
@@ -102,6 +104,8 @@ def _generate(draft: _Draft, *, draws: bool, streams: bool) -> Call:
     if draft.some(0.15):
         body["serviceTier"] = chance.choice(("flex", "priority"))
     config = _pictures(draft, model) if draws else _texts(draft, body, parts)
+    if tenants.is_bounded(draft.key):
+        config["maxOutputTokens"] = draft.rest["most_out"] = MOST_OUT
     if config:
         body["generationConfig"] = config
     _weights(draft, draws)
@@ -116,7 +120,7 @@ def _pictures(draft: _Draft, model: str) -> dict[str, Any]:
     if draft.some(0.7):
         draft.rest["size"] = chance.choice(SIZES[model])
         config["imageConfig"] = {"imageSize": draft.rest["size"], "aspectRatio": chance.choice(("1:1", "16:9", "3:4"))}
-    if draft.some(0.3):
+    if draft.some(0.3) and not tenants.is_bounded(draft.key):
         draft.words.append(f"images={chance.choice((0, 2, 3, 5))}")
     # Most are no files at all: to draw and to carry them is not what this is about.
     draft.words += chance.choice((["url"], ["url"], ["url"], [f"image-bytes={chance.choice((200_000, 900_000))}"]))
@@ -136,16 +140,19 @@ def _texts(draft: _Draft, body: dict[str, Any], parts: list[dict[str, Any]]) -> 
     if draft.some(0.15):
         body["tools"] = [{"functionDeclarations": [{"name": "look_up", "parameters": {"type": "object"}}]}]
         parts.append({"text": "You may look_up it."})
-    elif draft.some(0.15):
+    elif draft.some(0.15) and not tenants.is_bounded(draft.key):
         body["tools"] = [{"googleSearch": {}}]
         draft.words.append(f"search={chance.randrange(1, 4)}")
-    draft.words += chance.choice(([], [], [f"text-bytes={chance.choice((1, 3000, 60_000))}"]))
+    if not tenants.is_bounded(draft.key):
+        draft.words += chance.choice(([], [], [f"text-bytes={chance.choice((1, 3000, 60_000))}"]))
     return config
 
 
 def _weights(draft: _Draft, draws: bool) -> None:
     """What makes a call dearer or cheaper than it looks."""
     chance = draft.chance
+    if tenants.is_bounded(draft.key):
+        return
     if draft.some(0.1):
         draft.words.append(f"thoughts={chance.randrange(2000)}")
     if draft.some(0.08):

@@ -80,7 +80,7 @@ class Outcome:
         return [
             *(f"no {outcome}" for outcome in OUTCOMES if not self.reckoning.outcomes[outcome]),
             *(f"no {verb}" for verb in VERBS if verb not in served),
-            *(f"none {why}" for why in ("RATE_LIMITED", "LEDGER_UNAVAILABLE") if not refused[why]),
+            *(f"none {why}" for why in ("RATE_LIMITED", "LEDGER_UNAVAILABLE", "BUDGET_EXCEEDED") if not refused[why]),
             *(f"never told: {event}" for event, count in self.told.items() if not count),
             *([] if max(times) - min(times) >= CLOCK_US else ["the clock was never set"]),
             *(f"not reached: {one}: {most}" for one, most in self.peaks.items() if self._unreached(one, most)),
@@ -88,14 +88,25 @@ class Outcome:
 
     def _unreached(self, bound: Bound, most: int) -> bool:
         """So many callers fill most of their days; minutes begin anew too often for that."""
-        return most < bound.value / 2 if bound.kind == "rpd" else not most
+        return most < bound.value / 2 if bound.kind in ("rpd", "usd") else not most
 
     def _peaks(self) -> dict[Bound, int]:
         taken, at_once = self._taken(), {}
         for bound in self.bounds:
             if bound.kind == "concurrency" and not bound.key:
                 at_once[bound.project] = bound.value
-        return {bound: peak(bound, taken, self.upstream, at_once.get(bound.project, 0)) for bound in self.bounds}
+        return {
+            bound: self._spent(bound) if bound.per else peak(bound, taken, self.upstream, at_once.get(bound.project, 0))
+            for bound in self.bounds
+        }
+
+    def _spent(self, bound: Bound) -> int:
+        """The most of any period: also by those whose call the upstream never saw."""
+        spent = Counter[str]()
+        for record in self.records:
+            if bound.concerns(record.key_name):
+                spent[record.period if bound.per == "day" else bound.per] += record.cost_usd or 0
+        return max(spent.values(), default=0)
 
     def _taken(self) -> list[Taken]:
         epochs, found = self._epochs(), []

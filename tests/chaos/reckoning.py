@@ -16,7 +16,10 @@ from tests.chaos.calls import Call
 from tests.chaos.plan import Calls
 from tests.chaos.upstream import Served, Upstream
 
-NEVER_UP = ("RATE_LIMITED", "LEDGER_UNAVAILABLE", "LIMITER_UNAVAILABLE", "DRAINING", "BAD_REQUEST")
+NEVER_UP = (
+    *("RATE_LIMITED", "BUDGET_HELD", "BUDGET_EXCEEDED", "LEDGER_UNAVAILABLE", "LIMITER_UNAVAILABLE", "DRAINING"),
+    "BAD_REQUEST",
+)
 """Refusals after which nothing has gone up. The others are about the upstream itself."""
 
 
@@ -100,6 +103,10 @@ def _compare(
     if said != (call.project, call.verb, call.model):
         found.finds("wrong", call, said)
     guess = _guess(call, record.started_at)
+    guesses = {guess}
+    if served is not None and served.status == 200:  # by then it is known who serves, and which pictures came
+        pictures = record.images if served.entry is None else min(record.images, served.entry["images"])
+        guesses |= {_guess(call, record.started_at, tier, pictures) for tier in (None, record.service_tier)}
     if record.outcome == "unsettled":
         if not ended_abruptly.get(client.process) or client.complete:
             found.finds("unsettled for no reason", call, client)
@@ -110,7 +117,7 @@ def _compare(
             found.finds("billed, and never came up", call, record.outcome)
         owed = _unanswered(record, guess)
     else:
-        owed = _owed(found, served, record, client, guess)
+        owed = _owed(found, served, record, client, guesses)
     if record.outcome not in owed.outcomes:
         found.finds("wrong outcome", call, f"{record.outcome}, not {sorted(owed.outcomes)}; {_of(served)}; {client}")
     elif record.cost_usd not in owed.costs or owed.estimated not in (None, record.estimated):
@@ -118,11 +125,11 @@ def _compare(
         found.finds("wrong amount", call, f"{record.outcome}: {costs}; {_of(served)}; {client}; {record.rates}")
 
 
-def _owed(found: Reckoning, served: Served, record: UsageRecord, client: Seen, guess: int) -> Owed:
-    """Of a call that the upstream knows."""
+def _owed(found: Reckoning, served: Served, record: UsageRecord, client: Seen, guesses: set[int]) -> Owed:
+    """Of a call that the upstream knows. `guesses`: what it may be taken for whose usage nobody learned."""
     call, entry = served.call, served.entry
     if not served.status or (served.cut and not served.passed):
-        return _unanswered(record, guess)
+        return _unanswered(record, *guesses)
     if served.whole and entry is not None and served.status == 200:
         if record.response_id != (None if "mbed" in call.verb else entry["id"]):
             return Owed(frozenset({f"that of {entry['id']}"}), frozenset(), False)
@@ -130,16 +137,19 @@ def _owed(found: Reckoning, served: Served, record: UsageRecord, client: Seen, g
         if not (broke or call.spoilt):
             _columns(found, record, call, entry)
         if broke:  # in the midst of it: what comes with its end may not have come
-            prices = {_price(call, entry["reported"], record.started_at, 0, count) for count in (0, entry["searches"])}
-            return Owed(frozenset({"truncated"}), frozenset(prices), True)
+            prices = {
+                _price(call, entry["reported"], record.started_at, 0, count, record.images)
+                for count in (0, entry["searches"])
+            }
+            return Owed(frozenset({"truncated"}), frozenset(price for price in prices if price is not None), True)
         price = _price(call, entry["reported"], record.started_at, entry["images"], entry["searches"])
         outcomes = {"ok", "client_gone"} if client.left else {"ok"}
         # A usage that stands before much else may not be the last: then the record says that it isn't sure.
         sure = None if price is not None and call.spoilt else price is None
-        return Owed(frozenset(outcomes), frozenset({guess if price is None else price}), sure)
+        return Owed(frozenset(outcomes), frozenset(guesses if price is None else {price}), sure)
     if served.status >= 400:
         return Owed(frozenset({"upstream_error"}), frozenset({0}), False)
-    return Owed(frozenset({"truncated"}), _so_far(served, record, guess), True)
+    return Owed(frozenset({"truncated"}), _so_far(served, record, guesses), True)
 
 
 def _columns(found: Reckoning, record: UsageRecord, call: Call, entry: Mapping[str, Any]) -> None:
@@ -152,19 +162,19 @@ def _columns(found: Reckoning, record: UsageRecord, call: Call, entry: Mapping[s
             found.finds("wrong", call, f"{name}: {getattr(record, name)}, not {count}")
 
 
-def _unanswered(record: UsageRecord, guess: int) -> Owed:
+def _unanswered(record: UsageRecord, *guesses: int) -> Owed:
     """A request that went up in part costs nothing; of one that went up whole nobody knows."""
     if record.outcome == "upstream_error":
         return Owed(frozenset({"upstream_error"}), frozenset({0}), False)
-    return Owed(frozenset({"truncated"}), frozenset({guess}), True)
+    return Owed(frozenset({"truncated"}), frozenset(guesses), True)
 
 
-def _so_far(served: Served, record: UsageRecord, guess: int) -> frozenset[int]:
+def _so_far(served: Served, record: UsageRecord, guesses: set[int]) -> frozenset[int]:
     """What a response that broke off may come to: a reset may have taken with it some of what was sent."""
     usages = list(_usages(bytes(served.passed)))
-    prices = [_price(served.call, usage, record.started_at, 0, record.searches) for usage in usages]
-    known = [guess, *(price for price in prices if price is not None)]
-    return frozenset(known if served.cut else known[-1:])
+    prices = [_price(served.call, usage, record.started_at, 0, record.searches, record.images) for usage in usages]
+    known = [price for price in prices if price is not None]
+    return frozenset({*guesses, *known} if served.cut or not known else known[-1:])
 
 
 def _usages(body: bytes) -> Iterator[Any]:
@@ -185,20 +195,24 @@ def _usages(body: bytes) -> Iterator[Any]:
         at += len(text[at:]) - len(text[at:].lstrip(" ,\r\n"))
 
 
-def _price(call: Call, usage: Any, started_at: int, images: int, searches: int) -> int | None:
-    """None where that says nothing: then the estimate stands."""
+def _price(call: Call, usage: Any, started_at: int, images: int, searches: int, came: int = 0) -> int | None:
+    """None where that says nothing: then the estimate stands. `came`: pictures before it broke off, at least."""
     if not usage or not any(value for value in usage.values()):
         return None
     weighed = oracle.reported(usage, call.model, images, call.size)
+    if call.model in oracle.IMAGE_TOKENS:
+        weighed["image out"] = max(weighed["image out"], came * oracle.IMAGE_TOKENS[call.model][call.size or "1K"])
     return oracle.cost(call.model, usage.get("serviceTier"), started_at, weighed, searches)
 
 
-def _guess(call: Call, started_at: int) -> int:
+def _guess(call: Call, started_at: int, tier: str | None = None, came: int = 0) -> int:
     text = call.length - call.inline
     weighed = oracle.estimated(
         call.model, call.verb, text, int(call.inline > 0), call.candidates, call.most_out, call.size
     )
-    return oracle.cost(call.model, None, started_at, weighed)
+    if call.model in oracle.IMAGE_TOKENS:
+        weighed["image out"] = max(weighed["image out"], came * oracle.IMAGE_TOKENS[call.model][call.size or "1K"])
+    return oracle.cost(call.model, tier, started_at, weighed)
 
 
 def _in_an_outage(upstream: Upstream, client: Seen) -> bool:

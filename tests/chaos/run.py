@@ -86,7 +86,8 @@ class Run:
         await calling
 
     async def _start(self, *, in_redis: bool) -> None:
-        self._stand.settings = {"storage": {"redis_url": self._redis.url}} if in_redis else {}
+        storage = {"storage": {"redis_url": self._redis.url}} if in_redis else {}
+        self._stand.settings = {"limits": {"hold": "worst"}, **storage}
         self._processes.append(Process(self._scene.clock.ahead_s, in_redis))
         log = self._stand.folder / "log"
         self._scene.log_from = log.stat().st_size if log.exists() else 0

@@ -14,22 +14,27 @@ from proxy.tenants import keys, projects
 
 
 class Bound(NamedTuple):
-    """A limit of a project, or of one of its keys. A budget will be one more kind of it."""
+    """A limit of a project, or of one of its keys: of its kind, or `usd` per "day" or "total", in nano-dollars."""
 
     project: str
     key: str
     """Empty: the project's."""
     kind: str
     value: int
+    per: str = ""
+
+    @property
+    def limit(self) -> Limit:
+        return Limit(self.kind, self.value, per=self.per)
 
     def concerns(self, key: str) -> bool:
         return key == self.key if self.key else key.partition("-")[0] == self.project
 
     def __str__(self) -> str:
-        return f"{self.kind}={self.value} of {self.key or self.project}"
+        return f"{self.limit} of {self.key or self.project}"
 
 
-WEIGHTS = {"free": 62, "minute": 6, "day": 7, "tokens": 6, "pictures": 5, "narrow": 8, "all": 6}
+WEIGHTS = {"free": 52, "paid": 10, "minute": 6, "day": 7, "tokens": 6, "pictures": 5, "narrow": 8, "all": 6}
 """How many of 100 calls are a project's."""
 KEYS = {name: tuple(f"{name}-{number}" for number in range(8 if name == "free" else 2)) for name in WEIGHTS}
 
@@ -53,6 +58,8 @@ def bounds(calls: int) -> tuple[Bound, ...]:
         Bound("all", "", "rpd", calls * WEIGHTS["all"] // 600),
         Bound("all", "", "concurrency", 4),
         Bound("all", "all-1", "rpm", 20),
+        Bound("paid", "", "usd", calls * 800_000, "total"),
+        Bound("paid", "paid-1", "usd", calls * 300_000, "day"),
     )
 
 
@@ -72,15 +79,20 @@ def estimates_hold(key: str) -> bool:
     return key.startswith("tokens")
 
 
+def is_bounded(key: str) -> bool:
+    """Whether a key's calls never cost more than their bodies bound: so its budget is never over."""
+    return key.startswith("paid")
+
+
 def make(data_dir: Path, limits: tuple[Bound, ...]) -> dict[str, str]:
     """Makes projects and keys. Returns what each key's holder sends, by the key's name."""
     database, now = open_database(data_dir), time.time_ns() // 1000
     held = {}
     for project, names in KEYS.items():
-        of_project = tuple(Limit(one.kind, one.value) for one in limits if one.project == project and not one.key)
+        of_project = tuple(one.limit for one in limits if one.project == project and not one.key)
         projects.create(database, project, now, actor="test", limits=of_project)
         for name in names:
-            of_key = tuple(Limit(one.kind, one.value) for one in limits if one.key == name)
+            of_key = tuple(one.limit for one in limits if one.key == name)
             made = keys.create(database, project, name, now, secrets.randbelow, actor="test", limits=of_key)
             held[name] = made[1]
     return held
