@@ -19,7 +19,11 @@ PACKAGES = {"gcc": "gcc", "nginx": "nginx-light", "redis-server": "redis-server"
 """The programs that it runs, and where Debian has them."""
 TICK = os.sysconf("SC_CLK_TCK")
 
-LIMITS = [f"--{kind}=1000000000" for kind in ("rpm", "tpm", "rpd", "ipm", "concurrency")]
+LIMITS = [
+    *(f"--{kind}=1000000000" for kind in ("rpm", "tpm", "rpd", "ipm", "concurrency")),
+    "--limit=usd=1000000,per=day",
+    "--limit=usd=1000000,per=month",
+]
 
 NGINX = """
 worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log crit;
@@ -105,7 +109,7 @@ def redis() -> Generator[str]:
 
 @contextlib.contextmanager
 def weighbridge(folder: Path, upstream_port: int, redis_url: str = "") -> Generator[tuple[int, int, str]]:
-    """Yields Weighbridge's pid, port and a key. Its project has limits of every kind, none of which is reached."""
+    """Yields Weighbridge's pid, port and a key. Its project has limits of every kind, and none is reached."""
     folder.mkdir()
     port, config = free_port(), folder / "weighbridge.toml"
     config.write_text(

@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.disk import Disk
 from tests.journeys.limited import ASK, Held, call_once, with_limits
 from tests.journeys.watching import body, until
 from tests.redis_servers import RedisServer
@@ -138,6 +139,24 @@ async def test_a_restart_and_a_kill_forget_nothing_that_was_spent_or_held(
         assert all(record.cost_usd for record in stand.records())
 
 
+async def test_a_budget_takes_no_commit_and_no_fsync_more(upstream: str, watched_disk: Disk, at_end: ExitStack) -> None:
+    """Calls one after another, of a project that has budgets and of one that has nothing."""
+    stand = at_end.enter_context(
+        closing(Weighbridge(watched_disk.root, upstream, environment=watched_disk.environment))
+    )
+    keys = [with_limits(stand, "usd=100,per=day", "usd=100,per=month", "usd=100,per=total")]
+    stand.run("project", "create", "bob")
+    keys.append(stand.key("bob"))
+    stand.start()
+    fsyncs = []
+    for key in keys:
+        before = watched_disk.now
+        for _ in range(10):
+            assert (await call_once(stand.base_url, key, ASK, body("hello")))[9:12] == b"200"
+        fsyncs.append(sum(call.what == "s" and call.at > before for call in watched_disk.calls()))
+    assert fsyncs[0] == fsyncs[1] >= 10
+
+
 async def test_what_cannot_be_bounded_or_priced_is_refused_where_there_is_a_budget(
     upstream: str, tmp_path: Path, at_end: ExitStack
 ) -> None:
@@ -205,5 +224,6 @@ async def test_an_adjustment_counts_at_once_and_may_reach_a_threshold(
     # It is more than half, so there is an event.
     [event] = await asyncio.to_thread(until, lambda: json.loads(stand.run("events", "list", "--json")), "an event")
     of = event["data"]
-    assert (of["project"], of["threshold"], of["budget_usd"], of["used_usd"]) == ("alice", 50, "2", "1.25")
-    assert 'weighbridge_budget_used_ratio{project="alice"} 0.625' in httpx2.get(f"{stand.admin_url}/metrics").text
+    assert (of["project"], of["threshold"], of["budget_usd"]) == ("alice", 50, "2")
+    ratio = 'weighbridge_budget_used_ratio{project="alice"} 0.625'
+    await asyncio.to_thread(until, lambda: ratio in httpx2.get(f"{stand.admin_url}/metrics").text, ratio)

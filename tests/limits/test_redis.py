@@ -11,8 +11,9 @@ from typing import Any
 
 from redis.asyncio import Connection
 
+from proxy.config.limits import PERIODS, Limit
 from proxy.config.redis_address import parse
-from proxy.limits.interface import CANCELLED, Counter, Hold
+from proxy.limits.interface import CANCELLED, Counter, Hold, Spent, Taken, counters
 from proxy.limits.redis import RedisLimiter
 from proxy.limits.scripts import held
 from proxy.store.redis import Redis, open_redis
@@ -81,6 +82,24 @@ async def test_a_reserve_is_one_round_trip_and_nobody_waits_for_a_settle(redis_s
         limiter.settle("second", {"tpm": 41})
         assert (await limiter.reserve("third", DAY, ALL)).granted
         assert Counting.commands == before + 3
+
+
+async def test_budgets_take_no_further_round_trip(redis_server: RedisServer) -> None:
+    """Nor a command more, however many there are: what was spent is told with the settle."""
+    limits = tuple(Limit("usd", 10**12, per=per) for per in PERIODS)
+    budgets = [Hold(counter, 10**6) for counter in counters("alice", "key_1", limits, limits)]
+    spent = Spent("alice", "key_1", "gemini-3.8-flash", DAY, 10**6)
+    async with limiting(redis_server) as limiter:
+        assert (await limiter.reserve("first", DAY, [*ALL, *budgets])).granted
+        limiter.settle("first", {"tpm": 41}, spent)
+        await arrived(limiter)
+        writes, commands = Counting.writes, Counting.commands
+        assert (await limiter.reserve("second", DAY, [*ALL, *budgets])).granted
+        limiter.settle("second", {"tpm": 41}, spent)
+        limiter.settle("of no lease", {}, spent)
+        assert (await limiter.reserve("third", DAY, [*ALL, *budgets])).granted
+        assert (Counting.writes - writes, Counting.commands - commands) == (2, 4)
+        assert set(await limiter.used(DAY, [hold.counter for hold in budgets])) == {Taken(4 * 10**6, 10**6)}
 
 
 async def test_calls_of_one_turn_of_the_loop_share_a_write(redis_server: RedisServer) -> None:
