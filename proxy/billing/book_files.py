@@ -74,6 +74,11 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     assumptions: list[_AssumptionRow] = []
 
 
+msgspec.json.Decoder(_File)
+"""Made for what it leaves behind: msgspec looks at a type when it is first used, and two threads that are the first at
+once, as checks of `doctor` may be, crash the process (0.22)."""
+
+
 @cache
 def read_book() -> Book:
     """The price book that comes with the package."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 import tomllib
 from decimal import Decimal
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.billing.book_files import book_of, read_book
 
+ROOT = Path(__file__).parents[2]
 TEXT = files("proxy.billing").joinpath("price_book.toml").read_text(encoding="utf-8")
 FILE: dict[str, Any] = tomllib.loads(TEXT, parse_float=Decimal)
 
@@ -78,3 +82,24 @@ def test_a_file_with_one_mistake_is_refused_whole_and_says_where(at: tuple[Any, 
 def test_what_is_no_price_book_at_all_is_refused(raw: object) -> None:
     with pytest.raises(ValueError, match="not in the form of a price book"):
         book_of(raw)
+
+
+FIRST_READ_BY_FOUR = """
+import sys, threading
+from proxy.billing import book_files
+sys.setswitchinterval(1e-5)
+together = threading.Barrier(4)
+def read():
+    together.wait()
+    book_files.read_book.__wrapped__()
+threads = [threading.Thread(target=read) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+
+
+def test_several_threads_may_be_the_first_to_read_a_book() -> None:
+    """As the checks of `doctor` are, which run side by side. It was a crash in two of three tries."""
+    for _ in range(4):
+        done = subprocess.run([sys.executable, "-c", FIRST_READ_BY_FOUR], capture_output=True, text=True, cwd=ROOT)
+        assert (done.returncode, done.stderr) == (0, "")
