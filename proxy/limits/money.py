@@ -46,16 +46,16 @@ class Money:
     """
 
     def __init__(self, spendings: Iterable[Spending] = ()) -> None:
-        self._sums: dict[str, dict[tuple[str, str, str], int]] = {}  # by project: by key, model and period
-        self._accounts: dict[str, dict[str, Account]] = {}  # by project: by name
+        self._sums: dict[str, dict[str, dict[tuple[str, str], int]]] = {}  # by project and period: by key and model
+        self._accounts: dict[str, dict[str, dict[str, Account]]] = {}  # by project and key, "" being its own: by name
         self._day = self._newest = self._swept_at = ""
         self._periods: tuple[str, ...] = ()
         for project, key_id, model, of, usd in spendings:
-            self._add(self._sums.setdefault(project, {}), (key_id, model, of), usd)
+            self._add(project, of, (key_id, model), usd)
 
     def account(self, counter: Counter, day: str) -> Account:
         """The account of a budget for the period that `day` lies in; opened where it is met the first time."""
-        accounts = self._accounts.setdefault(counter.project, {})
+        accounts = self._accounts.setdefault(counter.project, {}).setdefault(counter.key_id, {})
         of = period(counter.per, day)
         account = accounts.get(f"{counter.name}:{of}")
         if account is None:
@@ -65,23 +65,30 @@ class Money:
 
     def spend(self, spent: Spent) -> None:
         """Adds what a call cost to the sums, and to all accounts that it counts in."""
-        project, key_id, model, day, usd = spent
-        if not usd:
+        if not spent.usd:
             return
-        if day != self._day:
-            self._day, self._periods = day, tuple(period(per, day) for per in PERIODS)
-            self._newest = max(self._newest, day)
-        sums, periods = self._sums.setdefault(project, {}), self._periods
-        for of in periods:
-            self._add(sums, (key_id, model, of), usd)
-        for account in self._accounts.get(project, {}).values():
-            if account.period in periods and spent.on(account.counter):
-                account.spent += usd
+        self._newest = max(self._newest, spent.day)
+        for of in self._periods_of(spent.day):
+            self._add(spent.project, of, (spent.key_id, spent.model), spent.usd)
+        for account in self.counting(spent):
+            account.spent += spent.usd
 
-    def accounts(self, project: str | None = None) -> Iterator[Account]:
-        """Those that were opened, of one project or of all."""
-        for accounts in self._accounts.values() if project is None else [self._accounts.get(project, {})]:
-            yield from accounts.values()
+    def counting(self, spent: Spent) -> Iterator[Account]:
+        """The accounts that a call counts in: of its project, and of its key."""
+        accounts = self._accounts.get(spent.project)
+        if not accounts:
+            return
+        periods = self._periods_of(spent.day)
+        for key_id in ("", spent.key_id) if spent.key_id else ("",):
+            for account in accounts.get(key_id, {}).values():
+                if account.period in periods and spent.on(account.counter):
+                    yield account
+
+    def accounts(self) -> Iterator[Account]:
+        """All that were opened."""
+        for of_project in self._accounts.values():
+            for accounts in of_project.values():
+                yield from accounts.values()
 
     def sweep(self) -> Iterator[None]:
         """Forgets days and months that are over. Yields between projects, for others to have their turn."""
@@ -89,24 +96,30 @@ class Money:
             return
         self._swept_at = self._newest
         for project in list(self._sums.keys() | self._accounts.keys()):
-            sums, accounts = self._sums.get(project, {}), self._accounts.get(project, {})
-            periods = sorted({of for _, _, of in sums} | {account.period for account in accounts.values()})
+            sums, accounts = self._sums.get(project, {}), self._accounts.get(project, {}).values()
+            periods = sorted(sums.keys() | {account.period for of in accounts for account in of.values()})
             days = [of for of in periods if len(of) == len("2026-11-21")]
             months = [of for of in periods if len(of) == len("2026-11")]
             over = {*days[:-DAYS_KEPT], *months[:-MONTHS_KEPT]}
-            for key in [key for key in sums if key[2] in over]:
-                del sums[key]
-            for name in [name for name, account in accounts.items() if account.period in over]:
-                del accounts[name]
+            for period_over in over:
+                sums.pop(period_over, None)
+            for of_key in accounts:
+                for name in [name for name, account in of_key.items() if account.period in over]:
+                    del of_key[name]
             yield
+
+    def _periods_of(self, day: str) -> tuple[str, ...]:
+        if day != self._day:
+            self._day, self._periods = day, tuple(period(per, day) for per in PERIODS)
+        return self._periods
 
     def _spent(self, counter: Counter, of: str) -> int:
         return sum(
             usd
-            for (key_id, model, at), usd in self._sums.get(counter.project, {}).items()
-            if at == of and Spent(counter.project, key_id, model, at, usd).on(counter)
+            for (key_id, model), usd in self._sums.get(counter.project, {}).get(of, {}).items()
+            if Spent(counter.project, key_id, model, of, usd).on(counter)
         )
 
-    @staticmethod
-    def _add(sums: dict[tuple[str, str, str], int], key: tuple[str, str, str], usd: int) -> None:
-        sums[key] = sums.get(key, 0) + usd
+    def _add(self, project: str, of: str, who: tuple[str, str], usd: int) -> None:
+        sums = self._sums.setdefault(project, {}).setdefault(of, {})
+        sums[who] = sums.get(who, 0) + usd

@@ -76,9 +76,8 @@ class RedisLimiter:
         self._redis = redis
         redis.scripts = scripts.ALL
         self._link = Link(redis, self._end_what_was_left, self._owed, on_error, sleep)
-        self._scripts = Scripts(worker)
         self._epochs = (f"{now_ms()}-{number}" for number in _numbers)
-        self._scripts.epoch = next(self._epochs)
+        self._scripts = Scripts(worker, next(self._epochs))
         self._worker = worker
         self._now_ms = now_ms
         self._clock = StoreClock(now_ms)
@@ -144,7 +143,7 @@ class RedisLimiter:
         held = None if lease is None or alone else scripts.held(lease.day, lease.holds)
         project = spent.project if spent else lease.holds[0].counter.project if lease else ""
         if spent is not None:
-            money = scripts.spent_money(self._mirror.money.accounts(project), spent, held)
+            money = scripts.spent_money(self._mirror.money.counting(spent), spent.usd, held)
         else:
             money = scripts.held_money(held) if held else []
         if held or money:

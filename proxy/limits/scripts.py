@@ -26,7 +26,6 @@ from proxy.limits.interface import (
     Counter,
     Hold,
     Over,
-    Spent,
     Taken,
     Verdict,
     period,
@@ -254,14 +253,12 @@ def held_money(lease: Entry) -> list[Change]:
     ]
 
 
-def spent_money(accounts: Iterable[Account], spent: Spent, lease: Entry | None) -> list[Change]:
-    """What the end of a call changes in accounts of its project: what it held, and what it spent."""
+def spent_money(accounts: Iterable[Account], usd: int, lease: Entry | None) -> list[Change]:
+    """What the end of a call changes: what it held, and in the accounts that it counts in, what it spent."""
     changes = {change.account: change for change in held_money(lease)} if lease else {}
-    for account in accounts:
-        counter = account.counter
-        if spent.usd and account.period == period(counter.per, spent.day) and spent.on(counter):
-            held = changes.get(account.name, Change(account.name, 0, 0)).held
-            changes[account.name] = Change(account.name, spent.usd, held)
+    for account in accounts if usd else ():
+        held = changes.get(account.name, Change(account.name, 0, 0)).held
+        changes[account.name] = Change(account.name, usd, held)
     return list(changes.values())
 
 
