@@ -77,9 +77,9 @@ def test_files_of_the_first_version_are_served_with_all_that_is_in_them(
         stand.start()
         assert rows(database, "alembic_version") == [{"version_num": HEAD}]
         assert [{name: row[name] for name in keys[0]} for row in rows(database, "keys")] == keys
-        assert rows(ledger, "file") == [
-            {"one": 1, "file_id": "000102030405060708090a0b0c0d0e0f", "schema_version": SCHEMA_VERSION}
-        ]
+        (file,) = rows(ledger, "file")
+        assert (file["file_id"], file["schema_version"]) == ("000102030405060708090a0b0c0d0e0f", SCHEMA_VERSION)
+        assert (file["removed_through"], file["removed_before"]) == (0, 0)
         before = rows(ledger, "usage_records")
         assert [{name: row[name] for name in recorded[0]} for row in before[:4]] == recorded
         assert [(row["record_id"], row["outcome"], row["cost_usd"]) for row in before[4:]] == [
@@ -115,6 +115,7 @@ LEDGER, DATABASE = "ledger", "database"
 COMMANDS = {
     "project create": ("NEW", DATABASE),
     "project update": ("acme --rpm 1", DATABASE),
+    "project credit": ("acme 25", DATABASE),
     "project list": ("", DATABASE),
     "project show": ("acme", DATABASE),
     "project disable": ("acme", DATABASE),
@@ -125,6 +126,7 @@ COMMANDS = {
     "key revoke": ("key_WXYZabcdefghijkl", DATABASE),
     "limits show": ("acme", LEDGER, DATABASE),
     "audit list": ("", DATABASE),
+    "events list": ("", DATABASE),
     "usage report": ("--by key", LEDGER, DATABASE),
     "usage export": ("", LEDGER),
     "usage adjust": ("acme 1 --why reason", LEDGER, DATABASE),
@@ -136,7 +138,7 @@ COMMANDS = {
     "db upgrade": ("", DATABASE),
 }
 """Each command, as it may be typed, and which of the two files it opens."""
-OPEN_NONE = {"image", "emulator", "prices list", "prices show", "config check", "config show"}
+OPEN_NONE = {"image", "emulator", "events test", "prices list", "prices show", "config check", "config show"}
 START_A_SERVER = {"serve", "demo"}
 
 
