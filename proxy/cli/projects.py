@@ -1,4 +1,4 @@
-"""`weighbridge project`: create, update, list, show, disable, enable."""
+"""`weighbridge project`: create, update, credit, list, show, disable, enable."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from proxy.app import unix_us
+from proxy.billing.records import to_usd
 from proxy.cli import keys as key_commands
 from proxy.cli import options, output
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
@@ -25,7 +26,7 @@ from proxy.cli.policy_options import (
     limits_told,
     models_told,
 )
-from proxy.config.limits import parse_all, told_usd
+from proxy.config.limits import parse_all
 from proxy.store.database import open_database
 from proxy.tenants import keys, projects
 from proxy.tenants.policy import ALL
@@ -139,7 +140,7 @@ def credit(
     if json:
         output.document(_fields(project))
     else:
-        output.line(f"Project {name} may spend {told_usd(projects.prepaid(project) or 0)} USD in all.")
+        output.line(f"Project {name} may spend {to_usd(projects.prepaid(project) or 0)} USD in all.")
         _tell(project)
 
 

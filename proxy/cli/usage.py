@@ -1,4 +1,4 @@
-"""`weighbridge usage`: report (the bill), export (the records), adjust (the bill, by hand)."""
+"""`weighbridge usage`: report (the bill), export (the records), adjust (the bill, by hand); reconcile: reconcile.py."""
 
 from __future__ import annotations
 

@@ -42,12 +42,12 @@ class Limit:
     """Of a budget, one of PERIODS; else empty."""
 
     def __str__(self) -> str:
-        value = f"{told_usd(self.value)},per={self.per}" if self.per else str(self.value)
+        value = f"{_in_usd(self.value)},per={self.per}" if self.per else str(self.value)
         model = f",model={self.model}" if self.model != "*" else ""
         return f"{self.kind}={value}{model}{',shadow' if self.shadow else ''}"
 
 
-def told_usd(nanos: int) -> str:
+def _in_usd(nanos: int) -> str:
     """Nano-dollars as people write USD: "100", "0.5"."""
     return f"{Decimal(nanos) / NANO:f}".rstrip("0").rstrip(".") if nanos % NANO else str(nanos // NANO)
 

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from proxy.billing import estimates, recent
 from proxy.billing.periods import Days
-from proxy.billing.records import UsageRecord
-from proxy.config.limits import told_usd
+from proxy.billing.records import UsageRecord, to_usd
 from proxy.errors import RateLimited, Reason, Violation
 from proxy.gateway import in_flight
 from proxy.gateway.in_flight import InFlight
@@ -151,15 +150,15 @@ def _sentence(over: Over) -> str:
 
 
 def _budget_sentence(over: Over) -> str:
-    counter, needs = over.counter, f"this request may cost {told_usd(over.amount)} USD"
+    counter, needs = over.counter, f"this request may cost {to_usd(over.amount)} USD"
     whose = f"Key {counter.key_id}" if counter.key_id else f"Project {counter.project}"
     models = "" if counter.model == "*" else f" for models {counter.model}"
-    sentence = f"{whose} has a budget of {told_usd(counter.value)} USD{_BUDGETS[counter.per][1]}{models}"
+    sentence = f"{whose} has a budget of {to_usd(counter.value)} USD{_BUDGETS[counter.per][1]}{models}"
     if over.amount > counter.value:
         return f"{sentence}, and {needs} by itself. generationConfig.maxOutputTokens bounds what a request may cost."
-    said = f"{told_usd(over.used - over.held)} USD are spent"
+    said = f"{to_usd(over.used - over.held)} USD are spent"
     if over.held:
-        said += f", {told_usd(over.held)} USD are held for requests in flight"
+        said += f", {to_usd(over.held)} USD are held for requests in flight"
     return f"{sentence}: {said}{'' if over.amount <= _LEAST else f', and {needs}'}."
 
 
@@ -172,5 +171,5 @@ def _violation(over: Over) -> Violation:
         dimensions["model"] = counter.model
     per = f"Per{'Key' if counter.key_id else 'Project'}{'' if counter.model == '*' else 'PerModel'}"
     if counter.per:
-        return Violation("weighbridge/usd", f"{_BUDGETS[counter.per][0]}{per}", dimensions, told_usd(counter.value))
+        return Violation("weighbridge/usd", f"{_BUDGETS[counter.per][0]}{per}", dimensions, to_usd(counter.value))
     return Violation(f"weighbridge/{counter.kind}", f"{_UNITS[counter.kind][0]}{per}", dimensions, counter.value)

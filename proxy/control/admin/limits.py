@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from proxy.billing.periods import Days
-from proxy.billing.records import to_rfc3339
-from proxy.config.limits import told_usd
+from proxy.billing.records import to_rfc3339, to_usd
 from proxy.control.admin.problems import Kind, Problem
 from proxy.limits.interface import MINUTES, Counter, Limiter, Taken, counters, period
 from proxy.store.database import Database
@@ -72,9 +71,9 @@ def _money(counter: Counter, taken: Taken, days: Days, now_us: int) -> dict[str,
     """USD as decimal strings. `used` is what is spent and what is held for calls in flight, of which `held` is part."""
     ends = days.period_end(counter.per, now_us)
     return {
-        "value": told_usd(counter.value),
-        "used": told_usd(taken.used),
-        "held": told_usd(taken.held),
+        "value": to_usd(counter.value),
+        "used": to_usd(taken.used),
+        "held": to_usd(taken.held),
         "per": counter.per,
         "period": period(counter.per, days.name(now_us)),
         "window_seconds": None,
