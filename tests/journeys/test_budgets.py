@@ -8,7 +8,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,8 @@ def told(stand: Weighbridge) -> list[dict[str, Any]]:
 
 
 async def until_refused_for_good(stands: Sequence[tuple[Weighbridge, str]], asked: Any) -> Counter[str]:
-    """So many callers at once, each of whom comes again while the budget is only held, and another call has ended."""
+    """So many callers at once, each of whom comes again while the budget is only held: when another call has ended,
+    which needn't have arrived in Redis, or after the second that the refusal names."""
     ended, outcomes = asyncio.Condition(), Counter[str]()
 
     async def call(stand: Weighbridge, key: str) -> None:
@@ -60,8 +61,9 @@ async def until_refused_for_good(stands: Sequence[tuple[Weighbridge, str]], aske
             reason = found[1].decode() if (found := _REASON.search(answer)) else answer[9:12].decode()
             if reason != "BUDGET_HELD":
                 break
-            async with ended:
-                await ended.wait_for(lambda seen=seen: outcomes.total() > seen)  # type: ignore[misc]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1), ended:
+                    await ended.wait_for(lambda seen=seen: outcomes.total() > seen)  # type: ignore[misc]
         async with ended:
             outcomes[reason] += 1
             ended.notify_all()
@@ -93,7 +95,8 @@ async def test_of_300_pictures_at_once_a_budget_of_2_usd_pays_for_as_many_as_fit
 async def test_in_typical_calls_in_flight_may_exceed_it_by_what_they_cost_more_than_usual(
     upstream: str, tmp_path: Path, at_end: ExitStack
 ) -> None:
-    """Each brings three pictures, where one is usual: the overshoot is at most calls in flight x (worst - typical)."""
+    """Each brings three pictures, where one is usual: no more are let in than their estimates leave room for, so the
+    overshoot is what these cost more than that."""
     stand = stand_of(tmp_path, upstream, at_end, "typical")
     key = with_limits(stand, "usd=2,per=day")
     stand.start()
@@ -102,7 +105,7 @@ async def test_in_typical_calls_in_flight_may_exceed_it_by_what_they_cost_more_t
     passed = sum(answer[9:12] == b"200" for answer in answers)
     typical = Decimal("0.1392")
     assert 0 < passed <= 2 // typical
-    assert Decimal(2) < spent(stand) <= 2 + passed * (spent(stand) / passed - typical)
+    assert spent(stand) > 2
     last = await call_once(stand.base_url, key, PRO_PICTURE, three)
     assert b"x-weighbridge-refused: BUDGET_EXCEEDED" in last
     assert b"RetryInfo" not in last
