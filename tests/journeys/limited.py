@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import time
 from collections import Counter
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 
+from proxy.config.limits import parse_all
+from proxy.store.database import open_database
+from proxy.tenants import projects
 from tests.journeys.watching import TEXT, body, until
 from tests.stand import Weighbridge
 from tests.upstreams.origin import Peer
@@ -42,8 +46,23 @@ class Held:
 
 def with_limits(stand: Weighbridge, *limits: str) -> str:
     """A key of a new project that has these limits."""
-    stand.run("project", "create", "alice", *(f"--limit={limit}" for limit in limits))
+    database, now = open_database(stand.data_dir), time.time_ns() // 1000
+    projects.create(database, "alice", now, actor="test", limits=parse_all(limits))
     return stand.key()
+
+
+def limits_told(stand: Weighbridge, project: str = "alice") -> dict[str, Any]:
+    """What a server that runs says of a project's limits: `limits show` asks it the same."""
+    headers = {"authorization": f"Bearer {(stand.data_dir / 'admin-token').read_text().strip()}"}
+    answer = httpx2.get(f"{stand.admin_url}/admin/v1/projects/{project}/limits", headers=headers, timeout=30)
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+def used(stand: Weighbridge) -> dict[str, int]:
+    """What is used of alice's limits, by kind."""
+    return {limit["kind"]: limit["used"] for limit in limits_told(stand)["limits"]}
 
 
 async def call_at_once(stand: Weighbridge, key: str, path: str, asked: Any, count: int = AT_ONCE) -> list[int]:

@@ -16,8 +16,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from proxy.control.event_table import list_events
+from proxy.store.database import open_database
 from tests.disk import Disk
-from tests.journeys.limited import ASK, Held, call_once, with_limits
+from tests.journeys.limited import ASK, Held, call_once, limits_told, with_limits
 from tests.journeys.watching import body, until
 from tests.redis_servers import RedisServer
 from tests.stand import Weighbridge
@@ -46,7 +48,7 @@ def spent(*stands: Weighbridge) -> Decimal:
 
 
 def told(stand: Weighbridge) -> list[dict[str, Any]]:
-    return list(json.loads(stand.run("limits", "show", "alice", "--json"))["limits"])
+    return list(limits_told(stand)["limits"])
 
 
 async def until_refused_for_good(stands: Sequence[tuple[Weighbridge, str]], asked: Any) -> Counter[str]:
@@ -166,7 +168,6 @@ async def test_what_cannot_be_bounded_or_priced_is_refused_where_there_is_a_budg
     """And nothing of it goes up; where there is none, all of it does."""
     stand = stand_of(tmp_path, upstream, at_end)
     key = with_limits(stand, "usd=2,per=month")
-    stand.run("project", "create", "bob")
     free = stand.key("bob")
     stand.start()
 
@@ -204,15 +205,13 @@ async def test_while_redis_is_away_nobody_who_has_a_budget_is_let_in(
     assert [await status(key), await status(bobs)] == [503, 200]
     await asyncio.to_thread(redis_server.start)
     metrics = f"{stand.admin_url}/metrics"
-    await asyncio.to_thread(until, lambda: told(stand)[0]["held"] == "0" and "redis" in counted_in(stand), "Redis back")
+    await asyncio.to_thread(
+        until, lambda: told(stand)[0]["held"] == "0" and limits_told(stand)["counted_in"] == "redis", "Redis back"
+    )
     assert "weighbridge_limiter_errors_total" in httpx2.get(metrics).text
     assert await status(key) == 200
     alices = sum(record.cost_usd or 0 for record in stand.records() if record.project == "alice")
     assert Decimal(told(stand)[0]["used"]) == Decimal(alices) / 10**9
-
-
-def counted_in(stand: Weighbridge) -> str:
-    return str(json.loads(stand.run("limits", "show", "alice", "--json"))["counted_in"])
 
 
 async def test_an_adjustment_counts_at_once_and_may_reach_a_threshold(
@@ -221,12 +220,13 @@ async def test_an_adjustment_counts_at_once_and_may_reach_a_threshold(
     stand = stand_of(tmp_path, upstream, at_end)
     with_limits(stand, "usd=2,per=month")
     stand.start()
+    stand.run("usage", "adjust", "alice", "-0.25", "--why", "a part of what was paid came back")
     stand.run("usage", "adjust", "alice", "1.50", "--why", "a picture that was paid by hand")
-    stand.run("usage", "adjust", "alice", "-0.25", "--why", "a part of it came back")
     assert told(stand)[0]["used"] == "1.25"
     # It is more than half, so there is an event.
-    [event] = await asyncio.to_thread(until, lambda: json.loads(stand.run("events", "list", "--json")), "an event")
-    of = event["data"]
-    assert (of["project"], of["threshold"], of["budget_usd"]) == ("alice", 50, "2")
+    database = open_database(stand.data_dir)
+    [event] = await asyncio.to_thread(until, lambda: list_events(database, limit=9), "an event")
+    of = json.loads(event.body)["data"]
+    assert (of["project"], of["threshold"], of["budget_usd"], of["used_usd"]) == ("alice", 50, "2", "1.25")
     ratio = 'weighbridge_budget_used_ratio{project="alice"} 0.625'
     await asyncio.to_thread(until, lambda: ratio in httpx2.get(f"{stand.admin_url}/metrics").text, ratio)

@@ -18,9 +18,8 @@ import pytest
 
 from tests.disk import Disk, Replay, lay_out
 from tests.journeys.chain import Gate
-from tests.journeys.limited import with_limits
+from tests.journeys.limited import used, with_limits
 from tests.journeys.numbered import Load, account, compare, forget
-from tests.journeys.test_limits_left import used
 from tests.journeys.test_power_loss import recover
 from tests.journeys.watching import open_leases, until
 from tests.proof import WHOLE, Proof, sized

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 from collections import Counter
 from contextlib import ExitStack, closing
@@ -17,6 +16,8 @@ from tests.journeys.limited import (
     Held,
     call_at_once,
     kill_frees_the_places,
+    limits_told,
+    used,
     went_up,
     with_limits,
 )
@@ -37,16 +38,6 @@ def errors(stand: Weighbridge) -> float:
     """How often Redis didn't do what was asked of it."""
     lines = httpx2.get(f"{stand.admin_url}/metrics").text.splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith("weighbridge_limiter_errors_total"))
-
-
-def counted_in(stand: Weighbridge) -> str:
-    return str(json.loads(stand.run("limits", "show", "alice", "--json"))["counted_in"])
-
-
-def used(stand: Weighbridge) -> dict[str, int]:
-    """What `limits show` says, by kind."""
-    told = json.loads(stand.run("limits", "show", "alice", "--json"))
-    return {limit["kind"]: limit["used"] for limit in told["limits"]}
 
 
 async def test_servers_that_share_a_redis_share_the_limit(
@@ -89,17 +80,17 @@ async def test_while_redis_is_away_each_server_counts_alone_and_tells_it_afterwa
     redis_server.send(signal.SIGSTOP)
     assert await call_at_once(stand, key, ASK, body("hello"), 5) == [200] * 5
     assert errors(stand) > 0
-    assert counted_in(stand) == "memory while redis is away"
+    assert limits_told(stand)["counted_in"] == "memory while redis is away"
     redis_server.send(signal.SIGCONT)
     await asyncio.to_thread(until, lambda: in_redis(redis_server) == [10], "the ten are counted in Redis")
     redis_server.stop()
     assert await call_at_once(stand, key, ASK, body("hello"), 10) == [200] * 10
     redis_server.start()
-    await asyncio.to_thread(until, lambda: used(stand)["rpd"] == 20, "the server knows all of them")
+    await asyncio.to_thread(until, lambda: limits_told(stand)["counted_in"] == "redis", "Redis is back")
+    assert used(stand)["rpd"] == 20
     statuses = await call_at_once(stand, key, ASK, body("hello"), 20)
     assert Counter(statuses) == {200: 10, 429: 10}
     assert in_redis(redis_server) == [30]
-    assert counted_in(stand) == "redis"
 
 
 def in_redis(server: RedisServer) -> list[int]:

@@ -6,15 +6,10 @@ import asyncio
 import json
 from pathlib import Path
 
-from tests.journeys.limited import ASK, Held, with_limits
+from tests.journeys.limited import ASK, Held, used, with_limits
 from tests.journeys.watching import body, connect, in_flight, locked, until
-from tests.stand import Weighbridge, weighbridge
+from tests.stand import weighbridge
 from tests.upstreams.origin import serving
-
-
-def used(stand: Weighbridge) -> dict[str, int]:
-    told = json.loads(stand.run("limits", "show", "alice", "--json"))
-    return {limit["kind"]: limit["used"] for limit in told["limits"]}
 
 
 async def test_a_call_that_is_cut_off_while_it_is_written_down_gives_its_place_back(tmp_path: Path) -> None:
