@@ -14,6 +14,7 @@ import random
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections import Counter
 from contextlib import ExitStack, closing
@@ -235,13 +236,23 @@ def test_a_clock_that_is_set_loses_no_call_and_lets_nobody_over_a_limit(
 
 UNPRIVILEGED = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
 """Root, but without what lets root into other users' files: it is a user as any other."""
-THEIRS = {
-    "data": ("serve", "usage report"),
-    "data/ledger": ("serve", "usage export"),
-    "data/ledger/0.db": ("serve",),
-    "data/weighbridge.db": ("project list",),
-}
-"""What belongs to somebody else, and what can't do without it."""
+IN_ONE_PROCESS = """
+import json, sys
+from typer.testing import CliRunner
+from proxy.cli.main import app
+done = [CliRunner().invoke(app, command, prog_name="weighbridge") for command in json.loads(sys.argv[1])]
+print(json.dumps([[each.exit_code, each.stdout, each.stderr] for each in done]))
+"""
+"""Runs several commands: a process takes a second to begin."""
+THEIRS = (
+    ("data", "serve"),
+    ("data", "usage report"),
+    ("data/ledger", "serve"),
+    ("data/ledger", "usage export"),
+    ("data/ledger/0.db", "serve"),
+    ("data/weighbridge.db", "project list"),
+)
+"""What belongs to somebody else, and a command that can't do without it."""
 
 
 def test_what_belongs_to_another_user_is_refused_by_name_and_left_as_it_is(
@@ -251,20 +262,26 @@ def test_what_belongs_to_another_user_is_refused_by_name_and_left_as_it_is(
     with weighbridge(tmp_path, upstream) as stand:
         key = with_limits(stand, "rpd=100")
         assert call(stand, key).status_code == 200
-    for theirs, refused in THEIRS.items():
-        os.chown(tmp_path / theirs, other_user, other_user)
-        for command in refused:
-            done = subprocess.run(
-                [*UNPRIVILEGED, *stand._command("proxy", *command.split())],
-                capture_output=True,
-                text=True,
-                timeout=60,
-                env=stand._env(),
-            )
-            assert (done.returncode, done.stdout) == (1, ""), (theirs, done)
-            assert re.fullmatch(rf"error: {tmp_path}/data\S*:? .*\n", done.stderr), (theirs, done)
-            assert re.search("user|own|may you|Permission denied; storage.data_dir", done.stderr), (theirs, done)
-        os.chown(tmp_path / theirs, os.getuid(), os.getgid())
+    commands = []
+    for theirs, command in THEIRS:
+        copy = Weighbridge(tmp_path / str(len(commands)), upstream)
+        shutil.copytree(stand.data_dir, copy.data_dir, ignore=shutil.ignore_patterns("*.ballast"))
+        os.chown(copy.folder / theirs, other_user, other_user)
+        commands.append(copy._command("proxy", *command.split())[3:])
+    done = subprocess.run(
+        [*UNPRIVILEGED, sys.executable, "-c", IN_ONE_PROCESS, json.dumps(commands)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=stand._env(),
+        check=True,
+    )
+    told = json.loads(done.stdout)
+    assert len(told) == len(THEIRS)
+    for number, (code, output, errors) in enumerate(told):
+        assert (code, output) == (1, ""), (THEIRS[number], output, errors)
+        assert re.fullmatch(rf"error: {tmp_path}/{number}/data\S*:? .*\n", errors), (THEIRS[number], errors)
+        assert re.search("user|own|may you|Permission denied; storage.data_dir", errors), (THEIRS[number], errors)
     stand.start()
     assert call(stand, key).status_code == 200
     assert used(stand) == {"rpd": 2}
