@@ -105,7 +105,9 @@ def _what(event: Event) -> str:
     if event.type != "budget.threshold":
         return jsonlib.dumps(data, ensure_ascii=False)
     whose = " ".join(filter(None, (data["project"], data["key_id"])))
-    return f"{whose}: {data['threshold']} % of ${data['budget_usd']}, {data['period']} (${data['used_usd']})"
+    models = "" if data["model"] == "*" else f" for models {data['model']}"
+    budget = f"${data['budget_usd']}{models}, {data['period']}{', shadow' if data['shadow'] else ''}"
+    return f"{whose}: {data['threshold']} % of {budget} (${data['used_usd']})"
 
 
 def _delivery(event: Event) -> str:

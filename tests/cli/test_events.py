@@ -23,7 +23,7 @@ def database(weighbridge: Weighbridge, tmp_path: Path) -> Database:
     """With five events: half of a budget without a webhook, and then three with one, and a test."""
     database = open_database(tmp_path / "weighbridge-data")
     uses = [BudgetUse("alice", None, 50_000_000_000, "total", 30_000_000_000)]
-    uses += [BudgetUse("alice", "key_1", 100_000_000_000, "2026-11", 100_033_600_000)]
+    uses += [BudgetUse("alice", "key_1", 100_000_000_000, "2026-11", 100_033_600_000, "*-image", True)]
     for number, (once, data) in enumerate(crossed(uses)):
         event_table.note(database, [make("budget.threshold", data, once, NOW, f"{number}", send=number > 0)])
     event_table.note(database, [make("odd", {"a": 1}, "odd", NOW + 60_000_000, "9")])
@@ -40,14 +40,13 @@ def test_list_says_of_each_event_what_it_is_and_whether_it_was_taken(
     result = weighbridge("events", "list")
     assert result.exit_code == 0
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    of = "% of $100 for models *-image, 2026-11, shadow ($100.0336)"
     assert lines == [
         "TIME (UTC) EVENT TYPE WHAT DELIVERED",
         '2026-11-21 12:01 evt_9 odd {"a": 1} no: next at 2026-11-21 12:01',
-        "2026-11-21 12:00 evt_3 budget.threshold alice key_1: 100 % of $100, 2026-11 ($100.0336)"
-        " no: next at 2026-11-21 12:00",
-        "2026-11-21 12:00 evt_2 budget.threshold alice key_1: 80 % of $100, 2026-11 ($100.0336)"
-        " no: attempts: 1 (500), next at 2026-11-21 12:03",
-        "2026-11-21 12:00 evt_1 budget.threshold alice key_1: 50 % of $100, 2026-11 ($100.0336) 2026-11-21 12:02",
+        f"2026-11-21 12:00 evt_3 budget.threshold alice key_1: 100 {of} no: next at 2026-11-21 12:00",
+        f"2026-11-21 12:00 evt_2 budget.threshold alice key_1: 80 {of} no: attempts: 1 (500), next at 2026-11-21 12:03",
+        f"2026-11-21 12:00 evt_1 budget.threshold alice key_1: 50 {of} 2026-11-21 12:02",
         "2026-11-21 12:00 evt_0 budget.threshold alice: 50 % of $50, total ($30) there was no webhook",
     ]
 
@@ -60,7 +59,7 @@ def test_list_json_and_what_is_not_taken_yet(database: Database, weighbridge: We
         "type": "budget.threshold",
         "created_at": "2026-11-21T12:00:00.000000Z",
         "data": {"project": "alice", "key_id": "key_1", "period": "2026-11", "threshold": 100}
-        | {"model": "*", "shadow": False, "budget_usd": "100", "used_usd": "100.0336"},
+        | {"model": "*-image", "shadow": True, "budget_usd": "100", "used_usd": "100.0336"},
         "attempts": 0,
         "last_answer": None,
         "next_attempt_at": "2026-11-21T12:00:00.000000Z",
