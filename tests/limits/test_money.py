@@ -44,6 +44,8 @@ def test_an_account_goes_on_with_what_is_spent_then() -> None:
     money.spend(spent(7))
     money.spend(spent(-2))
     assert [account.spent for account in mine] == [5, 5, 5]
+    money.spend(spent(3, key_id=""))  # an adjustment of no key
+    assert [account.spent for account in mine] == [8, 5, 8]
     assert [account.spent for account in others] == [0, 0]
     assert money.account(budget("day"), "2026-11-22").spent == 0
     assert money.account(budget("day"), DAY) is mine[0]
