@@ -18,6 +18,10 @@ PICTURE_TOKENS = 2240
 (https://ai.google.dev/gemini-api/docs/media-resolution)."""
 
 
+MADE_PICTURE_TOKENS = 3780
+"""W-OUTPUT. The largest picture that any model makes, likewise."""
+
+
 class Unbounded(Exception):
     """Nothing bounds what a call may cost. Its text says what would."""
 
@@ -50,7 +54,8 @@ def _output_tokens(bounds: Bounds, table: RateTable, image_size: str | None) -> 
     asked = bounds.max_output_tokens
     each = limit if asked is None or asked <= 0 else min(asked, limit)
     if table.is_image_model:
-        each = max(each, table.image_tokens(image_size) or max(table.images.values(), default=0))
+        picture = None if bounds.any_size else table.image_tokens(image_size)
+        each = max(each, picture or max(table.images.values(), default=MADE_PICTURE_TOKENS))
     return each * min(max(bounds.candidates, 1), MAX_CANDIDATES)
 
 

@@ -11,7 +11,12 @@ from proxy.gemini.references import fold
 _FUNCTIONS = "functiondeclarations"
 """The one tool that brings nothing into the prompt and is charged nothing: the caller runs it."""
 _SEARCHES = frozenset(("googlesearch", "googlesearchretrieval", "googlemaps", "enterprisewebsearch", "retrieval"))
-_NAMES_INPUT = frozenset(("fileuri", "cachedcontent"))
+_NAMES_INPUT = frozenset(("fileuri", "cachedcontent", "continuationtoken"))
+_TO_PARTS = frozenset(("contents", "content", "systeminstruction", "requests", "parts", "functionresponse"))
+"""The members on the way to a part that holds inline data. What stands under any other name, as the arguments of a
+function do, is free JSON, which the model reads as text, whatever it looks like."""
+_ANY_COUNT = 1 << 30
+"""Candidates that are asked for in a way that isn't understood here: as many as there may be."""
 
 
 class Bounds(NamedTuple):
@@ -28,6 +33,8 @@ class Bounds(NamedTuple):
     asks_tier: bool
     candidates: int
     max_output_tokens: int | None
+    any_size: bool = False
+    """It asks for a size of image in a way that isn't understood here."""
 
 
 def read(document: references.Json, length: int, text_length: int) -> Bounds:
@@ -36,9 +43,9 @@ def read(document: references.Json, length: int, text_length: int) -> Bounds:
     texts = False
     unbounded = asks_tier = False
     tools: set[str] = set()
-    for key, value in _members(document):
+    for key, value, is_part in _members(document):
         if key == "inlinedata":
-            kind = _kind(value)
+            kind = _kind(value) if is_part else "text"
             pictures += kind == "image"
             emptied -= kind == "image" and value.get("data") == ""
             texts |= kind == "text"
@@ -56,30 +63,42 @@ def read(document: references.Json, length: int, text_length: int) -> Bounds:
         unbounded or not tools <= {_FUNCTIONS},
         not tools.isdisjoint(_SEARCHES),
         asks_tier,
-        asked.candidates,
+        max(_candidates(document), asked.candidates),
         asked.max_output_tokens,
+        any(generation.size(size) not in (asked.image_size or "",) for size in _settings(document, "imagesize")),
     )
 
 
-def _members(document: Any) -> Iterator[tuple[str, Any]]:
-    """Every member of every object, its name folded."""
-    held = [document]
+def _candidates(document: Any) -> int:
+    counts = [generation.count(value) for value in _settings(document, "candidatecount")]
+    return _ANY_COUNT if None in counts else max((count or 0 for count in counts), default=0)
+
+
+def _settings(document: Any, wanted: str) -> Iterator[Any]:
+    """Whatever may be this setting, however it and `generationConfig` are spelt."""
+    for name, settings in document.items() if isinstance(document, dict) else ():
+        if fold(name) == "generationconfig":
+            yield from (value for key, value, _ in _members(settings) if key == wanted and value is not None)
+
+
+def _members(document: Any) -> Iterator[tuple[str, Any, bool]]:
+    """Every member of every object, its name folded, and whether the object may be a part."""
+    held = [(document, True)]
     while held:
-        value = held.pop()
+        value, on_the_way = held.pop()
         if isinstance(value, dict):
-            for key, member in value.items():
-                yield fold(key), member
-            held += value.values()
+            for name, member in value.items():
+                key = fold(name)
+                yield key, member, on_the_way
+                held.append((member, on_the_way and key in _TO_PARTS))
         elif isinstance(value, list):
-            held += value
+            held += [(member, on_the_way) for member in value]
 
 
 def _kind(inline: Any) -> str:
-    """ "image" of {"mimeType": "image/png", …}; "" where none is named."""
-    for key, value in inline.items() if isinstance(inline, dict) else ():
-        if fold(key) == "mimetype" and isinstance(value, str):
-            return value.strip().lower().partition("/")[0]
-    return ""
+    """ "image" of {"mimeType": "image/png", …}; "" where none is named, or more than one."""
+    types = [value for key, value in inline.items() if fold(key) == "mimetype"] if isinstance(inline, dict) else []
+    return types[0].strip().lower().partition("/")[0] if len(types) == 1 and isinstance(types[0], str) else ""
 
 
 def _named(tools: Any) -> set[str]:

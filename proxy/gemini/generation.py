@@ -88,9 +88,9 @@ def asked(settings: Any) -> Asked:
     image = _member(settings, "imageConfig", "image_config")
     image = image or _member(_member(settings, "responseFormat", "response_format"), "image", "image")
     return Asked(
-        _size(_member(image, "imageSize", "image_size")),
-        _count(_member(settings, "candidateCount", "candidate_count")) or 1,
-        _count(_member(settings, "maxOutputTokens", "max_output_tokens")),
+        size(_member(image, "imageSize", "image_size")),
+        count(_member(settings, "candidateCount", "candidate_count")) or 1,
+        count(_member(settings, "maxOutputTokens", "max_output_tokens")),
     )
 
 
@@ -107,14 +107,15 @@ def _member(value: Any, camel: str, snake: str) -> Any:
     return value.get(snake) if found is None else found
 
 
-def _size(value: Any) -> str | None:
+def size(value: Any) -> str | None:
+    """An image's size: "512", "1K", "2K" or "4K"; None for one that is unknown here."""
     if isinstance(value, str) and len(value) < 8:
         return _SIZES.get(value.upper())
     return _SIZES.get(value) if isinstance(value, int) else None
 
 
-def _count(value: Any) -> int | None:
-    """A number as protocol buffers' JSON has it: 3, "3", or 3.0."""
+def count(value: Any) -> int | None:
+    """A number as protocol buffers' JSON has it: 3, "3", or 3.0; None for what isn't understood here."""
     if isinstance(value, str) and value.isdecimal() and len(value) < 10:
         return int(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9:

@@ -70,6 +70,14 @@ def test_a_picture_of_4k_weighs_more_than_the_cap() -> None:
     assert worst(asked, "generateContent", table("gemini-3-pro-image"), "4K") == from_usd("0.24") + 1
 
 
+def test_a_picture_of_a_size_that_nobody_knows_is_the_largest() -> None:
+    """2,000 tokens at 120; and of a model of whose pictures nothing is known, 3,780."""
+    asked, known = bounds(max_output_tokens=1400, any_size=True), table("gemini-3-pro-image")
+    assert worst(asked, "generateContent", known, "512") == from_usd("0.24") + 1
+    assert worst(asked, "generateContent", known._replace(images={}), None) == from_usd("0.4536") + 1
+    assert max(tokens for name in BOOK.models() for tokens in table(name).images.values()) == 3780
+
+
 def test_the_dearest_tier_costs_its_multiple() -> None:
     asked = bounds(text_bytes=1000, max_output_tokens=1400)
     assert worst(asked, "generateContent", table("gemini-3-pro-image", "priority"), None) == from_usd("0.306") + 1

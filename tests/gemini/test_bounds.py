@@ -57,6 +57,7 @@ def test_inline_text_counts_by_its_bytes() -> None:
         inline("application/pdf"),
         {"inlineData": {"data": LONG}},
         {"inline_data": {"mime_type": "application/pdf", "data": "AAAA"}},
+        {"inlineData": {"mimetype": "image/png", "mimeType": "video/mp4", "data": LONG}},
         {"fileData": {"fileUri": "https://youtu.be/x", "mimeType": "video/mp4"}},
         {"functionResponse": {"name": "f", "response": {}, "parts": [inline("application/pdf")]}},
     ],
@@ -74,6 +75,56 @@ def test_long_data_that_is_no_picture_is_text() -> None:
     """A tool's argument called "data" is stepped over like a picture's, and weighs as what it is."""
     body = asks({"functionCall": {"name": "f", "args": {"data": LONG}}}, inline("image/png", "AAAA"))
     assert bounds(body).text_bytes == len(json.dumps(body))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"functionResponse": {"name": "f", "response": {"parts": [inline("image/png")]}}},
+        {"functionCall": {"name": "f", "args": inline("image/png")}},
+    ],
+)
+def test_what_only_looks_like_a_picture_is_text(part: dict[str, Any]) -> None:
+    """What a function takes and gives is free JSON: the model reads all of it."""
+    body = asks(part)
+    assert (bounds(body).pictures, bounds(body).text_bytes) == (0, len(json.dumps(body)))
+
+
+def test_a_picture_that_a_function_gives_is_one() -> None:
+    found = bounds(asks({"functionResponse": {"name": "f", "response": {}, "parts": [inline("image/png")]}}))
+    assert (found.pictures, found.unbounded_input) == (1, False)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"generationConfig": {"candidateCount": "8.0"}},
+        {"generationConfig": {"candidateCount": 2e9}},
+        {"generationConfig": {"candidate__count": 8}},
+        {"generation_Config": {"candidateCount": 8}},
+    ],
+)
+def test_candidates_that_are_asked_for_oddly_are_as_many_as_there_may_be(settings: dict[str, Any]) -> None:
+    assert bounds(asks({"text": "hello"}, **settings)).candidates >= 8
+
+
+@pytest.mark.parametrize(
+    ("settings", "any_size"),
+    [
+        ({"imageConfig": {"imageSize": "4K"}}, False),
+        ({"imageConfig": {"imageSize": "4k"}, "responseFormat": {"image": {"image_size": "4K"}}}, False),
+        ({"imageConfig": {"imageSize": "512"}, "responseFormat": {"image": {"imageSize": "4K"}}}, True),
+        ({"imageConfig": {"imageSize": "IMAGE_SIZE_FOUR_K"}}, True),
+        ({"imageConfig": {"image__size": "4K"}}, True),
+        ({"imageConfig": {"imageSize": None}}, False),
+    ],
+)
+def test_a_size_that_is_asked_for_oddly_may_be_any(settings: dict[str, Any], any_size: bool) -> None:
+    assert bounds(asks({"text": "hello"}, generationConfig=settings)).any_size == any_size
+
+
+def test_a_token_to_continue_by_brings_in_what_nobody_knows() -> None:
+    assert bounds(asks({"text": "hello"}, continuationToken="x")).unbounded_input
 
 
 @pytest.mark.parametrize(
