@@ -123,7 +123,9 @@ class Weigher:
             tier = "priority" if facts.bounds.asks_tier else None
             table = self.book.rates_at(record.model, record.started_at, tier)
             try:
-                usd = None if table is None else holds.worst(facts.bounds, record.operation, table, facts.image_size)
+                if table is not None and "input_text" in table.rates:
+                    # An estimate may be more: it knows no cap, and the call is billed at it if it breaks off.
+                    usd = max(usd or 0, holds.worst(facts.bounds, record.operation, table, facts.image_size))
             except holds.Unbounded as unbounded:
                 if applying.budgeted:
                     message = f"What this request costs has no bound, and its budget must not be overrun. {unbounded}"

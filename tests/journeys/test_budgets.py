@@ -186,6 +186,35 @@ async def test_what_cannot_be_bounded_or_priced_is_refused_where_there_is_a_budg
     assert "by itself. generationConfig.maxOutputTokens bounds what a request may cost." in message
 
 
+async def test_a_call_that_broke_off_is_billed_no_more_than_was_held(
+    upstream: str, tmp_path: Path, at_end: ExitStack
+) -> None:
+    """Its estimate, of a 4K picture and the text that comes with it, is more than its cap allows."""
+    stand = stand_of(tmp_path, upstream, at_end)
+    key = with_limits(stand, "usd=0.242,per=month")
+    bobs = stand.key("bob")
+    stand.run("project", "update", "bob", "--limit=usd=1,per=day,shadow")
+    stand.start()
+    broken = body("[[break-after=1]]") | {
+        "generationConfig": {"maxOutputTokens": 1400, "imageConfig": {"imageSize": "4K"}}
+    }
+    assert b"x-weighbridge-refused: BUDGET_EXCEEDED" in await call_once(stand.base_url, key, PRO_PICTURE, broken)
+    await call_once(stand.base_url, bobs, PRO_PICTURE, broken)
+    assert [record.outcome for record in stand.records()] == ["truncated"]
+    assert spent(stand) > Decimal("0.242")
+    assert "hold_exceeded" not in stand.log()
+
+
+async def test_a_model_that_is_not_charged_by_tokens_passes_a_shadow_budget(
+    upstream: str, tmp_path: Path, at_end: ExitStack
+) -> None:
+    stand = stand_of(tmp_path, upstream, at_end)
+    key = with_limits(stand, "usd=2,per=month,shadow")
+    stand.start()
+    answer = await call_once(stand.base_url, key, "/v1beta/models/veo-3.1-generate:generateContent", asks())
+    assert answer[9:12] == b"404"  # Google's
+
+
 async def test_while_redis_is_away_nobody_who_has_a_budget_is_let_in(
     redis_server: RedisServer, upstream: str, tmp_path: Path, at_end: ExitStack
 ) -> None:
