@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from proxy.billing.periods import Days
 from proxy.control.thresholds import BudgetUse
@@ -12,6 +12,9 @@ from proxy.tenants.keys import Tenant
 
 _AT_ONCE = 100
 """Projects that the limiter is asked about together."""
+
+_LATE_US = 3600 * 1_000_000
+"""How long a period that is over is looked at: calls that began in it end later, and their cost is its."""
 
 Tenants = Mapping[bytes, Tenant]
 
@@ -31,14 +34,26 @@ class Budgets:
         self._known: list[list[Counter]] = []
 
     async def used(self) -> list[BudgetUse]:
-        """What is held for calls in flight is left out. Raises ProxyRefused LIMITER_UNAVAILABLE."""
+        """Of the periods in force, and of those that were an hour ago. What is held for calls in flight is left out.
+
+        Raises ProxyRefused LIMITER_UNAVAILABLE.
+        """
         tenants = self._tenants()
         if tenants is not self._known_of:
             # In a thread: there may be 100,000 keys.
             self._known, self._known_of = await asyncio.to_thread(_by_project, tenants.values()), tenants
-        day, found = self._days().name(self._now_us()), []
-        for begin in range(0, len(self._known), _AT_ONCE):
-            some = self._known[begin : begin + _AT_ONCE]
+        days, now = self._days(), self._now_us()
+        day, former = days.name(now), days.name(now - _LATE_US)
+        found = await self._of_day(day, self._known)
+        if former != day:
+            over = [[one for one in of if period(one.per, former) != period(one.per, day)] for of in self._known]
+            found += [use._replace(over=True) for use in await self._of_day(former, [of for of in over if of])]
+        return found
+
+    async def _of_day(self, day: str, known: Sequence[Sequence[Counter]]) -> list[BudgetUse]:
+        found: list[BudgetUse] = []
+        for begin in range(0, len(known), _AT_ONCE):
+            some = known[begin : begin + _AT_ONCE]
             told = await asyncio.gather(*(self._limiter.used(day, of) for of in some))
             for of, taken in zip(some, told, strict=True):
                 found += [_use(counter, day, used - held) for counter, (used, held) in zip(of, taken, strict=True)]

@@ -12,7 +12,7 @@ THRESHOLDS = (50, 80, 100)
 
 
 class BudgetUse(NamedTuple):
-    """What is used of one budget in the period that is in force. Nano-dollars."""
+    """What is used of one budget in the period that is in force, or that lately was. Nano-dollars."""
 
     project: str
     key_id: str | None
@@ -25,6 +25,8 @@ class BudgetUse(NamedTuple):
     """A glob of the models that it is for."""
     shadow: bool = False
     """It refuses nobody."""
+    over: bool = False
+    """Its period is."""
 
 
 def crossed(uses: Iterable[BudgetUse]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -49,9 +51,11 @@ def crossed(uses: Iterable[BudgetUse]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def ratios(uses: Iterable[BudgetUse]) -> dict[str, float]:
-    """Of each project how much is used of that budget of it, or of its keys, of which most is."""
+    """Of each project how much is used now of that budget of it, or of its keys, of which most is."""
     found: dict[str, float] = {}
     for use in uses:
+        if use.over:
+            continue
         ratio = use.used / use.budget if use.budget else float(use.used > 0)
         found[use.project] = max(ratio, found.get(use.project, 0.0))
     return found

@@ -9,7 +9,7 @@ import pytest
 from proxy.billing.periods import Days
 from proxy.config.limits import parse
 from proxy.control.budgets import Budgets
-from proxy.control.thresholds import BudgetUse
+from proxy.control.thresholds import BudgetUse, ratios
 from proxy.limits.interface import Hold, Spent, counters
 from proxy.limits.memory import MemoryLimiter
 from proxy.tenants.keys import Tenant
@@ -44,6 +44,27 @@ async def test_each_budget_is_told_once_with_what_was_spent() -> None:
         BudgetUse("alice", None, USD, "2026-11-21", 2 * USD, "*-image", True),
         BudgetUse("alice", "key_1", 5 * USD, "total", 2 * USD),
     }
+
+
+async def test_what_a_day_ended_with_is_told_after_midnight() -> None:
+    """Of a call that began before it and ended after, too; and of a total there is one."""
+    now = int(datetime(2026, 12, 1, 0, 30, tzinfo=UTC).timestamp()) * 1_000_000
+    limiter = MemoryLimiter(lambda: now // 1000)
+    tenants = {b"1": tenant("key_1", "alice", ("usd=1,per=day", "usd=5,per=month", "usd=9,per=total"))}
+    budgets = Budgets(lambda: tenants, limiter, lambda: Days("UTC"), lambda: now)
+    limiter.settle("", {}, Spent("alice", "key_1", "gemini-3.8-flash", "2026-11-30", USD))
+    told = await budgets.used()
+    assert set(told) == {
+        BudgetUse("alice", None, USD, "2026-12-01", 0),
+        BudgetUse("alice", None, USD, "2026-11-30", USD, over=True),
+        BudgetUse("alice", None, 5 * USD, "2026-12", 0),
+        BudgetUse("alice", None, 5 * USD, "2026-11", USD, over=True),
+        BudgetUse("alice", None, 9 * USD, "total", USD),
+    }
+    assert len(told) == 5
+    assert ratios(told) == {"alice": 1 / 9}
+    now += 3_600_000_000
+    assert not any(use.over for use in await budgets.used())
 
 
 async def test_a_budget_that_is_changed_is_told_as_it_is_then() -> None:
