@@ -143,7 +143,7 @@ def _sentence(over: Over) -> str:
     models = "" if counter.model == "*" else f" with models {counter.model}"
     unit = _UNITS[counter.kind][1].format(s="" if counter.value == 1 else "s")
     sentence = f"{whose} is limited to {counter.value} {unit}{models} ({counter.kind})"
-    if over.amount > counter.value:
+    if over.amount > counter.value > 0:
         return f"{sentence}, and this request alone needs {over.amount}."
     needs = f", and this request needs {over.amount}" if over.amount > 1 else ""
     return f"{sentence}: {over.used} {'is' if over.used == 1 else 'are'} taken{needs}."
@@ -154,7 +154,7 @@ def _budget_sentence(over: Over) -> str:
     whose = f"Key {counter.key_id}" if counter.key_id else f"Project {counter.project}"
     models = "" if counter.model == "*" else f" for models {counter.model}"
     sentence = f"{whose} has a budget of {to_usd(counter.value)} USD{_BUDGETS[counter.per][1]}{models}"
-    if over.amount > counter.value:
+    if over.amount > counter.value > 0:
         return f"{sentence}, and {needs} by itself. generationConfig.maxOutputTokens bounds what a request may cost."
     said = f"{to_usd(over.used - over.held)} USD are spent"
     if over.held:

@@ -266,6 +266,15 @@ async def test_whose_budget_is_spent_is_refused_before_the_body(stand: Stand) ->
     assert spent.value.message == "Project alice has a budget of 1 USD per month: 1 USD are spent."
 
 
+async def test_a_budget_of_nothing_is_no_matter_of_a_cap(stand: Stand) -> None:
+    alice = tenant(limits("usd=0,per=day"))
+    with pytest.raises(RateLimited) as refusal:
+        stand.limits.refuse_known(call(), alice)
+    assert refusal.value.reason == Reason.BUDGET_EXCEEDED
+    assert refusal.value.message == "Project alice has a budget of 0 USD per day: 0 USD are spent."
+    assert "maxOutputTokens" not in (await stand.refused(alice, usd="0.01")).message
+
+
 async def test_a_budget_counts_what_was_spent_before_it_was_set_and_by_calls_that_were_in_flight(stand: Stand) -> None:
     """And those of its key, of its models, and of its period."""
     without = tenant(limits("rpm=99"))
