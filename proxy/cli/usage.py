@@ -109,7 +109,7 @@ def report(
         _print_notes(rows, total)
         _tell_unpriced(unpriced)
         _tell_prepaid(prepaid)
-        if kept_from > reports.within(*period)[0]:
+        if kept_from and kept_from > reports.within(*period)[0]:
             output.line(f"\n{retention.told(kept_from)}: these sums have them, `weighbridge usage export` hasn't.")
     else:
         output.line(f"No such calls in the ledger of {data_dir}.")

@@ -276,6 +276,10 @@ def test_an_option_that_there_is_not_is_no_amount(weighbridge: Weighbridge) -> N
     assert result.exit_code == 2
 
 
+def test_of_a_ledger_from_which_nothing_was_removed_nothing_is_told(weighbridge: Weighbridge) -> None:
+    assert "removed" not in weighbridge("usage", "report").output
+
+
 def test_what_was_removed_stays_on_the_bill_and_is_told(weighbridge: Weighbridge, tmp_path: Path) -> None:
     before = json.loads(weighbridge("usage", "report", "--by", "project,day", "--json").stdout)
     cursor = weighbridge("usage", "export").stderr.split()[-1]
