@@ -154,6 +154,11 @@ def starts(day: date | datetime | None) -> int:
     return int(moment.timestamp()) * 1_000_000
 
 
+def day_of(at: int) -> str:
+    """The day in Los Angeles, as "2026-12-01", of a moment in Unix microseconds."""
+    return datetime.fromtimestamp(at // 1_000_000, PACIFIC).date().isoformat()
+
+
 def read_overrides(prices: Iterable[Any]) -> tuple[Override, ...]:
     """[[prices]], globs before ids, older before newer: the last that matches has the last word.
 

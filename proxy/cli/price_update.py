@@ -14,9 +14,8 @@ import httpx2
 import typer
 
 from proxy.app import unix_us
-from proxy.billing import book_changes, taken_book
+from proxy.billing import book_changes, price_book, taken_book
 from proxy.billing.book_changes import Change
-from proxy.billing.price_book import PACIFIC
 from proxy.billing.prices import PriceBook
 from proxy.billing.taken_book import Taken
 from proxy.cli import options, output
@@ -179,10 +178,6 @@ def _tell(was: str, becomes: str, changes: Sequence[Change], warnings: Iterable[
         key=lambda each: (each.model, each.what, each.since),
     ):
         tiers = {each.tier: f"{each.was or '-'} → {each.becomes or '-'}" for each in group}
-        rows.append((model, what, _day(since), *(tiers.get(tier, "") for tier in _TIERS)))
+        rows.append((model, what, price_book.day_of(since) if since else "", *(tiers.get(tier, "") for tier in _TIERS)))
     output.table(("MODEL", "RATE", "FROM", *(tier.upper() for tier in _TIERS)), rows)
     output.line("\nUSD as the book states them. Days begin in Los Angeles; a rate without one always held.")
-
-
-def _day(since: int) -> str:
-    return datetime.fromtimestamp(since // 1_000_000, PACIFIC).strftime("%Y-%m-%d") if since else ""

@@ -48,14 +48,15 @@ def list_(at: AtOption = None, config: ConfigOption = None, json: JsonOption = F
         (
             facts["model"],
             *(facts["tiers"]["standard"].get(name, "") for name in _LISTED),
-            facts["next_change"] or "",
+            _next_day(book, facts["model"], when),
             "" if facts["priced_as"] == facts["model"] else facts["priced_as"],
         )
         for facts in found
     ]
     heads = ("MODEL", "INPUT", "CACHED", "OUTPUT", "IMAGE OUTPUT", "1,000 SEARCHES", "CHANGES", "PRICED AS")
     output.table(heads, rows, right=range(1, 6))
-    output.line(f"\nUSD per million tokens, from {book.source}. One model in full:  weighbridge prices show MODEL")
+    output.line(f"\nUSD per million tokens, from {book.source}. They change at midnight in Los Angeles.")
+    output.line("One model in full:  weighbridge prices show MODEL")
     if warning := taken_book.outdated(book.taken):
         output.wrapped(warning)
 
@@ -71,8 +72,8 @@ def show(
 
     Example: `weighbridge prices show gemini-3-pro-image`
     """
-    book = _book(options.settings(config))
-    facts = _facts(book, model.removeprefix("models/"), _moment(at))
+    book, when = _book(options.settings(config)), _moment(at)
+    facts = _facts(book, model.removeprefix("models/"), when)
     if facts is None:
         near = get_close_matches(model, book.models(), n=1, cutoff=0.8)
         guess = f" Did you mean {near[0]}?" if near else ""
@@ -83,7 +84,7 @@ def show(
     if json:
         output.document(facts)
     else:
-        _print(facts)
+        _print(facts, when, _next_day(book, facts["model"], when))
 
 
 app.command()(price_update.update)
@@ -98,6 +99,11 @@ def _book(settings: Settings) -> PriceBook:
 
 def _moment(at: datetime | None) -> int:
     return unix_us() if at is None else price_book.starts(at)
+
+
+def _next_day(book: PriceBook, name: str, at: int) -> str:
+    change = book.next_change(name, at)
+    return "" if change is None else price_book.day_of(change)
 
 
 def _facts(book: PriceBook, name: str, at: int) -> dict[str, Any] | None:
@@ -140,8 +146,8 @@ def _usd(rates: Mapping[str, int], fallbacks: Mapping[str, str]) -> dict[str, st
     return dict(price_book.stated(name, rate) for name, rate in rates.items() if name not in fallbacks)
 
 
-def _print(facts: dict[str, Any]) -> None:
-    output.line(f"{facts['model']}, at {facts['at']}" + (f" ({facts['note']})" if facts["note"] else ""))
+def _print(facts: dict[str, Any], when: int, next_day: str) -> None:
+    output.line(f"{facts['model']}, at {output.minute(when)} UTC" + (f" ({facts['note']})" if facts["note"] else ""))
     configured = f" ({', '.join(facts['configured'])})" if facts["configured"] else ""
     output.line(f"priced as {facts['priced_as']}, source: {facts['source']}{configured}\n")
     _print_tiers("USD PER MILLION", facts["tiers"])
@@ -155,11 +161,11 @@ def _print(facts: dict[str, Any]) -> None:
         rows = [(size, str(image["tokens"]), image["usd"]) for size, image in facts["images"].items()]
         output.table(("IMAGE SIZE", "TOKENS", "USD EACH"), rows, right=(1, 2))
     output.line()
-    if facts["next_change"]:
+    if next_day:
         standard = facts["tiers"]["standard"]
         new = ((name, standard.get(name, "-"), usd) for name, usd in facts["next_rates"].items())
         changes = ", ".join(f"{name} {old} → {usd}" for name, old, usd in new if old != usd)
-        output.line(f"next change {facts['next_change']}: {changes}")
+        output.line(f"next change on {next_day}, at midnight in Los Angeles: {changes}")
     else:
         output.line("next change: none announced")
     for source in facts["sources"]:
