@@ -68,18 +68,23 @@ def _from_ledger(settings: Settings, project: str) -> dict[str, Any]:
 
 
 def _print(told: dict[str, Any], timezone: ZoneInfo) -> None:
+    held = any(limit.get("held", "0") != "0" for limit in told["limits"])
     rows = [
         (
             _kind(limit),
             f"{limit['key_id']} ({limit['key_name']})" if limit["key_id"] else "project",
             limit["model"],
             _told(limit["used"]),
+            *([limit.get("held", "")] if held else []),
             _told(limit["value"]),
             _frees(limit, timezone),
         )
         for limit in told["limits"]
     ]
-    output.table(("LIMIT", "OF", "MODEL", "USED", "LIMITED TO", "FREE AGAIN"), rows, right=(3, 4))
+    heads = ("LIMIT", "OF", "MODEL", "USED", *(["HELD"] if held else []), "LIMITED TO", "FREE AGAIN")
+    output.table(heads, rows, right=(3, 4, 5) if held else (3, 4))
+    if held:
+        output.line("\nHELD is a part of USED: for calls in flight, which give back what they don't spend.")
 
 
 def _kind(limit: dict[str, Any]) -> str:

@@ -131,6 +131,9 @@ async def test_a_restart_and_a_kill_forget_nothing_that_was_spent_or_held(
         held = [budget["held"] for budget in told(stand)]
         assert len(set(held)) == 1
         assert Decimal(held[0]) > 0
+        table = stand.run("limits", "show", "alice").splitlines()
+        assert table[0].split()[3:5] == ["USED", "HELD"]
+        assert [line.split()[6] for line in table[1:4]] == held
         await asyncio.to_thread(stand.stop, signal.SIGKILL)
         assert await asyncio.gather(*calling) == [b""] * 3
         slow.release.set()
