@@ -115,5 +115,6 @@ def _delivery(event: Event) -> str:
         return output.minute(event.delivered_at)
     if event.next_attempt_at is None:
         return "there was no webhook"
-    tried = f"attempts: {event.attempts} ({event.last_answer or 'no answer yet'}), " if event.attempts else ""
+    times = "once" if event.attempts == 1 else f"{event.attempts} times"
+    tried = f"tried {times} ({event.last_answer or 'no answer yet'}), " if event.attempts else ""
     return f"no: {tried}next at {output.minute(event.next_attempt_at)}"

@@ -45,7 +45,7 @@ def test_list_says_of_each_event_what_it_is_and_whether_it_was_taken(
         "TIME (UTC) EVENT TYPE WHAT DELIVERED",
         '2026-11-21 12:01 evt_9 odd {"a": 1} no: next at 2026-11-21 12:01',
         f"2026-11-21 12:00 evt_3 budget.threshold alice key_1: 100 {of} no: next at 2026-11-21 12:00",
-        f"2026-11-21 12:00 evt_2 budget.threshold alice key_1: 80 {of} no: attempts: 1 (500), next at 2026-11-21 12:03",
+        f"2026-11-21 12:00 evt_2 budget.threshold alice key_1: 80 {of} no: tried once (500), next at 2026-11-21 12:03",
         f"2026-11-21 12:00 evt_1 budget.threshold alice key_1: 50 {of} 2026-11-21 12:02",
         "2026-11-21 12:00 evt_0 budget.threshold alice: 50 % of $50, total ($30) there was no webhook",
     ]
