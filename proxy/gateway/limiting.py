@@ -106,7 +106,10 @@ class Limits:
         waits = [self._wait_ms(over, day, now) for over in refused]
         known = [wait for wait in waits if wait is not None]
         wait_ms = max(known) if len(known) == len(waits) and known else None
-        message = " ".join(_sentence(over) for over in refused)
+        sentences = [_sentence(over) for over in refused]
+        if any(over.amount > _LEAST and _is_spent(over) for over in refused):
+            sentences.append("generationConfig.maxOutputTokens bounds what a request may cost.")
+        message = " ".join(sentences)
         return RateLimited(message, tuple(_violation(over) for over in refused), wait_ms, _reason(refused))
 
     def _wait_ms(self, over: Over, day: str, now: int) -> int | None:
@@ -155,7 +158,7 @@ def _budget_sentence(over: Over) -> str:
     models = "" if counter.model == "*" else f" for models {counter.model}"
     sentence = f"{whose} has a budget of {to_usd(counter.value)} USD{_BUDGETS[counter.per][1]}{models}"
     if over.amount > counter.value > 0:
-        return f"{sentence}, and {needs} by itself. generationConfig.maxOutputTokens bounds what a request may cost."
+        return f"{sentence}, and {needs} by itself."
     said = f"{to_usd(over.used - over.held)} USD are spent"
     if over.held:
         said += f", {to_usd(over.held)} USD are held for requests in flight"

@@ -227,7 +227,8 @@ async def test_what_only_others_hold_of_a_budget_is_to_be_asked_for_again(stand:
     spent = await stand.refused(alice, usd="0.5")
     assert (spent.reason, spent.wait_ms) == (Reason.BUDGET_EXCEEDED, None)
     assert spent.message == (
-        "Project alice has a budget of 1 USD per day: 0.6 USD are spent, and this request may cost 0.5 USD."
+        "Project alice has a budget of 1 USD per day: 0.6 USD are spent, and this request may cost 0.5 USD. "
+        "generationConfig.maxOutputTokens bounds what a request may cost."
     )
     await stand.reserve(alice, usd="0.4")
 
@@ -240,6 +241,8 @@ async def test_a_call_that_alone_is_over_the_budget_is_told_what_bounds_it(stand
         "generationConfig.maxOutputTokens bounds what a request may cost."
     )
     assert refusal.violations[0].id == "UsdPerKey"
+    both = await stand.refused(tenant(limits("usd=1,per=day"), limits("usd=2,per=total")), usd="3.93216")
+    assert both.message.count("maxOutputTokens") == 1
 
 
 async def test_a_spent_budget_outweighs_limits_that_come_back_and_one_that_is_held_does_not_shorten_their_wait(
