@@ -180,7 +180,9 @@ def _value(kind: str, given: str) -> int | None:
 
 def _usd(given: str) -> int:
     if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,9})?", given) or Decimal(given) > MAX_USD:
-        raise ValueError(f"usd={_shown(given)}: write USD from 0 to {MAX_USD}, as in usd=100 or usd=2.50")
+        raise ValueError(
+            f"usd={_shown(given)}: write USD from 0 to {MAX_USD}, with at most nine decimals, as in 100 or 2.50"
+        )
     return int(Decimal(given) * NANO)
 
 

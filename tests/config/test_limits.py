@@ -80,7 +80,7 @@ def test_every_limit_can_be_written_and_read_again(limit: Limit) -> None:
         ("rpm=5,per=day", r"only a budget \(usd=\) has per="),
         ("usd=5,per=week", "per=day, per=month or per=total, and not per='week'"),
         ("usd=5,per=day,per=day", "'per=day' is too much"),
-        ("usd=-1,per=day", "write USD from 0 to 9000000, as in usd=100 or usd=2.50"),
+        ("usd=-1,per=day", "write USD from 0 to 9000000, with at most nine decimals, as in 100 or 2.50"),
         ("usd=1e3,per=day", "write USD"),
         ("usd=0.0000000001,per=day", "write USD"),
         ("usd=9000000.01,per=day", "write USD"),
