@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from proxy.billing.records import to_rfc3339
 
 WIDTH = 100
 """Columns that what is printed for people should fit."""
+_NUMBER = re.compile(r"-?\$?[0-9,]+(\.[0-9]+|)")
 
 
 def line(text: str = "") -> None:
@@ -25,7 +27,10 @@ def document(value: object) -> None:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
-    """Columns as wide as they need to be, also in a pipe; those whose index is in `right` are set to the right."""
+    """Columns as wide as they need to be, also in a pipe; those whose index is in `right` are set to the right, with
+    their numbers' points below each other."""
+    columns = [_by_the_point(cells) if index in right else cells for index, cells in enumerate(zip(*rows, strict=True))]
+    rows = list(zip(*columns, strict=True))
     widths = [max(len(cell) for cell in column) for column in zip(heads, *rows, strict=True)]
     for row in (heads, *rows):
         cells = [
@@ -33,6 +38,13 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[i
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         typer.echo("  ".join(cells).rstrip())
+
+
+def _by_the_point(cells: Sequence[str]) -> Sequence[str]:
+    """So that the longer number isn't taken for the larger one. What is no number stays as it is."""
+    behind = [len(found[1]) if (found := _NUMBER.fullmatch(cell)) else None for cell in cells]
+    most = max((each for each in behind if each is not None), default=0)
+    return [cell if has is None else cell + " " * (most - has) for cell, has in zip(cells, behind, strict=True)]
 
 
 def moment(at: int | None) -> str | None:

@@ -20,6 +20,18 @@ def test_columns_are_as_wide_as_they_need_to_be_and_numbers_stand_to_the_right(
     ]
 
 
+def test_the_points_of_numbers_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(("USD", ""), [("1,000", "a"), ("-0.04", "b"), ("0.00057225", "c"), ("", "d"), ("-", "e")], right=[0])
+    assert capsys.readouterr().out.splitlines() == [
+        "           USD",
+        "1,000           a",
+        "   -0.04        b",
+        "    0.00057225  c",
+        "                d",
+        "             -  e",
+    ]
+
+
 def test_a_document_is_json_that_people_can_read(capsys: pytest.CaptureFixture[str]) -> None:
     output.document({"name": "Zoë", "at": None})
     text = capsys.readouterr().out
