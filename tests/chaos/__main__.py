@@ -21,6 +21,8 @@ from tests.redis_servers import running_redis
 
 WHOLE = 100_000
 """Calls of a run whose result is kept."""
+LEAST = 2000
+"""Of fewer, all may be made before each fault has met some."""
 PROOF = "each_call_is_on_the_bill_once_whatever_fails"
 
 
@@ -29,6 +31,8 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=WHOLE, help=f"how many (default: {WHOLE:,})")
     parser.add_argument("--seed", type=int, default=SystemRandom().randrange(10**6), help="default: by chance")
     asked = parser.parse_args()
+    if asked.calls < LEAST:
+        parser.error(f"--calls {asked.calls}: {LEAST:,} at least, so that each fault meets some")
     with ExitStack() as around:
         folder = Path(around.enter_context(tempfile.TemporaryDirectory()))
         redis = around.enter_context(running_redis(folder / "redis"))
