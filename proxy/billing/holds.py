@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from proxy.billing.estimates import MAX_CANDIDATES
 from proxy.billing.price_book import PER_1000
 from proxy.billing.rate_tables import RateTable, divide_half_even
@@ -30,7 +32,8 @@ def worst(bounds: Bounds, operation_name: str, table: RateTable, image_size: str
     """Nano-dollars that a call costs at most, whatever its answer is, at the rates of `table`.
 
     A byte of text is a token at most (W-TEXT). What else is in the prompt counts as the model's whole context. The
-    answer is as long as `maxOutputTokens` allows, and of its dearest kind; a picture is never cut (W-OUTPUT).
+    answer is as long as `maxOutputTokens` allows, and of its dearest kind; a picture is never cut, whatever was said
+    before it (W-OUTPUT).
 
     Raises Unbounded where searches are charged by the query, of which a call may make any number.
     """
@@ -44,18 +47,20 @@ def worst(bounds: Bounds, operation_name: str, table: RateTable, image_size: str
     else:
         cost = bounds.text_bytes * inputs["input_text"] + bounds.pictures * PICTURE_TOKENS * inputs["input_image"]
     if operation_name not in ("embedContent", "batchEmbedContents"):
-        outputs = [rate for name, rate in rates.items() if name.startswith("output_")]
-        cost += _output_tokens(bounds, table, image_size) * max(outputs, default=0)
+        cost += _output(bounds, table, image_size, {n: rate for n, rate in rates.items() if n.startswith("output_")})
     return divide_half_even(cost + _searches(bounds, table)) + 1
 
 
-def _output_tokens(bounds: Bounds, table: RateTable, image_size: str | None) -> int:
+def _output(bounds: Bounds, table: RateTable, image_size: str | None, rates: Mapping[str, int]) -> int:
     limit = table.output_token_limit or OUTPUT_TOKEN_LIMIT
     asked = bounds.max_output_tokens
-    each = limit if asked is None or asked <= 0 else min(asked, limit)
+    tokens = limit if asked is None or asked <= 0 else min(asked, limit)
+    each = tokens * max(rates.values(), default=0)
     if table.is_image_model:
         picture = None if bounds.any_size else table.image_tokens(image_size)
-        each = max(each, picture or max(table.images.values(), default=MADE_PICTURE_TOKENS))
+        picture = picture or max(table.images.values(), default=MADE_PICTURE_TOKENS)
+        if picture > tokens:
+            each = max(each, picture * rates["output_image"] + tokens * rates.get("output_text", 0))
     return each * min(max(bounds.candidates, 1), MAX_CANDIDATES)
 
 

@@ -36,8 +36,8 @@ def bounds(**changes: Any) -> Bounds:
     [
         # 1,000 bytes at 2 USD a million, 1,400 tokens at 120
         ("gemini-3-pro-image", {"text_bytes": 1000, "max_output_tokens": 1400}, "0.17"),
-        # a picture of 1,120 tokens is never cut
-        ("gemini-3-pro-image", {"max_output_tokens": 10}, "0.1344"),
+        # a picture of 1,120 tokens is never cut, and before it there may be 10 of text at 12
+        ("gemini-3-pro-image", {"max_output_tokens": 10}, "0.13452"),
         # 32,768 tokens at 120
         ("gemini-3-pro-image", {}, "3.93216"),
         ("gemini-3-pro-image", {"max_output_tokens": 1400, "candidates": 2}, "0.336"),
@@ -65,16 +65,16 @@ def test_it_is_every_byte_a_token_and_the_longest_answer_of_the_dearest_kind(
 
 
 def test_a_picture_of_4k_weighs_more_than_the_cap() -> None:
-    """2,000 tokens at 120."""
+    """2,000 tokens at 120, and before them 1,400 at 12."""
     asked = bounds(max_output_tokens=1400)
-    assert worst(asked, "generateContent", table("gemini-3-pro-image"), "4K") == from_usd("0.24") + 1
+    assert worst(asked, "generateContent", table("gemini-3-pro-image"), "4K") == from_usd("0.2568") + 1
 
 
 def test_a_picture_of_a_size_that_nobody_knows_is_the_largest() -> None:
-    """2,000 tokens at 120; and of a model of whose pictures nothing is known, 3,780."""
+    """2,000 tokens at 120; and of a model of whose pictures nothing is known, 3,780; with 1,400 at 12 either time."""
     asked, known = bounds(max_output_tokens=1400, any_size=True), table("gemini-3-pro-image")
-    assert worst(asked, "generateContent", known, "512") == from_usd("0.24") + 1
-    assert worst(asked, "generateContent", known._replace(images={}), None) == from_usd("0.4536") + 1
+    assert worst(asked, "generateContent", known, "512") == from_usd("0.2568") + 1
+    assert worst(asked, "generateContent", known._replace(images={}), None) == from_usd("0.4704") + 1
     assert max(tokens for name in BOOK.models() for tokens in table(name).images.values()) == 3780
 
 

@@ -192,19 +192,17 @@ async def test_what_cannot_be_bounded_or_priced_is_refused_where_there_is_a_budg
 async def test_a_call_that_broke_off_is_billed_no_more_than_was_held(
     upstream: str, tmp_path: Path, at_end: ExitStack
 ) -> None:
-    """Its estimate, of a 4K picture and the text that comes with it, is more than its cap allows."""
+    """Its estimate, of a prompt beyond the model's context, is more than such a call can cost if it is answered."""
     stand = stand_of(tmp_path, upstream, at_end)
-    key = with_limits(stand, "usd=0.242,per=month")
+    key = with_limits(stand, "usd=0.43,per=month")
     bobs = stand.key("bob")
     stand.run("project", "update", "bob", "--limit=usd=1,per=day,shadow")
     stand.start()
-    broken = body("[[break-after=1]]") | {
-        "generationConfig": {"maxOutputTokens": 1400, "imageConfig": {"imageSize": "4K"}}
-    }
+    broken = body("[[break-after=1]]" + 600_000 * "a") | {"generationConfig": {"maxOutputTokens": 1400}}
     assert b"x-weighbridge-refused: BUDGET_EXCEEDED" in await call_once(stand.base_url, key, PRO_PICTURE, broken)
     await call_once(stand.base_url, bobs, PRO_PICTURE, broken)
     assert [record.outcome for record in stand.records()] == ["truncated"]
-    assert spent(stand) > Decimal("0.242")
+    assert spent(stand) > Decimal("0.43")
     assert "hold_exceeded" not in stand.log()
 
 
