@@ -117,7 +117,7 @@ def _compare(
             found.finds("billed, and never came up", call, record.outcome)
         owed = _unanswered(record, guess)
     else:
-        owed = _owed(found, served, record, client, guesses)
+        owed = _owed(found, upstream, served, record, client, guesses)
     if record.outcome not in owed.outcomes:
         found.finds("wrong outcome", call, f"{record.outcome}, not {sorted(owed.outcomes)}; {_of(served)}; {client}")
     elif record.cost_usd not in owed.costs or owed.estimated not in (None, record.estimated):
@@ -125,15 +125,20 @@ def _compare(
         found.finds("wrong amount", call, f"{record.outcome}: {costs}; {_of(served)}; {client}; {record.rates}")
 
 
-def _owed(found: Reckoning, served: Served, record: UsageRecord, client: Seen, guesses: set[int]) -> Owed:
+def _owed(
+    found: Reckoning, upstream: Upstream, served: Served, record: UsageRecord, client: Seen, guesses: set[int]
+) -> Owed:
     """Of a call that the upstream knows. `guesses`: what it may be taken for whose usage nobody learned."""
     call, entry = served.call, served.entry
     if not served.status or (served.cut and not served.passed):
         return _unanswered(record, *guesses)
-    if served.whole and entry is not None and served.status == 200:
+    broke = bool(entry) and "[[error-mid-stream" in entry["prompt"] and call.verb.startswith("stream")
+    lost_on_the_way = (
+        not broke and record.outcome == "truncated" and not client.complete and _in_an_outage(upstream, client)
+    )
+    if served.whole and entry is not None and served.status == 200 and not lost_on_the_way:
         if record.response_id != (None if "mbed" in call.verb else entry["id"]):
             return Owed(frozenset({f"that of {entry['id']}"}), frozenset(), False)
-        broke = "[[error-mid-stream" in entry["prompt"] and call.verb.startswith("stream")
         if not (broke or call.spoilt):
             _columns(found, record, call, entry)
         if broke:  # in the midst of it: what comes with its end may not have come
@@ -146,10 +151,15 @@ def _owed(found: Reckoning, served: Served, record: UsageRecord, client: Seen, g
         outcomes = {"ok", "client_gone"} if client.left else {"ok"}
         # A usage that stands before much else may not be the last: then the record says that it isn't sure.
         sure = None if price is not None and call.spoilt else price is None
-        return Owed(frozenset(outcomes), frozenset(guesses if price is None else {price}), sure)
+        prices = {price}
+        if call.spoilt:  # then pictures that its usage doesn't count are charged besides
+            prices.add(
+                _price(call, entry["reported"], record.started_at, entry["images"], entry["searches"], entry["images"])
+            )
+        return Owed(frozenset(outcomes), frozenset(guesses if price is None else prices - {None}), sure)
     if served.status >= 400:
         return Owed(frozenset({"upstream_error"}), frozenset({0}), False)
-    return Owed(frozenset({"truncated"}), _so_far(served, record, guesses), True)
+    return Owed(frozenset({"truncated"}), _so_far(served, record, guesses, lost_on_the_way), True)
 
 
 def _columns(found: Reckoning, record: UsageRecord, call: Call, entry: Mapping[str, Any]) -> None:
@@ -169,12 +179,20 @@ def _unanswered(record: UsageRecord, *guesses: int) -> Owed:
     return Owed(frozenset({"truncated"}), frozenset(guesses), True)
 
 
-def _so_far(served: Served, record: UsageRecord, guesses: set[int]) -> frozenset[int]:
+def _so_far(served: Served, record: UsageRecord, guesses: set[int], lost_on_the_way: bool) -> frozenset[int]:
     """What a response that broke off may come to: a reset may have taken with it some of what was sent."""
     usages = list(_usages(bytes(served.passed)))
-    prices = [_price(served.call, usage, record.started_at, 0, record.searches, record.images) for usage in usages]
-    known = [price for price in prices if price is not None]
-    return frozenset({*guesses, *known} if served.cut or not known else known[-1:])
+    if lost_on_the_way and record.usage:
+        usages.append(json.loads(record.usage))
+    known = []
+    for usage in usages:  # where its details name no picture, those that came are part of its output, or beside it
+        prices = {
+            _price(served.call, usage, record.started_at, images, record.searches, record.images)
+            for images in (0, record.images)
+        }
+        known.append({price for price in prices if price is not None})
+    last = next((prices for prices in reversed(known) if prices), set())
+    return frozenset(guesses.union(*known) if served.cut or lost_on_the_way or not last else last)
 
 
 def _usages(body: bytes) -> Iterator[Any]:

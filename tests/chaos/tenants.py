@@ -55,7 +55,7 @@ def bounds(calls: int) -> tuple[Bound, ...]:
         Bound("all", "", "rpm", 60),
         Bound("all", "", "tpm", 40_000),
         Bound("all", "", "ipm", 20),
-        Bound("all", "", "rpd", calls * WEIGHTS["all"] // 600),
+        Bound("all", "", "rpd", min(calls * WEIGHTS["all"] // 600, 150)),
         Bound("all", "", "concurrency", 4),
         Bound("all", "all-1", "rpm", 20),
         Bound("paid", "", "usd", calls * 800_000, "total"),
