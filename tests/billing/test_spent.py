@@ -86,7 +86,7 @@ async def test_a_call_counts_by_its_start_whatever_the_clock_did_before_its_id_w
     record_id = id_maker(lambda: (since + steps) // 1000, bytes)()
     before, within = (sample(record_id, started_at=since + late) for late in (-1, 0))
     assert spent(await written(tmp_path / "a", before), since) == {}
-    assert spent(await written(tmp_path / "b", within), since) == {("acme", ""): 33_602_100, ("acme", "k1"): 33_602_100}
+    assert spent(await written(tmp_path / "b", within), since) == {("acme", "k1", MODEL): 33_602_100}
 
 
 async def test_an_adjustment_of_no_key_is_the_projects_alone(tmp_path: Path) -> None:
