@@ -48,7 +48,7 @@ def worst(bounds: Bounds, operation_name: str, table: RateTable, image_size: str
         cost = bounds.text_bytes * inputs["input_text"] + bounds.pictures * PICTURE_TOKENS * inputs["input_image"]
     if operation_name not in ("embedContent", "batchEmbedContents"):
         cost += _output(bounds, table, image_size, {n: rate for n, rate in rates.items() if n.startswith("output_")})
-    return divide_half_even(cost + _searches(bounds, table)) + 1
+    return divide_half_even(cost + _searches(bounds, table))
 
 
 def _output(bounds: Bounds, table: RateTable, image_size: str | None, rates: Mapping[str, int]) -> int:

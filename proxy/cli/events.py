@@ -107,7 +107,7 @@ def _what(event: Event) -> str:
     whose = " ".join(filter(None, (data["project"], data["key_id"])))
     models = "" if data["model"] == "*" else f" for models {data['model']}"
     budget = f"${data['budget_usd']}{models}, {data['period']}{', shadow' if data['shadow'] else ''}"
-    return f"{whose}: {data['threshold']} % of {budget} (${data['used_usd']})"
+    return f"{whose}: {data['threshold']} % of {budget} (${data['spent_usd']})"
 
 
 def _delivery(event: Event) -> str:

@@ -133,7 +133,8 @@ def _print(words: Sequence[str], rows: Sequence[ReportRow], total: ReportRow, na
 def _print_notes(rows: Sequence[ReportRow], total: ReportRow) -> None:
     if total.estimated_calls:
         estimated = to_usd(total.estimated_cost_usd)
-        output.line(f"\n{total.estimated_calls:,} of these calls, {estimated} USD, are billed by estimate.")
+        are = "is" if total.estimated_calls == 1 else "are"
+        output.line(f"\n{total.estimated_calls:,} of these calls, {estimated} USD, {are} billed by estimate.")
     if any(row.adjustments_cost_usd for row in rows):
         output.line(
             f"\n{to_usd(total.adjustments_cost_usd)} USD of it are adjustments, made by hand or by `ledger rerate`: "

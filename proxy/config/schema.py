@@ -114,8 +114,8 @@ def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
 def _retention(days: int) -> int:
     if days and days < SHORTEST_RETENTION:
         raise ValueError(
-            f"is 0, which keeps every record, or at least {SHORTEST_RETENTION}: budgets of a month and a month's bill "
-            "are reckoned from its records"
+            f"must be 0, which keeps every record, or at least {SHORTEST_RETENTION}: budgets of a month and a month's "
+            "bill are reckoned from its records"
         )
     return days
 

@@ -1,4 +1,4 @@
-"""When a budget is so far used up that somebody is to be told. Pure."""
+"""When so much of a budget is spent that somebody is to be told. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ THRESHOLDS = (50, 80, 100)
 
 
 class BudgetUse(NamedTuple):
-    """What is used of one budget in the period that is in force, or that lately was. Nano-dollars."""
+    """What is spent of one budget in the period that is in force, or that lately was. Nano-dollars."""
 
     project: str
     key_id: str | None
@@ -20,7 +20,7 @@ class BudgetUse(NamedTuple):
     budget: int
     period: str
     """As limits name it: "2026-11-21", "2026-11", "total"."""
-    used: int
+    spent: int
     model: str = "*"
     """A glob of the models that it is for."""
     shadow: bool = False
@@ -33,7 +33,7 @@ def crossed(uses: Iterable[BudgetUse]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each threshold that is reached, the lowest first: what it is about in a word, and what is told of it."""
     for use in uses:
         for threshold in THRESHOLDS:
-            if use.used > 0 and use.used * 100 >= use.budget * threshold:
+            if use.spent > 0 and use.spent * 100 >= use.budget * threshold and (use.budget or threshold == 100):
                 which = f"{use.budget} {use.period} {use.model}{' shadow' if use.shadow else ''}"
                 yield (
                     f"budget.threshold {use.project} {use.key_id or '-'} {which} {threshold}",
@@ -45,17 +45,17 @@ def crossed(uses: Iterable[BudgetUse]) -> Iterator[tuple[str, dict[str, Any]]]:
                         "shadow": use.shadow,
                         "threshold": threshold,
                         "budget_usd": to_usd(use.budget),
-                        "used_usd": to_usd(use.used),
+                        "spent_usd": to_usd(use.spent),
                     },
                 )
 
 
 def ratios(uses: Iterable[BudgetUse]) -> dict[str, float]:
-    """Of each project how much is used now of that budget of it, or of its keys, of which most is."""
+    """Of each project how much is spent now of that budget of it, or of its keys, of which most is."""
     found: dict[str, float] = {}
     for use in uses:
         if use.over:
             continue
-        ratio = use.used / use.budget if use.budget else float(use.used > 0)
+        ratio = use.spent / use.budget if use.budget else float(use.spent > 0)
         found[use.project] = max(ratio, found.get(use.project, 0.0))
     return found

@@ -107,7 +107,7 @@ class Limits:
         known = [wait for wait in waits if wait is not None]
         wait_ms = max(known) if len(known) == len(waits) and known else None
         sentences = [_sentence(over) for over in refused]
-        if any(over.amount > _LEAST and _is_spent(over) for over in refused):
+        if any(over.amount > _LEAST and over.counter.value and _is_spent(over) for over in refused):
             sentences.append("generationConfig.maxOutputTokens bounds what a request may cost.")
         message = " ".join(sentences)
         return RateLimited(message, tuple(_violation(over) for over in refused), wait_ms, _reason(refused))

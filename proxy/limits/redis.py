@@ -75,7 +75,7 @@ class RedisLimiter:
         """
         self._redis = redis
         redis.scripts = scripts.ALL
-        self._link = Link(redis, self._end_what_was_left, self._owed, on_error, sleep)
+        self._link = Link(redis, self._end_what_was_left, self._owed, on_error, self._state_money_anew, sleep)
         self._epochs = (f"{now_ms()}-{number}" for number in _numbers)
         self._scripts = Scripts(worker, next(self._epochs))
         self._worker = worker
@@ -236,10 +236,14 @@ class RedisLimiter:
     def _cancel_in_redis(self, lease_id: str, held: Entry, project: str, epoch: str = "") -> None:
         self._link.deliver(self._scripts.cancel(project, lease_id, held, epoch))
 
+    def _state_money_anew(self) -> None:
+        """Whatever Redis has missed of it: each account is stated again before it next counts."""
+        self._scripts.epoch = next(self._epochs)
+
     def _owed(self) -> list[Command]:
         """What was granted while Redis was away; and all that was ever taken, for the case that it was emptied."""
         alone, self._alone, now_ms = self._alone, State(), self._clock()
-        self._scripts.epoch = next(self._epochs)
+        self._state_money_anew()
         deque(self._mirror.sweep(self._clock), 0)
         outage = self._scripts.state_all(alone, f"{self._worker}:{now_ms}:{next(self._outages)}")
         return [*outage, *self._scripts.state_all(self._mirror, scripts.WHOLE)]

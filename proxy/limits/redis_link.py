@@ -58,15 +58,18 @@ class Link:
         on_return: Callable[[], Awaitable[object]],
         owed: Callable[[], Iterable[Command]],
         on_error: Callable[[], object],
+        on_spoiled: Callable[[], object],
         sleep: Callable[[float], Awaitable[object]],
     ) -> None:
         """`on_return` is done each time that Redis is back, before anything is sent; what it raises (RedisError) keeps
-        Redis away. `owed` is asked for what is to be sent then, and has sent it with that."""
+        Redis away. `owed` is asked for what is to be sent then, and has sent it with that. `on_spoiled` is called where
+        a command was not carried out and never will be."""
         self.away = True
         self._redis = redis
         self._on_return = on_return
         self._owed = owed
         self._on_error = on_error
+        self._on_spoiled = on_spoiled
         self._sleep = sleep
         self._queue: deque[Command] = deque()
         self._failed_project = "weighbridge"
@@ -139,6 +142,7 @@ class Link:
             self.spoiled_projects.add(project)
             log.error("limiter_key_spoiled", project=project, error=str(error), advice="remove that project's wb: keys")
         self._on_error()
+        self._on_spoiled()
         return True
 
     def _tell(self, error: RedisError) -> None:

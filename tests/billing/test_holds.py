@@ -61,26 +61,26 @@ def test_it_is_every_byte_a_token_and_the_longest_answer_of_the_dearest_kind(
     model: str, asked: dict[str, Any], usd: str
 ) -> None:
     operation = "embedContent" if "embedding" in model else "generateContent"
-    assert worst(bounds(**asked), operation, table(model), None) == from_usd(usd) + 1
+    assert worst(bounds(**asked), operation, table(model), None) == from_usd(usd)
 
 
 def test_a_picture_of_4k_weighs_more_than_the_cap() -> None:
     """2,000 tokens at 120, and before them 1,400 at 12."""
     asked = bounds(max_output_tokens=1400)
-    assert worst(asked, "generateContent", table("gemini-3-pro-image"), "4K") == from_usd("0.2568") + 1
+    assert worst(asked, "generateContent", table("gemini-3-pro-image"), "4K") == from_usd("0.2568")
 
 
 def test_a_picture_of_a_size_that_nobody_knows_is_the_largest() -> None:
     """2,000 tokens at 120; and of a model of whose pictures nothing is known, 3,780; with 1,400 at 12 either time."""
     asked, known = bounds(max_output_tokens=1400, any_size=True), table("gemini-3-pro-image")
-    assert worst(asked, "generateContent", known, "512") == from_usd("0.2568") + 1
-    assert worst(asked, "generateContent", known._replace(images={}), None) == from_usd("0.4704") + 1
+    assert worst(asked, "generateContent", known, "512") == from_usd("0.2568")
+    assert worst(asked, "generateContent", known._replace(images={}), None) == from_usd("0.4704")
     assert max(tokens for name in BOOK.models() for tokens in table(name).images.values()) == 3780
 
 
 def test_the_dearest_tier_costs_its_multiple() -> None:
     asked = bounds(text_bytes=1000, max_output_tokens=1400)
-    assert worst(asked, "generateContent", table("gemini-3-pro-image", "priority"), None) == from_usd("0.306") + 1
+    assert worst(asked, "generateContent", table("gemini-3-pro-image", "priority"), None) == from_usd("0.306")
 
 
 def test_searches_that_are_charged_by_the_query_have_no_bound() -> None:

@@ -59,7 +59,7 @@ def test_list_json_and_what_is_not_taken_yet(database: Database, weighbridge: We
         "type": "budget.threshold",
         "created_at": "2026-11-21T12:00:00.000000Z",
         "data": {"project": "alice", "key_id": "key_1", "period": "2026-11", "threshold": 100}
-        | {"model": "*-image", "shadow": True, "budget_usd": "100", "used_usd": "100.0336"},
+        | {"model": "*-image", "shadow": True, "budget_usd": "100", "spent_usd": "100.0336"},
         "attempts": 0,
         "last_answer": None,
         "next_attempt_at": "2026-11-21T12:00:00.000000Z",

@@ -16,7 +16,7 @@ import structlog
 
 from proxy.config.redis_address import parse
 from proxy.errors import ProxyRefused, Reason
-from proxy.limits.interface import Counter, Hold
+from proxy.limits.interface import Counter, Hold, Spent, Taken
 from proxy.limits.redis import RedisLimiter
 from proxy.store.redis import open_redis
 from tests.limits.demand import DAY, amounts, counter, one
@@ -375,3 +375,17 @@ async def test_a_key_that_another_program_spoiled_is_its_projects_misfortune_alo
             assert amounts(await limiter.used(DAY, [hold.counter for hold in alices])) == [LIMIT, LIMIT - 1]
             assert client.get(f"wb:{{alice}}:rpd:{DAY}") == str(LIMIT)
     assert [line["project"] for line in lines if line["event"] == "limiter_key_spoiled"] == ["alice"]
+
+
+async def test_money_that_a_spoiled_key_kept_from_being_settled_is_stated_anew(redis_server: RedisServer) -> None:
+    """Else it would be held for ever."""
+    budget = Counter("{alice}:usd:total", "usd", 100, "alice", per="total")
+    async with limiting(redis_server.url) as limiter:
+        assert (await limiter.reserve("call", DAY, [Hold(budget, 60)])).granted
+        with redis_server.client as client:
+            client.rename("wb:{alice}:leases:worker", "kept")
+            client.set("wb:{alice}:leases:worker", "junk")
+            limiter.settle("call", {}, Spent("alice", "key_1", "gemini-3.8-flash", DAY, 40))
+            await limiter._redis.drain()
+            client.rename("kept", "wb:{alice}:leases:worker")
+        assert await limiter.used(DAY, [budget]) == [Taken(40, 0)]

@@ -96,7 +96,7 @@ async def test_each_threshold_is_told_once_in_its_order_with_what_is_used(tmp_pa
         "type": "budget.threshold",
         "created_at": "2026-11-21T12:00:05.000000Z",
         "data": {"project": "alice", "key_id": None, "period": "2026-11", "threshold": 50}
-        | {"model": "*", "shadow": False, "budget_usd": "100", "used_usd": "55"},
+        | {"model": "*", "shadow": False, "budget_usd": "100", "spent_usd": "55"},
     }
     assert header(script.received[0], "webhook-id") == first["id"]
     assert stand.undelivered() == 0

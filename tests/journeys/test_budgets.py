@@ -257,6 +257,6 @@ async def test_an_adjustment_counts_at_once_and_may_reach_a_threshold(
     database = open_database(stand.data_dir)
     [event] = await asyncio.to_thread(until, lambda: list_events(database, limit=9), "an event")
     of = json.loads(event.body)["data"]
-    assert (of["project"], of["threshold"], of["budget_usd"], of["used_usd"]) == ("alice", 50, "2", "1.25")
+    assert (of["project"], of["threshold"], of["budget_usd"], of["spent_usd"]) == ("alice", 50, "2", "1.25")
     ratio = 'weighbridge_budget_used_ratio{project="alice"} 0.625'
     await asyncio.to_thread(until, lambda: ratio in httpx2.get(f"{stand.admin_url}/metrics").text, ratio)

@@ -41,7 +41,7 @@ def test_each_fault_is_told_with_what_to_do(error: exceptions.RedisError, told: 
 async def test_what_is_delivered_while_it_is_away_arrives_in_its_order(redis_server: RedisServer) -> None:
     """Also what was on its way when it went; an outage is told once and counted once."""
     errors: list[int] = []
-    link = Link(open_redis(parse(redis_server.url)), _nothing, list, lambda: errors.append(1), _soon)
+    link = Link(open_redis(parse(redis_server.url)), _nothing, list, lambda: errors.append(1), lambda: None, _soon)
     await link.start()
     redis_server.send(signal.SIGSTOP)
     for number in range(3):
@@ -65,7 +65,7 @@ async def test_what_is_delivered_while_it_is_away_arrives_in_its_order(redis_ser
 
 async def test_a_key_that_somebody_spoiled_keeps_nothing_from_coming_back(redis_server: RedisServer) -> None:
     """What Redis will never do is told and given up; what came after it arrives."""
-    link = Link(open_redis(parse(redis_server.url)), _nothing, list, lambda: None, _soon)
+    link = Link(open_redis(parse(redis_server.url)), _nothing, list, lambda: None, lambda: None, _soon)
     await link.start()
     with redis_server.client as client:
         client.set("wb:{a}", "spoiled")
