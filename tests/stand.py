@@ -69,7 +69,7 @@ class Weighbridge:
     def serves(self, line: str) -> None:
         """Takes the addresses of both doors from the line that tells them."""
         found = SERVES.match(line)
-        assert found is not None, f"{line}\n{self.log()}"
+        assert found is not None, f"{line or f'it ended with {self.wait()}'}\n{self.log()}"
         self.base_url, self.admin_url = found[1], found[2]
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> int:
@@ -90,7 +90,7 @@ class Weighbridge:
 
     def close(self) -> None:
         """Kills the process, if it runs."""
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None:
             self.stop(signal.SIGKILL)
 
     def run(self, *arguments: str) -> str:

@@ -25,6 +25,8 @@ BALLAST_BYTES = 64 * MIB
 """What is thrown off for the records of calls in flight when the disk is full."""
 DISK_FULL = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE))
 """Result codes of a full disk: the file or its WAL can't grow, or the WAL's index can't."""
+OPENING_TAKES = MIB
+"""Bytes of the disk, at least what opening a file takes: its WAL's index is made anew, and the file may grow."""
 LOCK_WAIT_S = 2.0
 """How long one transaction waits for another process that has the file locked, once the file is open."""
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
@@ -159,8 +161,7 @@ class LedgerFile:
         """
         if self.has_ballast:
             return True
-        disk = os.statvfs(self.path.parent)
-        if disk.f_bavail * disk.f_frsize < self._ballast_bytes * 5 // 4:
+        if _room(self.path) < self._ballast_bytes * 5 // 4:
             return False
         try:
             descriptor = os.open(self._ballast, os.O_WRONLY | os.O_CREAT, 0o600)
@@ -204,23 +205,34 @@ def _take_room(descriptor: int, size: int) -> None:
         written += os.pwrite(descriptor, os.urandom(min(MIB, size - written)), written)
 
 
+def _room(path: Path) -> int:
+    """Bytes that the disk of a file has left for this user."""
+    disk = os.statvfs(path.parent)
+    return disk.f_bavail * disk.f_frsize
+
+
 def ballast_of(path: Path) -> Path:
     """Where the ballast of a ledger file stands."""
     return path.with_suffix(".ballast")
 
 
 def with_all_room(path: Path, step: Callable[[], T]) -> T:
-    """What `step` of opening returns. Where it fails and the ballast stands, throws that off and tries once more.
+    """What `step` of opening returns. Throws off the ballast where the disk is full: it can't even open a WAL then.
 
-    A full disk can't even open a WAL. Raises LedgerUnusable.
+    Also before it is quite full: where blocks are smaller than pages (as ext4 has them below 512 MiB), SQLite takes
+    one block of each page of the WAL's index, maps it, and dies of SIGBUS where there is no room for the others.
+    Where opening fails, as under a quota, the ballast goes, too, and it is tried once more. Raises LedgerUnusable.
     """
+    ballast = ballast_of(path)
+    if _room(path) < OPENING_TAKES:
+        ballast.unlink(missing_ok=True)
     try:
         try:
             return step()
         except sqlite3.OperationalError as error:
-            if is_locked(error) or not ballast_of(path).exists():
+            if is_locked(error) or not ballast.exists():
                 raise
-            ballast_of(path).unlink()
+            ballast.unlink()
             return step()
     except sqlite3.Error as error:
         raise LedgerUnusable(

@@ -204,6 +204,21 @@ def test_a_full_disk_is_opened_by_throwing_off_the_ballast(small_disk: SmallDisk
     file.close()
 
 
+def test_a_nearly_full_disk_is_opened_without_the_ballast(small_disk: SmallDisk) -> None:
+    """SQLite can't tell that it runs out of room in the middle of a page: the process would die of SIGBUS."""
+    file = opened(small_disk.path)
+    assert file.restore_ballast()
+    file.close()
+    last = small_disk.path / "last"
+    last.write_bytes(bytes(64 * 1024))
+    small_disk.fill()
+    last.unlink()
+
+    file = opened(small_disk.path)
+    assert not file.has_ballast
+    file.close()
+
+
 def test_a_full_disk_without_ballast_is_refused_with_what_to_look_at(small_disk: SmallDisk) -> None:
     opened(small_disk.path).close()
     small_disk.fill()
