@@ -11,6 +11,9 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, settings
 
 WHOLE = os.environ.get("WEIGHBRIDGE_PROOFS") == "whole"
 RESULTS = Path(__file__).with_name("results")
@@ -19,6 +22,19 @@ RESULTS = Path(__file__).with_name("results")
 def sized(quick: int, whole: int) -> int:
     """How much of it is run: `quick` by `make test`, `whole` by `make prove`."""
     return whole if WHOLE else quick
+
+
+def at_random(examples: int, **more: Any) -> settings:
+    """Random cases: by `make test` the same each time, by `make prove` others; without a limit of time for one."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=not WHOLE,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        **more,
+    )
 
 
 class Proof:

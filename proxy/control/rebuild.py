@@ -47,13 +47,15 @@ def history(files: Iterable[Path], days: Days, now_us: int, monotonic: Callable[
             return {}
         if counter.kind == "rpd":
             of_the_day = tallies.get((counter.project, day), ())
-            return {now_ms // 1000: sum(tally.calls for tally in of_the_day if _counts(counter, tally))}
+            return {
+                now_ms // 1000: sum(tally.calls for tally in of_the_day if counter.counts(tally.key_id, tally.model))
+            }
         passed_ms = int((monotonic() - began) * 1000)
         if passed_ms >= SPAN_S * 1000:
             last.clear()
         buckets: dict[int, int] = defaultdict(int)
         for call in last.get(counter.project, ()):
-            if _counts(counter, call):
+            if counter.counts(call.key_id, call.model):
                 ago_ms = max(now_us - call.started_at, 0) // 1000 + passed_ms
                 buckets[(now_ms - ago_ms) // 1000] += _amount(counter.kind, call)
         return buckets
@@ -84,11 +86,6 @@ def settled(files: Iterable[Path]) -> Callable[[str], Mapping[str, int] | None]:
         return None if record is None else recent.taken(record) | {"usd": record.cost_usd or 0}
 
     return look_up
-
-
-def _counts(counter: Counter, call: Call | recent.Tally) -> bool:
-    """`call` is of the counter's project."""
-    return counter.key_id in ("", call.key_id) and counter.applies(call.model)
 
 
 def _amount(kind: str, call: Call) -> int:

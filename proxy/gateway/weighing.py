@@ -35,6 +35,7 @@ from proxy.upstreams.transport import Response
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 SERVICE_TIER = b"x-gemini-service-tier"
+FOR_BUDGETS = "there is a budget for such calls"
 
 
 class Weigher:
@@ -75,11 +76,11 @@ class Weigher:
         That is a model that has no price, where the operator wants that or there is a budget, and whoever is over a
         limit already.
         """
-        if call.operation.metered and not self.book.knows(call.model):
-            if self.refuse_unpriced:
-                raise _unpriced(call.model, "the operator serves priced models only")
-            if self.limits.applying(tenant, call.model).budgeted:
-                raise _unpriced(call.model, "there is a budget for such calls")
+        if call.operation.metered:
+            budgeted = self.limits.applying(tenant, call.model).budgeted
+            if (self.refuse_unpriced or budgeted) and not self.book.knows(call.model):
+                why = "the operator serves priced models only" if self.refuse_unpriced else FOR_BUDGETS
+                raise _unpriced(call.model, why)
         self.limits.refuse_known(call, tenant)
 
     def bounds(self, call: Call, tenant: Tenant) -> bool:
@@ -131,7 +132,7 @@ class Weigher:
                     message = f"What this request costs has no bound, and its budget must not be overrun. {unbounded}"
                     raise CallerErred(Reason.UNMETERABLE_PARAMETER, message) from None
         if usd is None and applying.budgeted:
-            raise _unpriced(record.model, "there is a budget for such calls")
+            raise _unpriced(record.model, FOR_BUDGETS)
         return usd or 0
 
 

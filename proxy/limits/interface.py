@@ -44,6 +44,10 @@ class Counter:
     per: str = ""
     """Of a budget, one of config/limits.py's PERIODS."""
 
+    def counts(self, key_id: str, model: str) -> bool:
+        """Whether a call of its project, by that key and of that model, counts in it."""
+        return self.key_id in ("", key_id) and self.applies(model)
+
     def applies(self, model: str) -> bool:
         """Whether calls of a model (its id, without "models/") count in it, however it is spelt: nobody knows whether
         Google tells capitals from small letters."""
@@ -105,7 +109,7 @@ class Spent(NamedTuple):
 
     def on(self, counter: Counter) -> bool:
         """Whether it counts in a budget, of whatever period."""
-        return counter.project == self.project and counter.key_id in ("", self.key_id) and counter.applies(self.model)
+        return counter.project == self.project and counter.counts(self.key_id, self.model)
 
 
 class Verdict(NamedTuple):

@@ -142,10 +142,8 @@ class RedisLimiter:
             self._alone.settle(now_ms, lease_id, actual)
         held = None if lease is None or alone else scripts.held(lease.day, lease.holds)
         project = spent.project if spent else lease.holds[0].counter.project if lease else ""
-        if spent is not None:
-            money = scripts.spent_money(self._mirror.money.counting(spent), spent.usd, held)
-        else:
-            money = scripts.held_money(held) if held else []
+        accounts = self._mirror.money.counting(spent) if spent else ()
+        money = scripts.spent_money(accounts, spent.usd if spent else 0, held)
         if held or money:
             self._link.deliver(self._scripts.settle(project, lease_id, held, actual, money))
 

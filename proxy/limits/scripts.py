@@ -149,7 +149,7 @@ class Scripts:
                 arguments += (_MECHANICS[kind], difference, self._mark(name, kind))
         for account, spent, held in money:
             keys.append(f"wb:{account}")
-            arguments += ("money", f"{spent}|{held}", f"{self._worker}|{epoch or self.epoch}")
+            arguments += ("money", f"{spent}|{held}", self._money_mark(epoch))
         return Command(project, SETTLE, (len(keys), *keys, *arguments))
 
     def used(self, day: str, counters: Sequence[Counter]) -> Command:
@@ -229,11 +229,14 @@ class Scripts:
         return "HGETALL", self._keys(project)[1]
 
     def _account(self, account: Account) -> _Values:
-        return "money", f"{self._worker}|{self.epoch}", [account.spent, account.held]
+        return "money", self._money_mark(), [account.spent, account.held]
 
     def _mark(self, name: str, kind: str = "") -> str:
         """What says that this worker has stated what it took of a counter."""
-        return f"{self._worker}|{self.epoch}" if kind == "usd" else f"{self._worker}:{name}"
+        return self._money_mark() if kind == "usd" else f"{self._worker}:{name}"
+
+    def _money_mark(self, epoch: str = "") -> str:
+        return f"{self._worker}|{epoch or self.epoch}"
 
     def _keys(self, project: str) -> tuple[str, str]:
         return f"wb:{{{project}}}:stated", f"wb:{{{project}}}:leases:{self._worker}"

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from proxy.billing import ledger as ledgers
 from proxy.billing.prices import PriceBook
 from tests.contracts.bookkeeping import FailingFile, S
 from tests.contracts.books import EVENING_US, Books, InMemory, InRedis
-from tests.proof import WHOLE, Proof, sized
+from tests.proof import Proof, at_random, sized
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +34,7 @@ def hold_against_what_was_done(
         machine.clock = [EVENING_US]
         patch.setattr(time, "time", lambda: machine.clock[0] / S)  # fakeredis's
         machine.folders, machine.loop, machine.book, machine.done = tmp_path, runner.get_loop(), book, Tally()
-        options = settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            derandomize=not WHOLE,
-            suppress_health_check=list(HealthCheck),
-            phases=(Phase.explicit, Phase.generate, Phase.shrink),
-        )
-        run_state_machine_as_test(machine, settings=options)
+        run_state_machine_as_test(machine, settings=at_random(examples, stateful_step_count=steps))
     proof(histories=examples, **dict(sorted(machine.done.items())))
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 import uvloop
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 
 from tests.contracts.histories import Replay, Step, histories
 from tests.contracts.stores import NOON_S, Store, at, fake, in_memory
-from tests.proof import WHOLE, Proof, sized
+from tests.proof import Proof, at_random, sized
 from tests.redis_servers import SetClock, running_cluster, running_redis, running_sentinel, running_valkey
 
 
@@ -60,14 +60,7 @@ def hold_against_the_algorithm(runner: asyncio.Runner, store: Store, examples: i
     """Random histories on one limiter; each has projects of its own."""
     steps = 0
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        derandomize=not WHOLE,
-        suppress_health_check=list(HealthCheck),
-        phases=(Phase.explicit, Phase.generate, Phase.shrink),
-    )
+    @at_random(examples)
     @given(histories(clock=store.clock is not None))
     def replay(history: list[Step]) -> None:
         nonlocal steps
