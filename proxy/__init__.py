@@ -5,7 +5,7 @@ A call comes in at the gateway door, and gateway/relay.py tells its story from f
     app         puts the parts together; serve runs them behind two doors
     gateway     the data plane: server (HTTP bounds), intake (bodies), relay (the story), weighing, meter
     control     the control plane: health, metrics, the admin API; rebuild (limits, from the ledger)
-    upstreams   how an upstream is spoken to: pool (credential, host), http11 (connections), tls, round_trip (one call)
+    upstreams   pool (selection), attempts, health (who is out); http11 (connections), tls, round_trip (one call)
     limits      reserve and settle: algorithm (pure), memory, redis and its Lua
     billing     ledger (the file), records (a row), prices, estimates, charge (usage → cost), reports (the bill)
     tenants     projects, keys, policy (what a key may do), and keyring: whose key is this?

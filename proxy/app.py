@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -40,7 +41,7 @@ from proxy.gateway.limiting import Limits
 from proxy.gateway.refusals import tell_refusal
 from proxy.gateway.relay import Relay
 from proxy.gateway.routes import Gateway
-from proxy.gateway.weighing import Weigher
+from proxy.gateway.weigher import Weigher
 from proxy.limits.interface import Limiter, counters
 from proxy.limits.memory import MemoryLimiter
 from proxy.store.database import Database, open_database
@@ -48,14 +49,21 @@ from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keyring import Keyring
 from proxy.tenants.keys import Tenant
 from proxy.tenants.projects import list_projects
+from proxy.upstreams.attempts import Attempts
+from proxy.upstreams.health import Health
 from proxy.upstreams.http11 import Http11Transport
-from proxy.upstreams.pool import Upstream
+from proxy.upstreams.pool import Pool
 from proxy.upstreams.transport import Timeouts
+from proxy.upstreams.upstream import Upstream
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
+
+
+GOOGLE_TIMEZONE = "America/Los_Angeles"
+"""Where Google's daily quotas end: https://ai.google.dev/gemini-api/docs/rate-limits"""
 
 
 def unix_us() -> int:
@@ -67,7 +75,7 @@ class DataPlane(NamedTuple):
 
     settings: Settings
     book: PriceBook
-    upstream: Upstream
+    pool: Pool
     relay: Relay
     gateway: Gateway
 
@@ -94,7 +102,9 @@ class App:
         self._intake = Intake(settings.storage.data_dir / "spool", limit=settings.server.max_body_mb << 20)
         self._free_calls = in_flight.free_calls()
         self._unpriced = Unpriced()
-        self._plane = self._data_plane(settings, book, _upstream(settings))
+        self._google_days = Days(GOOGLE_TIMEZONE)
+        self._health = Health(time.monotonic, random.random, self._midnight_s, metrics.upstream_changed)
+        self._plane = self._data_plane(settings, book, _pool(settings, self._health))
         self._planes = [self._plane]
         self._retiring: set[asyncio.Task[None]] = set()
         self.tell_refusal = partial(tell_refusal, metrics)
@@ -118,24 +128,30 @@ class App:
     def _timezone(self) -> str:
         return self._plane.settings.limits.timezone
 
-    def _data_plane(self, settings: Settings, book: PriceBook, upstream: Upstream) -> DataPlane:
+    def _midnight_s(self) -> float:
+        """Until Google's daily quotas begin anew."""
+        now = unix_us()
+        return (self._google_days.end(now) - now) / 1_000_000
+
+    def _data_plane(self, settings: Settings, book: PriceBook, pool: Pool) -> DataPlane:
         """All that hangs on settings, made of one frozen configuration."""
         days = Days(settings.limits.timezone)
         trusted_proxies = [parse_network(text) for text in settings.server.trusted_proxies]
         relay = Relay(
             keyring=self._keyring,
-            upstream=upstream,
+            pool=pool,
+            attempts=Attempts(self._health, self.metrics, time.monotonic),
             intake=self._intake.limited_to(settings.server.max_body_mb << 20),
             weigher=Weigher(
                 ledger=self.ledger,
                 limits=Limits(self.limiter, days, self.metrics, unix_us, self._free_calls),
                 book=book,
-                upstream=upstream.name,
                 days=days,
                 metrics=self.metrics,
                 unpriced=self._unpriced,
                 refuse_unpriced=settings.gateway.unpriced_models == "refuse",
                 hold_worst=settings.limits.hold == "worst",
+                drain_after_disconnect_s=settings.gateway.drain_after_disconnect_s,
                 now=unix_us,
                 monotonic=time.monotonic,
                 new_id=self.new_id,
@@ -143,7 +159,6 @@ class App:
             metrics=self.metrics,
             trusted_proxies=trusted_proxies,
             monotonic=time.monotonic,
-            drain_after_disconnect_s=settings.gateway.drain_after_disconnect_s,
         )
         account = Account(
             data_dir=settings.storage.data_dir,
@@ -156,7 +171,7 @@ class App:
             monotonic=time.monotonic,
         )
         gateway = Gateway(relay, account, ready=self.is_ready, cors_origins=settings.gateway.cors_origins)
-        return DataPlane(settings, book, upstream, relay, gateway)
+        return DataPlane(settings, book, pool, relay, gateway)
 
     @classmethod
     async def open(cls, settings: Settings, *, ledger_broke: Callable[[], object]) -> Self:
@@ -205,10 +220,8 @@ class App:
         """
         was = self._plane
         book = _price_book(settings)
-        upstream = (
-            was.upstream if _upstream_settings(settings) == _upstream_settings(was.settings) else _upstream(settings)
-        )
-        plane = self._data_plane(settings, book, upstream)
+        pool = _pool(settings, self._health, was)
+        plane = self._data_plane(settings, book, pool)
         plane.relay.draining = was.relay.draining
         self.metrics.know_models(book.models())
         self._plane = plane
@@ -223,8 +236,10 @@ class App:
         while plane.relay.in_flight:  # noqa: ASYNC110  # it counts for the hot path's sake, and tells nobody
             await asyncio.sleep(1)
         self._planes.remove(plane)
-        if all(plane.upstream is not other.upstream for other in self._planes):
-            await plane.upstream.aclose()
+        used = {upstream for other in self._planes for upstream in other.pool.upstreams}
+        for upstream in plane.pool.upstreams:
+            if upstream not in used:
+                await upstream.aclose()
 
     @property
     def in_flight(self) -> int:
@@ -252,8 +267,8 @@ class App:
         for retiring in self._retiring:
             retiring.cancel()
         try:
-            for plane in self._planes:
-                await plane.upstream.aclose()
+            for upstream in {upstream for plane in self._planes for upstream in plane.pool.upstreams}:
+                await upstream.aclose()
             await self.limiter.close()
         finally:
             try:
@@ -312,13 +327,34 @@ def _price_book(settings: Settings) -> PriceBook:
     return book
 
 
-def _upstream_settings(settings: Settings) -> tuple[UpstreamSettings, float]:
-    """What an upstream is made of."""
-    return settings.upstreams[0], settings.gateway.first_byte_timeout_s
+def _pool(settings: Settings, health: Health, was: DataPlane | None = None) -> Pool:
+    """All upstreams; those that stay the same keep their connections, and what is known of them."""
+    first_byte_s = settings.gateway.first_byte_timeout_s
+    there = {upstream.name: upstream for upstream in was.pool.upstreams} if was else {}
+    upstreams = []
+    for one in settings.upstreams:
+        if (
+            was is None
+            or one not in was.settings.upstreams
+            or was.settings.gateway.first_byte_timeout_s != first_byte_s
+        ):
+            health.forget(one.name)
+            upstreams.append(_upstream(one, first_byte_s))
+        else:
+            upstreams.append(there[one.name])
+    return Pool(upstreams, health)
 
 
-def _upstream(settings: Settings) -> Upstream:
-    made_of, first_byte_s = _upstream_settings(settings)
+def _upstream(made_of: UpstreamSettings, first_byte_s: float) -> Upstream:
     timeouts = Timeouts(first_byte=first_byte_s)
-    transport = Http11Transport(made_of.base_url, timeouts=timeouts, max_connections=made_of.max_connections)
-    return Upstream(made_of.name, made_of.base_url, made_of.auth, made_of.api_key.get_secret_value(), transport)
+    return Upstream(
+        made_of.name,
+        made_of.base_url,
+        made_of.auth,
+        made_of.api_key.get_secret_value(),
+        Http11Transport(made_of.base_url, timeouts=timeouts, max_connections=made_of.max_connections),
+        priority=made_of.priority,
+        weight=made_of.weight,
+        models=made_of.models,
+        projects=made_of.projects,
+    )

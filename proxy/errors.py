@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Outcome(StrEnum):
@@ -44,6 +44,7 @@ class Reason(Enum):
     BUDGET_HELD = "BUDGET_HELD", 429, "RESOURCE_EXHAUSTED"
     BUDGET_EXCEEDED = "BUDGET_EXCEEDED", 429, "RESOURCE_EXHAUSTED"
     MODEL_UNPRICED = "MODEL_UNPRICED", 403, "PERMISSION_DENIED"
+    NO_UPSTREAM = "NO_UPSTREAM", 503, "UNAVAILABLE"
     UPSTREAM_CREDENTIAL_REFUSED = "UPSTREAM_CREDENTIAL_REFUSED", 502, "UNAVAILABLE"
     UPSTREAM_UNREACHABLE = "UPSTREAM_UNREACHABLE", 502, "UNAVAILABLE"
     UPSTREAM_TIMEOUT = "UPSTREAM_TIMEOUT", 504, "DEADLINE_EXCEEDED"
@@ -64,6 +65,8 @@ class Refusal(Exception):
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.http = reason.http
+        """The status that it travels under: the reason's own, but where HTTP has a more exact one."""
 
 
 class CallerErred(Refusal):
@@ -102,6 +105,21 @@ class RateLimited(ProxyRefused):
         super().__init__(reason, message)
         self.violations = violations
         self.wait_ms = wait_ms
+
+
+class NoUpstream(ProxyRefused):
+    """No upstream serves such calls, or all that do are out.
+
+    `wait_ms`: when one may be back; None where that isn't known. `told` is an upstream's own 429 where each of them
+    said so: Google's error object, with the time that is left.
+    """
+
+    def __init__(self, message: str, wait_ms: int | None = None, told: dict[str, Any] | None = None) -> None:
+        super().__init__(Reason.NO_UPSTREAM, message)
+        self.wait_ms = wait_ms
+        self.told = told
+        if told:
+            self.http = 429
 
 
 class Sent(Enum):

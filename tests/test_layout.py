@@ -23,6 +23,7 @@ WITHOUT_TWIN = {
     "cli/snippets.py": "tests/journeys/test_snippets.py runs each",
     "gateway/client.py": "one side of a call; tests/journeys make calls, whole and broken off",
     "gateway/relay.py": "one call; tests/journeys make it over real sockets",
+    "gateway/weigher.py": "before a call; tests/journeys make calls, tests/contracts holds the books",
     "gateway/weighing.py": "the ledger's side of a call; tests/journeys hold it against the emulator's account",
     "upstreams/transport.py": "an interface; its adapters are tested",
 }

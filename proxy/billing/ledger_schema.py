@@ -187,7 +187,9 @@ REMOVE_THROUGH = (
     "DELETE FROM usage_records WHERE seq <= :through",
 )
 """In one transaction: the hourly sums keep what they have."""
-INSERT_LEASE = "INSERT INTO leases (record_id, opened_at, record) VALUES (?, ?, ?) ON CONFLICT (record_id) DO NOTHING"
+INSERT_LEASE = """
+    INSERT INTO leases (record_id, opened_at, record) VALUES (?, ?, ?)
+    ON CONFLICT (record_id) DO UPDATE SET record = excluded.record"""
 DELETE_LEASE = "DELETE FROM leases WHERE record_id = ?"
 INSERT_RECORD = f"""
     INSERT INTO usage_records ({", ".join(COLUMNS)}) VALUES ({", ".join("?" * len(COLUMNS))})

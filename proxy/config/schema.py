@@ -25,6 +25,7 @@ from pydantic import (
 
 from proxy.config import limits, redis_address
 from proxy.config.addresses import parse_network
+from proxy.config.globs import check_glob
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 
@@ -105,6 +106,10 @@ def _comma_separated(value: object) -> object:
 def _semicolon_separated(value: object) -> object:
     """Limits have commas of their own."""
     return [part.strip() for part in value.split(";") if part.strip()] if isinstance(value, str) else value
+
+
+def _globs(globs: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(check_glob, globs))
 
 
 def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
@@ -245,6 +250,13 @@ class Upstream(Section):
     api_key: SecretStr
     auth: Literal["x-goog-api-key", "bearer"] = "x-goog-api-key"
     max_connections: int = Field(1000, ge=1, le=100_000)
+    priority: int = Field(0, ge=0, le=100)
+    """Those of the lowest number serve; the next only while none of them can."""
+    weight: int = Field(1, ge=1, le=100)
+    """Its share of the calls among those of its priority."""
+    models: Annotated[tuple[str, ...], AfterValidator(_globs)] = Field(("*",), min_length=1)
+    projects: tuple[Annotated[str, Field(pattern=r"^[a-z0-9*?\[\]!_-]+$")], ...] = Field(("*",), min_length=1)
+    """Globs: whose calls of which models it serves."""
 
 
 MAX_USD_PER_MILLION = 1_000
@@ -300,9 +312,10 @@ class Settings(Section):
 
     @field_validator("upstreams")
     @classmethod
-    def _one_upstream(cls, upstreams: tuple[Upstream, ...]) -> tuple[Upstream, ...]:
-        if len(upstreams) > 1:
-            raise ValueError(f"{len(upstreams)} are listed, and this version uses one: keep one [[upstreams]]")
+    def _names_differ(cls, upstreams: tuple[Upstream, ...]) -> tuple[Upstream, ...]:
+        names = [upstream.name for upstream in upstreams]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two upstreams are called {min(twice)}: the ledger tells them apart by their names")
         return upstreams
 
     @model_validator(mode="after")

@@ -104,6 +104,11 @@ class Client:
         """Sends the last piece and completes the framing: from here on the client may hold the response for whole."""
         await self._send({"type": "http.response.body", "body": last})
 
+    async def answer(self, status_code: int, headers: Headers, body: bytes) -> None:
+        """Answers all at once."""
+        await self.start(status_code, headers)
+        await self.end(body)
+
     def break_off(self) -> None:
         self._connection.break_off()
 
@@ -120,8 +125,7 @@ class Client:
         ]
         if (seconds := status.retry_after(refusal)) is not None:
             headers.append((b"retry-after", b"%d" % seconds))
-        await self.start(refusal.reason.http, headers)
-        await self.end(body)
+        await self.answer(refusal.http, headers, body)
 
 
 def address(scope: Scope, trusted_proxies: Sequence[Network]) -> Address | None:

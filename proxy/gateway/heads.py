@@ -129,7 +129,7 @@ def _split_absolute(target: bytes) -> tuple[bytes | None, bytes | None]:
 
 def refusal(unacceptable: Unacceptable, request_id: str) -> bytes:
     """The whole response, head and all, that answers a request which the app never saw."""
-    body = status.refusal_body(unacceptable, "single", unacceptable.http)
+    body = status.refusal_body(unacceptable, "single")
     refused = b"x-weighbridge-refused: %b\r\n" % unacceptable.reason.word.encode()
     return _response(unacceptable.http, body, request_id, refused)
 

@@ -14,10 +14,10 @@ from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, UpstreamFailed
 from proxy.gateway.client import Client, address
 from proxy.gateway.intake import Body, ClientGone, Intake
 from proxy.gateway.looks import Looks
-from proxy.gateway.meter import Meter
 from proxy.gateway.refusals import tell_refusal
 from proxy.gateway.upstream_errors import StreamErrors, error_to_pass
-from proxy.gateway.weighing import Unweighed, Weigher, Weighing
+from proxy.gateway.weigher import Weigher
+from proxy.gateway.weighing import Unweighed, Weighing
 from proxy.gemini import bodies, calls, credentials, headers
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.calls import Call
@@ -25,8 +25,8 @@ from proxy.gemini.headers import Headers
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keyring import Keyring
 from proxy.tenants.keys import Tenant
-from proxy.upstreams.pool import Upstream
-from proxy.upstreams.transport import Response
+from proxy.upstreams.attempts import Answer, Attempts
+from proxy.upstreams.pool import Pool
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -41,23 +41,26 @@ class Relay:
         self,
         *,
         keyring: Keyring,
-        upstream: Upstream,
+        pool: Pool,
+        attempts: Attempts,
         intake: Intake,
         weigher: Weigher,
         metrics: Metrics,
         trusted_proxies: Sequence[Network],
         monotonic: Callable[[], float],
-        drain_after_disconnect_s: float,
+        affinity: Callable[[Call, BodyFacts], str] = lambda call, facts: "",
     ) -> None:
+        """`affinity` names the only upstream that a call may go to, where what it is about exists only there."""
         self._keyring = keyring
-        self._upstream = upstream
-        self._upstream_hosts = frozenset({upstream.hostname})
+        self._pool = pool
+        self._attempts = attempts
+        self._affinity = affinity
+        self._upstream_hosts = frozenset(upstream.hostname for upstream in pool.upstreams)
         self._intake = intake
         self._weigher = weigher
         self._metrics = metrics
         self._trusted_proxies = trusted_proxies
         self._monotonic = monotonic
-        self._drain_s = drain_after_disconnect_s
         self._looks = Looks()
         self.draining = False
         self.in_flight = 0
@@ -96,9 +99,11 @@ class Relay:
         crossing = headers.up(came, key.encode())
         with await self._intake.take_in(call, tenant, came, receive) as body:
             facts = await self._look(call, tenant, client, body)
-            async with self._weigher.weigh(call, tenant, client, facts, body.length) as weighing:
-                with closing(await self._attempt(call, crossing, body, client, weighing)) as response:
-                    await self._relay(response, client, weighing)
+            selection = self._pool.select(call.model, tenant.project, self._affinity(call, facts))
+            first = selection.upstream.name
+            async with self._weigher.weigh(call, tenant, client, facts, body.length, first) as weighing:
+                with closing(await self._attempts.send(selection, call, crossing, body, weighing)) as answer:
+                    await self._relay(answer, client, weighing)
 
     async def _authenticate(self, key: str) -> Tenant:
         """Whose call it is; a server that shuts down takes none."""
@@ -128,43 +133,20 @@ class Relay:
                 raise ClientGone
             return await asyncio.to_thread(lambda: (outline or bodies.skim(body.view())).read(*asked, bounded=bounded))
 
-    async def _attempt(
-        self, call: Call, crossing: Headers, body: Body, client: Client, weighing: Weighing | Unweighed
-    ) -> Response:
-        """Sends the call up, unless nobody waits for it any more.
-
-        Once its first byte has gone up, a client that leaves is outlived: a metered call is read to its end, for Google
-        bills it whether or not anyone listens. A free one, or one that still waits for a connection, ends with it.
-        """
-
-        def goes_up() -> None:
-            if client.gone:
-                raise ClientGone
-            if call.operation.metered:
-                client.outlive(self._drain_s)
-            weighing.goes_up()
-
-        if client.gone:
-            raise ClientGone
-        client.outlive(0)
-        try:
-            return await self._upstream.send(call, crossing, body.content, body.length, goes_up)
-        except Refusal:
-            self._metrics.upstream_requests.labels(self._upstream.name, "failed").inc()
-            raise
-
-    async def _relay(self, response: Response, client: Client, weighing: Weighing | Unweighed) -> None:
+    async def _relay(self, answer: Answer, client: Client, weighing: Weighing | Unweighed) -> None:
         """Passes the response on as it comes, and writes it down before its last byte leaves."""
         first_byte_s = self._monotonic() - client.began
-        self._metrics.answered(self._upstream.name, client.operation, response.status, first_byte_s)
+        self._metrics.answered(client.operation, first_byte_s)
+        response, upstream = answer.response, answer.upstream
+        if answer.error is not None:
+            await weighing.settle_error(answer.error, first_byte_s)
+            await client.answer(answer.error.status, *error_to_pass(answer.error, upstream))
+            return
         if headers.tell_of_events(response.headers):
             client.framing = "sse"
-        meter = weighing.answered(response, first_byte_s)
-        if response.status >= 300 and response.status != 304:
-            await self._pass_error(response, client, weighing, meter)
-            return
-        await client.start(response.status, headers.down(response.headers, self._upstream.secret))
-        last, errors = b"", StreamErrors(self._upstream, client.framing)
+        meter = weighing.meter(response, first_byte_s)
+        await client.start(response.status, headers.down(response.headers, upstream.secret))
+        last, errors = b"", StreamErrors(upstream, client.framing)
         try:
             while piece := await response.read():
                 await meter.feed(piece)
@@ -181,17 +163,6 @@ class Relay:
         last = last or errors.finish()
         await weighing.settle(Outcome.CLIENT_GONE if client.gone else Outcome.OK)
         await client.end(last)
-
-    async def _pass_error(
-        self, response: Response, client: Client, weighing: Weighing | Unweighed, meter: Meter | Unweighed
-    ) -> None:
-        """Google doesn't bill what it answers with 400 or more; only what is ours is taken out of its words."""
-        try:
-            fields, body = await error_to_pass(response, self._upstream, meter.feed)
-        finally:
-            await weighing.settle(Outcome.UPSTREAM_ERROR)
-        await client.start(response.status, fields)
-        await client.end(body)
 
     def _tell(self, client: Client, refusal: Refusal) -> None:
         if client.started:

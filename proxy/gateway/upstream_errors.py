@@ -3,49 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 
 import structlog
 
 from proxy.errors import ProxyRefused, Reason
-from proxy.gemini import codings, edits, headers, status
+from proxy.gemini import edits, headers, status
 from proxy.gemini.headers import Headers
-from proxy.upstreams.pool import Upstream
-from proxy.upstreams.transport import Response
+from proxy.upstreams.error_answer import MAX_BODY, ErrorAnswer, unfit_error
+from proxy.upstreams.pool import CREDENTIAL_REFUSED
+from proxy.upstreams.upstream import Upstream
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
-
-MAX_BODY = 128 * 1024
-"""An error is read whole before it goes down. Google's are a few KB; to look through one of this size takes 5 ms."""
 
 _EVENT_END = re.compile(rb"\r?\n\r?\n|\r\r")
 
 
-async def error_to_pass(
-    response: Response, upstream: Upstream, came: Callable[[bytes], Awaitable[object]]
-) -> tuple[Headers, bytes]:
-    """Headers and body to answer with; `came` is given each piece as it comes.
-
-    Raises ProxyRefused where the upstream's words are not for the caller, UpstreamFailed where it breaks off.
-    """
-    if response.status < 400:
-        raise ProxyRefused(
-            Reason.UPSTREAM_UNREACHABLE,
-            f"The upstream answered with a redirect ({response.status}), which is not followed. "
-            "The operator's base_url may be wrong.",
-        )
-    body = await _whole(response, came)
-    try:
-        plain = codings.decoded(body, headers.coding(response.headers), MAX_BODY)
-    except ValueError:
-        # What can't be read may speak of us.
-        raise _unfit(response.status, "a content coding that it was not asked for") from None
-    if status.refuses_our_credential(response.status, plain):
-        raise _credential_refused(upstream, response.status)
-    fields = headers.down(response.headers, upstream.secret)
-    redacted = edits.redact(plain, upstream.secret)
-    if redacted == plain:
-        return fields, body
+def error_to_pass(error: ErrorAnswer, upstream: Upstream) -> tuple[Headers, bytes]:
+    """Headers and body to answer with. Raises Refusal where the upstream's words are not for the caller."""
+    if error.unfit is not None:
+        raise error.unfit
+    if status.refuses_our_credential(error.status, error.plain):
+        raise _credential_refused(upstream, error.status)
+    fields = headers.down(error.headers, upstream.secret)
+    redacted = edits.redact(error.plain, upstream.secret)
+    if redacted == error.plain:
+        return fields, error.body
     fields = [field for field in fields if field[0] not in (b"content-length", b"content-encoding")]
     return [*fields, (b"content-length", b"%d" % len(redacted))], redacted
 
@@ -81,7 +63,7 @@ class StreamErrors:
             end = _EVENT_END.search(held, max(0, len(self._held) - 3)) if self._framing == "sse" else None
             if end is None:
                 if len(held) > MAX_BODY:
-                    raise _unfit(200, f"an error of more than {MAX_BODY} bytes in its stream")
+                    raise unfit_error(200, f"an error of more than {MAX_BODY} bytes in its stream")
                 self._held = held
                 return passes
             self._held, piece = held[: end.end()], held[end.end() :]
@@ -110,24 +92,6 @@ class StreamErrors:
         return None
 
 
-async def _whole(response: Response, came: Callable[[bytes], Awaitable[object]]) -> bytes:
-    pieces, length = [], 0
-    while piece := await response.read():
-        await came(piece)
-        pieces.append(piece)
-        length += len(piece)
-        if length > MAX_BODY:
-            raise _unfit(response.status, f"more than {MAX_BODY} bytes")
-    return b"".join(pieces)
-
-
 def _credential_refused(upstream: Upstream, http: int) -> ProxyRefused:
     log.error("upstream_credential_refused", upstream=upstream.name, status=http)
-    return ProxyRefused(
-        Reason.UPSTREAM_CREDENTIAL_REFUSED,
-        "The upstream refused the credential of this proxy, not yours. Whoever runs the proxy must renew it.",
-    )
-
-
-def _unfit(http: int, what: str) -> ProxyRefused:
-    return ProxyRefused(Reason.UPSTREAM_UNREACHABLE, f"The upstream answered {http} with {what}: no error of Google's.")
+    return ProxyRefused(Reason.UPSTREAM_CREDENTIAL_REFUSED, CREDENTIAL_REFUSED)

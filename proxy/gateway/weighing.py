@@ -1,146 +1,37 @@
-"""Admit, lease, record, settle: what every metered call goes through, as one async context manager."""
+"""Reserve, lease, record, settle: what every metered call goes through, as one async context manager."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
-from proxy.billing import charge, estimates, holds
-from proxy.billing.ledger import Ledger
+from proxy.billing import charge
 from proxy.billing.ledger_errors import RowRefused
-from proxy.billing.periods import Days
-from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord, to_usd
-from proxy.billing.unpriced import Unpriced
-from proxy.errors import CallerErred, Outcome, ProxyRefused, Reason, Refusal, Sent, UpstreamFailed
-from proxy.gateway import limiting
+from proxy.errors import Outcome, Refusal, Sent, UpstreamFailed
 from proxy.gateway.client import Client
 from proxy.gateway.in_flight import InFlight
-from proxy.gateway.limiting import Applying, Limits
+from proxy.gateway.intake import ClientGone
 from proxy.gateway.meter import Meter
 from proxy.gemini import headers
 from proxy.gemini.bodies import BodyFacts
-from proxy.gemini.calls import Call
+from proxy.gemini.headers import Headers
 from proxy.gemini.reading import Reading
 from proxy.limits.interface import Hold
-from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keys import Tenant
+from proxy.upstreams.error_answer import ErrorAnswer
 from proxy.upstreams.transport import Response
+
+if TYPE_CHECKING:
+    from proxy.gateway.weigher import Weigher
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 SERVICE_TIER = b"x-gemini-service-tier"
-FOR_BUDGETS = "there is a budget for such calls"
-
-
-class Weigher:
-    """What all weighings share."""
-
-    def __init__(
-        self,
-        *,
-        ledger: Ledger,
-        limits: Limits,
-        book: PriceBook,
-        upstream: str,
-        days: Days,
-        metrics: Metrics,
-        unpriced: Unpriced,
-        refuse_unpriced: bool,
-        hold_worst: bool,
-        now: Callable[[], int],
-        monotonic: Callable[[], float],
-        new_id: Callable[[], str],
-    ) -> None:
-        self.ledger = ledger
-        self.limits = limits
-        self.book = book
-        self.upstream = upstream
-        self.days = days
-        self.metrics = metrics
-        self.refuse_unpriced = refuse_unpriced
-        self.hold_worst = hold_worst
-        self.now = now
-        self.monotonic = monotonic
-        self.new_id = new_id
-        self.unpriced = unpriced
-
-    def authorize(self, call: Call, tenant: Tenant) -> None:
-        """Refuses what is known to be refused before its body is taken in. Raises ProxyRefused.
-
-        That is a model that has no price, where the operator wants that or there is a budget, and whoever is over a
-        limit already.
-        """
-        if call.operation.metered:
-            budgeted = self.limits.applying(tenant, call.model).budgeted
-            if (self.refuse_unpriced or budgeted) and not self.book.knows(call.model):
-                why = "the operator serves priced models only" if self.refuse_unpriced else FOR_BUDGETS
-                raise _unpriced(call.model, why)
-        self.limits.refuse_known(call, tenant)
-
-    def bounds(self, call: Call, tenant: Tenant) -> bool:
-        """Whether it must be known of a call's body what it can cost at most."""
-        return self.hold_worst and call.operation.metered and self.limits.applying(tenant, call.model).money
-
-    def weigh(
-        self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, request_bytes: int
-    ) -> Weighing | Unweighed:
-        """The scales for one call: entered before it goes up. A free operation has none."""
-        if not call.operation.metered:
-            return Unweighed(self.limits.free_calls, tenant)
-        return self._weigh(call, tenant, client, facts, request_bytes)
-
-    def _weigh(self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, request_bytes: int) -> Weighing:
-        started_at = self.now()
-        record = UsageRecord(
-            record_id=self.new_id(),
-            request_id=client.request_id,
-            started_at=started_at,
-            project=tenant.project,
-            key_id=tenant.key_id,
-            key_name=tenant.key_name,
-            upstream=self.upstream,
-            operation=call.operation.name,
-            model=call.model,
-            model_asked=call.model,
-            period=self.days.name(started_at),
-            request_bytes=request_bytes,
-        )
-        quantities = charge.charge_estimate(record, facts, self.book)
-        applying, tokens = self.limits.applying(tenant, call.model), estimates.prompt_tokens(quantities)
-        usd = self._usd(record, facts, applying) if applying.money else 0
-        images = estimates.images(facts, call.model, quantities)
-        return Weighing(self, record, client, facts, limiting.holds(applying, tokens, images, usd))
-
-    def _usd(self, record: UsageRecord, facts: BodyFacts, applying: Applying) -> int:
-        """What budgets hold of a call, in nano-dollars. Raises ProxyRefused, CallerErred."""
-        usd = record.cost_usd
-        if self.hold_worst and facts.bounds is not None:
-            tier = "priority" if facts.bounds.asks_tier else None
-            table = self.book.rates_at(record.model, record.started_at, tier)
-            try:
-                if table is not None and "input_text" in table.rates:
-                    # An estimate may be more: it knows no cap, and the call is billed at it if it breaks off.
-                    usd = max(usd or 0, holds.worst(facts.bounds, record.operation, table, facts.image_size))
-            except holds.Unbounded as unbounded:
-                if applying.budgeted:
-                    message = f"What this request costs has no bound, and its budget must not be overrun. {unbounded}"
-                    raise CallerErred(Reason.UNMETERABLE_PARAMETER, message) from None
-        if usd is None and applying.budgeted:
-            raise _unpriced(record.model, FOR_BUDGETS)
-        return usd or 0
-
-
-def _unpriced(model: str, why: str) -> ProxyRefused:
-    return ProxyRefused(
-        Reason.MODEL_UNPRICED,
-        f"The model {model} has no price here, and {why}. Ask for another model, or have a price set for this one.",
-    )
 
 
 class Weighing:
@@ -159,7 +50,9 @@ class Weighing:
         self._facts = facts
         self._holds = holds
         self._meter: Meter | None = None
+        self._attempts: list[dict[str, Any]] = []
         self._went_up = False
+        self._refused = False
         self._settling = False
 
     async def __aenter__(self) -> Self:
@@ -174,20 +67,62 @@ class Weighing:
             raise
         return self
 
+    async def begin(self, upstream: str) -> int | None:
+        """An attempt is about to be made: the lease's row says where. Raises ClientGone, ProxyRefused.
+
+        Until it goes up, a client that leaves ends it. See upstreams/attempts.Scales.
+        """
+        if self._client.gone:
+            raise ClientGone
+        self._client.outlive(0)
+        record = self._record
+        if upstream != record.upstream:
+            record.upstream = upstream
+            await self._weigher.ledger.open_lease(record)
+        return None
+
     def goes_up(self) -> None:
-        """The request's first byte is about to be written: from here on the call may cost money."""
+        """The request's first byte is about to be written: from here on the call may cost money.
+
+        So a client that leaves is outlived: Google bills the call whether or not anyone listens. Raises ClientGone.
+        """
+        if self._client.gone:
+            raise ClientGone
+        self._client.outlive(self._weigher.drain_s)
         self._went_up = True
 
-    def answered(self, response: Response, first_byte_s: float) -> Meter:
-        """The response's head is there: whatever passes from here on is put on the meter."""
-        for name, value in response.headers:
-            if name == SERVICE_TIER:
-                self._record.service_tier = value.decode("latin-1")
-        self._record.http_status = response.status
-        self._record.first_byte_ms = int(first_byte_s * 1000)
+    def refused(self, attempt: dict[str, Any]) -> None:
+        """The upstream did nothing of what it was asked."""
+        self._attempts.append(attempt)
+        self._went_up, self._refused = False, True
+
+    def failed(self, attempt: dict[str, Any], sent: Sent) -> None:
+        """No answer came."""
+        self._attempts.append(attempt)
+
+    def answered(self, attempt: dict[str, Any]) -> None:
+        """The answer to this attempt is the call's."""
+        self._attempts.append(attempt)
+
+    def meter(self, response: Response, first_byte_s: float) -> Meter:
+        """What the response passes on its way: its head is there."""
+        self._head(response.status, response.headers, first_byte_s)
         several = self._facts.tools or self._facts.candidates > 1
         self._meter = Meter(self._client.framing, headers.coding(response.headers), grounding=several)
         return self._meter
+
+    async def settle_error(self, error: ErrorAnswer, first_byte_s: float) -> None:
+        """Google doesn't bill what it answers with 400 or more."""
+        self._head(error.status, error.headers, first_byte_s)
+        self._record.response_bytes = len(error.body)
+        await self.settle(Outcome.UPSTREAM_ERROR)
+
+    def _head(self, status: int, fields: Headers, first_byte_s: float) -> None:
+        for name, value in fields:
+            if name == SERVICE_TIER:
+                self._record.service_tier = value.decode("latin-1")
+        self._record.http_status = status
+        self._record.first_byte_ms = int(first_byte_s * 1000)
 
     async def settle(self, outcome: Outcome, *, complete: bool = True) -> None:
         """Writes the record; on return it is durable. Only the first outcome counts."""
@@ -235,6 +170,7 @@ class Weighing:
     def _finished(self, record: UsageRecord, outcome: Outcome) -> UsageRecord:
         if self._meter is not None:
             record.response_bytes = self._meter.seen
+        record.attempts = self._attempts or None
         record.outcome = outcome
         record.finished_at = self._weigher.now()
         record.duration_ms = int((self._weigher.monotonic() - self._client.began) * 1000)
@@ -280,7 +216,7 @@ class Weighing:
     def _outcome(self, error: BaseException) -> Outcome | None:
         """What became of a call that ended in an error; None where nothing had gone up."""
         if not self._went_up:
-            return None
+            return Outcome.UPSTREAM_ERROR if self._refused else None
         if isinstance(error, asyncio.CancelledError) and self._client.gone:
             return Outcome.TRUNCATED  # it was outlived for as long as it may be
         if not isinstance(error, Refusal):
@@ -288,26 +224,48 @@ class Weighing:
         if self._meter is not None:
             return Outcome.TRUNCATED
         sent = error.sent if isinstance(error, UpstreamFailed) else Sent.PART
-        return {Sent.NOTHING: None, Sent.PART: Outcome.UPSTREAM_ERROR, Sent.WHOLE: Outcome.TRUNCATED}[sent]
+        nothing = Outcome.UPSTREAM_ERROR if self._refused else None
+        return {Sent.NOTHING: nothing, Sent.PART: Outcome.UPSTREAM_ERROR, Sent.WHOLE: Outcome.TRUNCATED}[sent]
 
 
 class Unweighed:
     """A free operation passes the scales without being weighed: no lease, no record, nothing on the meter."""
 
-    def __init__(self, in_flight: InFlight, tenant: Tenant) -> None:
+    def __init__(self, in_flight: InFlight, tenant: Tenant, client: Client) -> None:
         self._in_flight = in_flight
         self._tenant = tenant
+        self._client = client
 
     async def __aenter__(self) -> Self:
         """Raises RateLimited where the key has too many such calls in flight."""
         self._in_flight.begin(self._tenant)
         return self
 
+    async def begin(self, upstream: str) -> None:
+        """A client that leaves ends it: there is nothing to be outlived for. Raises ClientGone."""
+        if self._client.gone:
+            raise ClientGone
+        self._client.outlive(0)
+
     def goes_up(self) -> None:
+        """Raises ClientGone."""
+        if self._client.gone:
+            raise ClientGone
+
+    def refused(self, attempt: dict[str, Any]) -> None:
         pass
 
-    def answered(self, response: Response, first_byte_s: float) -> Self:
+    def failed(self, attempt: dict[str, Any], sent: Sent) -> None:
+        pass
+
+    def answered(self, attempt: dict[str, Any]) -> None:
+        pass
+
+    def meter(self, response: Response, first_byte_s: float) -> Self:
         return self
+
+    async def settle_error(self, error: ErrorAnswer, first_byte_s: float) -> None:
+        pass
 
     async def feed(self, piece: bytes) -> None:
         pass

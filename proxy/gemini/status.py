@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from proxy.errors import RateLimited, Reason, Refusal
+from proxy.errors import NoUpstream, RateLimited, Reason, Refusal
 
 API_KEY_MISSING = (
     "Method doesn't allow unregistered callers (callers without established identity). "
@@ -77,17 +77,20 @@ def error_body(code: int, status: str, message: str, details: Sequence[Mapping[s
     error: dict[str, Any] = {"code": code, "message": message, "status": status}
     if details:
         error["details"] = list(details)
+    return _written(error)
+
+
+def _written(error: Mapping[str, Any]) -> bytes:
     text = json.dumps({"error": error}, indent=2, ensure_ascii=False)
     return text.encode("utf-8", "replace") + b"\n"  # a lone surrogate must not turn one error into another
 
 
-def refusal_body(refusal: Refusal, framing: str, http: int | None = None) -> bytes:
-    """A refusal of ours in Google's shape; where the response would have been an array, that array's only element.
-
-    `http` stands for the reason's own status where HTTP has a more exact one: 414 and 431 are BAD_REQUEST, too.
-    """
-    reason = refusal.reason
-    body = error_body(http or reason.http, reason.status, refusal.message, list(_details(refusal)))
+def refusal_body(refusal: Refusal, framing: str) -> bytes:
+    """A refusal of ours in Google's shape; where the response would have been an array, that array's only element."""
+    if isinstance(refusal, NoUpstream) and refusal.told:
+        body = _written(refusal.told)
+    else:
+        body = error_body(refusal.http, refusal.reason.status, refusal.message, list(_details(refusal)))
     return b"[" + body + b"]\n" if framing == "array" else body
 
 
@@ -152,6 +155,8 @@ def _details(refusal: Refusal) -> Iterator[dict[str, Any]]:
         }
         if refusal.wait_ms is not None:
             yield _retry_info(f"{refusal.wait_ms / 1000:.3f}s")
+    if isinstance(refusal, NoUpstream) and refusal.wait_ms is not None:
+        yield _retry_info(f"{refusal.wait_ms / 1000:.3f}s")
     if refusal.reason in _RETRYABLE:
         yield _retry_info(RETRY_DELAY)
 

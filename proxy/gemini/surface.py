@@ -25,6 +25,8 @@ class Operation:
     """Takes a JSON body."""
     metered: bool = False
     """Leaves a usage record, and a 2xx response bears usageMetadata; free operations do neither."""
+    repeatable: bool = False
+    """Costs nothing and changes nothing: may be sent again whatever became of it."""
     streaming: bool = False
     """The response comes as a stream: of events with `alt=sse`, else of the elements of one JSON array."""
     parameters: frozenset[str] = _FORMAT
@@ -36,7 +38,8 @@ class Operation:
 
 
 def _on_model(name: str, *, metered: bool = True, streaming: bool = False) -> Operation:
-    return Operation(name, "POST", f"models/{{model}}:{name}", body=True, metered=metered, streaming=streaming)
+    path = f"models/{{model}}:{name}"
+    return Operation(name, "POST", path, body=True, metered=metered, repeatable=not metered, streaming=streaming)
 
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -45,8 +48,8 @@ OPERATIONS: tuple[Operation, ...] = (
     _on_model("embedContent"),
     _on_model("batchEmbedContents"),
     _on_model("countTokens", metered=False),
-    Operation("models.list", "GET", "models", parameters=_FORMAT | _PAGE),
-    Operation("models.get", "GET", "models/{model}"),
+    Operation("models.list", "GET", "models", repeatable=True, parameters=_FORMAT | _PAGE),
+    Operation("models.get", "GET", "models/{model}", repeatable=True),
 )
 
 _TABLE = {(operation.method, operation.path): operation for operation in OPERATIONS}

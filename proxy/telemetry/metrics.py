@@ -27,7 +27,8 @@ class Metrics:
         self.know_models(models)
         self._projects: set[str] = set()
         self._finished: dict[tuple[str, str, str, int], tuple[Counter, Histogram]] = {}
-        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._answered: dict[str, Histogram] = {}
+        self._attempted: dict[tuple[str, str, str], tuple[Counter, Counter]] = {}
         self._tokens: dict[tuple[str, str, str], Counter] = {}
         self._spent: dict[tuple[str, str], tuple[Counter, Counter]] = {}
 
@@ -54,6 +55,13 @@ class Metrics:
         self.cost = self._counter("cost_usd", "What the calls cost, in US dollars.", "project", "model")
         self.upstream_requests = self._counter(
             "upstream_requests", "Requests sent up; status is `failed` where no answer came.", "upstream", "status"
+        )
+        self.attempts = self._counter("attempts", "Requests sent up, by what became of them.", "outcome")
+        self.upstream_available = Gauge(
+            "weighbridge_upstream_available",
+            "1, or 0 where an upstream is out for all models.",
+            ["upstream"],
+            registry=self.registry,
         )
         self.unpriced = self._counter(
             "unpriced_requests", "Calls whose model has no price: they stand on the bill without a cost.", "model"
@@ -95,17 +103,26 @@ class Metrics:
         children[0].inc()
         children[1].observe(seconds)
 
-    def answered(self, upstream: str, operation: str, status: int, seconds: float) -> None:
-        """The first byte of an upstream's response came, so long after the client's request."""
-        key = (upstream, operation, status)
-        children = self._answered.get(key)
+    def answered(self, operation: str, seconds: float) -> None:
+        """The first byte of the response that goes down came, so long after the client's request."""
+        child = self._answered.get(operation)
+        if child is None:
+            child = self._answered[operation] = self.first_byte.labels(operation)
+        child.observe(seconds)
+
+    def attempted(self, upstream: str, status: str, outcome: str) -> None:
+        """A call was sent to an upstream, and answered or not; `outcome` is as in the usage record's `attempts`."""
+        key = upstream, status, outcome
+        children = self._attempted.get(key)
         if children is None:
-            children = self._answered[key] = (
-                self.upstream_requests.labels(upstream, str(status)),
-                self.first_byte.labels(operation),
-            )
+            labels = self.upstream_requests.labels(upstream, status), self.attempts.labels(outcome)
+            children = self._attempted[key] = labels
         children[0].inc()
-        children[1].observe(seconds)
+        children[1].inc()
+
+    def upstream_changed(self, upstream: str, available: bool) -> None:
+        """Whether an upstream may be asked for anything at all."""
+        self.upstream_available.labels(upstream).set(available)
 
     def weighed(self, project: str, model: str, quantities: dict[str, int], images: int, cost: int | None) -> None:
         """One call was written down: its quantities (`input_text`, `output_image` …), pictures and nano-dollars."""

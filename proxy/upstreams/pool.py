@@ -1,50 +1,212 @@
-"""An upstream: one credential and its base URL."""
+"""The pool of all upstreams, and selection: by priority, then by weight, among those that are in."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from mmap import mmap
-from urllib.parse import urlsplit
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from proxy.gemini import credentials
-from proxy.gemini.calls import Call
-from proxy.gemini.headers import Headers
-from proxy.upstreams.transport import Request, Response, Transport
+from proxy.errors import NoUpstream, ProxyRefused, Reason
+from proxy.upstreams.health import Health, Outage, Why
+from proxy.upstreams.upstream import Upstream
+
+REMEMBERED = 10_000
+"""Routes that are kept at hand. A caller may name any model."""
+
+CREDENTIAL_REFUSED = (
+    "The upstream refused the credential of this proxy, not yours. Whoever runs the proxy must renew it."
+)
 
 
-class Upstream:
-    """Where calls go. Puts on each request what this upstream needs: host, length, and exactly one credential."""
+class Cycle:
+    """Upstreams by turns, each as often as its weight says, spread evenly: smooth weighted round robin, as in nginx."""
 
-    def __init__(self, name: str, base_url: str, auth: str, api_key: str, transport: Transport) -> None:
-        parts = urlsplit(base_url)
-        self.name = name
-        self.hostname = (parts.hostname or "").lower()
-        self.secret = api_key.encode()
-        self._prefix = parts.path.rstrip("/").encode()
-        self._host = (b"host", parts.netloc.encode())
-        self._credential = credentials.upstream_credential(auth, api_key)
-        self._transport = transport
+    __slots__ = ("_at", "_turns", "members")
 
-    def __repr__(self) -> str:
-        return f"<Upstream {self.name} {self._transport!r}>"
+    def __init__(self, members: Sequence[Upstream]) -> None:
+        self.members = tuple(members)
+        self._turns = _turns(self.members)
+        self._at = 0
 
-    async def send(
-        self,
-        call: Call,
-        headers: Headers,
-        body: bytes | bytearray | mmap | AsyncIterator[bytes],
-        length: int,
-        goes_up: Callable[[], object],
-    ) -> Response:
-        """Sends the call up and waits for the response's head. `headers` are those that cross from the client.
+    @property
+    def priority(self) -> int:
+        return self.members[0].priority
 
-        `goes_up` is called just before the first byte is written. Raises UpstreamFailed.
+    def take(self) -> Upstream:
+        """Whose turn it is."""
+        at = self._at
+        self._at = at + 1 if at + 1 < len(self._turns) else 0
+        return self._turns[at]
+
+
+@dataclass(slots=True)
+class Route:
+    """Where the calls of one model and project may go, as long as nothing changes."""
+
+    model: str
+    members: tuple[Upstream, ...]
+    """All that serve such calls, the lowest priority number first."""
+    tiers: tuple[Cycle, ...] = ()
+    """Those that are in, by priority."""
+    probes: tuple[Upstream, ...] = ()
+    """Those whose time is over, and of which nobody knows yet whether they are back."""
+    generation: int = -1
+    valid_until: float = 0.0
+
+
+class Selection:
+    """The upstream that a call is to go to; then, as long as there is one, the `next`."""
+
+    __slots__ = ("_pool", "_route", "_tried", "_wait_ms", "probe", "upstream")
+
+    def __init__(self, pool: Pool, route: Route, upstream: Upstream, *, probe: bool) -> None:
+        self._pool = pool
+        self._route = route
+        self._tried: tuple[Upstream, ...] = ()
+        self._wait_ms: int | None = None
+        self.upstream = upstream
+        self.probe = probe
+        """Others wait for what becomes of it."""
+
+    def full(self, wait_ms: int) -> None:
+        """The upstream has no room in its own quota, for so long."""
+        self._wait_ms = min(wait_ms, self._wait_ms or wait_ms)
+
+    def next(self) -> bool:
+        """Goes on to one that this call hasn't tried; False where there is none."""
+        self._tried += (self.upstream,)
+        found = self._pool.first(self._route, self._tried)
+        if found is None:
+            return False
+        self.upstream, self.probe = found
+        return True
+
+    def back_first(self) -> Upstream | None:
+        """The one that is back first, where all have used up their quotas; else None."""
+        exhausted = self._pool.exhausted(self._route)
+        return min(exhausted, key=lambda one: exhausted[one].until) if exhausted else None
+
+    def none_left(self) -> ProxyRefused:
+        """Why the call goes nowhere, for its caller."""
+        return self._pool.none(self._route, self._wait_ms)
+
+
+class Pool:
+    """All upstreams of one configuration."""
+
+    def __init__(self, upstreams: Sequence[Upstream], health: Health) -> None:
+        self.upstreams = tuple(sorted(upstreams, key=lambda upstream: upstream.priority))
+        self.health = health
+        self._routes: dict[tuple[str, str, str], Route] = {}
+        self._cycles: dict[tuple[Upstream, ...], Cycle] = {}  # shared, so that shares hold over all models together
+
+    def select(self, model: str, project: str, affinity: str = "") -> Selection:
+        """Where a call goes. `affinity` names the only upstream that it may go to: what it is about exists only there.
+
+        Costs the same however many upstreams there are. Raises ProxyRefused NO_UPSTREAM, UPSTREAM_CREDENTIAL_REFUSED.
         """
-        head = [self._host, *headers, self._credential]
-        if call.operation.body:
-            head.append((b"content-length", b"%d" % length))
-        method = call.operation.method.encode()
-        return await self._transport.send(Request(method, self._prefix + call.target, head, body), goes_up)
+        route = self._routes.get((model, project, affinity))
+        if route is None:
+            route = self._route(model, project, affinity)
+        found = self.first(route)
+        if found is None:
+            raise self.none(route)
+        return Selection(self, route, found[0], probe=found[1])
 
-    async def aclose(self) -> None:
-        await self._transport.aclose()
+    def first(self, route: Route, tried: tuple[Upstream, ...] = ()) -> tuple[Upstream, bool] | None:
+        """The upstream to ask, and whether that is a probe; None where all are out, or tried."""
+        health = self.health
+        if route.generation != health.generation or (
+            route.valid_until != math.inf and health.now() >= route.valid_until
+        ):
+            self._renew(route)
+        tiers = route.tiers
+        for probe in route.probes:
+            wanted = not tiers or probe.priority <= tiers[0].priority or tried
+            if wanted and probe not in tried and health.claim(probe.name, route.model):
+                return probe, True
+        if not tried:
+            return (tiers[0].take(), False) if tiers else None
+        for tier in tiers:
+            if left := [member for member in tier.members if member not in tried]:
+                return self._cycle(tuple(left)).take(), False
+        return None
+
+    def exhausted(self, route: Route) -> dict[Upstream, Outage]:
+        """The outages of all upstreams of a route, where each of them has used up its quota; else none."""
+        found = {}
+        for one in route.members:
+            outage = self.health.outage(one.name, route.model)
+            if outage is not None and outage.why is Why.RATE_LIMITED:
+                found[one] = outage
+            elif one.name not in self.health.disabled:
+                return {}
+        return found
+
+    def none(self, route: Route, wait_ms: int | None = None) -> ProxyRefused:
+        """Why such calls go nowhere. `wait_ms`: when one of them has room in its own quota."""
+        model = f"the model {route.model}" if route.model else "such calls"
+        if not route.members:
+            return NoUpstream(
+                f"No upstream of this proxy serves {model} for your project. Its operator can change that."
+            )
+        found = [self.health.outage(one.name, route.model) for one in route.members]
+        outages = [outage for outage in found if outage]
+        now = self.health.now()
+        waits = [max(int((outage.until - now) * 1000), 1) for outage in outages]
+        if wait_ms is not None:
+            waits.append(wait_ms)
+        if outages and all(outage.why is Why.CREDENTIAL_REFUSED for outage in outages) and wait_ms is None:
+            return ProxyRefused(Reason.UPSTREAM_CREDENTIAL_REFUSED, CREDENTIAL_REFUSED)
+        told = None
+        if wait_ms is None and (exhausted := self.exhausted(route)):
+            first = min(exhausted.values(), key=lambda outage: outage.until)
+            told = first.exhausted.told_again(first.until - now) if first.exhausted else None
+        return NoUpstream(f"All upstreams that serve {model} are out now.", min(waits, default=None), told)
+
+    def _route(self, model: str, project: str, affinity: str) -> Route:
+        members = [one for one in self.upstreams if one.serves(model, project) and affinity in ("", one.name)]
+        if len(self._routes) >= REMEMBERED:
+            self._routes.clear()
+        made = self._routes[model, project, affinity] = Route(model, tuple(members))
+        return made
+
+    def _renew(self, route: Route) -> None:
+        """Looks at what has changed. One that is alone is asked whatever is known: what it answers is worth more."""
+        health, now = self.health, self.health.now()
+        route.generation = health.generation
+        enabled = [one for one in route.members if one.name not in health.disabled]
+        alone = len(enabled) == 1
+        well, probes, until = [], [], math.inf
+        for one in enabled:
+            outage = None if alone else health.outage(one.name, route.model)
+            if outage is None:
+                well.append(one)
+            elif now >= outage.until:
+                probes.append(one)
+            else:
+                until = min(until, outage.until)
+        priorities = dict.fromkeys(one.priority for one in well)
+        route.tiers = tuple(self._cycle(tuple(one for one in well if one.priority == of)) for of in priorities)
+        route.probes, route.valid_until = tuple(probes), until
+
+    def _cycle(self, members: tuple[Upstream, ...]) -> Cycle:
+        cycle = self._cycles.get(members)
+        if cycle is None:
+            if len(self._cycles) >= REMEMBERED:
+                self._cycles.clear()
+            cycle = self._cycles[members] = Cycle(members)
+        return cycle
+
+
+def _turns(members: Sequence[Upstream]) -> tuple[Upstream, ...]:
+    """Each upstream as often as its weight; of those that are due the one that is due most."""
+    divisor = math.gcd(*(one.weight for one in members))
+    weights = [one.weight // divisor for one in members]
+    due, turns = [0] * len(weights), []
+    for _ in range(sum(weights)):
+        due = [have + weight for have, weight in zip(due, weights, strict=True)]
+        most = due.index(max(due))
+        due[most] -= sum(weights)
+        turns.append(members[most])
+    return tuple(turns)

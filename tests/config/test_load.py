@@ -173,10 +173,15 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     )
 
 
-def test_more_than_one_upstream_is_more_than_this_version_uses(tmp_path: Path) -> None:
+def test_upstreams_make_a_pool_and_have_names_of_their_own(tmp_path: Path) -> None:
     one = '[[upstreams]]\nname = "{}"\napi_key_env = "GEMINI_API_KEY"\n'
-    assert load(written(tmp_path, one.format("a")), KEY).upstreams[0].name == "a"
-    assert "2 are listed, and this version uses one" in problems(one.format("a") + one.format("b"), tmp_path)
+    assert [
+        upstream.name for upstream in load(written(tmp_path, one.format("b") + one.format("a")), KEY).upstreams
+    ] == [
+        "b",
+        "a",
+    ]
+    assert "two upstreams are called a" in problems(one.format("a") + one.format("b") + one.format("a"), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ from proxy.errors import Outcome, Reason, Sent, UpstreamFailed
 from proxy.gateway.client import Client
 from proxy.gateway.in_flight import free_calls
 from proxy.gateway.limiting import Limits
-from proxy.gateway.weighing import Weigher, Weighing
+from proxy.gateway.weigher import Weigher
+from proxy.gateway.weighing import Weighing
 from proxy.gemini import bodies, calls
 from proxy.limits.algorithm import SPAN_S, History
 from proxy.limits.interface import MINUTES, Counter, Limiter, period
@@ -40,6 +41,7 @@ from proxy.limits.money import Spending
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keys import Tenant
 from proxy.tenants.policy import Policy
+from proxy.upstreams.error_answer import ErrorAnswer
 
 S = 1_000_000
 TEXT, IMAGE = "gemini-3.8-flash", "gemini-3.1-flash-image"
@@ -106,6 +108,7 @@ class _Connection:
 
     request_id: str
     gone: bool = False
+    when_gone: object = None
 
 
 class Answer(NamedTuple):
@@ -158,12 +161,12 @@ class Process:
             ledger=self.ledger,
             limits=Limits(limiter, DAYS, metrics, self._now_us, free_calls()),
             book=self._book,
-            upstream="google",
             days=DAYS,
             metrics=metrics,
             unpriced=Unpriced(),
             refuse_unpriced=False,
             hold_worst=False,
+            drain_after_disconnect_s=0,
             now=self._now_us,
             monotonic=lambda: 0.0,
             new_id=self._new_id,
@@ -185,7 +188,7 @@ class Process:
         scope = {"extensions": {"weighbridge": _Connection(self._new_id())}}
         client = Client(scope, cast("Any", None), 0.0)
         client.asks(call)
-        return cast("Weighing", self._weigher.weigh(call, tenant, client, facts, len(body)))
+        return cast("Weighing", self._weigher.weigh(call, tenant, client, facts, len(body), "google"))
 
     async def meets(self, fault: Fault | None) -> None:
         """Lets the next commit meet a fault. Whatever was posted is written by then, and the ledger open to calls."""
@@ -217,14 +220,15 @@ class Process:
 
 async def breaks_off(weighing: Weighing) -> None:
     """The upstream does, before it has said anything of usage."""
-    weighing.answered(cast("Any", Answer(200)), 0.1)
+    weighing.goes_up()
+    weighing.meter(cast("Any", Answer(200)), 0.1)
     await left_by(weighing, UpstreamFailed(Reason.UPSTREAM_UNREACHABLE, "it broke off", Sent.WHOLE))
 
 
 async def refuses(weighing: Weighing) -> None:
     """The upstream does."""
-    weighing.answered(cast("Any", Answer(429)), 0.1)
-    await weighing.settle(Outcome.UPSTREAM_ERROR)
+    weighing.goes_up()
+    await weighing.settle_error(ErrorAnswer(429, [], b"", b""), 0.1)
 
 
 async def left_by(weighing: Weighing, error: BaseException) -> None:
@@ -244,7 +248,8 @@ def cost(model: str, tokens: int, images: int) -> int:
 
 async def answered(weighing: Weighing, tokens: int, images: int) -> None:
     """With usage, and so many pictures."""
-    meter = weighing.answered(cast("Any", Answer(200)), 0.1)
+    weighing.goes_up()
+    meter = weighing.meter(cast("Any", Answer(200)), 0.1)
     parts = [{"inlineData": {"mimeType": "image/png", "data": "AAAA"}}] * images
     output = {"candidatesTokenCount": OUTPUT_TOKENS, "totalTokenCount": tokens + OUTPUT_TOKENS}
     usage = {"promptTokenCount": tokens, **output}

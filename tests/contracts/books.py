@@ -179,7 +179,6 @@ class Books(RuleBasedStateMachine):
     def settle(self, number: int, tokens: int, pictures: int, fault: Fault | None) -> None:
         """A call is answered, with its usage."""
         made, weighing = self.one(number)
-        weighing.goes_up()
         pictures = pictures if made.model == IMAGE else 0
         result = self.fails_then(bookkeeping.answered(weighing, tokens, pictures), fault)
         usd = bookkeeping.cost(made.model, tokens, pictures)
@@ -190,7 +189,6 @@ class Books(RuleBasedStateMachine):
     def settle_an_error(self, number: int, fault: Fault | None) -> None:
         """A call is answered with an error: it counts as a call, and takes no tokens."""
         made, weighing = self.one(number)
-        weighing.goes_up()
         result = self.fails_then(bookkeeping.refuses(weighing), fault)
         self.settled(made, "upstream_error", {"tpm": 0, "ipm": 0, "usd": 0}, fault, result)
 
@@ -198,7 +196,6 @@ class Books(RuleBasedStateMachine):
     @rule(number=numbers, fault=faults)
     def settle_by_estimate(self, number: int, fault: Fault | None) -> None:
         made, weighing = self.one(number)
-        weighing.goes_up()
         result = self.fails_then(bookkeeping.breaks_off(weighing), fault)
         self.settled(made, "truncated", {}, fault, result)
 

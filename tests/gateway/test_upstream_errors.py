@@ -12,9 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.errors import ProxyRefused, Reason
-from proxy.gateway.upstream_errors import MAX_BODY, StreamErrors
+from proxy.gateway.upstream_errors import StreamErrors
 from proxy.gemini import edits
-from proxy.upstreams.pool import Upstream
+from proxy.upstreams.error_answer import MAX_BODY
+from proxy.upstreams.upstream import Upstream
 
 KEY = "AIzaSyD-0_9aZ" + "x" * 26
 USAGE = '{"candidates":[{"content":{"parts":[{"text":"projects/123 %s"}]}}],"usageMetadata":{"totalTokenCount":8}}'

@@ -63,7 +63,7 @@ STEPS = {
     "request handed to the transport": Step("proxy.upstreams.round_trip:RoundTrip._wait", BEFORE, Left.LEASE),
     UP_WHOLE: Step("", AFTER, Left.LEASE),
     "first byte came down": Step("proxy.upstreams.incoming:Incoming.feed", BEFORE, Left.LEASE),
-    "response's head read": Step("proxy.gateway.weighing:Weighing.answered", BEFORE, Left.LEASE),
+    "response's head read": Step("proxy.gateway.weighing:Weighing.meter", BEFORE, Left.LEASE),
     "first piece on the meter": Step("proxy.gateway.meter:Meter.feed", AFTER, Left.LEASE),
     "in the midst of the body": Step("proxy.gateway.meter:Meter.feed", AFTER, Left.LEASE, 2),
     "body over": Step("proxy.gateway.weighing:Weighing.settle", BEFORE, Left.LEASE),

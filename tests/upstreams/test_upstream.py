@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from proxy.gemini import calls
-from proxy.upstreams.pool import Upstream
 from proxy.upstreams.transport import Request, Response
+from proxy.upstreams.upstream import Upstream
 
 KEY = "AIzaSyUPSTREAM"
 

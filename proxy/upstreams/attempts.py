@@ -1,0 +1,173 @@
+"""One upstream after the other, until one answers that isn't out. Never after a response's first byte."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from mmap import mmap
+from typing import Any, NamedTuple, Protocol
+
+from proxy.errors import Reason, Sent, UpstreamFailed
+from proxy.gemini import edits, exhausted, status
+from proxy.gemini.calls import Call
+from proxy.gemini.exhausted import Exhausted
+from proxy.gemini.headers import Headers
+from proxy.telemetry.metrics import Metrics
+from proxy.upstreams import error_answer
+from proxy.upstreams.error_answer import ErrorAnswer
+from proxy.upstreams.health import Health, Why
+from proxy.upstreams.pool import Selection
+from proxy.upstreams.transport import Response
+from proxy.upstreams.upstream import Upstream
+
+MOST = 8
+"""Attempts of one call."""
+LONGEST_S = 30.0
+"""How long after the first attempt began another one may begin."""
+
+
+class Content(Protocol):
+    """A request's body. Whoever asks for its content again gets it from the beginning."""
+
+    length: int
+
+    @property
+    def content(self) -> bytes | bytearray | mmap | AsyncIterator[bytes]: ...
+
+
+class Scales(Protocol):
+    """What an attempt needs of the call's weighing."""
+
+    async def begin(self, upstream: str) -> int | None:
+        """An attempt is about to be made. Returns None; or, where the upstream's own quota has no room, for how many
+        milliseconds: then it isn't. Raises what ends the call."""
+        ...
+
+    def goes_up(self) -> None:
+        """Its first byte is about to be written. Raises what ends the call."""
+        ...
+
+    def refused(self, attempt: dict[str, Any]) -> None:
+        """The upstream answered that it did nothing."""
+        ...
+
+    def failed(self, attempt: dict[str, Any], sent: Sent) -> None:
+        """No answer came; `sent` says how much had gone up."""
+        ...
+
+    def answered(self, attempt: dict[str, Any]) -> None:
+        """Its answer is the call's."""
+        ...
+
+
+class Answer(NamedTuple):
+    """An upstream's answer: a response of which only the head has come, or an error."""
+
+    upstream: Upstream
+    response: Response
+    error: ErrorAnswer | None = None
+    """The response, where it is an error: read whole, and closed."""
+    why: Why | None = None
+    """Why another upstream may be asked instead; None where nobody else would answer better."""
+    exhausted: Exhausted | None = None
+
+    def close(self) -> None:
+        self.response.close()
+
+
+class Attempts:
+    """Sends calls up. What each attempt shows of its upstream is told to Health."""
+
+    def __init__(self, health: Health, metrics: Metrics, monotonic: Callable[[], float]) -> None:
+        self._health = health
+        self._metrics = metrics
+        self._monotonic = monotonic
+
+    async def send(self, selection: Selection, call: Call, headers: Headers, body: Content, scales: Scales) -> Answer:
+        """The call's answer, to be closed. Raises UpstreamFailed, ProxyRefused, and what `scales` raises."""
+        give_up = self._monotonic() + LONGEST_S
+        refused: list[Answer] = []
+        failure: UpstreamFailed | None = None
+        while True:
+            if (wait_ms := await scales.begin(selection.upstream.name)) is not None:
+                selection.full(wait_ms)
+            else:
+                try:
+                    answer = await self._attempt(selection, call, headers, body, scales)
+                except UpstreamFailed as failed:
+                    if failed.sent is not Sent.NOTHING and not call.operation.repeatable:
+                        raise
+                    failure = failed
+                else:
+                    if answer.why is None:
+                        return answer
+                    refused.append(answer)
+            enough = len(refused) >= MOST or self._monotonic() > give_up
+            if enough or not selection.next():
+                return _most_useful(refused, failure, selection)
+
+    async def _attempt(
+        self, selection: Selection, call: Call, headers: Headers, body: Content, scales: Scales
+    ) -> Answer:
+        upstream, began = selection.upstream, self._monotonic()
+        try:
+            response = await upstream.send(call, headers, body.content, body.length, scales.goes_up)
+        except UpstreamFailed as failure:
+            if failure.reason is Reason.UPSTREAM_UNREACHABLE:
+                self._health.failed(upstream.name)
+            outcome = _outcome(failure)
+            self._metrics.attempted(upstream.name, "failed", outcome)
+            scales.failed(_attempt(upstream, outcome, self._ms(began)), failure.sent)
+            raise
+        ms = self._ms(began)
+        answer = Answer(upstream, response)
+        if response.status >= 300 and response.status != 304:
+            answer = self._judged(answer, call.model, await error_answer.read(response))
+        if answer.why is None:
+            self._health.well(upstream.name, call.model, began)
+            scales.answered(_attempt(upstream, "answered", ms))
+        else:
+            scales.refused(_attempt(upstream, answer.why, ms))
+        self._metrics.attempted(upstream.name, str(response.status), answer.why or "answered")
+        return answer
+
+    def _judged(self, answer: Answer, model: str, error: ErrorAnswer) -> Answer:
+        """Whether an error says that the upstream is out: told to Health."""
+        upstream = answer.upstream
+        if error.status == 429:
+            said = exhausted.read(edits.redact(error.plain, upstream.secret))
+            self._health.exhausted(upstream.name, model, said)
+            return answer._replace(error=error, why=Why.RATE_LIMITED, exhausted=said)
+        if error.status == 503:
+            self._health.overloaded(upstream.name, model)
+            return answer._replace(error=error, why=Why.OVERLOADED)
+        if status.refuses_our_credential(error.status, error.plain):
+            self._health.credential_refused(upstream.name)
+            return answer._replace(error=error, why=Why.CREDENTIAL_REFUSED)
+        return answer._replace(error=error)
+
+    def _ms(self, began: float) -> int:
+        return int((self._monotonic() - began) * 1000)
+
+
+def _most_useful(refused: list[Answer], failure: UpstreamFailed | None, selection: Selection) -> Answer:
+    """What to answer where nobody else is left. Raises what to refuse with instead."""
+    if failure is None and all(answer.why is Why.RATE_LIMITED for answer in refused):
+        first = selection.back_first()
+        if said := [answer for answer in refused if answer.upstream is first]:
+            return said[-1]
+        if first or not refused:
+            raise selection.none_left()
+    ours = [answer for answer in refused if answer.why is not Why.CREDENTIAL_REFUSED]
+    if ours or refused:
+        return (ours or refused)[-1]
+    raise failure or selection.none_left()
+
+
+def _outcome(failure: UpstreamFailed) -> str:
+    if failure.reason is Reason.UPSTREAM_TIMEOUT:
+        return "timeout"
+    return "unreachable" if failure.sent is Sent.NOTHING else "broke_off"
+
+
+def _attempt(upstream: Upstream, outcome: str, ms: int) -> dict[str, Any]:
+    return {"upstream": upstream.name, "outcome": str(outcome), "ms": ms}

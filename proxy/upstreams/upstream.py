@@ -1,0 +1,73 @@
+"""An upstream: one credential and its base URL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from mmap import mmap
+from urllib.parse import urlsplit
+
+from proxy.config.globs import matcher
+from proxy.gemini import credentials
+from proxy.gemini.calls import Call
+from proxy.gemini.headers import Headers
+from proxy.upstreams.transport import Request, Response, Transport
+
+
+class Upstream:
+    """Where calls go. Puts on each request what this upstream needs: host, length, and exactly one credential."""
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        auth: str,
+        api_key: str,
+        transport: Transport,
+        *,
+        priority: int = 0,
+        weight: int = 1,
+        models: Sequence[str] = ("*",),
+        projects: Sequence[str] = ("*",),
+    ) -> None:
+        """`models` and `projects` are globs: whose calls of what it serves. See config/schema.py for the others."""
+        parts = urlsplit(base_url)
+        self.name = name
+        self.priority = priority
+        self.weight = weight
+        self._models = [matcher(glob, any_case=True) for glob in models]
+        self._projects = [matcher(glob) for glob in projects]
+        self.hostname = (parts.hostname or "").lower()
+        self.secret = api_key.encode()
+        self._prefix = parts.path.rstrip("/").encode()
+        self._host = (b"host", parts.netloc.encode())
+        self._credential = credentials.upstream_credential(auth, api_key)
+        self._transport = transport
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self.name} {self._transport!r}>"
+
+    def serves(self, model: str, project: str) -> bool:
+        """Whether a project's calls of a model may come here. `model` is empty where a call names none."""
+        of_model = not model or any(matches(model) for matches in self._models)
+        return of_model and any(matches(project) for matches in self._projects)
+
+    async def send(
+        self,
+        call: Call,
+        headers: Headers,
+        body: bytes | bytearray | mmap | AsyncIterator[bytes],
+        length: int,
+        goes_up: Callable[[], object],
+    ) -> Response:
+        """Sends the call up and waits for the response's head. `headers` are those that cross from the client.
+
+        `goes_up` is called just before the first byte is written. Raises UpstreamFailed.
+        """
+        head = [self._host, *headers, self._credential]
+        if call.operation.body:
+            head.append((b"content-length", b"%d" % length))
+        method = call.operation.method.encode()
+        return await self._transport.send(Request(method, self._prefix + call.target, head, body), goes_up)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
