@@ -87,10 +87,12 @@ class Attempts:
         give_up = self._monotonic() + LONGEST_S
         refused: list[Answer] = []
         failure: UpstreamFailed | None = None
+        made = 0
         while True:
             if (wait_ms := await scales.begin(selection.upstream.name)) is not None:
                 selection.full(wait_ms)
             else:
+                made += 1
                 try:
                     answer = await self._attempt(selection, call, headers, body, scales)
                 except UpstreamFailed as failed:
@@ -101,8 +103,7 @@ class Attempts:
                     if answer.why is None:
                         return answer
                     refused.append(answer)
-            enough = len(refused) >= MOST or self._monotonic() > give_up
-            if enough or not selection.next():
+            if made == MOST or self._monotonic() > give_up or not selection.next():
                 return _most_useful(refused, failure, selection)
 
     async def _attempt(
