@@ -20,7 +20,7 @@ from proxy.billing.assumptions import ASSUMPTIONS
 from proxy.billing.records import UsageRecord
 from proxy.cli.main import app
 from proxy.config.load import GOOGLE_KEYS, SECRETS, read
-from proxy.config.schema import Price, Settings, Upstream
+from proxy.config.schema import Alias, Price, Settings, Upstream
 from proxy.errors import Outcome, Reason, Refusal
 from proxy.gemini.status import refusal_body
 from proxy.gemini.surface import OPERATIONS, Operation
@@ -30,7 +30,7 @@ from tests.journeys.ugly import cases
 from tests.pages import PAGES, ROOT, blocks_of, chapter_of, table_of, text_of
 
 SECTIONS = {name: type(getattr(Settings(), name)) for name in ("server", "storage", "limits", "gateway", "events")}
-LISTS: dict[str, type[BaseModel]] = {"upstreams": Upstream, "prices": Price}
+LISTS: dict[str, type[BaseModel]] = {"upstreams": Upstream, "models": Alias, "prices": Price}
 OTHER_VARIABLES = {"WEIGHBRIDGE_ADMIN_TOKEN", "WEIGHBRIDGE_CONFIG", "WEIGHBRIDGE_KEY", "WEIGHBRIDGE_TESTS_REQUIRE"}
 BY_TYPER = {"--help", "--install-completion", "--show-completion"}
 

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from proxy.billing.assumptions import Assumption
 from proxy.billing.records import to_usd
+from proxy.config.globs import is_glob
 
 PACIFIC = ZoneInfo("America/Los_Angeles")
 RATE_NAMES = (
@@ -97,7 +98,7 @@ class Override(NamedTuple):
 
     @property
     def is_glob(self) -> bool:
-        return any(sign in self.model for sign in "*?[")
+        return is_glob(self.model)
 
     def matches(self, names: Iterable[str]) -> bool:
         return any(fnmatchcase(name, self.model) for name in names)

@@ -25,6 +25,11 @@ def check_glob(glob: str) -> str:
     return glob
 
 
+def is_glob(text: str) -> bool:
+    """Whether it may match anything but itself."""
+    return any(character in text for character in "*?[")
+
+
 @lru_cache(maxsize=4096)
 def matcher(glob: str, *, any_case: bool = False) -> Callable[[str], object]:
     """What tells whether a model's id (without "models/") matches, as `fnmatch.fnmatchcase` does; compiled once.

@@ -15,7 +15,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from proxy.config import certificates, secrets
-from proxy.config.schema import Price, Section, Server, Settings, Upstream
+from proxy.config.schema import Alias, Price, Section, Server, Settings, Upstream
 
 PREFIX = "WEIGHBRIDGE_"
 DEFAULT_FILE = Path("weighbridge.toml")
@@ -38,6 +38,8 @@ _VARIABLES = {
     for name in model.model_fields
     if name not in SECRETS
 }
+_LISTS: dict[str, type[BaseModel]] = {"upstreams": Upstream, "models": Alias, "prices": Price}
+_LISTED_VARIABLES = tuple(f"{PREFIX}{name}_".upper() for name in _LISTS)
 _PATHS = (
     ("storage", "data_dir"),
     ("storage", "redis_password_file"),
@@ -188,9 +190,9 @@ class _Reader:
                 if isinstance(table, dict):
                     table[setting] = self.environ[name]
                     self.origins[f"{section}.{setting}"] = f"env {name}"
-            elif name.startswith((f"{PREFIX}UPSTREAMS_", f"{PREFIX}PRICES_")) and "://" not in self.environ[name]:
+            elif name.startswith(_LISTED_VARIABLES) and "://" not in self.environ[name]:
                 self.problems.append(
-                    f"env {name}: [[upstreams]] and [[prices]] are lists: write them in weighbridge.toml"
+                    f"env {name}: [[upstreams]], [[models]] and [[prices]] are lists: write them in weighbridge.toml"
                 )
             elif name.startswith(PREFIX) and "__" in name:
                 self.problems.append(f"env {name}: unknown setting{_nearest(name, _VARIABLES)}")
@@ -300,8 +302,7 @@ def _names_beside(at: Location) -> list[str]:
     """The valid names where an unknown one stands."""
     if len(at) == 1:
         return list(Settings.model_fields)
-    lists: dict[str, type[BaseModel]] = {"upstreams": Upstream, "prices": Price}
-    model = lists.get(str(at[0])) or _SECTIONS[str(at[0])]
+    model = _LISTS.get(str(at[0])) or _SECTIONS[str(at[0])]
     return [field.alias or name for name, field in model.model_fields.items() if name not in SECRETS]
 
 

@@ -25,7 +25,7 @@ from pydantic import (
 
 from proxy.config import limits, redis_address
 from proxy.config.addresses import parse_network
-from proxy.config.globs import check_glob
+from proxy.config.globs import check_glob, is_glob
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 
@@ -259,6 +259,30 @@ class Upstream(Section):
     """Globs: whose calls of which models it serves."""
 
 
+def _model_id(model: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", model):
+        raise ValueError("is no model's id: write one, without models/ and without * ? [ ]")
+    return model
+
+
+class Alias(Section):
+    """A model that stands in for others: callers who ask for what `match` matches get `use`."""
+
+    match: Annotated[str, AfterValidator(check_glob)]
+    """An id, or a glob such as "gemini-2.5-*"."""
+    use: Annotated[str, AfterValidator(_model_id)]
+
+    @model_validator(mode="after")
+    def _of_another(self) -> Alias:
+        if self.match == self.use:
+            raise ValueError(f"{self.use} stands in for itself: match another model, or leave this entry out")
+        return self
+
+    @property
+    def is_glob(self) -> bool:
+        return is_glob(self.match)
+
+
 MAX_USD_PER_MILLION = 1_000
 """So low that the cost of the largest usage fits the ledger's 64-bit integers (proxy/gemini/usage.py)."""
 
@@ -308,6 +332,8 @@ class Settings(Section):
     gateway: Gateway = Gateway()
     events: Events = Events()
     upstreams: tuple[Upstream, ...] = ()
+    models: tuple[Alias, ...] = ()
+    """Aliases: of those that match a model, the first counts, and once: what it leads to is looked up no further."""
     prices: tuple[Price, ...] = ()
 
     @field_validator("upstreams")
@@ -317,6 +343,15 @@ class Settings(Section):
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"two upstreams are called {min(twice)}: the ledger tells them apart by their names")
         return upstreams
+
+    @field_validator("models")
+    @classmethod
+    def _one_alias_a_match(cls, models: tuple[Alias, ...]) -> tuple[Alias, ...]:
+        seen = [alias.match for alias in models]
+        for match in seen:
+            if seen.count(match) > 1:
+                raise ValueError(f"two entries match {match}: keep one, for only the first would ever count")
+        return models
 
     @model_validator(mode="after")
     def _one_price_at_a_time(self) -> Settings:

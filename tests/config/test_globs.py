@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.config.globs import check_glob, matcher
+from proxy.config.globs import check_glob, is_glob, matcher
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,8 @@ def test_a_glob_matches_what_fnmatch_matches(glob: str, model: str) -> None:
 
 def test_a_glob_is_compiled_once() -> None:
     assert matcher("gemini-*-compiled-once") is matcher("gemini-*-compiled-once")
+
+
+@given(st.lists(WORDS, min_size=1, max_size=16).map("".join), MODELS)
+def test_what_is_no_glob_matches_nothing_but_itself(text: str, model: str) -> None:
+    assert is_glob(text) or bool(matcher(check_glob(text))(model)) == (model == text)

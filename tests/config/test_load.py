@@ -153,6 +153,17 @@ def test_a_variable_with_one_underscore_is_not_passed_over() -> None:
 def test_a_list_in_the_environment_is_told_to_go_into_the_file() -> None:
     with pytest.raises(ConfigError, match=r"WEIGHBRIDGE_UPSTREAMS__0__NAME: .* write them in weighbridge\.toml"):
         load(None, {**KEY, "WEIGHBRIDGE_UPSTREAMS__0__NAME": "a"})
+    with pytest.raises(
+        ConfigError, match=r"WEIGHBRIDGE_MODELS__0__USE: \[\[upstreams\]\], \[\[models\]\] and .* are lists"
+    ):
+        load(None, {**KEY, "WEIGHBRIDGE_MODELS__0__USE": "a"})
+
+
+def test_a_mistake_in_an_alias_is_told_with_its_line(tmp_path: Path) -> None:
+    told = problems('[[models]]\nmatch = "gemini-2.5-*"\nuse = "gemini-3*"\n', tmp_path)
+    assert "weighbridge.toml:3: models.0.use = gemini-3*: is no model's id: write one, without models/" in told
+    told = problems('[[models]]\nmatch = "a"\nuses = "b"\n', tmp_path)
+    assert "weighbridge.toml:3: models.0.uses: unknown setting; did you mean use?" in told
 
 
 def test_variables_that_are_not_settings_are_left_alone() -> None:
@@ -207,7 +218,8 @@ def test_a_secret_in_the_file_is_refused_and_never_repeated(text: str, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "text", ["server = 1\n", "server = [1]\n", "prices = 1\n", "[[server]]\nport = 1\n", "upstreams = []\n"]
+    "text",
+    ["server = 1\n", "server = [1]\n", "prices = 1\n", "models = 1\n", "[[server]]\nport = 1\n", "upstreams = []\n"],
 )
 def test_a_section_of_the_wrong_shape_is_told(text: str, tmp_path: Path) -> None:
     assert problems(text, tmp_path, {**KEY, "WEIGHBRIDGE_SERVER__HOST": "::1"})

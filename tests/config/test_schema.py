@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from proxy.billing.price_book import PER_1000, RATE_NAMES
-from proxy.config.schema import Gateway, Limits, Price, Server, Settings, Storage, Upstream
+from proxy.config.schema import Alias, Gateway, Limits, Price, Server, Settings, Storage, Upstream
 
 
 def upstream(base_url: str) -> Upstream:
@@ -119,6 +119,42 @@ def test_two_prices_of_a_model_from_the_same_day_are_refused() -> None:
     assert len(Settings.model_validate({"prices": [price, price | {"from": "2027-01-01"}]}).prices) == 2
     with pytest.raises(ValidationError, match="two entries for m from 2026-12-01"):
         Settings.model_validate({"prices": [price, price]})
+
+
+@pytest.mark.parametrize("match", ["gemini-2.5-flash-image", "gemini-2.5-*", "gemini-[23].?-pro"])
+def test_an_alias_matches_an_id_or_a_glob_and_leads_to_an_id(match: str) -> None:
+    alias = Alias(match=match, use="gemini-nano-banana-2.1")
+    assert alias.is_glob == (match != "gemini-2.5-flash-image")
+
+
+@pytest.mark.parametrize(
+    ("match", "use", "sentence"),
+    [
+        ("a", "gemini-*", "no model's id"),
+        ("a", "models/b", "no model's id"),
+        ("a", "", "no model's id"),
+        ("a", "b/c", "no model's id"),
+        ("a", "b\n", "no model's id"),
+        ("models/a", "b", "without models/"),
+        ("a b", "b", "no model's id and no glob"),
+        ("a", "a", "stands in for itself"),
+    ],
+)
+def test_an_alias_that_could_not_be_followed_is_refused(match: str, use: str, sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        Alias(match=match, use=use)
+
+
+def test_a_glob_may_match_the_model_that_it_leads_to() -> None:
+    """All of a family to one of its own: that one is asked for as ever."""
+    assert Alias(match="gemini-3*", use="gemini-3.8-flash").is_glob
+
+
+def test_two_aliases_of_the_same_match_are_refused_but_one_may_lead_to_what_another_matches() -> None:
+    first = {"match": "a", "use": "b"}
+    assert len(Settings.model_validate({"models": [first, {"match": "b", "use": "c"}]}).models) == 2
+    with pytest.raises(ValidationError, match="two entries match a: keep one"):
+        Settings.model_validate({"models": [first, {"match": "a", "use": "c"}]})
 
 
 def test_half_of_a_certificate_is_refused(tmp_path: Path) -> None:
