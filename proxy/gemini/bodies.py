@@ -9,12 +9,15 @@ from __future__ import annotations
 import codecs
 import re
 from collections import Counter
+from collections.abc import Iterator
 from mmap import mmap
 from typing import Any, NamedTuple
 
 from proxy.errors import CallerErred, Reason
 from proxy.gemini import bounds, generation, references
+from proxy.gemini.aliases import Aliases
 from proxy.gemini.bounds import Bounds
+from proxy.gemini.edits import Splice
 from proxy.gemini.inline import PIECE, Text, without_base64
 
 Buffer = bytes | bytearray | mmap
@@ -25,6 +28,8 @@ SEARCHED_AT_ONCE = 256 * 1024
 """Bytes of text up to which the search takes less than 5 ms, whatever is in them; prose takes a tenth of that."""
 PARSED_AT_ONCE = 32 * 1024
 """Bytes of text up to which the strict parse does."""
+SPLICED_AT_ONCE = 8 * 1024
+"""Bytes of text up to which the strict parse and the search for aliases do together, if it is made of nothing else."""
 
 _MAX_SKIPPED = 4 << 20
 """Bytes of text that are stepped over in search of the settings. A million tokens, the longest context that Google
@@ -64,6 +69,8 @@ class BodyFacts(NamedTuple):
     """Pictures are among the modalities that it asks for."""
     bounds: Bounds | None = None
     """What it can weigh at most, where that was asked for."""
+    splices: tuple[Splice, ...] = ()
+    """What is to be put in place of the aliases in it."""
 
 
 class _Found(NamedTuple):
@@ -100,14 +107,22 @@ class Outline:
         if self._text.length <= SEARCHED_AT_ONCE:
             self._found = _search(self._text)
 
-    def costly(self, *, bounded: bool = False) -> bool:
-        """`read` may take more than 5 ms."""
-        return self._found is None or ((self._found.references or bounded) and self._text.length > PARSED_AT_ONCE)
+    def costly(self, *, bounded: bool = False, aliased: bool = False) -> bool:
+        """`read` may take more than 5 ms, with or without bounds and aliases."""
+        at_once = SPLICED_AT_ONCE if aliased else PARSED_AT_ONCE
+        return self._found is None or ((self._found.references or bounded) and self._text.length > at_once)
 
     def read(
-        self, operation_name: str, model: str, upstream_hosts: frozenset[str], *, bounded: bool = False
+        self,
+        operation_name: str,
+        model: str,
+        upstream_hosts: frozenset[str],
+        *,
+        bounded: bool = False,
+        aliases: Aliases | None = None,
     ) -> BodyFacts:
-        """`operation_name` is the surface table's; `model` the path's, without "models/"; hosts in lower case.
+        """`operation_name` is the surface table's; `model` what the caller asked for, without "models/"; hosts in lower
+        case.
 
         With `bounded`, its bounds are among the facts: so it must be strict JSON, whatever is in it. Raises
         CallerErred: BAD_REQUEST, or RESOURCE_NOT_OWNED where the body names what isn't the caller's.
@@ -116,11 +131,15 @@ class Outline:
             self._survey(self._body)
         found = self._found or _search(self._text)
         settings, at_most = self._settings, None
+        splices: tuple[Splice, ...] = ()
         if found.references or bounded:
             if self._text.length > references.MAX_PARSED:
                 raise references.too_long()
             document = references.parse(self._text.whole(), upstream_hosts)
-            references.check_model(document, operation_name, model)
+            if aliases is None:
+                references.check_model(document, operation_name, model)
+            elif references.check_model(document, operation_name, model, aliases.used):
+                splices = tuple(self._splices(aliases, operation_name))
             settings = generation.of(document)
             if bounded:
                 at_most = bounds.read(document, self._length, self._text.length)
@@ -128,7 +147,8 @@ class Outline:
         media = found.media
         asked = generation.asked(settings)
         of_body = media[b"image"], self._text.length, found.tools
-        facts = BodyFacts(*asked, *of_body, asks_images=generation.asks_images(settings), bounds=at_most)
+        images = generation.asks_images(settings)
+        facts = BodyFacts(*asked, *of_body, asks_images=images, bounds=at_most, splices=splices)
         total = max(media.total(), self._text.left_out)
         if media.keys() <= _PICTURES and media.total() == total:
             return facts
@@ -138,6 +158,13 @@ class Outline:
         return facts._replace(
             text_bytes=facts.text_bytes + texts, audio_bytes=audio, video_bytes=video, document_bytes=documents
         )
+
+    def _splices(self, aliases: Aliases, operation_name: str) -> Iterator[Splice]:
+        """Those of the text as such of the body: none of them reaches over inline data."""
+        of_text = list(aliases.splices(self._text.whole(), operation_name))
+        starts = self._text.in_body([splice.start for splice in of_text])
+        for (was, end, becomes), start in zip(of_text, starts, strict=True):
+            yield Splice(start, start + end - was, becomes)
 
 
 def look(body: Buffer, operation_name: str, model: str, upstream_hosts: frozenset[str]) -> BodyFacts:

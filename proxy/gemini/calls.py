@@ -22,7 +22,7 @@ DEFAULT_VERSION = "v1beta"
 _MAX_PATH = 1024
 _MAX_QUERY = 8 * 1024
 _MAX_PARAMETERS = 64
-_MAX_MODEL = 128
+MAX_MODEL = 128
 
 _COMMON_QUERIES = frozenset({b"", b"alt=sse", b"alt=json", b"$alt=sse", b"$alt=json", b"%24alt=sse", b"%24alt=json"})
 """The queries under which a Call is kept, so that nothing but a path and one of these ever stands in the cache."""
@@ -49,10 +49,12 @@ class Call:
 
     operation: surface.Operation
     model: str
-    """Without `models/`: "gemini-3-pro-image"; "" where the path names none."""
+    """The one that goes up, without `models/`: "gemini-3-pro-image"; "" where the path names none."""
     target: bytes
     """What goes up: the canonical path, and of the query what may cross, byte for byte. No credential is in it."""
     framing: Framing
+    model_asked: str
+    """The one that the caller named: another than `model` where that stands in for it."""
 
 
 def parse(method: str, raw_path: bytes, query: bytes) -> Call:
@@ -86,7 +88,7 @@ def _parse(method: str, raw_path: bytes, query: bytes) -> Call:
         _check_model(model)
     framing = _framing(operation, query)
     target = f"/{version}/{resource}".encode("ascii")
-    return Call(operation, model, target + b"?" + query if query else target, framing)
+    return Call(operation, model, target + b"?" + query if query else target, framing, model)
 
 
 _cached = lru_cache(maxsize=1024)(_parse)  # refusals are not kept, so a key that stands in a path isn't either
@@ -126,9 +128,9 @@ def _check_model(model: str) -> None:
         raise _bad(
             "A key stands where the model's name belongs. Send keys in the header x-goog-api-key, never in a path."
         )
-    if len(model) > _MAX_MODEL or not _MODEL.fullmatch(model):
+    if len(model) > MAX_MODEL or not _MODEL.fullmatch(model):
         raise _bad(
-            f"The model's name is missing or malformed: letters, digits, '.', '_' and '-', at most {_MAX_MODEL}, as in "
+            f"The model's name is missing or malformed: letters, digits, '.', '_' and '-', at most {MAX_MODEL}, as in "
             f"{_EXAMPLE}."
         )
 

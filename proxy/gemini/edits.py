@@ -1,11 +1,16 @@
-"""The spans that are spliced in what crosses: redaction of what is the operator's. Nothing is re-serialised."""
+"""The spans that are spliced in what crosses, and redaction of what is the operator's. Nothing is re-serialised."""
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections.abc import Sequence
 from functools import lru_cache
+from operator import attrgetter
+from typing import NamedTuple
 
 _REDACTED = b"REDACTED"
+_end = attrgetter("end")
 
 # Between the word and the number, as it stands in prose, in JSON (where Google writes ' and = as \u0027 and \u003d)
 # and in a URL.
@@ -31,6 +36,37 @@ in JSON has a line's end in it, and what Google nests it indents, or leaves in t
 
 ERROR_REACH = 64
 """Bytes, at least those that `find_error` looks at for one error: its beginning, and what stands before that."""
+
+
+class Splice(NamedTuple):
+    """Bytes that stand in place of others: of those from `start` to `end`, which may be the same."""
+
+    start: int
+    end: int
+    becomes: bytes
+
+    @property
+    def growth(self) -> int:
+        """By how many bytes the whole gets longer."""
+        return len(self.becomes) - (self.end - self.start)
+
+
+def spliced(piece: bytes | bytearray, splices: Sequence[Splice], at: int = 0) -> bytes:
+    """What becomes of a piece that begins at `at` of the whole, from whose start the splices count, in order.
+
+    A splice may begin before the piece and reach beyond it: its bytes stand where it begins.
+    """
+    kept, done, stop = [], at, at + len(piece)
+    for index in range(bisect_left(splices, at, key=_end), len(splices)):
+        start, end, becomes = splices[index]
+        if start >= stop:
+            break
+        if start >= at:
+            kept += [piece[done - at : start - at], becomes]
+        if end > done:
+            done = min(end, stop)
+    kept.append(piece[done - at :])
+    return b"".join(kept)
 
 
 def find_error(piece: bytes, framing: str) -> int:

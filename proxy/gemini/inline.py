@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from mmap import mmap
 
 PIECE = 256 * 1024
@@ -38,6 +38,16 @@ class Text:
         if self.length == len(self._body) and not isinstance(self._body, mmap):
             return self._body
         return b"".join([self._body[start:end] for start, end in self._spans])
+
+    def in_body(self, places: Iterable[int]) -> Iterator[int]:
+        """Where in the body the bytes stand that are at these places of the text, given in order."""
+        spans = iter(self._spans)
+        (start, end), passed = next(spans), 0
+        for place in places:
+            while place >= passed + end - start:
+                passed += end - start
+                start, end = next(spans)
+            yield start + place - passed
 
     def pieces(self) -> Iterator[bytes | bytearray]:
         """For long text: each shorter than two PIECE, none empty."""

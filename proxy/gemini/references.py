@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from proxy.errors import CallerErred, Reason
+from proxy.gemini import spans
 
 Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 
@@ -59,26 +61,56 @@ def parse(text: bytes | bytearray, upstream_hosts: frozenset[str]) -> Json:
     return document
 
 
-def check_model(document: Json, operation_name: str, model: str) -> None:
-    """Raises CallerErred BAD_REQUEST where the body asks for another model than the path does."""
+def check_model(
+    document: Json, operation_name: str, model: str, used: Callable[[str], str] = lambda model: model
+) -> bool:
+    """Whether the body names a model by an alias: `used` tells what a caller gets who asks for an id.
+
+    Raises CallerErred BAD_REQUEST where it asks for another model than the path, which says `model`.
+    """
     if not isinstance(document, dict):
-        return
+        return False
     holders: list[Any] = [document]
     for key, value in document.items():
         if fold(key) == _MODEL_HOLDERS.get(operation_name):
             holders += value if isinstance(value, list) else [value]
+    by_alias = False
     for holder in holders:
-        if isinstance(holder, dict):
-            _check_model(holder, model)
+        for key, value in holder.items() if isinstance(holder, dict) else ():
+            if fold(key) == "model" and value not in (None, ""):
+                by_alias |= _by_alias(value, model, used)
+    return by_alias
 
 
-def _check_model(holder: dict[str, Any], model: str) -> None:
-    for key, value in holder.items():
-        if fold(key) == "model" and value not in (None, "", model, f"models/{model}"):
-            raise CallerErred(
-                Reason.BAD_REQUEST,
-                f"The body asks for another model than the path, which says {model}. Send the same in both.",
-            )
+def _by_alias(value: Any, model: str, used: Callable[[str], str]) -> bool:
+    asked = value.removeprefix("models/") if isinstance(value, str) else ""
+    if not asked or used(asked) != used(model):
+        raise CallerErred(
+            Reason.BAD_REQUEST,
+            f"The body asks for another model than the path, which says {model}. Send the same in both.",
+        )
+    return used(asked) != asked
+
+
+def model_spans(text: str, operation_name: str) -> Iterator[spans.Span]:
+    """Where in a document that `parse` took the values stand that name a model; what they are isn't looked at.
+
+    `text` is as proxy/gemini/spans.py reads it.
+    """
+    top = spans.begins(text)
+    if text[top] != "{":
+        return
+    for key, span in spans.members(text, top):
+        if fold(key) == "model":
+            yield span
+        elif fold(key) == _MODEL_HOLDERS.get(operation_name):
+            for start, _ in spans.elements(text, span[0]) if text[span[0]] == "[" else (span,):
+                yield from _model_spans(text, start)
+
+
+def _model_spans(text: str, start: int) -> Iterator[spans.Span]:
+    if text[start] == "{":
+        yield from (span for key, span in spans.members(text, start) if fold(key) == "model")
 
 
 def fold(key: str) -> str:

@@ -1,8 +1,9 @@
-"""Redaction: our key and our project's number go, every other byte stays."""
+"""Splices, and redaction: our key and our project's number go; every other byte stays."""
 
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from urllib.parse import quote
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.gemini import edits
-from proxy.gemini.edits import redact
+from proxy.gemini.edits import Splice, redact, spliced
 
 KEY = b"AIza" + b"SyD-0_9aZ" + b"x" * 26
 
@@ -115,3 +116,20 @@ def test_no_mixture_of_spellings_gets_the_key_through(before: bytes, after: byte
 )
 def test_an_error_in_a_stream_is_told_from_a_text_or_an_argument_that_speaks_of_one(piece: bytes, start: int) -> None:
     assert edits.find_error(piece, "sse" if b"data:" in piece else "array") == start
+
+
+@given(st.data(), st.binary(max_size=40))
+def test_splices_are_the_same_in_whatever_pieces_a_body_comes(data: st.DataObject, body: bytes) -> None:
+    ends = data.draw(st.lists(st.integers(0, len(body)), max_size=8).map(sorted))
+    pairs = [(start, end) for start, end in zip(ends[::2], ends[1::2], strict=False) if start < len(body)]
+    splices = [Splice(start, end, b"<%d>" % start) for start, end in pairs]
+    expected, kept = b"", 0
+    for start, end, becomes in splices:
+        expected += body[kept:start] + becomes
+        kept = end
+    expected += body[kept:]
+    assert spliced(body, splices) == expected
+    assert len(expected) == len(body) + sum(splice.growth for splice in splices)
+    cuts = [0, *data.draw(st.lists(st.integers(0, len(body)), max_size=6).map(sorted)), len(body)]
+    pieces = [spliced(body[start:end], splices, start) for start, end in pairwise(cuts)]
+    assert b"".join(pieces) == expected
