@@ -24,6 +24,7 @@ from proxy.billing.reports import ledger_files
 from proxy.billing.unpriced import Unpriced
 from proxy.config import redis_address
 from proxy.config.addresses import parse_network
+from proxy.config.globs import matcher
 from proxy.config.load import ConfigError
 from proxy.config.schema import Settings
 from proxy.config.schema import Upstream as UpstreamSettings
@@ -42,6 +43,7 @@ from proxy.gateway.refusals import tell_refusal
 from proxy.gateway.relay import Relay
 from proxy.gateway.routes import Gateway
 from proxy.gateway.weigher import Weigher
+from proxy.gemini.aliases import Alias, Aliases
 from proxy.limits.interface import Limiter, counters
 from proxy.limits.memory import MemoryLimiter
 from proxy.store.database import Database, open_database
@@ -159,6 +161,7 @@ class App:
             metrics=self.metrics,
             trusted_proxies=trusted_proxies,
             monotonic=time.monotonic,
+            aliases=_aliases(settings),
         )
         account = Account(
             data_dir=settings.storage.data_dir,
@@ -327,22 +330,27 @@ def _price_book(settings: Settings) -> PriceBook:
     return book
 
 
+def _aliases(settings: Settings) -> Aliases | None:
+    """Decided once: without any, no call is looked at for them."""
+    if not settings.models:
+        return None
+    return Aliases(
+        Alias(matcher(each.match), each.use, None if each.is_glob else each.match) for each in settings.models
+    )
+
+
 def _pool(settings: Settings, health: Health, was: DataPlane | None = None) -> Pool:
     """All upstreams; those that stay the same keep their connections, and what is known of them."""
     first_byte_s = settings.gateway.first_byte_timeout_s
-    there = {upstream.name: upstream for upstream in was.pool.upstreams} if was else {}
-    upstreams = []
+    there: dict[str, Upstream] = {}
+    if was is not None and was.settings.gateway.first_byte_timeout_s == first_byte_s:
+        same = [one.name for one in was.settings.upstreams if one in settings.upstreams]
+        there = {upstream.name: upstream for upstream in was.pool.upstreams if upstream.name in same}
     for one in settings.upstreams:
-        if (
-            was is None
-            or one not in was.settings.upstreams
-            or was.settings.gateway.first_byte_timeout_s != first_byte_s
-        ):
+        if one.name not in there:
             health.forget(one.name)
-            upstreams.append(_upstream(one, first_byte_s))
-        else:
-            upstreams.append(there[one.name])
-    return Pool(upstreams, health)
+            there[one.name] = _upstream(one, first_byte_s)
+    return Pool([there[one.name] for one in settings.upstreams], health)
 
 
 def _upstream(made_of: UpstreamSettings, first_byte_s: float) -> Upstream:

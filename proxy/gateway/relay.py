@@ -11,14 +11,17 @@ import structlog
 
 from proxy.config.addresses import Network
 from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, UpstreamFailed
+from proxy.gateway import model_lists
 from proxy.gateway.client import Client, address
 from proxy.gateway.intake import Body, ClientGone, Intake
 from proxy.gateway.looks import Looks
 from proxy.gateway.refusals import tell_refusal
+from proxy.gateway.spliced import Spliced
 from proxy.gateway.upstream_errors import StreamErrors, error_to_pass
 from proxy.gateway.weigher import Weigher
 from proxy.gateway.weighing import Unweighed, Weighing
 from proxy.gemini import bodies, calls, credentials, headers
+from proxy.gemini.aliases import Aliases
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.calls import Call
 from proxy.gemini.headers import Headers
@@ -48,6 +51,7 @@ class Relay:
         metrics: Metrics,
         trusted_proxies: Sequence[Network],
         monotonic: Callable[[], float],
+        aliases: Aliases | None = None,
         affinity: Callable[[Call, BodyFacts], str] = lambda call, facts: "",
     ) -> None:
         """`affinity` names the only upstream that a call may go to, where what it is about exists only there."""
@@ -61,6 +65,8 @@ class Relay:
         self._metrics = metrics
         self._trusted_proxies = trusted_proxies
         self._monotonic = monotonic
+        self._aliases = aliases
+        self._parse = calls.parse if aliases is None else aliases.parse
         self._looks = Looks()
         self.draining = False
         self.in_flight = 0
@@ -88,7 +94,7 @@ class Relay:
 
     async def _call(self, scope: Scope, receive: Receive, client: Client) -> None:
         came: Headers = scope["headers"]
-        call = calls.parse(scope["method"], scope["raw_path"], scope["query_string"])
+        call = self._parse(scope["method"], scope["raw_path"], scope["query_string"])
         client.asks(call)
         key = credentials.client_key(came, scope["query_string"])
         tenant = await self._authenticate(key)
@@ -99,11 +105,12 @@ class Relay:
         crossing = headers.up(came, key.encode())
         with await self._intake.take_in(call, tenant, came, receive) as body:
             facts = await self._look(call, tenant, client, body)
+            going_up = Spliced(body, facts.splices) if facts.splices else body
             selection = self._pool.select(call.model, tenant.project, self._affinity(call, facts))
             first = selection.upstream.name
             async with self._weigher.weigh(call, tenant, client, facts, body.length, first) as weighing:
-                with closing(await self._attempts.send(selection, call, crossing, body, weighing)) as answer:
-                    await self._relay(answer, client, weighing)
+                with closing(await self._attempts.send(selection, call, crossing, going_up, weighing)) as answer:
+                    await self._relay(answer, call, client, weighing)
 
     async def _authenticate(self, key: str) -> Tenant:
         """Whose call it is; a server that shuts down takes none."""
@@ -114,26 +121,28 @@ class Relay:
     def _authorize(self, call: Call, tenant: Tenant, scope: Scope) -> None:
         """What the request line and the client's address show is refused before the body is taken in."""
         if call.operation.names_model:
-            tenant.policy.authorize_model(call.model)
+            tenant.policy.authorize_model(call.model_asked, call.model)
         if tenant.policy.addresses:
             tenant.policy.authorize_address(address(scope, self._trusted_proxies))
         self._weigher.authorize(call, tenant)
 
     async def _look(self, call: Call, tenant: Tenant, client: Client, body: Body) -> BodyFacts:
         """What must be known of the body. What takes long is done in a thread, so that it can't hold up other calls."""
-        asked = call.operation.name, call.model, self._upstream_hosts
-        bounded = self._weigher.bounds(call, tenant)
+        asked = call.operation.name, call.model_asked, self._upstream_hosts
+        bounded, aliases = self._weigher.bounds(call, tenant), self._aliases
         outline = None
         if not body.spooled and body.length <= bodies.SKIMMED_AT_ONCE:
             outline = bodies.skim(body.view())
-            if not outline.costly(bounded=bounded):
-                return outline.read(*asked, bounded=bounded)
+            if not outline.costly(bounded=bounded, aliased=aliases is not None):
+                return outline.read(*asked, bounded=bounded, aliases=aliases)
         async with self._looks.turn(tenant.project):
             if client.gone:
                 raise ClientGone
-            return await asyncio.to_thread(lambda: (outline or bodies.skim(body.view())).read(*asked, bounded=bounded))
+            return await asyncio.to_thread(
+                lambda: (outline or bodies.skim(body.view())).read(*asked, bounded=bounded, aliases=aliases)
+            )
 
-    async def _relay(self, answer: Answer, client: Client, weighing: Weighing | Unweighed) -> None:
+    async def _relay(self, answer: Answer, call: Call, client: Client, weighing: Weighing | Unweighed) -> None:
         """Passes the response on as it comes, and writes it down before its last byte leaves."""
         first_byte_s = self._monotonic() - client.began
         self._metrics.answered(client.operation, first_byte_s)
@@ -142,6 +151,8 @@ class Relay:
             await weighing.settle_error(answer.error, first_byte_s)
             await client.answer(answer.error.status, *error_to_pass(answer.error, upstream))
             return
+        if self._aliases is not None:
+            response = await model_lists.by_alias(response, call, self._aliases)
         if headers.tell_of_events(response.headers):
             client.framing = "sse"
         meter = weighing.meter(response, first_byte_s)

@@ -65,7 +65,7 @@ class Weigher:
             budgeted = self.limits.applying(tenant, call.model).budgeted
             if (self.refuse_unpriced or budgeted) and not self.book.knows(call.model):
                 why = "the operator serves priced models only" if self.refuse_unpriced else FOR_BUDGETS
-                raise _unpriced(call.model, why)
+                raise _unpriced(call.model_asked, why)
         self.limits.refuse_known(call, tenant)
 
     def bounds(self, call: Call, tenant: Tenant) -> bool:
@@ -97,7 +97,7 @@ class Weigher:
             upstream=upstream,
             operation=call.operation.name,
             model=call.model,
-            model_asked=call.model,
+            model_asked=call.model_asked,
             period=self.days.name(started_at),
             request_bytes=request_bytes,
         )
@@ -122,7 +122,7 @@ class Weigher:
                     message = f"What this request costs has no bound, and its budget must not be overrun. {unbounded}"
                     raise CallerErred(Reason.UNMETERABLE_PARAMETER, message) from None
         if usd is None and applying.budgeted:
-            raise _unpriced(record.model, FOR_BUDGETS)
+            raise _unpriced(record.model_asked, FOR_BUDGETS)
         return usd or 0
 
 

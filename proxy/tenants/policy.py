@@ -37,10 +37,11 @@ class Policy(NamedTuple):
     project_limits: tuple[Limit, ...] = ()
     key_limits: tuple[Limit, ...] = ()
 
-    def authorize_model(self, model: str) -> None:
-        """Raises ProxyRefused (MODEL_NOT_ALLOWED). `model` is an id without "models/"."""
+    def authorize_model(self, model: str, used: str) -> None:
+        """Raises ProxyRefused (MODEL_NOT_ALLOWED). Ids without "models/": of the model that is asked for, and of the
+        one that stands in for it where there is an alias: whoever may use either may ask."""
         for globs, whose in ((self.models, "This project"), (self.key_models, "This key")):
-            if globs != ALL and not any(matcher(glob)(model) for glob in globs):
+            if globs != ALL and not any(matcher(glob)(model) or matcher(glob)(used) for glob in globs):
                 allowed = ", ".join(globs[:_SHOWN_GLOBS]) + (", …" if len(globs) > _SHOWN_GLOBS else "")
                 raise ProxyRefused(
                     Reason.MODEL_NOT_ALLOWED,

@@ -26,23 +26,31 @@ from proxy.tenants.policy import (
 
 def refused(policy: Policy, model: str) -> str:
     with pytest.raises(ProxyRefused) as caught:
-        policy.authorize_model(model)
+        policy.authorize_model(model, model)
     assert caught.value.reason is Reason.MODEL_NOT_ALLOWED
     return caught.value.message
 
 
 @pytest.mark.parametrize("model", ["gemini-3.8-flash", "anything", ""])
 def test_without_options_everything_is_allowed(model: str) -> None:
-    UNRESTRICTED.authorize_model(model)
+    UNRESTRICTED.authorize_model(model, model)
+
+
+def test_who_may_use_an_alias_or_the_model_behind_it_may_ask_for_the_alias() -> None:
+    """The operator set it. Project and key are each asked for themselves, and the refusal speaks of what was asked."""
+    for project, key in ((("old",), ("new",)), (("new",), ("*",)), (("*",), ("o*",))):
+        Policy(models=project, key_models=key).authorize_model("old", "new")
+    with pytest.raises(ProxyRefused, match="This key may not use the model 'old', only other"):
+        Policy(models=("new",), key_models=("other",)).authorize_model("old", "new")
     UNRESTRICTED.authorize_address(ip_address("192.0.2.1"))
     UNRESTRICTED.authorize_address(None)
 
 
 def test_a_model_is_allowed_if_a_glob_of_the_project_and_one_of_the_key_match_it() -> None:
     policy = Policy(models=("gemini-*", "imagen-*"), key_models=("*-image", "*-image-*"))
-    policy.authorize_model("gemini-3-pro-image")
-    policy.authorize_model("gemini-3-pro-image-preview")
-    policy.authorize_model("imagen-image")
+    policy.authorize_model("gemini-3-pro-image", "gemini-3-pro-image")
+    policy.authorize_model("gemini-3-pro-image-preview", "gemini-3-pro-image-preview")
+    policy.authorize_model("imagen-image", "imagen-image")
     assert refused(policy, "veo-image").startswith(
         "This project may not use the model 'veo-image', only gemini-*, imagen-*."
     )
