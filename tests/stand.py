@@ -31,7 +31,8 @@ class Weighbridge:
 
     folder: Path
     upstream_url: str
-    settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Sections, each a mapping; a list of them is written with [[…]]."""
     upstream_key: str = DEFAULT_KEY
     environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
@@ -120,9 +121,13 @@ class Weighbridge:
         }
         settings = dict(self.settings)
         upstream = settings.pop("upstreams", {})
-        for name, section in settings.items():
-            sections[name] = {**sections.get(name, {}), **section}
         lines = []
+        for name, section in settings.items():
+            if isinstance(section, list):
+                for entry in section:
+                    lines += [f"[[{name}]]", *(f"{key} = {_toml_value(value)}" for key, value in entry.items())]
+            else:
+                sections[name] = {**sections.get(name, {}), **section}
         for name, section in sections.items():
             lines.append(f"[{name}]")
             lines += [f"{key} = {_toml_value(value)}" for key, value in section.items()]
@@ -137,9 +142,7 @@ class Weighbridge:
 
 
 @contextmanager
-def weighbridge(
-    folder: Path, upstream_url: str, settings: Mapping[str, Mapping[str, object]] | None = None
-) -> Iterator[Weighbridge]:
+def weighbridge(folder: Path, upstream_url: str, settings: Mapping[str, Any] | None = None) -> Iterator[Weighbridge]:
     """A running Weighbridge in front of `upstream_url`; `settings` are sections of its weighbridge.toml."""
     stand = Weighbridge(folder, upstream_url, settings or {})
     stand.start()
