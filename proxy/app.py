@@ -24,7 +24,6 @@ from proxy.billing.reports import ledger_files
 from proxy.billing.unpriced import Unpriced
 from proxy.config import redis_address
 from proxy.config.addresses import parse_network
-from proxy.config.globs import matcher
 from proxy.config.load import ConfigError
 from proxy.config.schema import Settings
 from proxy.config.schema import Upstream as UpstreamSettings
@@ -43,7 +42,7 @@ from proxy.gateway.refusals import tell_refusal
 from proxy.gateway.relay import Relay
 from proxy.gateway.routes import Gateway
 from proxy.gateway.weigher import Weigher
-from proxy.gemini.aliases import Alias, Aliases
+from proxy.gemini.aliases import Aliases
 from proxy.limits.interface import Limiter, counters
 from proxy.limits.memory import MemoryLimiter
 from proxy.store.database import Database, open_database
@@ -334,9 +333,7 @@ def _aliases(settings: Settings) -> Aliases | None:
     """Decided once: without any, no call is looked at for them."""
     if not settings.models:
         return None
-    return Aliases(
-        Alias(matcher(each.match), each.use, None if each.is_glob else each.match) for each in settings.models
-    )
+    return Aliases(settings.model_used, [alias.match for alias in settings.models if not alias.is_glob])
 
 
 def _pool(settings: Settings, health: Health, was: DataPlane | None = None) -> Pool:

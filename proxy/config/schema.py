@@ -25,7 +25,7 @@ from pydantic import (
 
 from proxy.config import limits, redis_address
 from proxy.config.addresses import parse_network
-from proxy.config.globs import check_glob, is_glob
+from proxy.config.globs import check_glob, is_glob, matcher
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 
@@ -352,6 +352,10 @@ class Settings(Section):
             if seen.count(match) > 1:
                 raise ValueError(f"two entries match {match}: keep one, for only the first would ever count")
         return models
+
+    def model_used(self, model: str) -> str:
+        """The model that callers get who ask for `model` (ids without "models/"): that itself where it has no alias."""
+        return next((alias.use for alias in self.models if matcher(alias.match)(model)), model)
 
     @model_validator(mode="after")
     def _one_price_at_a_time(self) -> Settings:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import NamedTuple
 
 from proxy.gemini import calls, references, spans
 from proxy.gemini.calls import Call
@@ -17,32 +16,20 @@ _PREFIX_AS_WRITTEN = re.compile(r'"(?:\\u[0-9A-Fa-f]{4}|\\.|[^\\]){7}')
 """The quote and the prefix of a name that has it: PHP writes its slash as \\/."""
 
 
-class Alias(NamedTuple):
-    """One entry of the configuration."""
-
-    matches: Callable[[str], object]
-    """Whether it stands in for a model: an id without "models/"."""
-    use: str
-    name: str | None = None
-    """The one id that it matches; None where it is a glob."""
-
-
 class Aliases:
-    """All aliases of one configuration: the first that matches counts, and once."""
+    """All aliases of one configuration."""
 
-    def __init__(self, aliases: Iterable[Alias]) -> None:
-        self._aliases = tuple(aliases)
-        self._used = lru_cache(maxsize=1024)(self._first)
-        self.offered = tuple((each.name, self.used(each.name)) for each in self._aliases if each.name is not None)
+    def __init__(self, used: Callable[[str], str], names: Iterable[str]) -> None:
+        """`used` tells the model that a caller gets who asks for one; `names` are aliases that aren't globs. All are
+        ids without "models/"."""
+        self._used = lru_cache(maxsize=1024)(used)
+        self.offered = tuple((name, self.used(name)) for name in names)
         """What callers may ask for by name beside the upstream's own models: each with the model that they get."""
 
     def used(self, model: str) -> str:
         """The model that a caller gets who asks for `model`, which may be that itself."""
         # Look-ups are kept, and a body may name anything: what bounds their number must bound their size.
         return self._used(model) if 0 < len(model) <= calls.MAX_MODEL else model
-
-    def _first(self, model: str) -> str:
-        return next((alias.use for alias in self._aliases if alias.matches(model)), model)
 
     def parse(self, method: str, raw_path: bytes, query: bytes) -> Call:
         """`calls.parse`, with an alias put in the path: every other byte of it is as it was. Raises what that does."""

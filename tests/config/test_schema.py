@@ -157,6 +157,14 @@ def test_two_aliases_of_the_same_match_are_refused_but_one_may_lead_to_what_anot
         Settings.model_validate({"models": [first, {"match": "a", "use": "c"}]})
 
 
+def test_the_first_alias_that_matches_counts_and_only_once() -> None:
+    pairs = ("a", "b"), ("a*", "c"), ("b", "d"), ("x*", "x1")
+    settings = Settings(models=tuple(Alias(match=match, use=use) for match, use in pairs))
+    asked = ("a", "aa", "b", "c", "x1", "x2", "A")
+    assert [settings.model_used(model) for model in asked] == ["b", "c", "d", "c", "x1", "x1", "A"]
+    assert Settings().model_used("a") == "a"
+
+
 def test_half_of_a_certificate_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").touch()
     with pytest.raises(ValidationError, match="tls_cert and tls_key go together"):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import re
 
 import pytest
 
 from proxy.errors import Reason, Sent, UpstreamFailed
 from proxy.gateway import model_lists
-from proxy.gemini.aliases import Alias, Aliases
+from proxy.gemini.aliases import Aliases
 from proxy.gemini.headers import Headers
 
 pytestmark = pytest.mark.anyio
 
-ALIASES = Aliases([Alias(re.compile("old$").match, "new", "old")])
+ALIASES = Aliases(lambda model: "new" if model == "old" else model, ["old"])
 LIST = ALIASES.parse("GET", b"/v1beta/models", b"")
 GET = ALIASES.parse("GET", b"/v1beta/models/old", b"")
 PAGE = b'{"models":[{"name":"models/new"}]}'

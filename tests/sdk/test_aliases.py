@@ -14,7 +14,7 @@ from tests.sdk.scenarios import EMBEDDING, GENERATING, IMAGE, OTHERS, STREAMING,
 from tests.stand import weighbridge
 
 MINE = {TEXT: "our-text", IMAGE: "our-pictures", EMBEDDING: "our-gemini-embedding-2"}
-"""The last is called so because both SDKs go by the name: they ask for one embedding of several texts if that is in it."""
+"""The last is called so because both SDKs go by that name: under it, several texts are one embedding."""
 SCENARIOS = tuple(each for each in (*GENERATING, *STREAMING, *OTHERS) if each.method not in ("get", "list"))
 
 
