@@ -70,20 +70,27 @@ def show(
 ) -> None:
     """Show what a model costs: rates in each tier, images by size, the next change, sources and assumptions.
 
+    Of an alias, those of the model that callers get.
+
     Example: `weighbridge prices show gemini-3-pro-image`
     """
-    book, when = _book(options.settings(config)), _moment(at)
-    facts = _facts(book, model.removeprefix("models/"), when)
+    settings, when = options.settings(config), _moment(at)
+    book, asked = _book(settings), model.removeprefix("models/")
+    used = settings.model_used(asked)
+    facts = _facts(book, used, when)
     if facts is None:
-        near = get_close_matches(model, book.models(), n=1, cutoff=0.8)
+        near = get_close_matches(used, book.models(), n=1, cutoff=0.8)
         guess = f" Did you mean {near[0]}?" if near else ""
+        alias = f", which stands in for {asked} ([[models]])," if used != asked else ""
         raise CommandError(
-            f"{model} has no price, neither in {book.source} nor in genai-prices.{guess} "
+            f"{used}{alias} has no price, neither in {book.source} nor in genai-prices.{guess} "
             "Give it one with [[prices]] in the configuration."
         )
     if json:
-        output.document(facts)
+        output.document({**facts, "model_asked": asked})
     else:
+        if used != asked:
+            output.line(f"who asks for {asked} gets {used} ([[models]]), and pays for that:\n")
         _print(facts, when, _next_day(book, facts["model"], when))
 
 

@@ -18,6 +18,9 @@ cors_origins = ["https://a.example"]
 [[upstreams]]
 name = "main"
 api_key_env = "MY_KEY"
+[[models]]
+match = "gemini-2.5-*"
+use = "gemini-x"
 [[prices]]
 model = "gemini-x"
 from = 2026-12-01
@@ -91,6 +94,7 @@ def test_what_show_prints_is_a_configuration_that_reads_the_same(weighbridge: We
     assert "admin_port = 9001  # env WEIGHBRIDGE_SERVER__ADMIN_PORT" in first.stdout
     assert "max_body_mb = 100  # default" in first.stdout
     assert tomllib.loads(first.stdout)["prices"] == [{"model": "gemini-x", "from": "2026-12-01", "input_text": 0.075}]
+    assert tomllib.loads(first.stdout)["models"] == [{"match": "gemini-2.5-*", "use": "gemini-x"}]
     (tmp_path / "again.toml").write_text(first.stdout)
     settings = [
         json.loads(weighbridge("config", "show", "--json", *options).stdout)["settings"]

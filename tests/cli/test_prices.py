@@ -110,6 +110,17 @@ def test_the_configurations_rates_are_shown_as_such(tmp_path: Path) -> None:
     assert "source: configuration (output_image)" in run("show", "gemini-3-pro-image", "--config", str(config)).stdout
 
 
+def test_an_alias_is_shown_at_the_price_of_the_model_that_callers_get(tmp_path: Path) -> None:
+    config = tmp_path / "aliases.toml"
+    config.write_text('[[models]]\nmatch = "ours-*"\nuse = "gemini-3-pro-image"\n[[models]]\nmatch="x"\nuse="y"\n')
+    facts = shown("show", "models/ours-1", "--config", str(config))
+    assert (facts["model_asked"], facts["model"], facts["priced_as"]) == ("ours-1", *["gemini-3-pro-image"] * 2)
+    told = run("show", "ours-1", "--config", str(config)).stdout
+    assert told.startswith("who asks for ours-1 gets gemini-3-pro-image ([[models]]), and pays for that:\n\ngemini-3-")
+    assert "who asks for gemini" not in run("show", "gemini-3-pro-image", "--config", str(config)).stdout
+    assert "y, which stands in for x ([[models]]), has no price" in run("show", "x", "--config", str(config)).stderr
+
+
 def test_a_configuration_that_can_not_be_read_is_told_in_a_sentence(tmp_path: Path) -> None:
     config = tmp_path / "bad.toml"
     config.write_text('[[prices]]\nmodel = "gemini-3-pro-image"\noutput_image = -1\n', encoding="utf-8")

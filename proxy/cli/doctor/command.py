@@ -14,9 +14,8 @@ import typer
 from pydantic import SecretStr
 
 from proxy.billing.ledger_slot import owner_of
-from proxy.billing.prices import PriceBook
 from proxy.cli import output
-from proxy.cli.doctor import configuration, files, machine, price_books, stores, upstreams, webhooks
+from proxy.cli.doctor import aliases, configuration, files, machine, price_books, stores, upstreams, webhooks
 from proxy.cli.doctor.assumptions.command import try_assumptions
 from proxy.cli.doctor.findings import Check, Finding, Verdict, examine
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
@@ -104,6 +103,8 @@ def _checks(loaded: Loaded | None, error: ConfigError | None, environ: Mapping[s
         "time zone": partial(machine.check_time_zone, settings.limits.timezone, datetime.now(UTC).date()),
         "doors": partial(machine.check_doors, server, owner),
     }
+    if settings.models:
+        checks["aliases"] = partial(aliases.check_aliases, settings)
     if settings.upstreams:
         calls = sum(each.max_connections for each in settings.upstreams)
         checks["open files"] = partial(machine.check_open_files, calls)
@@ -123,18 +124,15 @@ def _check_upstream(upstream: Upstream, settings: Settings) -> Iterable[Finding]
 
 
 def _wanted_models(settings: Settings) -> list[str]:
-    """Those that prices are configured for, and those that the price book draws pictures with."""
-    try:
-        book = PriceBook.load(settings.prices, settings.storage.prices_file)
-    except ValueError:  # which is told as what is wrong with the price book
-        book = PriceBook.load(settings.prices)
+    """Those that prices are configured for, that aliases lead to, and that the price book draws pictures with."""
+    book = price_books.in_force(settings)
     now = time.time_ns() // 1000
     configured = {price.model.removeprefix("models/") for price in settings.prices}
-    wanted = []
+    wanted = list(dict.fromkeys(alias.use for alias in settings.models))
     for model in book.models():
         table = book.rates_at(model, now)
         draws = table is not None and table.is_image_model and not model.endswith(TO_BE_RETIRED)
-        if model in configured or draws:
+        if (model in configured or draws) and model not in wanted:
             wanted.append(model)
     return wanted
 

@@ -8,6 +8,15 @@ from pathlib import Path
 from proxy.billing import taken_book
 from proxy.billing.prices import PriceBook
 from proxy.cli.doctor.findings import Finding, ok, problem, warning
+from proxy.config.schema import Settings
+
+
+def in_force(settings: Settings) -> PriceBook:
+    """The price book with the configuration's own rates before it. Raises ValueError for such as can't be."""
+    try:
+        return PriceBook.load(settings.prices, settings.storage.prices_file)
+    except ValueError:  # which is told as what is wrong with the price book
+        return PriceBook.load(settings.prices)
 
 
 def check_price_book(taken: Path) -> Iterator[Finding]:

@@ -35,7 +35,7 @@ ADVICE = {
 
 
 def check_upstream(upstream: Upstream, wanted: Collection[str], unix_s: Callable[[], float]) -> Iterator[Finding]:
-    """`wanted` are the models that prices are configured for, or that the price book draws pictures with."""
+    """`wanted` are models that aliases lead to, that prices are configured for, or that the price book draws with."""
     offered: list[str] = []
     asked = unix_s()
     try:

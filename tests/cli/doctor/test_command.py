@@ -29,7 +29,7 @@ def configured(folder: Path, base_url: str, more: str = "") -> None:
 def test_where_all_is_well_it_says_so_and_leaves_no_trace(
     weighbridge: Weighbridge, upstream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    configured(tmp_path, upstream)
+    configured(tmp_path, upstream, '[[models]]\nmatch = "old"\nuse = "gemini-3.8-flash"\n')
     monkeypatch.setenv("MY_KEY", "emulator-key")
     with untouched(tmp_path):
         result = weighbridge("doctor")
@@ -37,7 +37,7 @@ def test_where_all_is_well_it_says_so_and_leaves_no_trace(
     assert (result.exit_code, "problem" in result.stdout) == (0, False)
     assert "ok       upstream main  its clock and this machine's agree" in result.stdout
     assert told["ok"] is True
-    assert {finding["check"] for finding in told["findings"]} >= {"configuration", "ledger", "disk", "doors"}
+    assert {finding["check"] for finding in told["findings"]} >= {"configuration", "aliases", "ledger", "disk", "doors"}
     assert set(told["findings"][0]) == {"check", "verdict", "what", "do"}
 
 
@@ -56,6 +56,16 @@ def test_where_it_is_not_it_says_what_to_do_and_ends_with_1_and_shows_no_secret(
     assert "→ see what the key of upstreams.api_key_env may be used for" in result.stdout
     assert SECRET not in result.output
     assert result.stdout.splitlines()[-1].endswith("1 problem")
+
+
+def test_an_alias_to_what_the_upstream_does_not_offer_is_told(
+    weighbridge: Weighbridge, upstream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured(tmp_path, upstream, '[[models]]\nmatch = "old"\nuse = "gemini-nowhere"\n')
+    monkeypatch.setenv("MY_KEY", "emulator-key")
+    told = weighbridge("doctor").stdout
+    assert "warning  upstream main  it doesn't offer gemini-nowhere\n" in told
+    assert "the alias old leads to gemini-nowhere, which has no price" in told
 
 
 def test_without_a_key_the_rest_is_looked_at_all_the_same(weighbridge: Weighbridge, tmp_path: Path) -> None:
