@@ -158,6 +158,9 @@ def test_long_text_is_costly_and_inline_data_is_not() -> None:
     assert skim(b'{"contents": [' + BASE64 * 10 + b"]").costly(), "no JSON: all of it is searched"
     assert not skim(json.dumps(asks("x" * bodies.PARSED_AT_ONCE)).encode()).costly()
     assert skim(json.dumps(asks("x" * bodies.PARSED_AT_ONCE, model="m")).encode()).costly()
+    small = skim(json.dumps(asks("x" * bodies.SPLICED_AT_ONCE, model="m")).encode())
+    assert (small.costly(), small.costly(aliased=True)) == (False, True)
+    assert not skim(json.dumps(asks("x" * bodies.SPLICED_AT_ONCE)).encode()).costly(aliased=True)
 
 
 @pytest.mark.parametrize("before", range(PIECE - 40, PIECE + 4))
