@@ -63,8 +63,7 @@ def spliced(piece: bytes | bytearray, splices: Sequence[Splice], at: int = 0) ->
             break
         if start >= at:
             kept += [piece[done - at : start - at], becomes]
-        if end > done:
-            done = min(end, stop)
+        done = end
     kept.append(piece[done - at :])
     return b"".join(kept)
 

@@ -47,8 +47,10 @@ class Comes:
 async def passed(came: Comes, call: object = LIST) -> tuple[bytes, Headers]:
     """Body and headers, as the relay passes them on; what it must see of `complete` is checked."""
     response = await model_lists.by_alias(came, call, ALIASES)  # type: ignore[arg-type]
-    pieces = []
+    pieces, complete = [], False
     while piece := await response.read():
+        assert not (pieces and complete), "what is told to be the last piece is"
+        complete = response.complete
         pieces.append(piece)
     assert response.complete
     assert response.status == came.status

@@ -46,8 +46,8 @@ def test_a_name_beyond_all_models_is_looked_up_in_nothing() -> None:
         ("/models/{}%3AcountTokens", b"prettyPrint=false", "/v1beta/models/{}:countTokens?prettyPrint=false"),
         (
             "//v1beta/v1alpha/models/{}",
-            b"quotaUser=models/" + ASKED.encode(),
-            "/v1alpha/models/{}?quotaUser=models/" + ASKED,
+            b"quotaUser=/models/" + ASKED.encode(),
+            "/v1alpha/models/{}?quotaUser=/models/" + ASKED,
         ),
     ],
 )
