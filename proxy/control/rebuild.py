@@ -12,7 +12,7 @@ from proxy.billing.periods import Days
 from proxy.billing.recent import OUT_OF_ORDER_US, Call
 from proxy.billing.spent import Who
 from proxy.config.limits import PERIODS
-from proxy.limits.algorithm import SPAN_S, History
+from proxy.limits.algorithm import SPAN, History
 from proxy.limits.interface import Counter, period
 from proxy.limits.money import Spending
 
@@ -30,7 +30,7 @@ def history(files: Iterable[Path], days: Days, now_us: int, monotonic: Callable[
     known, too: the clock may be set yet.
     """
     begun = {days.name(at): days.begin(at) for at in (now_us - OUT_OF_ORDER_US, now_us, now_us + OUT_OF_ORDER_US)}
-    since = now_us - SPAN_S * S
+    since = now_us - SPAN * S
     files, began = tuple(files), monotonic()
     tallies, last = defaultdict(list), defaultdict(list)
     for file in files:
@@ -51,7 +51,7 @@ def history(files: Iterable[Path], days: Days, now_us: int, monotonic: Callable[
                 now_ms // 1000: sum(tally.calls for tally in of_the_day if counter.counts(tally.key_id, tally.model))
             }
         passed_ms = int((monotonic() - began) * 1000)
-        if passed_ms >= SPAN_S * 1000:
+        if passed_ms >= SPAN * 1000:
             last.clear()
         buckets: dict[int, int] = defaultdict(int)
         for call in last.get(counter.project, ()):

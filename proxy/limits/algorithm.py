@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from proxy.limits.interface import CANCELLED, CORRECTED, GRANTED, MINUTES, Counter, Hold, Over, Spent, Taken, Verdict
+from proxy.limits.interface import (
+    BUCKETS,
+    CANCELLED,
+    CORRECTED,
+    GRANTED,
+    WINDOWS,
+    Counter,
+    Hold,
+    Over,
+    Spent,
+    Taken,
+    Verdict,
+)
 from proxy.limits.money import Money, Spending
 
-SPAN_S = 61
-"""Seconds for which a bucket counts, its own included: no event leaves before it is 60 s old."""
+SPAN = BUCKETS + 1
+"""For how many buckets' time one counts, its own included: nothing leaves before it is as old as the window is long."""
 LEASE_MS = 60_000
 """How long an open lease counts against `concurrency` unless it is renewed."""
 DAY_MS = 50 * 3600 * 1000
@@ -22,44 +34,50 @@ SWEPT_AT_ONCE = 1_000
 
 T = TypeVar("T")
 History = Callable[[Counter, str, int], Mapping[int, int]]
-"""What a counter held before this state began: amounts by second; of `rpd` and the day named, under the last one."""
+"""What a counter held before this state began: amounts by second, in order of time; of `rpd` and the day named, under
+the last one."""
 
 
 class Window:
-    """Amounts of the last minute, by second, the oldest first."""
+    """Amounts of the last minute, or ten, by bucket, the oldest first. A bucket's number is its time by its width."""
 
-    __slots__ = ("buckets", "total")
+    __slots__ = ("buckets", "total", "width_s")
 
-    def __init__(self, buckets: Mapping[int, int]) -> None:
-        self.buckets = dict(buckets)
-        self.total = sum(self.buckets.values())
+    def __init__(self, seconds: Mapping[int, int], width_s: int = 1) -> None:
+        self.width_s = width_s
+        self.buckets: dict[int, int] = {}
+        self.total = 0
+        for second, amount in seconds.items():
+            self.add(second, amount)
 
     def roll(self, second: int) -> int:
         """Lets go of what has passed. Returns what is left."""
-        buckets = self.buckets
-        if buckets and next(reversed(buckets)) > second:  # the clock was set back
-            self.buckets = buckets = {second: self.total}
-        while buckets and (oldest := next(iter(buckets))) <= second - SPAN_S:
+        buckets, now = self.buckets, second // self.width_s
+        if buckets and next(reversed(buckets)) > now:  # the clock was set back
+            self.buckets = buckets = {now: self.total}
+        while buckets and (oldest := next(iter(buckets))) <= now - SPAN:
             self.total -= buckets.pop(oldest)
         return self.total
 
     def add(self, second: int, amount: int) -> None:
-        self.buckets[second] = self.buckets.get(second, 0) + amount
+        bucket = second // self.width_s
+        self.buckets[bucket] = self.buckets.get(bucket, 0) + amount
         self.total += amount
 
     def give_back(self, second: int, amount: int) -> None:
-        """Takes an amount out of the second in which it was added, as far as it still counts."""
-        if second in self.buckets:
-            given = min(amount, self.buckets[second])
-            self.buckets[second] -= given
+        """Takes an amount out of the bucket in which it was added, as far as it still counts."""
+        bucket = second // self.width_s
+        if bucket in self.buckets:
+            given = min(amount, self.buckets[bucket])
+            self.buckets[bucket] -= given
             self.total -= given
 
     def wait_ms(self, now_ms: int, room: int) -> int:
         """Until so much more has gone."""
-        for second, amount in self.buckets.items():
+        for bucket, amount in self.buckets.items():
             room -= amount
             if room <= 0:
-                return (second + SPAN_S) * 1000 - now_ms
+                return (bucket + SPAN) * self.width_s * 1000 - now_ms
         raise ValueError("no wait makes room for that")
 
 
@@ -105,7 +123,7 @@ class State:
                 used = self.used(now_ms, day, counter)
                 if used + amount > counter.value:
                     wait_ms = None
-                    if counter.kind in MINUTES and amount <= counter.value:
+                    if counter.kind in WINDOWS and amount <= counter.value:
                         wait_ms = self.windows[counter.name].wait_ms(now_ms, used + amount - counter.value)
                     held = self.money.account(counter, day).held if counter.per else 0
                     found.append(Over(counter, used, amount, wait_ms, held))
@@ -114,7 +132,7 @@ class State:
     def charge(self, now_ms: int, lease_id: str, day: str, holds: Sequence[Hold]) -> None:
         """Takes all holds without asking whether they fit."""
         for counter, amount in holds:
-            if counter.kind in MINUTES:
+            if counter.kind in WINDOWS:
                 self._window(now_ms, day, counter).add(now_ms // 1000, amount)
             elif counter.kind == "rpd":
                 self._add_day(now_ms, day, counter, amount)
@@ -147,7 +165,7 @@ class State:
 
     def used(self, now_ms: int, day: str, counter: Counter) -> int:
         """What is taken of a counter."""
-        if counter.kind in MINUTES:
+        if counter.kind in WINDOWS:
             return self._window(now_ms, day, counter).total
         if counter.kind == "rpd":
             return self._day(now_ms, day, counter)[0]
@@ -192,7 +210,8 @@ class State:
     def _window(self, now_ms: int, day: str, counter: Counter) -> Window:
         window = self.windows.get(counter.name)
         if window is None:
-            window = self.windows[counter.name] = Window(self._history(counter, day, now_ms))
+            width_s = WINDOWS[counter.kind] // BUCKETS
+            window = self.windows[counter.name] = Window(self._history(counter, day, now_ms), width_s)
         window.roll(now_ms // 1000)
         return window
 

@@ -1,31 +1,39 @@
 -- What the scripts share: the store's clock, and what is taken of a counter. It stands before each of them.
--- A sliding minute is a hash {total, oldest, newest, <second>: amount}; what has passed is let go when it is next looked
--- at. A day is a number. What is open is a sorted set of leases by the millisecond in which they lapse. Money is a hash: of
+-- A sliding minute, or ten, is a hash {total, oldest, newest, <bucket>: amount}; what has passed is let go when it is next
+-- looked at. A bucket's number is its time by its width. A day is a number. What is open is a sorted set of leases by the millisecond in which they lapse. Money is a hash: of
 -- each worker "<epoch>|<nano-dollars spent>|<nano-dollars held>", all that went through it in that period. A worker that
 -- may have missed something begins a new epoch, and states its own sums anew.
 -- tests/contracts holds all of it against proxy/limits/algorithm.py.
-local SPAN_S, LEASE_MS = 61, 60000
-local KEEP_MINUTE_S, KEEP_OPEN_S, KEEP_DAY_S, KEEP_LEASES_S, KEEP_CANCELLED_S = 65, 125, 180000, 691200, 600
+local SPAN, LEASE_MS = 61, 60000
+local WIDTH_S = {minute = 1, ten_minutes = 10}
+local KEEP_WINDOW_S = {minute = 65, ten_minutes = 650}
+local KEEP_OPEN_S, KEEP_DAY_S, KEEP_LEASES_S, KEEP_CANCELLED_S = 125, 180000, 691200, 600
 local KEEP_MONEY_S = {day = KEEP_DAY_S, month = 3024000, total = 34560000}
 
 local time = redis.call('TIME')
 local now_s = tonumber(time[1])
 local now_ms = now_s * 1000 + math.floor(tonumber(time[2]) / 1000)
 
--- Lets go of what has passed. Returns what is left, its oldest and newest second (nil: it is empty), and the amount of
--- the second that is asked about (nil: there is none).
-local function minute(key, second)
-  local kept = redis.call('HMGET', key, 'total', 'oldest', 'newest', second)
+-- The bucket that a second lies in.
+local function bucket_of(mechanic, second)
+  return math.floor(second / WIDTH_S[mechanic])
+end
+
+-- Lets go of what has passed. Returns what is left, its oldest and newest bucket (nil: it is empty), and the amount of
+-- the bucket that is asked about (nil: there is none).
+local function window(key, mechanic, bucket)
+  local now = bucket_of(mechanic, now_s)
+  local kept = redis.call('HMGET', key, 'total', 'oldest', 'newest', bucket)
   if not kept[1] then return 0 end
   local total, oldest, newest = tonumber(kept[1]), tonumber(kept[2]), tonumber(kept[3])
   local amount = kept[4] and tonumber(kept[4]) or nil
-  if newest > now_s then -- the clock was set back
+  if newest > now then -- the clock was set back
     redis.call('DEL', key)
-    redis.call('HSET', key, 'total', total, 'oldest', now_s, 'newest', now_s, now_s, total)
-    redis.call('EXPIRE', key, KEEP_MINUTE_S)
-    return total, now_s, now_s, second == now_s and total or nil
+    redis.call('HSET', key, 'total', total, 'oldest', now, 'newest', now, now, total)
+    redis.call('EXPIRE', key, KEEP_WINDOW_S[mechanic])
+    return total, now, now, bucket == now and total or nil
   end
-  local first = now_s - SPAN_S + 1
+  local first = now - SPAN + 1
   if newest < first then
     redis.call('DEL', key)
     return 0
@@ -39,19 +47,19 @@ local function minute(key, second)
     redis.call('HDEL', key, unpack(passed))
     redis.call('HSET', key, 'total', total, 'oldest', first)
     oldest = first
-    if second < first then amount = nil end
+    if bucket < first then amount = nil end
   end
   return total, oldest, newest, amount
 end
 
--- Adds to a second, given what `minute` returned for it.
-local function add(key, second, more, total, oldest, newest, amount)
+-- Adds to a bucket, given what `window` returned for it.
+local function add(key, mechanic, bucket, more, total, oldest, newest, amount)
   if amount then
-    redis.call('HSET', key, 'total', total + more, second, amount + more)
+    redis.call('HSET', key, 'total', total + more, bucket, amount + more)
   else
-    redis.call('HSET', key, 'total', total + more, second, more, 'oldest', math.min(oldest or second, second),
-      'newest', math.max(newest or second, second))
-    redis.call('EXPIRE', key, KEEP_MINUTE_S)
+    redis.call('HSET', key, 'total', total + more, bucket, more, 'oldest', math.min(oldest or bucket, bucket),
+      'newest', math.max(newest or bucket, bucket))
+    redis.call('EXPIRE', key, KEEP_WINDOW_S[mechanic])
   end
 end
 

@@ -9,10 +9,18 @@ from typing import Literal, NamedTuple, Protocol
 from proxy.config.globs import matcher
 from proxy.config.limits import Limit
 
-MINUTES = frozenset(("rpm", "tpm", "ipm"))
-"""Kinds that count over a sliding minute. `rpd` counts over a calendar day, `concurrency` what is open, `usd` money."""
-CORRECTED = frozenset(("tpm", "ipm"))
-"""Kinds whose amounts are estimates until the call is settled. Money is held until then, and spent by it."""
+WINDOWS = {"rpm": 60, "tpm": 60, "ipm": 60, "usd_per_10min": 600}
+"""Kinds that count over a sliding window, and its length in seconds. `rpd` counts over a calendar day, `concurrency` what
+is open, `usd` money."""
+BUCKETS = 60
+"""In steps of which a window slides: of a minute they are seconds, of ten minutes ten seconds each."""
+CORRECTED = frozenset(("tpm", "ipm", "usd_per_10min"))
+"""Kinds whose amounts are estimates until the call is settled. What a budget counts is held until then, and spent by it."""
+
+
+def of_upstream(name: str) -> str:
+    """In place of the project, in the counters of an upstream's own quota: a name that no project can have."""
+    return f"@{name}"
 
 
 def period(per: str, day: str) -> str:
@@ -31,9 +39,9 @@ class Counter:
     """Such as "{alice}:rpm", "{alice}:key_3fK9:ipm:*-image*", "{alice}:rpm:*:shadow", "{alice}:usd:month". What is in
     braces is the project: Redis Cluster keeps all names with the same braces on one node."""
     kind: str
-    """One of config/limits.py's KINDS."""
+    """One of config/limits.py's KINDS, or of config/quotas.py's."""
     value: int
-    """Of a budget (`usd`), nano-dollars."""
+    """Of money (`usd`, `usd_per_10min`), nano-dollars."""
     project: str
     key_id: str = ""
     """Empty where the whole project counts in it."""
@@ -138,6 +146,7 @@ class Limiter(Protocol):
     - A reserve is checked against all its holds at once, and takes all or nothing.
     - `rpm`, `tpm` and `ipm` count over any 60 seconds by the store's clock, in buckets of a second, of which the oldest
       counts whole: what is taken counts for 60 to 61 seconds. If that clock is set back, all counts from then on anew.
+    - `usd_per_10min` counts likewise over any 600 seconds, in buckets of ten: what is taken counts for 600 to 610.
     - `rpd` counts under the name of the day, which the caller chooses.
     - `concurrency` counts leases until they are settled; those of a process that died, for a minute at most.
     - `usd` counts, for each of its calendar periods, what is held for open leases, and all that was spent: also before
@@ -158,7 +167,7 @@ class Limiter(Protocol):
         ...
 
     def settle(self, lease_id: str, actual: Mapping[str, int], spent: Spent | None = None) -> None:
-        """Ends a lease, and corrects by kind (`tpm`, `ipm`) what was held by estimate. Returns at once.
+        """Ends a lease, and corrects by kind (those in CORRECTED) what was held by estimate. Returns at once.
 
         What was missed is counted from now on; what was too much is given back if it still counts. What a call spent
         is told here, once, and counts also where it has no lease.

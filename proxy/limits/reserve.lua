@@ -1,7 +1,7 @@
 -- Takes all that a call holds, or nothing.
 -- KEYS: the project's statements, the worker's leases, the tombstone of this lease, then the counters.
--- ARGV: lease, its text; then for each counter its mechanic (minute, day, open, money), amount, limit, "shadow" or "",
--- mark.
+-- ARGV: lease, its text; then for each counter its mechanic (minute, ten_minutes, day, open, money), amount, limit,
+-- "shadow" or "", mark.
 -- Answers {now_ms, what became of it}: 0 refused, 1 granted, 2 cancelled, and for each counter that the call doesn't fit
 -- in its index, what is used, and the wait in ms (-1: none known), or of money what is held; or 3, and the indexes of
 -- counters of which this worker has not stated what it took before.
@@ -28,12 +28,12 @@ if redis.call('EXISTS', cancelled) == 1 then
   return {now_ms, 2}
 end
 
-local function wait_ms(key, need, oldest, newest)
-  local seconds = {}
-  for second = oldest, newest do seconds[#seconds + 1] = second end
-  for i, amount in ipairs(redis.call('HMGET', key, unpack(seconds))) do
+local function wait_ms(key, mechanic, need, oldest, newest)
+  local buckets = {}
+  for bucket = oldest, newest do buckets[#buckets + 1] = bucket end
+  for i, amount in ipairs(redis.call('HMGET', key, unpack(buckets))) do
     if amount then need = need - tonumber(amount) end
-    if need <= 0 then return (seconds[i] + SPAN_S) * 1000 - now_ms end
+    if need <= 0 then return (buckets[i] + SPAN) * WIDTH_S[mechanic] * 1000 - now_ms end
   end
 end
 
@@ -43,11 +43,11 @@ for i = 1, count do
     tonumber(ARGV[i * 5]), ARGV[i * 5 + 1]
   if amount > 0 then
     local used, wait = 0, -1
-    if mechanic == 'minute' then
-      known[i] = {minute(key, now_s)}
+    if WIDTH_S[mechanic] then
+      known[i] = {window(key, mechanic, bucket_of(mechanic, now_s))}
       used = known[i][1]
       if used + amount > limit and amount <= limit then
-        wait = wait_ms(key, used + amount - limit, known[i][2], known[i][3])
+        wait = wait_ms(key, mechanic, used + amount - limit, known[i][2], known[i][3])
       end
     elseif mechanic == 'day' then
       used = day(key)
@@ -67,8 +67,9 @@ if answer[2] == 0 then return answer end
 
 for i = 1, count do
   local key, mechanic, amount = KEYS[3 + i], ARGV[i * 5 - 2], tonumber(ARGV[i * 5 - 1])
-  if mechanic == 'minute' then
-    add(key, now_s, amount, unpack(known[i] or {minute(key, now_s)}, 1, 4))
+  if WIDTH_S[mechanic] then
+    local now = bucket_of(mechanic, now_s)
+    add(key, mechanic, now, amount, unpack(known[i] or {window(key, mechanic, now)}, 1, 4))
   elseif mechanic == 'day' then
     set_day(key, (known[i] or day(key)) + amount)
   elseif mechanic == 'money' then

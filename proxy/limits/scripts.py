@@ -19,10 +19,11 @@ import msgspec
 
 from proxy.limits.algorithm import Lease, State, Window
 from proxy.limits.interface import (
+    BUCKETS,
     CANCELLED,
     CORRECTED,
     GRANTED,
-    MINUTES,
+    WINDOWS,
     Counter,
     Hold,
     Over,
@@ -41,7 +42,9 @@ WHOLE = "whole"
 ANY_EPOCH = "*"
 """Of what an earlier process of this worker left: it is ended in whatever epoch that stated it."""
 
-_MECHANICS = dict.fromkeys(MINUTES, "minute") | {"rpd": "day", "concurrency": "open", "usd": "money"}
+_WINDOWS = {60: "minute", 600: "ten_minutes"}
+_MECHANICS = {kind: _WINDOWS[length_s] for kind, length_s in WINDOWS.items()}
+_MECHANICS |= {"rpd": "day", "concurrency": "open", "usd": "money"}
 """How each kind is counted, in the words of the Lua."""
 
 
@@ -191,7 +194,8 @@ class Scripts:
         values: dict[str, dict[str, _Values]] = {}
         leases: dict[str, dict[str, Lease]] = {}
         for name, window in state.windows.items():
-            values.setdefault(_project(name), {})[f"wb:{name}"] = "minute", self._mark(name), _buckets(window)
+            mechanic = _WINDOWS[window.width_s * BUCKETS]
+            values.setdefault(_project(name), {})[f"wb:{name}"] = mechanic, self._mark(name), _buckets(window)
         for key, count in state.days.items():
             name = key.rpartition(":")[0]
             values.setdefault(_project(name), {})[f"wb:{key}"] = "day", self._mark(name), [count[0]]
@@ -302,7 +306,7 @@ def _key(name: str, kind: str, day: str) -> str:
 
 
 def _buckets(window: Window) -> list[Value]:
-    """Second and amount by turns."""
+    """Number and amount of each by turns."""
     return [part for bucket in window.buckets.items() for part in bucket]
 
 

@@ -1,7 +1,7 @@
 -- Ends a lease, corrects what it held, and counts what was spent.
 -- KEYS: the project's statements, the worker's leases, the tombstone of this lease, then the counters that change.
--- ARGV: lease, "cancel" or ""; then for each counter its mechanic (minute, day, open, money), the difference (of money
--- "<spent>|<held>"), and its mark (of money whose epoch is "*": whatever it is).
+-- ARGV: lease, "cancel" or ""; then for each counter its mechanic (minute, ten_minutes, day, open, money), the
+-- difference (of money "<spent>|<held>"), and its mark (of money whose epoch is "*": whatever it is).
 -- Answers {now_ms, 1}, or {now_ms, 0} where the lease isn't there.
 local stated, leases, cancelled, lease = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local second = tonumber(string.match(redis.call('HGET', leases, lease) or '', '^%d+'))
@@ -29,12 +29,14 @@ for i = 4, #KEYS do
     if mechanic == 'day' then
       set_day(key, day(key) + difference)
     elseif difference > 0 then
-      add(key, now_s, difference, minute(key, now_s))
+      local now = bucket_of(mechanic, now_s)
+      add(key, mechanic, now, difference, window(key, mechanic, now))
     else
-      local total, _, _, amount = minute(key, second)
+      local bucket = bucket_of(mechanic, second)
+      local total, _, _, amount = window(key, mechanic, bucket)
       if amount then
         local given = math.min(-difference, amount)
-        redis.call('HSET', key, 'total', total - given, second, amount - given)
+        redis.call('HSET', key, 'total', total - given, bucket, amount - given)
       end
     end
   end

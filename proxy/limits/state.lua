@@ -2,7 +2,7 @@
 -- KEYS: the project's statements, the worker's leases, then the counters.
 -- ARGV: "whole" (all that the worker took of counters of which it has stated nothing) or the id of what it took
 -- in an outage (of counters of which it has); the worker; how many leases, and each with its entry; then for each counter
--- its mechanic, its mark, how many values, and these: second and amount by turns, or one amount, or leases; of money
+-- its mechanic, its mark, how many values, and these: bucket and amount by turns, or one amount, or leases; of money
 -- what the worker spent and holds, which stands in place of what it stated in another epoch.
 -- Answers {now_ms}.
 local stated, leases = KEYS[1], KEYS[2]
@@ -19,10 +19,11 @@ for _ = 1, tonumber(ARGV[3]) do
 end
 redis.call('EXPIRE', leases, KEEP_LEASES_S)
 
-local function put_minute(key, from, to)
+local function put_window(key, mechanic, from, to)
+  local now = bucket_of(mechanic, now_s)
   for i = from, to, 2 do
-    local second, amount = math.min(tonumber(ARGV[i]), now_s), tonumber(ARGV[i + 1])
-    if second > now_s - SPAN_S then add(key, second, amount, minute(key, second)) end
+    local bucket, amount = math.min(tonumber(ARGV[i]), now), tonumber(ARGV[i + 1])
+    if bucket > now - SPAN then add(key, mechanic, bucket, amount, window(key, mechanic, bucket)) end
   end
 end
 
@@ -36,8 +37,8 @@ for i = 3, #KEYS do
     local _, _, mine = money(key, worker)
     if not mine or mine[1] ~= epoch then set_money(key, worker, epoch, ARGV[from], ARGV[to]) end
   elseif is_stated ~= whole then
-    if mechanic == 'minute' then
-      put_minute(key, from, to)
+    if WIDTH_S[mechanic] then
+      put_window(key, mechanic, from, to)
     elseif mechanic == 'day' then
       set_day(key, day(key) + tonumber(ARGV[from]))
     else

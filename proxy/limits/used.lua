@@ -23,7 +23,8 @@ for i = 2, #KEYS do
   if mechanic == 'money' then
     used, held = known[i][1] + known[i][2], known[i][2]
   else
-    used = mechanic == 'minute' and (minute(key, now_s)) or mechanic == 'day' and day(key) or open(key)
+    used = WIDTH_S[mechanic] and (window(key, mechanic, bucket_of(mechanic, now_s)))
+      or mechanic == 'day' and day(key) or open(key)
   end
   answer[#answer + 1] = used
   answer[#answer + 1] = held

@@ -35,8 +35,8 @@ from proxy.gateway.limiting import Limits
 from proxy.gateway.weigher import Weigher
 from proxy.gateway.weighing import Weighing
 from proxy.gemini import bodies, calls
-from proxy.limits.algorithm import SPAN_S, History
-from proxy.limits.interface import MINUTES, Counter, Limiter, period
+from proxy.limits.algorithm import SPAN, History
+from proxy.limits.interface import WINDOWS, Counter, Limiter, period
 from proxy.limits.money import Spending
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keys import Tenant
@@ -279,13 +279,13 @@ class Made:
     """The same as the ledger tells it, to a process that came later."""
 
     def __post_init__(self) -> None:
-        self.counted = {kind: [(self.second, self.weighs.get(kind, 0))] for kind in MINUTES}
+        self.counted = {kind: [(self.second, self.weighs.get(kind, 0))] for kind in WINDOWS}
 
     def ends(self, outcome: str, second: int, taken: dict[str, int]) -> None:
         """Estimates are corrected: what was too much at the second that it was taken in, what was missed now."""
         self.outcome = outcome
         for kind, amount in taken.items():
-            if kind not in MINUTES:
+            if kind not in WINDOWS:
                 continue
             difference = amount - self.weighs.get(kind, 0)
             self.counted[kind].append((self.second if difference < 0 else second, difference))
@@ -325,7 +325,7 @@ class Expected:
         if counter.kind == "rpd":
             return sum(call.day == day for call in mine)
         taken = (each for call in mine for each in call.counted[counter.kind])
-        return sum(amount for at, amount in taken if at > second - SPAN_S)
+        return sum(amount for at, amount in taken if at > second - SPAN)
 
     def held(self, counter: Counter, day: str) -> int:
         """How much of that is money that is only held."""
@@ -342,8 +342,8 @@ class Expected:
         for call in self.calls.values():
             call.outcome = call.outcome or "unsettled"
             second = min(call.started_us, now_us) // S
-            recent = call.started_us >= now_us - SPAN_S * S
-            call.in_ledger = {kind: [(second, call.weighs.get(kind, 0))] if recent else [] for kind in MINUTES}
+            recent = call.started_us >= now_us - SPAN * S
+            call.in_ledger = {kind: [(second, call.weighs.get(kind, 0))] if recent else [] for kind in WINDOWS}
 
     def counted_from_ledger(self) -> None:
         """The store was gone: of earlier processes' calls, the last minute is what the ledger says of it."""

@@ -18,11 +18,11 @@ _numbers = itertools.count()
 
 _WHOSE = (("", "*"), ("key_a", "*"), ("key_a", "*-image"), ("key_b", "*"))
 _LIMITS = {"rpm": 3, "tpm": 100, "rpd": 5, "ipm": 7, "concurrency": 2, "usd:day": 5_000, "usd:month": 9_000}
-_LIMITS["usd:total"] = 300_000_000_000_000
+_LIMITS |= {"usd:total": 300_000_000_000_000, "usd_per_10min": 7_000}
 
 
 class Step(NamedTuple):
-    """One thing that happens. `lease`: which of a few, of one project or the other; `amounts`: of tpm, ipm and usd."""
+    """One thing that happens. `lease`: which of a few, of one project or the other; `amounts`: of tpm, ipm and money."""
 
     what: str
     lease: int = 0
@@ -44,7 +44,8 @@ _days = st.sampled_from([0, 0, 0, 1])
 _seconds = st.one_of(
     st.sampled_from([1, 20, 30, 31, 40, 59, 60, 61, 62, 3600, 86_400]),
     st.sampled_from([1, 20, 30, 31, 40, 59, 60, 61, 62]),
-    st.sampled_from([-1, -20, -30, -61, -3600, -86_400]),
+    st.sampled_from([9, 10, 280, 300, 590, 599, 600, 609, 610, 611]),
+    st.sampled_from([-1, -20, -30, -61, -310, -600, -3600, -86_400]),
 )
 _reserves = st.tuples(_leases, _which_limits, _amounts, _days).map(
     lambda of: Step("reserve", of[0], whose=of[1], amounts=of[2], day=of[3])
@@ -85,7 +86,7 @@ class Replay:
 
     async def _step(self, step: Step) -> None:
         limiter, lease_id = self._stand.limiter, f"{self._number}-{step.lease}"
-        amounts = {"tpm": step.amounts[0], "ipm": step.amounts[1], "usd": step.amounts[2]}
+        amounts = dict(zip(("tpm", "ipm", "usd"), step.amounts, strict=True)) | {"usd_per_10min": step.amounts[2]}
         if step.what == "clock":
             assert self._stand.store.clock is not None
             self._stand.store.clock.set(self._stand.store.clock.now_s + step.seconds)

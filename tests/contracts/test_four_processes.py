@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.redis_servers import RedisServer
 
 ROOT = Path(__file__).parent.parent.parent
-LIMITS = {"rpm": 100, "concurrency": 5, "rpd": 50, "ipm": 7}
+LIMITS = {"rpm": 100, "concurrency": 5, "rpd": 50, "ipm": 7, "usd_per_10min": 33}
 
 
 def test_four_processes_get_exactly_the_limit_together(redis_server: RedisServer) -> None:

@@ -24,12 +24,12 @@ def amounts(taken: Iterable[Taken]) -> list[int]:
     return [one.used for one in taken]
 
 
-def in_any_minute(taken: list[tuple[int, int]]) -> int:
-    """The most that was taken in any 60 s. `taken`: milliseconds and amounts, in order of time."""
+def in_any_minute(taken: list[tuple[int, int]], ms: int = 60_000) -> int:
+    """The most that was taken in any 60 s, or so many ms. `taken`: milliseconds and amounts, in order of time."""
     most = window = first = 0
     for at, amount in taken:
         window += amount
-        while taken[first][0] <= at - 60_000:
+        while taken[first][0] <= at - ms:
             window -= taken[first][1]
             first += 1
         most = max(most, window)

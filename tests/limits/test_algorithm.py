@@ -35,6 +35,35 @@ def test_never_over_in_any_minute_and_a_steady_demand_gets_nearly_all_of_it(limi
     assert len(taken) >= 0.95 * limit * 10
 
 
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 9), st.integers(0, 2**32))
+def test_never_over_in_any_ten_minutes_of_spending(usd: int, seed: int) -> None:
+    """An hour at several times the limit: no 600 s hold more than it, and at least 95 % of it is spent."""
+    state, draw, limit = State(), random.Random(seed), usd * 10**9
+    now, taken = NOON, []
+    while now < NOON + 3_600_000:
+        nanos = draw.randrange(1, limit // 20)
+        if granted(state, now, f"call {now}", one("usd_per_10min", limit, nanos)):
+            taken.append((now, nanos))
+        now += draw.randrange(1, 8_000)
+    assert in_any_minute(taken, 600_000) <= limit
+    assert sum(nanos for _, nanos in taken) >= 0.95 * limit * 6
+
+
+def test_spending_slides_in_buckets_of_ten_seconds() -> None:
+    """It counts for 600 to 610 s; what was missed of it from the settle on, what was too much is given back."""
+    state, spending = State(), counter("usd_per_10min", 10)
+    assert granted(state, NOON + 9_999, "call", one("usd_per_10min", 10, 9))
+    [over] = state.reserve(NOON + 20_000, "other", DAY, one("usd_per_10min", 10, 2)).refused
+    assert over.wait_ms == 590_000
+    state.settle(NOON + 300_000, "call", {"usd_per_10min": 4})
+    assert granted(state, NOON + 300_000, "other", one("usd_per_10min", 10, 2))
+    state.settle(NOON + 305_000, "other", {"usd_per_10min": 5})
+    assert state.windows[spending.name].buckets == {NOON // 10_000: 4, NOON // 10_000 + 30: 5}
+    used = [state.used(NOON + at, DAY, spending) for at in (609_999, 610_000, 909_999, 910_000)]
+    assert used == [9, 5, 5, 0]
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 30_000), st.integers(1, 12)), max_size=40), st.integers(1, 12))
 def test_whoever_waits_as_told_gets_in(calls: list[tuple[int, int]], amount: int) -> None:

@@ -248,6 +248,25 @@ async def test_a_refusal_is_remembered_without_asking_redis(redis_server: RedisS
         assert Counting.commands == commands
 
 
+async def test_ten_minutes_of_spending_take_no_more_buckets_than_a_minute_of_calls(
+    valkey: tuple[RedisServer, SetClock],
+) -> None:
+    """A reserve never reads more than 61 of them, and the key goes when none of them counts any more."""
+    server, clock = valkey
+    spending = one("usd_per_10min", 9 * 10**15, 10**12)
+    async with limiting(server) as limiter:
+        for number in range(200):
+            clock.set(clock.now_s + 5)
+            assert (await limiter.reserve(f"call {number}", DAY, spending)).granted
+        assert amounts(await limiter.used(DAY, [spending[0].counter])) == [121 * 10**12]
+        with server.client as client:
+            [key] = client.keys("wb:*usd_per_10min")
+            assert client.hlen(key) == 61 + len(("total", "oldest", "newest"))
+            assert 600 < client.ttl(key) <= 650
+        clock.set(clock.now_s + 600)
+        assert amounts(await limiter.used(DAY, [spending[0].counter])) == [10**12]
+
+
 async def test_what_redis_forgot_of_its_scripts_is_sent_again(redis_server: RedisServer) -> None:
     """SCRIPT FLUSH between, and in the midst of a write of many."""
     async with limiting(redis_server) as limiter:

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from proxy.billing.periods import Days
 from proxy.billing.records import to_rfc3339, to_usd
 from proxy.control.admin.problems import Kind, Problem
-from proxy.limits.interface import MINUTES, Counter, Limiter, Taken, counters, period
+from proxy.limits.interface import WINDOWS, Counter, Limiter, Taken, counters, period
 from proxy.store.database import Database
 from proxy.tenants import keys, projects
 from proxy.tenants.projects import UnknownProjectError
@@ -62,7 +62,7 @@ def _number(counter: Counter, taken: Taken, day_ends_at: str | None) -> dict[str
     return {
         "value": counter.value,
         "used": taken.used,
-        "window_seconds": 60 if counter.kind in MINUTES else None,
+        "window_seconds": WINDOWS.get(counter.kind),
         "resets_at": day_ends_at if counter.kind == "rpd" else None,
     }
 
