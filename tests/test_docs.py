@@ -20,6 +20,7 @@ from proxy.billing.assumptions import ASSUMPTIONS
 from proxy.billing.records import UsageRecord
 from proxy.cli.main import app
 from proxy.config.load import GOOGLE_KEYS, SECRETS, read
+from proxy.config.quotas import Quota
 from proxy.config.schema import Alias, Price, Settings, Upstream
 from proxy.errors import Outcome, Reason, Refusal
 from proxy.gemini.status import refusal_body
@@ -46,6 +47,8 @@ def _literal(value: object) -> str:
     """A default as the docs write it."""
     if value is None:
         return "not set"
+    if isinstance(value, Quota):
+        return f"`{value}`"
     return f"`{json.dumps(value if isinstance(value, int | float | tuple | str) else str(value))}`"
 
 

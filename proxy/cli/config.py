@@ -14,6 +14,7 @@ from pydantic import BaseModel, SecretStr
 from proxy.cli import options, output
 from proxy.cli.options import ConfigOption, JsonOption
 from proxy.config.load import SECRETS, ConfigError, Loaded, read
+from proxy.config.quotas import Quota
 
 app = options.group("The configuration as it is read.")
 
@@ -87,7 +88,7 @@ def _toml(loaded: Loaded) -> Iterator[str]:
 
 def _literal(value: object, plain: Any) -> str:
     """A value in TOML's notation. Rates and dates are bare; a JSON string or list of strings is TOML, too."""
-    return str(plain) if isinstance(value, Decimal) else jsonlib.dumps(plain, ensure_ascii=False)
+    return str(value) if isinstance(value, Decimal | Quota) else jsonlib.dumps(plain, ensure_ascii=False)
 
 
 def _plain(value: object) -> Any:
@@ -99,6 +100,10 @@ def _plain(value: object) -> Any:
                 env, file = getattr(value, f"{secret}_env"), getattr(value, f"{secret}_file")
                 plain[secret] = f"(set, from env {env})" if env else f"(set, from file {file})"
         return plain
+    if isinstance(value, Quota):
+        value = value.written()
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
     if isinstance(value, tuple):
         return [_plain(entry) for entry in value]
     return value if value is None or isinstance(value, bool | int | float) else str(value)

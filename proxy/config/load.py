@@ -324,6 +324,8 @@ def _lines(text: str) -> dict[Location, int]:
         if match := re.match(r"\s*\[\[\s*([\w-]+)\s*\]\]", line):
             section = (match[1], seen[match[1]])
             seen[match[1]] += 1
+        elif (match := re.match(r"\s*\[\s*([\w-]+)\.([\w-]+)", line)) and section[:1] == (match[1],):
+            found.setdefault((*section, match[2]), number)  # a table in an entry, such as [upstreams.limits]
         elif match := re.match(r"\s*\[\s*([\w-]+)\s*\]", line):
             section = (match[1],)
         elif match := re.match(r"\s*([\w-]+)\s*=", line):

@@ -18,12 +18,14 @@ from pydantic import (
     ConfigDict,
     Field,
     FilePath,
+    PlainSerializer,
+    PlainValidator,
     SecretStr,
     field_validator,
     model_validator,
 )
 
-from proxy.config import limits, redis_address
+from proxy.config import limits, quotas, redis_address
 from proxy.config.addresses import parse_network
 from proxy.config.globs import check_glob, is_glob, matcher
 
@@ -257,6 +259,8 @@ class Upstream(Section):
     models: Annotated[tuple[str, ...], AfterValidator(_globs)] = Field(("*",), min_length=1)
     projects: tuple[Annotated[str, Field(pattern=r"^[a-z0-9*?\[\]!_-]+$")], ...] = Field(("*",), min_length=1)
     """Globs: whose calls of which models it serves."""
+    limits: Annotated[quotas.Quota, PlainValidator(quotas.parse), PlainSerializer(str, str)] = quotas.NO_QUOTA
+    """Its own quota. A model's stands in a table by a glob, before the general one."""
 
 
 def _model_id(model: str) -> str:

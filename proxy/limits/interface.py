@@ -10,12 +10,12 @@ from proxy.config.globs import matcher
 from proxy.config.limits import Limit
 
 WINDOWS = {"rpm": 60, "tpm": 60, "ipm": 60, "usd_per_10min": 600}
-"""Kinds that count over a sliding window, and its length in seconds. `rpd` counts over a calendar day, `concurrency` what
-is open, `usd` money."""
+"""Kinds that count over a sliding window, and its length in seconds. `rpd` counts over a calendar day, `concurrency`
+what is open, `usd` money."""
 BUCKETS = 60
 """In steps of which a window slides: of a minute they are seconds, of ten minutes ten seconds each."""
 CORRECTED = frozenset(("tpm", "ipm", "usd_per_10min"))
-"""Kinds whose amounts are estimates until the call is settled. What a budget counts is held until then, and spent by it."""
+"""Kinds whose amounts are estimates until the call is settled. What a budget counts is held until then, then spent."""
 
 
 def of_upstream(name: str) -> str:

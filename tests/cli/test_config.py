@@ -18,6 +18,7 @@ cors_origins = ["https://a.example"]
 [[upstreams]]
 name = "main"
 api_key_env = "MY_KEY"
+limits = {rpm = 60, usd_per_10min = 2.50, "*-image" = {ipm = 5}}
 [[models]]
 match = "gemini-2.5-*"
 use = "gemini-x"
@@ -95,6 +96,7 @@ def test_what_show_prints_is_a_configuration_that_reads_the_same(weighbridge: We
     assert "max_body_mb = 100  # default" in first.stdout
     assert tomllib.loads(first.stdout)["prices"] == [{"model": "gemini-x", "from": "2026-12-01", "input_text": 0.075}]
     assert tomllib.loads(first.stdout)["models"] == [{"match": "gemini-2.5-*", "use": "gemini-x"}]
+    assert 'limits = {rpm = 60, usd_per_10min = 2.5, "*-image" = {ipm = 5}}  # weighbridge.toml:8' in first.stdout
     (tmp_path / "again.toml").write_text(first.stdout)
     settings = [
         json.loads(weighbridge("config", "show", "--json", *options).stdout)["settings"]

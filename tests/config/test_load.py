@@ -314,3 +314,14 @@ def test_mistakes_about_the_webhook_are_told_without_its_secrets(text: str, told
     said = problems(f"[events]\n{text}\n", tmp_path, {**KEY, "W": WHSEC, "SHORT": "Z2VoZWlt"})
     assert told in said
     assert not any(secret in said for secret in ("geheim", "LaLaSw", "Z2VoZWlt"))
+
+
+def test_a_mistake_in_an_upstreams_limits_is_told_with_its_line(tmp_path: Path) -> None:
+    """However the table is written; and a number that is one is read."""
+    upstream = '[[upstreams]]\nname = "a"\napi_key_env = "GEMINI_API_KEY"\n'
+    told = problems(f"{upstream}limits = {{rpm = -1}}\n", tmp_path)
+    assert told.startswith(f"{tmp_path}/weighbridge.toml:4: upstreams.0.limits: rpm must be a whole number")
+    told = problems(f"{upstream}[upstreams.limits]\nrpm = 5\n[upstreams.limits.'gemini-*']\nrpx = 1\n", tmp_path)
+    assert told.startswith(f"{tmp_path}/weighbridge.toml:4: upstreams.0.limits: 'gemini-*'.rpx is no kind")
+    path = written(tmp_path, f"{upstream}[upstreams.limits]\nusd_per_10min = 2.50\n[upstreams.limits.'g-*']\nipm = 1\n")
+    assert str(load(path, KEY).upstreams[0].limits) == '{usd_per_10min = 2.5, "g-*" = {ipm = 1}}'

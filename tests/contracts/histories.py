@@ -22,7 +22,7 @@ _LIMITS |= {"usd:total": 300_000_000_000_000, "usd_per_10min": 7_000}
 
 
 class Step(NamedTuple):
-    """One thing that happens. `lease`: which of a few, of one project or the other; `amounts`: of tpm, ipm and money."""
+    """One thing that happens. `lease`: which of a few, of one project or the other; `amounts`: of tpm, ipm, money."""
 
     what: str
     lease: int = 0
