@@ -43,7 +43,7 @@ from proxy.gateway.relay import Relay
 from proxy.gateway.routes import Gateway
 from proxy.gateway.weigher import Weigher
 from proxy.gemini.aliases import Aliases
-from proxy.limits.interface import Limiter, counters
+from proxy.limits.interface import Limiter, counters, of_upstream
 from proxy.limits.memory import MemoryLimiter
 from proxy.store.database import Database, open_database
 from proxy.telemetry.metrics import Metrics
@@ -300,7 +300,9 @@ async def _open_limiter(settings: Settings, database: Database, ledger: Ledger, 
         on_down=settings.limits.on_redis_down,
         on_error=metrics.limiter_errors.inc,
     )
-    await limiter.start([project.name for project in list_projects(database)], rebuild.settled(files))
+    projects = [project.name for project in list_projects(database)]
+    upstreams = [of_upstream(upstream.name) for upstream in settings.upstreams]
+    await limiter.start([*projects, *upstreams], rebuild.settled(files))
     return limiter
 
 

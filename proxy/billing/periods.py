@@ -6,6 +6,8 @@ from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 DAY_US = 86_400_000_000
+GOOGLES_ZONE = "America/Los_Angeles"
+"""At whose midnight Google's daily quotas end (https://ai.google.dev/gemini-api/docs/rate-limits)."""
 
 
 class Days:

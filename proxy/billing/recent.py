@@ -1,4 +1,4 @@
-"""Reads from a ledger file what limits must know again: the day's calls, counted, and those of the last minute."""
+"""Reads from a ledger file what limits must know again: the day's calls, the last minute's, and what upstreams cost."""
 
 from __future__ import annotations
 
@@ -28,11 +28,31 @@ class Tally(NamedTuple):
     calls: int
 
 
+class UpstreamTally(NamedTuple):
+    """How many calls of a model an upstream answered last."""
+
+    upstream: str
+    model: str
+    calls: int
+
+
+class Spending(NamedTuple):
+    """What calls that started within one second cost at an upstream: nano-dollars.
+
+    `started_at` is when the last of them did, in Unix microseconds.
+    """
+
+    upstream: str
+    started_at: int
+    usd: int
+
+
 class Call(NamedTuple):
     """One call, as far as limits go by it. `started_at` is Unix microseconds."""
 
     project: str
     key_id: str
+    upstream: str
     model: str
     started_at: int
     tokens: int
@@ -65,9 +85,30 @@ def tallies(file: Path, day: str, began_at: int) -> list[Tally]:
         ]
 
 
+def upstream_tallies(file: Path, began_at: int, ended_at: int) -> list[UpstreamTally]:
+    """The calls that started from `began_at` to before `ended_at`. Raises LedgerUnusable."""
+    query = (
+        f"SELECT upstream, model, count(*) FROM usage_records WHERE seq >= ? AND started_at >= ? AND started_at < ?"  # noqa: S608
+        f" AND {_CALLS} GROUP BY upstream, model"
+    )
+    with reading(file) as connection:
+        rows = connection.execute(query, (_first_since(connection, began_at), began_at, ended_at))
+        return [UpstreamTally(*row) for row in rows]
+
+
+def spendings(file: Path, since: int) -> list[Spending]:
+    """What was spent at each upstream since, by second. Raises LedgerUnusable."""
+    query = (
+        "SELECT upstream, max(started_at), sum(cost_usd) FROM usage_records"  # noqa: S608
+        f" WHERE seq >= ? AND started_at >= ? AND cost_usd > 0 AND {_CALLS} GROUP BY upstream, started_at / 1000000"
+    )
+    with reading(file) as connection:
+        return [Spending(*row) for row in connection.execute(query, (_first_since(connection, since), since))]
+
+
 def calls(file: Path, since: int) -> list[Call]:
     """The calls that started at `since` or later. Raises LedgerUnusable."""
-    columns = "project, key_id, model, started_at, prompt_token_count, images, estimated, rates"
+    columns = "project, key_id, upstream, model, started_at, prompt_token_count, images, estimated, rates"
     with reading(file) as connection:
         query = f"SELECT {columns} FROM usage_records WHERE seq >= ? AND started_at >= ? AND {_CALLS}"  # noqa: S608
         return [_call(*row) for row in connection.execute(query, (_first_since(connection, since), since))]
@@ -76,6 +117,7 @@ def calls(file: Path, since: int) -> list[Call]:
 def _call(
     project: str,
     key_id: str,
+    upstream: str,
     model: str,
     started_at: int,
     tokens: int | None,
@@ -88,7 +130,7 @@ def _call(
         quantities = _decode(rates or "{}")
         tokens = sum(quantity for name, (quantity, _) in quantities.items() if name.startswith("input_"))
         images = images or int(estimated and "output_image" in quantities)
-    return Call(project, key_id, model, started_at, tokens, images)
+    return Call(project, key_id, upstream, model, started_at, tokens, images)
 
 
 def _first_since(connection: sqlite3.Connection, at: int) -> int:

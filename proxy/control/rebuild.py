@@ -8,15 +8,17 @@ from pathlib import Path
 
 from proxy.billing import recent, reports
 from proxy.billing import spent as spendings
-from proxy.billing.periods import Days
-from proxy.billing.recent import OUT_OF_ORDER_US, Call
+from proxy.billing.periods import GOOGLES_ZONE, Days
+from proxy.billing.recent import OUT_OF_ORDER_US, Call, Spending, Tally
 from proxy.billing.spent import Who
 from proxy.config.limits import PERIODS
+from proxy.config.quotas import SPEND
+from proxy.limits import money
 from proxy.limits.algorithm import SPAN, History
-from proxy.limits.interface import Counter, period
-from proxy.limits.money import Spending
+from proxy.limits.interface import BUCKETS, WINDOWS, Counter, of_upstream, period
 
 S = 1_000_000
+SPEND_BUCKET_S = WINDOWS[SPEND] // BUCKETS
 
 
 def history(files: Iterable[Path], days: Days, now_us: int, monotonic: Callable[[], float]) -> History:
@@ -26,44 +28,79 @@ def history(files: Iterable[Path], days: Days, now_us: int, monotonic: Callable[
     store's clock, by which minutes are counted, may be another: how long ago a call was is what both agree on.
 
     Concurrency begins at nothing: calls that were in flight ended with their process. A minute from now the last minute
-    is forgotten: a counter that nobody used for a while is met anew. Near midnight the day before, or the next one, is
-    known, too: the clock may be set yet.
+    is forgotten, and likewise ten: a counter that nobody used for a while is met anew. Near midnight the day before, or
+    the next one, is known, too: the clock may be set yet.
+
+    An upstream's counters are those of the records that name it; their days are Google's, whatever `days` are.
     """
-    begun = {days.name(at): days.begin(at) for at in (now_us - OUT_OF_ORDER_US, now_us, now_us + OUT_OF_ORDER_US)}
-    since = now_us - SPAN * S
-    files, began = tuple(files), monotonic()
-    tallies, last = defaultdict(list), defaultdict(list)
+    around = (now_us - OUT_OF_ORDER_US, now_us, now_us + OUT_OF_ORDER_US)
+    google = Days(GOOGLES_ZONE)
+    before = _Before(now_us, monotonic)
     for file in files:
-        for day, began_us in begun.items():
-            for tally in recent.tallies(file, day, began_us):
-                tallies[tally.project, day].append(tally)
-        for call in recent.calls(file, since):
-            last[call.project].append(call)
-    for calls in last.values():
-        calls.sort(key=lambda call: call.started_at)
-
-    def before(counter: Counter, day: str, now_ms: int) -> Mapping[int, int]:
-        if counter.kind in ("concurrency", "usd"):
-            return {}
-        if counter.kind == "rpd":
-            of_the_day = tallies.get((counter.project, day), ())
-            return {
-                now_ms // 1000: sum(tally.calls for tally in of_the_day if counter.counts(tally.key_id, tally.model))
-            }
-        passed_ms = int((monotonic() - began) * 1000)
-        if passed_ms >= SPAN * 1000:
-            last.clear()
-        buckets: dict[int, int] = defaultdict(int)
-        for call in last.get(counter.project, ()):
-            if counter.counts(call.key_id, call.model):
-                ago_ms = max(now_us - call.started_at, 0) // 1000 + passed_ms
-                buckets[(now_ms - ago_ms) // 1000] += _amount(counter.kind, call)
-        return buckets
-
+        for day, began_us in {days.name(at): days.begin(at) for at in around}.items():
+            before.add_day(day, recent.tallies(file, day, began_us))
+        for day, bounds in {google.name(at): (google.begin(at), google.end(at)) for at in around}.items():
+            of_day = recent.upstream_tallies(file, *bounds)
+            before.add_day(day, (Tally(of_upstream(one.upstream), "", one.model, one.calls) for one in of_day))
+        before.add_minute(recent.calls(file, now_us - SPAN * S))
+        before.add_spending(recent.spendings(file, now_us - SPAN * SPEND_BUCKET_S * S))
     return before
 
 
-def spent(files: Sequence[Path], days: Days, now_us: int) -> Iterator[Spending]:
+class _Before:
+    """A History. What is an upstream's stands under its name in place of a project's."""
+
+    def __init__(self, now_us: int, monotonic: Callable[[], float]) -> None:
+        self._now_us = now_us
+        self._monotonic = monotonic
+        self._began = monotonic()
+        self._days: dict[tuple[str, str], list[Tally]] = defaultdict(list)
+        self._minute: dict[str, list[Call]] = defaultdict(list)
+        self._spending: dict[str, list[Spending]] = defaultdict(list)
+
+    def add_day(self, day: str, tallies: Iterable[Tally]) -> None:
+        for tally in tallies:
+            self._days[tally.project, day].append(tally)
+
+    def add_minute(self, calls: Iterable[Call]) -> None:
+        for call in calls:
+            self._minute[call.project].append(call)
+            self._minute[of_upstream(call.upstream)].append(call)
+
+    def add_spending(self, spendings: Iterable[Spending]) -> None:
+        for spending in spendings:
+            self._spending[of_upstream(spending.upstream)].append(spending)
+
+    def __call__(self, counter: Counter, day: str, now_ms: int) -> Mapping[int, int]:
+        if counter.kind in ("concurrency", "usd"):
+            return {}
+        if counter.kind == "rpd":
+            of_the_day = self._days.get((counter.project, day), ())
+            counted = (tally.calls for tally in of_the_day if counter.counts(tally.key_id, tally.model))
+            return {now_ms // 1000: sum(counted)}
+        passed_ms = int((self._monotonic() - self._began) * 1000)
+        buckets: dict[int, int] = defaultdict(int)
+        for started_us, amount in self._last(counter, passed_ms):
+            ago_ms = max(self._now_us - started_us, 0) // 1000 + passed_ms
+            buckets[(now_ms - ago_ms) // 1000] += amount
+        return dict(sorted(buckets.items()))
+
+    def _last(self, counter: Counter, passed_ms: int) -> Iterator[tuple[int, int]]:
+        """When calls of the last minute, or ten, started, and what they took."""
+        if passed_ms >= SPAN * 1000:
+            self._minute.clear()
+        if passed_ms >= SPAN * SPEND_BUCKET_S * 1000:
+            self._spending.clear()
+        if counter.kind == SPEND:
+            for spending in self._spending.get(counter.project, ()):
+                yield spending.started_at, spending.usd
+            return
+        for call in self._minute.get(counter.project, ()):
+            if counter.counts(call.key_id, call.model):
+                yield call.started_at, _amount(counter.kind, call)
+
+
+def spent(files: Sequence[Path], days: Days, now_us: int) -> Iterator[money.Spending]:
     """What was spent of budgets before now: ever, this month and today, and near their ends in the ones beside them,
     as the clock may be set yet. Raises LedgerUnusable."""
     for per in PERIODS:
@@ -73,17 +110,26 @@ def spent(files: Sequence[Path], days: Days, now_us: int) -> Iterator[Spending]:
         for name, since in begun.items():
             ever_since = spendings.spent(files, since)
             for who, usd in ever_since.items():
-                yield Spending(*who, name, usd - later.get(who, 0))
+                yield money.Spending(*who, name, usd - later.get(who, 0))
             later = ever_since
 
 
 def settled(files: Iterable[Path]) -> Callable[[str], Mapping[str, int] | None]:
-    """What tells, of a lease that an earlier process left, what its call took; None where it never went up."""
+    """What tells, of a lease that an earlier process left, what its call took; None where it never went up.
+
+    Of an attempt's lease, `<record_id>.<number>`, it tells what the attempt took. All but a call's last were refused.
+    """
     files = tuple(files)
 
     def look_up(lease_id: str) -> Mapping[str, int] | None:
-        record = reports.find(files, lease_id)
-        return None if record is None else recent.taken(record) | {"usd": record.cost_usd or 0}
+        record_id, _, number = lease_id.partition(".")
+        record = reports.find(files, record_id)
+        if record is None:
+            return None
+        if number.isdecimal() and int(number) < len(record.attempts or ()):
+            return {"tpm": 0, "ipm": 0, SPEND: 0}
+        usd = record.cost_usd or 0
+        return recent.taken(record) | {"usd": usd, SPEND: usd}
 
     return look_up
 

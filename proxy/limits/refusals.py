@@ -19,7 +19,7 @@ class _Refusal(NamedTuple):
 
 
 class Refusals:
-    """Of `rpm` and `rpd`, of which every call takes the same, and of budgets that are spent to the end.
+    """Of `rpm` and `rpd`, of which every call takes the same, and of money that is spent to the end.
 
     Times are milliseconds of this machine's clock.
     """
@@ -29,7 +29,7 @@ class Refusals:
 
     def note(self, now_ms: int, day: str, refused: Iterable[Over]) -> None:
         for over in refused:
-            spent = bool(over.counter.per) and over.used - over.held >= over.counter.value
+            spent = over.counter.kind in ("usd", "usd_per_10min") and over.used - over.held >= over.counter.value
             if not spent and over.counter.kind not in ("rpm", "rpd"):
                 continue
             if len(self._known) >= MOST:

@@ -10,7 +10,7 @@ import pytest
 from proxy.billing import recent
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerUnusable
-from proxy.billing.recent import Tally
+from proxy.billing.recent import Spending, Tally, UpstreamTally
 from tests.billing.sample import NOON, sample
 from tests.billing.steps import Steps
 
@@ -39,6 +39,31 @@ async def test_calls_are_found_whatever_clock_wrote_them(tmp_path: Path) -> None
     file = await written(tmp_path, *hours)
     assert [call.started_at for call in recent.calls(file, NOON - 60 * MINUTE)] == [hours[5], hours[6], hours[7]]
     assert recent.tallies(file, DAY, NOON - 60 * MINUTE) == [Tally("acme", "k1", "gemini-2.5-flash-image", 6)]
+
+
+async def test_what_upstreams_did_is_told_by_their_names(tmp_path: Path) -> None:
+    """Calls by model between two times; money by second, of what has a price."""
+    ledger = Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=lambda broken: None, ballast_bytes=0)
+    rows = [
+        sample("a", started_at=NOON - 1),
+        sample("b", started_at=NOON, upstream="other", model="gemini-3.8-flash", cost_usd=3),
+        sample("c", started_at=NOON + 1, cost_usd=4),
+        sample("d", started_at=NOON + 999_999, cost_usd=5),
+        sample("e", started_at=NOON + 1_000_000, cost_usd=None),
+        sample("f", kind="adjustment", started_at=NOON + 1, cost_usd=99),
+    ]
+    for row in rows:
+        await ledger.write(row)
+    await ledger.close()
+    file = tmp_path / "ledger" / "0.db"
+    assert sorted(recent.upstream_tallies(file, NOON, NOON + 1_000_000)) == [
+        UpstreamTally("google", "gemini-2.5-flash-image", 2),
+        UpstreamTally("other", "gemini-3.8-flash", 1),
+    ]
+    assert sorted(recent.spendings(file, NOON)) == [
+        Spending("google", NOON + 999_999, 9),
+        Spending("other", NOON, 3),
+    ]
 
 
 async def test_what_is_long_past_is_not_read(tmp_path: Path) -> None:

@@ -102,10 +102,96 @@ async def test_the_last_minute_is_known_whatever_the_stores_clock_says(files: li
 
 async def test_what_an_earlier_process_left_is_settled_as_the_ledger_has_it(files: list[Path]) -> None:
     """A lease without a record never went up; one whose usage nobody learned keeps its estimate."""
-    settled = rebuild.settled(files)
-    assert settled("record 10") == {"tpm": 100, "ipm": 2, "usd": 33_602_100}
-    assert settled("record 12") == {"usd": 33_602_100}
+    settled, usd = rebuild.settled(files), {"usd": 33_602_100, "usd_per_10min": 33_602_100}
+    assert settled("record 10") == {"tpm": 100, "ipm": 2} | usd
+    assert settled("record 12") == usd
     assert settled("never written") is None
+
+
+async def test_of_a_calls_attempts_the_last_took_what_its_record_says(tmp_path: Path) -> None:
+    """All before were refused. An attempt of which nothing is recorded never went up."""
+    refused = {"upstream": "other", "outcome": "rate_limited", "ms": 3}
+    answered = {"upstream": "google", "outcome": "answered", "ms": 900}
+    files = await written(
+        tmp_path,
+        sample("one", attempts=None, prompt_token_count=100, images=2, cost_usd=7),
+        sample("two", attempts=[refused, answered], prompt_token_count=100, images=2, cost_usd=7),
+    )
+    settled, last = rebuild.settled(files), {"tpm": 100, "ipm": 2, "usd": 7, "usd_per_10min": 7}
+    assert settled("two.1") == {"tpm": 0, "ipm": 0, "usd_per_10min": 0}
+    assert settled("two.2") == settled("one.1") == settled("one") == last
+    assert settled("two.x") == last
+    assert settled("never.1") is None
+
+
+def of_google(kind: str, model: str = "gemini-3-pro-image", upstream: str = "google") -> Counter:
+    """As gateway/quotas.py makes them."""
+    project = f"@{upstream}"
+    return Counter(f"{{{project}}}:{kind}:{model}", kind, 9, project, model=model)
+
+
+async def test_an_upstreams_own_counters_are_those_of_the_records_that_name_it(tmp_path: Path) -> None:
+    """Of whichever project, by model, however that is spelt; money over all models."""
+    rows = [
+        at(590, cost_usd=10**12, project="bob"),
+        at(300, cost_usd=5, model="gemini-3.8-flash"),
+        at(300, cost_usd=None),
+        at(62, prompt_token_count=1000, images=9, cost_usd=0),
+        at(59, prompt_token_count=100, images=2, cost_usd=3, model="Gemini-3-PRO-image"),
+        at(30, prompt_token_count=20, images=1, cost_usd=4, project="bob"),
+        at(30, prompt_token_count=20, images=1, cost_usd=4, upstream="other"),
+        at(612, cost_usd=99),
+        at(3, kind="adjustment", cost_usd=99),
+    ]
+    for number, row in enumerate(rows):
+        row.record_id = f"{number}"
+    files, now_s = await written(tmp_path, *rows), NOON // S
+    spend = Counter("{@google}:usd_per_10min", "usd_per_10min", 9, "@google")
+    assert held(files, of_google("rpm")) == {now_s - 59: 1, now_s - 30: 1}
+    assert held(files, of_google("tpm")) == {now_s - 59: 100, now_s - 30: 20}
+    assert held(files, of_google("ipm", upstream="other")) == {now_s - 30: 1}
+    assert held(files, of_google("rpd")) == {now_s: 6}
+    assert held(files, of_google("rpd", "gemini-3.8-flash")) == {now_s: 1}
+    assert held(files, spend) == {now_s - 590: 10**12, now_s - 300: 5, now_s - 59: 3, now_s - 30: 4}
+    assert held(files, of_google("rpm", "(others)")) == {}
+
+
+async def test_what_was_spent_is_known_for_ten_minutes(tmp_path: Path) -> None:
+    """And counted by how long ago it was, wherever the store's clock stands."""
+    records = [at(400, cost_usd=5), at(59, cost_usd=3)]
+    for number, record in enumerate(records):
+        record.record_id = f"{number}"
+    files = await written(tmp_path, *records)
+    spend = Counter("{@google}:usd_per_10min", "usd_per_10min", 9, "@google")
+    passed_s = 0.0
+    history = rebuild.history(files, Days("UTC"), NOON, lambda: passed_s)
+    far_s = NOON // S + 86_400
+    assert history(spend, TODAY, far_s * 1000) == {far_s - 400: 5, far_s - 59: 3}
+    passed_s = 600.0
+    assert history(spend, TODAY, (far_s + 600) * 1000) == {far_s - 400: 5, far_s - 59: 3}
+    assert history(of_google("rpm"), TODAY, (far_s + 600) * 1000) == {}
+    passed_s = 610.0
+    assert history(spend, TODAY, (far_s + 610) * 1000) == {}
+
+
+async def test_an_upstreams_day_is_googles_whatever_the_tenants_is(tmp_path: Path) -> None:
+    """It begins at midnight in Los Angeles, which is eight in the morning in UTC."""
+    began = NOON - 4 * 3600 * S
+    records = [
+        sample(f"{number}", started_at=began + offset * S, model="gemini-3.8-flash")
+        for number, offset in enumerate((-3600, -1, 0, 1))
+    ]
+    files = await written(tmp_path, *records)
+    rpd = of_google("rpd", "gemini-3.8-flash")
+    for now_us, day, known in (
+        (NOON, TODAY, 2),
+        (began + S, TODAY, 2),
+        (began + S, YESTERDAY, 2),
+        (NOON, YESTERDAY, 0),
+    ):
+        for zone in ("UTC", "Asia/Tokyo", "America/Los_Angeles"):
+            history = rebuild.history(files, Days(zone), now_us, lambda: 0)
+            assert sum(history(rpd, day, now_us // 1000).values()) == known
 
 
 async def test_what_was_spent_is_known_by_day_month_and_ever(tmp_path: Path) -> None:
