@@ -125,6 +125,10 @@ async def test_a_known_wall_is_told_without_asking() -> None:
     assert stand.quotas.known_wait_ms("google", TEXT) is None
     assert await stand.reserve(TEXT, usd=NANO) is None
     assert stand.quotas.known_wait_ms("google", TEXT) == 610_000
+    no_images = Stand(google={"ipm": 0})
+    assert no_images.quotas.known_wait_ms("google", IMAGE) == 60_000
+    assert no_images.quotas.known_wait_ms("google", TEXT) is None
+    assert await no_images.reserve(TEXT, images=0) is None
 
 
 async def test_an_upstream_without_limits_is_never_counted() -> None:
@@ -188,7 +192,7 @@ async def test_what_redis_refused_is_known_without_asking_it_again(redis_server:
     assert known is not None
     assert 600_000 <= known <= 610_000
     with redis_server.client as client:
-        assert {key.partition("}")[0] for key in client.keys()} == {"wb:{@google", "wb:{weighbridge"}
+        assert {key.partition("}")[0] for key in client.keys("*")} == {"wb:{@google", "wb:{weighbridge"}
     await limiter.close()
 
 
