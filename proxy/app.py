@@ -17,7 +17,7 @@ from proxy import __version__
 from proxy.billing import taken_book
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerBroken, LedgerUnusable
-from proxy.billing.periods import DAY_US, Days
+from proxy.billing.periods import DAY_US, GOOGLES_ZONE, Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import id_maker
 from proxy.billing.reports import ledger_files
@@ -63,10 +63,6 @@ if TYPE_CHECKING:
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 
-GOOGLE_TIMEZONE = "America/Los_Angeles"
-"""Where Google's daily quotas end: https://ai.google.dev/gemini-api/docs/rate-limits"""
-
-
 def unix_us() -> int:
     return time.time_ns() // 1000
 
@@ -103,7 +99,7 @@ class App:
         self._intake = Intake(settings.storage.data_dir / "spool", limit=settings.server.max_body_mb << 20)
         self._free_calls = in_flight.free_calls()
         self._unpriced = Unpriced()
-        self._google_days = Days(GOOGLE_TIMEZONE)
+        self._google_days = Days(GOOGLES_ZONE)
         self._health = Health(time.monotonic, random.random, self._midnight_s, metrics.upstream_changed)
         self._plane = self._data_plane(settings, book, _pool(settings, self._health))
         self._planes = [self._plane]

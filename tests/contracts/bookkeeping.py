@@ -18,6 +18,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from pydantic import SecretStr
+
 from proxy.billing import ledger as ledgers
 from proxy.billing import reports
 from proxy.billing.ledger import Ledger
@@ -27,16 +29,19 @@ from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.unpriced import Unpriced
 from proxy.config.limits import parse
+from proxy.config.quotas import Quota
+from proxy.config.schema import Upstream
 from proxy.control import rebuild
 from proxy.errors import Outcome, Reason, Sent, UpstreamFailed
 from proxy.gateway.client import Client
 from proxy.gateway.in_flight import free_calls
 from proxy.gateway.limiting import Limits
+from proxy.gateway.quotas import Quotas
 from proxy.gateway.weigher import Weigher
 from proxy.gateway.weighing import Weighing
 from proxy.gemini import bodies, calls
 from proxy.limits.algorithm import SPAN, History
-from proxy.limits.interface import WINDOWS, Counter, Limiter, period
+from proxy.limits.interface import BUCKETS, WINDOWS, Counter, Limiter, period
 from proxy.limits.money import Spending
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keys import Tenant
@@ -67,6 +72,14 @@ TENANTS = (
     ),
 )
 """Who calls. A kind of limit that is new is put here, and its rule into `Expected.used`."""
+UPSTREAM = Upstream(
+    name="google",
+    api_key=SecretStr("key"),
+    limits=Quota(dict.fromkeys(("rpm", "tpm", "rpd", "ipm"), 10**9), spend=10**15),
+)
+"""Where they go. It has room for all: what is to be seen is what it counts."""
+AT_UPSTREAM = Tenant("@google", "", "", Policy())
+"""In place of who calls, in what attempts take of it."""
 
 
 class Fault(Enum):
@@ -156,6 +169,7 @@ class Process:
 
     def serve(self, limiter: Limiter) -> None:
         self.limiter = limiter
+        self.quotas = Quotas(limiter, [UPSTREAM], self._now_us)
         metrics = Metrics("0", [TEXT, IMAGE])
         self._weigher = Weigher(
             ledger=self.ledger,
@@ -188,7 +202,7 @@ class Process:
         scope = {"extensions": {"weighbridge": _Connection(self._new_id())}}
         client = Client(scope, cast("Any", None), 0.0)
         client.asks(call)
-        return cast("Weighing", self._weigher.weigh(call, tenant, client, facts, len(body), "google"))
+        return cast("Weighing", self._weigher.weigh(call, tenant, client, facts, len(body), UPSTREAM.name))
 
     async def meets(self, fault: Fault | None) -> None:
         """Lets the next commit meet a fault. Whatever was posted is written by then, and the ledger open to calls."""
@@ -277,6 +291,8 @@ class Made:
     """What it took of the minutes: amounts, and the second of each by the store's clock."""
     in_ledger: dict[str, list[tuple[int, int]]] | None = None
     """The same as the ledger tells it, to a process that came later."""
+    uncounted: bool = False
+    """Its process died before it could take of the upstream's quota; the ledger knows nothing of that."""
 
     def __post_init__(self) -> None:
         self.counted = {kind: [(self.second, self.weighs.get(kind, 0))] for kind in WINDOWS}
@@ -298,6 +314,8 @@ class Expected:
     def __init__(self) -> None:
         self.calls: dict[str, Made] = {}
         """All that were let in and went up, or may have."""
+        self.attempts: dict[str, Made] = {}
+        """What these took of their upstream, by the same ids."""
 
     @property
     def open(self) -> list[Made]:
@@ -312,8 +330,9 @@ class Expected:
         """What is taken of a counter. By kind: what is open; the calls of a day; what the last minute took."""
         mine = [
             call
-            for call in self.calls.values()
+            for call in (*self.calls.values(), *self.attempts.values())
             if counter.project == call.tenant.project
+            and not call.uncounted
             and counter.key_id in ("", call.tenant.key_id)
             and counter.applies(call.model)
         ]
@@ -324,8 +343,8 @@ class Expected:
             return sum(call.weighs["usd"] for call in mine if period(counter.per, call.day) == of)
         if counter.kind == "rpd":
             return sum(call.day == day for call in mine)
-        taken = (each for call in mine for each in call.counted[counter.kind])
-        return sum(amount for at, amount in taken if at > second - SPAN)
+        taken, width_s = (each for call in mine for each in call.counted[counter.kind]), _width_s(counter.kind)
+        return sum(amount for at, amount in taken if at // width_s > second // width_s - SPAN)
 
     def held(self, counter: Counter, day: str) -> int:
         """How much of that is money that is only held."""
@@ -339,13 +358,18 @@ class Expected:
 
     def restarted(self, now_us: int) -> None:
         """What was open is billed as `unsettled`, by its estimate."""
-        for call in self.calls.values():
+        for call in (*self.calls.values(), *self.attempts.values()):
             call.outcome = call.outcome or "unsettled"
             second = min(call.started_us, now_us) // S
-            recent = call.started_us >= now_us - SPAN * S
-            call.in_ledger = {kind: [(second, call.weighs.get(kind, 0))] if recent else [] for kind in WINDOWS}
+            recent = [kind for kind in WINDOWS if call.started_us >= now_us - SPAN * _width_s(kind) * S]
+            call.in_ledger = {kind: [(second, call.weighs.get(kind, 0))] if kind in recent else [] for kind in WINDOWS}
 
     def counted_from_ledger(self) -> None:
         """The store was gone: of earlier processes' calls, the last minute is what the ledger says of it."""
-        for call in self.calls.values():
+        for call in (*self.calls.values(), *self.attempts.values()):
             call.counted = call.in_ledger or call.counted
+            call.uncounted = call.uncounted and call.in_ledger is None
+
+
+def _width_s(kind: str) -> int:
+    return WINDOWS[kind] // BUCKETS

@@ -32,8 +32,9 @@ from proxy.limits.interface import Limiter, counters
 from proxy.limits.memory import MemoryLimiter
 from proxy.limits.redis import RedisLimiter
 from proxy.store.redis import Redis
-from tests.contracts import bookkeeping
+from tests.contracts import attempts, bookkeeping
 from tests.contracts.bookkeeping import (
+    AT_UPSTREAM,
     DAYS,
     DEADLY,
     IMAGE,
@@ -150,7 +151,15 @@ class Books(RuleBasedStateMachine):
         elif fault is not Fault.UNWRITTEN:
             self.expected.calls[record.record_id] = made
             self.weighings[record.record_id] = weighing
+            self.attempt(made, weighing, dead=fault is Fault.UNTOLD)
         self.bury(fault, result)
+
+    def attempt(self, made: Made, weighing: Weighing, *, dead: bool) -> None:
+        """A call that was let in takes of its upstream's quota, too, unless its process is dead by then."""
+        attempt = self.expected.attempts[made.record_id] = attempts.attempt(made, weighing)
+        attempt.uncounted = dead
+        if not dead:
+            assert self.loop.run_until_complete(attempts.reserve(self.process, attempt)) is None
 
     @rule(tenant=tenants, model=models, size=sizes, tokens=tokens, pictures=pictures)
     def call(self, tenant: int, model: str, size: int, tokens: int, pictures: int) -> None:
@@ -172,6 +181,9 @@ class Books(RuleBasedStateMachine):
         result = self.fails_then(bookkeeping.left_by(weighing, ProxyRefused(Reason.DRAINING, "no")), fault)
         if fault is not Fault.UNWRITTEN:
             del self.expected.calls[made.record_id]
+            del self.expected.attempts[made.record_id]
+        if fault not in DEADLY:
+            self.loop.run_until_complete(attempts.cancel(self.process, made, self.arrived))
         self.bury(fault, result)
 
     @precondition(lambda self: self.expected.open)
@@ -203,6 +215,10 @@ class Books(RuleBasedStateMachine):
         if fault is not Fault.UNWRITTEN:
             made.ends(outcome, self.second(), taken)
             made.cost = self.weighings[made.record_id]._record.cost_usd
+            at_upstream = taken | {"usd_per_10min": made.cost or 0}
+            self.expected.attempts[made.record_id].ends(outcome, self.second(), at_upstream)
+        if fault not in DEADLY:
+            self.loop.run_until_complete(attempts.settle(self.process, made, taken, self.arrived))
         self.bury(fault, result)
 
     # What happens to the process
@@ -268,6 +284,8 @@ class Books(RuleBasedStateMachine):
                 counter.name: (self.expected.used(counter, day, self.second()), self.expected.held(counter, day))
                 for counter in found
             }
+        say = attempts.counters_say(self.process, self.expected, self.now_us(), self.second())
+        self.loop.run_until_complete(say)
 
     def ledger_holds(self) -> None:
         files = self.process.files
@@ -345,7 +363,8 @@ class InRedis(Books):
         self.process.on_death = lambda: setattr(redis, "send", lambda *command: None)  # what comes now comes too late
         worker, history = self.process.ledger.file_id, self.process.history()
         limiter = RedisLimiter(redis, worker, lambda: self.clock[0] // 1000, history, self.process.spent())
-        await limiter.start([tenant.project for tenant in TENANTS], rebuild.settled(self.process.files))
+        projects = [tenant.project for tenant in (*TENANTS, AT_UPSTREAM)]
+        await limiter.start(projects, rebuild.settled(self.process.files))
         assert not limiter.away
         await redis.drain()
         return limiter
