@@ -38,6 +38,7 @@ from proxy.gateway import in_flight
 from proxy.gateway.account import Account
 from proxy.gateway.intake import Intake
 from proxy.gateway.limiting import Limits
+from proxy.gateway.quotas import Quotas
 from proxy.gateway.refusals import tell_refusal
 from proxy.gateway.relay import Relay
 from proxy.gateway.routes import Gateway
@@ -142,6 +143,7 @@ class App:
             weigher=Weigher(
                 ledger=self.ledger,
                 limits=Limits(self.limiter, days, self.metrics, unix_us, self._free_calls),
+                quotas=Quotas(self.limiter, settings.upstreams, unix_us),
                 book=book,
                 days=days,
                 metrics=self.metrics,

@@ -14,6 +14,7 @@ from proxy.errors import CallerErred, ProxyRefused, Reason
 from proxy.gateway import limiting
 from proxy.gateway.client import Client
 from proxy.gateway.limiting import Applying, Limits
+from proxy.gateway.quotas import Quotas
 from proxy.gateway.weighing import Unweighed, Weighing
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.calls import Call
@@ -31,6 +32,7 @@ class Weigher:
         *,
         ledger: Ledger,
         limits: Limits,
+        quotas: Quotas,
         book: PriceBook,
         days: Days,
         metrics: Metrics,
@@ -44,6 +46,7 @@ class Weigher:
     ) -> None:
         self.ledger = ledger
         self.limits = limits
+        self.quotas = quotas
         self.book = book
         self.days = days
         self.metrics = metrics
@@ -105,7 +108,8 @@ class Weigher:
         applying, tokens = self.limits.applying(tenant, call.model), estimates.prompt_tokens(quantities)
         usd = self._usd(record, facts, applying) if applying.money else 0
         images = estimates.images(facts, call.model, quantities)
-        return Weighing(self, record, client, facts, limiting.holds(applying, tokens, images, usd))
+        of_upstream = tokens, images, record.cost_usd or 0
+        return Weighing(self, record, client, facts, limiting.holds(applying, tokens, images, usd), of_upstream)
 
     def _usd(self, record: UsageRecord, facts: BodyFacts, applying: Applying) -> int:
         """What budgets hold of a call, in nano-dollars. Raises ProxyRefused, CallerErred."""

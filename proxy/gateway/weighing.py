@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
-from proxy.billing import charge
+from proxy.billing import charge, recent
 from proxy.billing.ledger_errors import RowRefused
 from proxy.billing.records import UsageRecord, to_usd
 from proxy.errors import Outcome, Refusal, Sent, UpstreamFailed
@@ -42,13 +42,24 @@ class Weighing:
     """
 
     def __init__(
-        self, weigher: Weigher, record: UsageRecord, client: Client, facts: BodyFacts, holds: list[Hold]
+        self,
+        weigher: Weigher,
+        record: UsageRecord,
+        client: Client,
+        facts: BodyFacts,
+        holds: list[Hold],
+        of_upstream: tuple[int, int, int],
     ) -> None:
+        """`holds` is what it takes of the tenant's limits; `of_upstream` what it takes of an upstream's own quota, by
+        estimate: prompt tokens, images, nano-dollars."""
         self._weigher = weigher
         self._record = record
         self._client = client
         self._facts = facts
         self._holds = holds
+        self._of_upstream = of_upstream
+        self._begun = 0  # attempts
+        self._quota_lease = ""
         self._meter: Meter | None = None
         self._attempts: list[dict[str, Any]] = []
         self._went_up = False
@@ -68,14 +79,23 @@ class Weighing:
         return self
 
     async def begin(self, upstream: str) -> int | None:
-        """An attempt is about to be made: the lease's row says where. Raises ClientGone, ProxyRefused.
+        """An attempt is about to be made: takes of the upstream's own quota, and the lease's row says where.
 
-        Until it goes up, a client that leaves ends it. See upstreams/attempts.Scales.
+        Until it goes up, a client that leaves ends it. Raises ClientGone, ProxyRefused. See upstreams/attempts.Scales.
         """
         if self._client.gone:
             raise ClientGone
         self._client.outlive(0)
-        record = self._record
+        record, quotas = self._record, self._weigher.quotas
+        self._begun += 1
+        if quotas.limited(upstream):
+            lease_id = f"{record.record_id}.{self._begun}"
+            wait_ms = quotas.known_wait_ms(upstream, record.model)
+            if wait_ms is None:
+                wait_ms = await quotas.reserve(lease_id, upstream, record.model, *self._of_upstream)
+            if wait_ms is not None:
+                return wait_ms
+            self._quota_lease = lease_id
         if upstream != record.upstream:
             record.upstream = upstream
             await self._weigher.ledger.open_lease(record)
@@ -95,10 +115,15 @@ class Weighing:
         """The upstream did nothing of what it was asked."""
         self._attempts.append(attempt)
         self._went_up, self._refused = False, True
+        if self._quota_lease:
+            self._weigher.quotas.settle(self._quota_lease, 0, 0, 0)
+            self._quota_lease = ""
 
     def failed(self, attempt: dict[str, Any], sent: Sent) -> None:
         """No answer came."""
         self._attempts.append(attempt)
+        if sent is Sent.NOTHING:
+            self._cancel_quota()
 
     def answered(self, attempt: dict[str, Any]) -> None:
         """The answer to this attempt is the call's."""
@@ -140,6 +165,7 @@ class Weighing:
             await weigher.ledger.write(record)
         finally:  # also for who is cancelled while the disk is slow: else its place would be taken for ever
             weigher.limits.settle(record)
+            self._settle_quota(record)
         self._tell_exceeded(record)
         if record.cost_usd is None:
             weigher.unpriced.tell(record)
@@ -149,6 +175,21 @@ class Weighing:
         """Nothing went up: nothing was used."""
         if self._holds:
             self._weigher.limits.cancel(self._record.record_id)
+        self._cancel_quota()
+
+    def _cancel_quota(self) -> None:
+        """Nothing of the attempt went up."""
+        if self._quota_lease:
+            self._weigher.quotas.cancel(self._quota_lease)
+            self._quota_lease = ""
+
+    def _settle_quota(self, record: UsageRecord) -> None:
+        if not self._went_up:
+            self._cancel_quota()
+        elif self._quota_lease:
+            taken = recent.taken(record)
+            self._weigher.quotas.settle(self._quota_lease, taken.get("tpm"), taken.get("ipm"), record.cost_usd)
+            self._quota_lease = ""
 
     def _weigh(self, outcome: Outcome, complete: bool) -> dict[str, int]:
         """Completes the record by what the meter saw. Returns the quantities."""

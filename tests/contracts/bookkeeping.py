@@ -174,6 +174,7 @@ class Process:
         self._weigher = Weigher(
             ledger=self.ledger,
             limits=Limits(limiter, DAYS, metrics, self._now_us, free_calls()),
+            quotas=self.quotas,
             book=self._book,
             days=DAYS,
             metrics=metrics,
