@@ -48,6 +48,7 @@ from proxy.limits.interface import Limiter, counters, of_upstream
 from proxy.limits.memory import MemoryLimiter
 from proxy.store.database import Database, open_database
 from proxy.telemetry.metrics import Metrics
+from proxy.tenants import disabled_upstreams
 from proxy.tenants.keyring import Keyring
 from proxy.tenants.keys import Tenant
 from proxy.tenants.projects import list_projects
@@ -96,12 +97,13 @@ class App:
         self.limiter = limiter
         self.metrics = metrics
         self.new_id = id_maker(lambda: time.time_ns() // 1_000_000, secrets.token_bytes)
-        self._keyring = Keyring(database, now=unix_us, monotonic=time.monotonic)
         self._intake = Intake(settings.storage.data_dir / "spool", limit=settings.server.max_body_mb << 20)
         self._free_calls = in_flight.free_calls()
         self._unpriced = Unpriced()
         self._google_days = Days(GOOGLES_ZONE)
         self._health = Health(time.monotonic, random.random, self._midnight_s, metrics.upstream_changed)
+        self._health.disable(disabled_upstreams.list_disabled(database))
+        self._keyring = Keyring(database, now=unix_us, monotonic=time.monotonic, disable_upstreams=self._health.disable)
         self._plane = self._data_plane(settings, book, _pool(settings, self._health))
         self._planes = [self._plane]
         self._retiring: set[asyncio.Task[None]] = set()
@@ -256,7 +258,7 @@ class App:
             plane.relay.draining = True
 
     async def watch(self) -> None:
-        """Follows changes of projects and keys, keeps what open calls hold, and tells of events, for ever."""
+        """Follows what commands change, keeps what open calls hold, and tells of events, for ever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keyring.watch())
             group.create_task(self.limiter.watch())

@@ -14,7 +14,7 @@ from proxy.store.database import open_database
 from proxy.tenants import audit, projects
 from proxy.tenants.audit import AuditEvent
 
-app = options.group("Who changed projects, keys and limits, when, and what.")
+app = options.group("Who changed projects, keys, limits and upstreams, when, and what.")
 
 
 @app.callback()
@@ -43,7 +43,7 @@ def list_(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List changes of projects, keys and limits, the newest first.
+    """List changes of projects, keys, limits and upstreams, the newest first.
 
     Example: `weighbridge audit list --project alice --since 2026-11-01`
     """
@@ -73,12 +73,12 @@ def _fields(event: AuditEvent) -> dict[str, Any]:
         name: {when: output.moment(value) if name.endswith("_at") else value for when, value in states.items()}
         for name, states in event.changes.items()
     }
-    return event._asdict() | {"at": output.moment(event.at), "changes": changes}
+    return event._asdict() | {"at": output.moment(event.at), "project": event.project or None, "changes": changes}
 
 
 def _tell(event: AuditEvent) -> None:
     """A line that says who and when, and one for each thing that is another now."""
-    what = " ".join(filter(None, (event.action, event.project, event.key_id)))
+    what = " ".join(filter(None, (event.action, event.project, event.key_id, event.upstream)))
     output.line(f"{output.minute(event.at)} UTC  {event.actor}  {what}")
     for name, states in event.changes.items():
         if not states["before"] and not states["after"]:

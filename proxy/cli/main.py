@@ -22,6 +22,7 @@ from proxy.cli import (
     prices,
     projects,
     serve,
+    upstreams,
     usage,
 )
 from proxy.cli.doctor import command as doctor
@@ -62,6 +63,7 @@ for name, group in (
     ("project", projects.app),
     ("key", keys.app),
     ("limits", limits.app),
+    ("upstreams", upstreams.app),
     ("audit", audit.app),
     ("events", events.app),
     ("usage", usage.app),

@@ -72,13 +72,18 @@ def settings(config: Path | None) -> Settings:
     return load(config, os.environ, upstreams=False)
 
 
+def settings_and_upstreams(config: Path | None) -> Settings:
+    """The configuration with its upstreams, whose keys aren't looked up: their values are none. Raises ConfigError."""
+    return load(config, os.environ, secrets_too=False)
+
+
 def database(config: Path | None) -> Database:
     """The database that the configuration names, made where it isn't there yet. Raises ConfigError, StoreError."""
     return open_database(settings(config).storage.data_dir)
 
 
 def actor() -> str:
-    """Who changes projects and keys by a command, as audit events name them: the user that it runs as."""
+    """Who changes projects, keys and upstreams by a command, as audit events name them: the user that it runs as."""
     user = os.getuid()
     try:
         return f"cli:{pwd.getpwuid(user).pw_name}"

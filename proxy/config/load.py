@@ -89,31 +89,36 @@ class Loaded:
     """Every file that it hangs on, the missing default file too, as each was just before it was read."""
 
 
-def load(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = True) -> Settings:
+def load(
+    path: Path | None, environ: Mapping[str, str], *, upstreams: bool = True, secrets_too: bool = True
+) -> Settings:
     """The settings in force; see `read`. Raises ConfigError."""
-    return read(path, environ, upstreams=upstreams).settings
+    return read(path, environ, upstreams=upstreams, secrets_too=secrets_too).settings
 
 
-def read(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = True) -> Loaded:
+def read(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = True, secrets_too: bool = True) -> Loaded:
     """Reads the file (`path`, else $WEIGHBRIDGE_CONFIG, else ./weighbridge.toml if there is one) and the environment.
 
     `upstreams=False` leaves out the upstreams, all secrets, and the doors' certificate, for commands that call nobody:
-    they must work where the secrets aren't at hand. Raises ConfigError, with every problem at once.
+    they must work where the secrets aren't at hand. `secrets_too=False` leaves out the secrets alone: each upstream's
+    key is "?" then. Raises ConfigError, with every problem at once.
     """
+    everything = upstreams and secrets_too
     reader = _Reader(environ)
     try:
         reader.take_file(path)
         reader.take_environment()
-        reader.take_secret("storage", "redis_password", "the password of Redis", known=upstreams)
-        reader.take_secret("events", "webhook_secret", "the secret of the webhook", known=upstreams)
+        reader.take_secret("storage", "redis_password", "the password of Redis", known=everything)
+        reader.take_secret("events", "webhook_secret", "the secret of the webhook", known=everything)
         if upstreams:
-            reader.take_upstreams()
-            reader.watch_certificate()
+            reader.take_upstreams(keys=secrets_too)
         else:
             reader.raw.pop("upstreams", None)
+        if everything:
+            reader.watch_certificate()
         settings = reader.settings()
         reader.files[settings.storage.prices_file] = stamp(settings.storage.prices_file)
-        if upstreams:
+        if everything:
             reader.check_certificates(settings.server)
     except ConfigError as error:
         error.files = reader.files
@@ -202,7 +207,8 @@ class _Reader:
                     f"env {name}: write the section and two underscores before the name: {nearly[name]}"
                 )
 
-    def take_upstreams(self) -> None:
+    def take_upstreams(self, *, keys: bool) -> None:
+        """`keys`: whether what each refers to must be there."""
         listed = self.raw.get("upstreams")
         if listed is None:
             listed = self.raw["upstreams"] = self._google()
@@ -211,6 +217,9 @@ class _Reader:
             self.problems.append(
                 f"{self.file}: upstreams is a list: write [[upstreams]], with two brackets on each side"
             )
+        elif not keys:
+            for upstream in listed:
+                upstream["api_key"] = "?"
         elif not listed:
             self.problems.append(NO_UPSTREAM)
         else:

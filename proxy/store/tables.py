@@ -16,7 +16,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0003"
+HEAD = "0004"
 """The migration that this program is written for."""
 
 metadata = MetaData(
@@ -78,10 +78,12 @@ audit_events = Table(
     Column("project", String(63), nullable=False),
     Column("key_id", String(63)),
     Column("changes", Text, nullable=False),
+    Column("upstream", String(63)),
     Index("ix_audit_events_project", "project", "id"),
     sqlite_autoincrement=True,  # an id is never given twice
 )
-"""Who changed projects and keys, when, and what: insert-only. `changes` is JSON (proxy/tenants/audit.py writes it)."""
+"""Who changed projects, keys and upstreams, when, and what: insert-only. `changes` is JSON (proxy/tenants/audit.py
+writes it); `project` is empty where it is about an upstream."""
 
 events = Table(
     "events",
@@ -100,6 +102,15 @@ events = Table(
 """What happened that others are told of, once: `once` says of what (proxy/control/event_table.py). `body` is the JSON
 that is sent, the same each time. No `next_attempt_at`: it is not to be sent, or is delivered."""
 
+disabled_upstreams = Table(
+    "disabled_upstreams",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("disabled_at", BigInteger, nullable=False),
+)
+"""Upstreams that the operator took out of service. All else of upstreams stands in the configuration, so a name may be
+of none that is listed any more."""
+
 revision = Table(
     "revision",
     metadata,
@@ -107,4 +118,5 @@ revision = Table(
     Column("number", BigInteger, nullable=False),
     CheckConstraint("id = 1", name="one_row"),
 )
-"""One row. Every write raises its number, in the write's own transaction: who caches projects or keys watches it."""
+"""One row. Every write raises its number, in the write's own transaction: who caches projects, keys or the disabled
+upstreams watches it."""

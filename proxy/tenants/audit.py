@@ -1,4 +1,4 @@
-"""Audit events: who changed projects and keys, when, and what. Written in the change's own transaction."""
+"""Audit events: who changed projects, keys and upstreams, when, and what. Written in the change's own transaction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from proxy.store.tables import audit_events
 
 
 class AuditEvent(NamedTuple):
-    """One change. `changes` is what differs, by field: {"limits": {"before": […], "after": […]}}; times in Unix us."""
+    """One change. `changes` is what differs, by field: {"limits": {"before": […], "after": […]}}; times in Unix us.
+
+    `project` is empty where it is about an `upstream`.
+    """
 
     id: int
     at: int
@@ -22,6 +25,7 @@ class AuditEvent(NamedTuple):
     project: str
     key_id: str | None
     changes: dict[str, dict[str, Any]]
+    upstream: str | None = None
 
 
 def note(
@@ -30,6 +34,7 @@ def note(
     project: str,
     key_id: str | None = None,
     *,
+    upstream: str | None = None,
     at: int,
     actor: str,
     before: Mapping[str, Any],
@@ -42,7 +47,8 @@ def note(
     changes = {
         name: {"before": before.get(name), "after": value} for name, value in after.items() if before.get(name) != value
     }
-    row = {"at": at, "actor": actor[:255], "action": action, "project": project, "key_id": key_id}
+    about = {"project": project, "key_id": key_id, "upstream": upstream}
+    row = {"at": at, "actor": actor[:255], "action": action, **about}
     connection.execute(audit_events.insert().values(**row, changes=json.dumps(changes, ensure_ascii=False)))
 
 

@@ -39,12 +39,17 @@ class Keyring:
         now: Callable[[], int],
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        disable_upstreams: Callable[[Mapping[str, int]], object] = lambda names: None,
     ) -> None:
-        """`now`: Unix microseconds, by which keys expire; `monotonic`: seconds."""
+        """`now`: Unix microseconds, by which keys expire; `monotonic`: seconds.
+
+        `disable_upstreams` is told, at each change, which upstreams are disabled: the names, and since when.
+        """
         self._database = database
         self._now = now
         self._monotonic = monotonic
         self._sleep = sleep
+        self._disable_upstreams = disable_upstreams
         self._thread = ThreadPoolExecutor(1, "keyring")
         self._snapshot = NOTHING
         self._failing_since: float | None = None
@@ -59,6 +64,11 @@ class Keyring:
     def tenants(self) -> Mapping[bytes, Tenant]:
         """All that are served, by their keys' digests: the same object until one of them changes."""
         return self._snapshot.tenants
+
+    @property
+    def disabled_upstreams(self) -> Mapping[str, int]:
+        """Those that the operator took out of service, and since when (Unix microseconds)."""
+        return self._snapshot.disabled_upstreams
 
     def __repr__(self) -> str:
         return f"<Keyring {len(self._snapshot.tenants)} known, revision {self._snapshot.revision}>"
@@ -118,6 +128,10 @@ class Keyring:
         await self._write_uses()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
+    async def refresh(self) -> None:
+        """Takes what was changed until now, where the database can be asked."""
+        await self._read_from_now()
+
     async def _read_from_now(self) -> None:
         """Waits for a read that begins after this call: one for all who wait. Its failure is in `_failing_since`."""
         if self._next_read is None:
@@ -132,9 +146,7 @@ class Keyring:
             self._read_again_at = loop.time() + BETWEEN_READS_S
             try:
                 async with asyncio.timeout(LONGEST_READ_S):
-                    self._snapshot = await loop.run_in_executor(
-                        self._thread, read_snapshot, self._database, self._snapshot
-                    )
+                    read = await loop.run_in_executor(self._thread, read_snapshot, self._database, self._snapshot)
             except TimeoutError:
                 self._do_without(f"{self._database.path} did not answer in {LONGEST_READ_S} s")
             except StoreError as error:
@@ -142,6 +154,9 @@ class Keyring:
             except Exception as error:  # whatever it is: changes must be followed after it, too
                 self._do_without(repr(error))
             else:
+                if read is not self._snapshot:
+                    self._snapshot = read
+                    self._disable_upstreams(read.disabled_upstreams)
                 self._database_is_back()
 
     async def _write_uses(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import structlog
@@ -10,6 +11,7 @@ from sqlalchemy import select
 
 from proxy.store.database import Database, StoreError
 from proxy.store.tables import keys, projects, revision
+from proxy.tenants import disabled_upstreams
 from proxy.tenants.keys import Tenant
 from proxy.tenants.policy import Policy, StoredPolicy
 
@@ -24,9 +26,11 @@ class Snapshot(NamedTuple):
     """Those that have expired are among them: that depends on when they are asked for."""
     disabled: dict[bytes, str]
     """Keys of projects that are disabled, and which project."""
+    disabled_upstreams: Mapping[str, int]
+    """Those that the operator took out of service, and since when (Unix microseconds)."""
 
 
-NOTHING = Snapshot(None, {}, {})
+NOTHING = Snapshot(None, {}, {}, {})
 
 _QUERY = (
     select(
@@ -64,7 +68,8 @@ def read_snapshot(database: Database, held: Snapshot) -> Snapshot:
             elif (policy := policies.read(StoredPolicy(*stored), key_id)) is not None:
                 # One string for all keys of a project, and for all that are called "default".
                 tenants[hashed] = Tenant(sys.intern(project), key_id, sys.intern(name), policy)
-    return Snapshot(number, tenants, disabled)
+        upstreams = disabled_upstreams.read(connection)
+    return Snapshot(number, tenants, disabled, upstreams)
 
 
 class _Policies:

@@ -96,3 +96,17 @@ def test_a_database_of_the_second_version_gets_the_table_of_events(tmp_path: Pat
     with database.reading() as connection:
         assert rows(connection, "SELECT * FROM events") == []
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_audit_events_of_the_third_version_are_kept_and_are_about_no_upstream(tmp_path: Path) -> None:
+    database = database_of_version("0003", tmp_path / store.FILE_NAME)
+    event = {"id": 1, "at": 5, "actor": "cli:ann", "action": "project.create", "project": "alice", "key_id": None}
+    with database.writing() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO audit_events VALUES (1, 5, 'cli:ann', 'project.create', 'alice', NULL, '{}')"
+        )
+    assert store.upgrade(database.path) == "0003"
+    with database.reading() as connection:
+        assert rows(connection, "SELECT * FROM audit_events") == [{**event, "changes": "{}", "upstream": None}]
+        assert rows(connection, "SELECT * FROM disabled_upstreams") == []
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
