@@ -31,6 +31,7 @@ from proxy.control import rebuild
 from proxy.control.admin import token as admin_token
 from proxy.control.admin.limits import Configured, in_use
 from proxy.control.admin.routes import admin_api
+from proxy.control.admin.upstreams import Upstreams
 from proxy.control.budgets import Budgets
 from proxy.control.events import Events
 from proxy.control.routes import control_app
@@ -106,6 +107,7 @@ class App:
         self._keyring = Keyring(database, now=unix_us, monotonic=time.monotonic, disable_upstreams=self._health.disable)
         self._plane = self._data_plane(settings, book, _pool(settings, self._health))
         self._planes = [self._plane]
+        self._tell_upstreams()
         self._retiring: set[asyncio.Task[None]] = set()
         self.tell_refusal = partial(tell_refusal, metrics)
         """What the door refuses before it reaches the relay is counted and logged like all else."""
@@ -122,8 +124,24 @@ class App:
             timezone=self._timezone,
             now_us=unix_us,
             new_id=self.new_id,
+            upstreams=self._upstreams(database),
         )
         self.control = control_app(metrics=metrics, ready=self.is_ready, admin=admin)
+
+    def _upstreams(self, database: Database) -> Upstreams:
+        return Upstreams(
+            database=database,
+            configured=lambda: self._plane.settings.upstreams,
+            pool=lambda: self._plane.pool,
+            disabled=lambda: self._keyring.disabled_upstreams,
+            refresh=self._keyring.refresh,
+            now_us=unix_us,
+        )
+
+    def _tell_upstreams(self) -> None:
+        """Metrics name those of the configuration in force, and no others."""
+        names = [one.name for one in self._plane.pool.upstreams]
+        self.metrics.know_upstreams({name: self._health.available(name) for name in names})
 
     def _timezone(self) -> str:
         return self._plane.settings.limits.timezone
@@ -228,6 +246,7 @@ class App:
         self.metrics.know_models(book.models())
         self._plane = plane
         self._planes.append(plane)
+        self._tell_upstreams()
         self._events.configure(settings.events)
         retiring = asyncio.get_running_loop().create_task(self._retire(was))
         self._retiring.add(retiring)

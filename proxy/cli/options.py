@@ -62,9 +62,15 @@ def _told(error: Exception) -> str:
     return f"{error.filename}: {error.strerror}{advice}"
 
 
-def group(help_text: str) -> typer.Typer:
-    """A group of commands, to be mounted under the root."""
-    return typer.Typer(cls=Group, help=help_text, no_args_is_help=True, rich_markup_mode="markdown")
+def group(help_text: str, *, alone: bool = False) -> typer.Typer:
+    """A group of commands, to be mounted under the root. `alone`: its callback does something without a command."""
+    return typer.Typer(
+        cls=Group,
+        help=help_text,
+        no_args_is_help=not alone,
+        invoke_without_command=alone,
+        rich_markup_mode="markdown",
+    )
 
 
 def settings(config: Path | None) -> Settings:

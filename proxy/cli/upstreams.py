@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from typing import Annotated
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import typer
 
@@ -11,13 +13,43 @@ from proxy.app import unix_us
 from proxy.cli import control, options, output
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.schema import Settings
+from proxy.control.admin.upstreams import description
 from proxy.store.database import Database, open_database
-from proxy.telemetry.logs import redact
 from proxy.tenants import disabled_upstreams
 
-app = options.group("Upstreams: how they are, and which are to be asked.")
+app = options.group("Upstreams: how they are, and which are to be asked.", alone=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What it is called in the configuration.")]
+
+
+@app.callback()
+def _group(context: typer.Context, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Upstreams: how they are, and which are to be asked. Without a command: `list`."""
+    if context.invoked_subcommand is None:
+        list_(config, json)
+    elif config or json:
+        raise CommandError(f"write options behind the command: weighbridge upstreams {context.invoked_subcommand} …")
+
+
+@app.command("list")
+def list_(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Show how each upstream is, those first that are asked first.
+
+    Where a server runs, it tells; where none runs, the configuration does, and which are disabled.
+
+    Example: `weighbridge upstreams list`
+    """
+    settings = options.settings_and_upstreams(config)
+    door = control.running(settings)
+    if door is None:
+        typer.echo("No server runs on this data_dir: this is the configuration, and what is disabled.", err=True)
+    told = _configured(settings) if door is None else door.get("upstreams")
+    if json:
+        output.document(told)
+    elif told["upstreams"]:
+        _print(told["upstreams"], datetime.now(UTC))
+    else:
+        output.line("The configuration lists no upstream, and neither GEMINI_API_KEY nor GOOGLE_API_KEY is set here.")
 
 
 @app.command()
@@ -31,7 +63,7 @@ def disable(name: Name, config: ConfigOption = None, json: JsonOption = False) -
     settings = options.settings_and_upstreams(config)
     names = _names(settings, name)
     if name not in names:
-        raise CommandError(_unknown(name, names))
+        raise CommandError(disabled_upstreams.unknown(name, names))
     database = open_database(settings.storage.data_dir)
     since = disabled_upstreams.disable(database, name, unix_us(), actor=options.actor())
     if json:
@@ -54,7 +86,7 @@ def enable(name: Name, config: ConfigOption = None, json: JsonOption = False) ->
     was_disabled = disabled_upstreams.enable(database, name, unix_us(), actor=options.actor())
     names = _names(settings, name)
     if not was_disabled and name not in names:
-        raise CommandError(_unknown(name, names))
+        raise CommandError(disabled_upstreams.unknown(name, names))
     if json:
         output.document({"name": name, "disabled_at": None})
     elif not was_disabled:
@@ -74,13 +106,90 @@ def _names(settings: Settings, name: str) -> list[str]:
     return names
 
 
-def _unknown(name: str, names: list[str]) -> str:
-    near = get_close_matches(name[:80], names, n=1)
-    there = f"those there are: {', '.join(names)}" if names else "the configuration lists none"
-    meant = f". Did you mean {near[0]!r}?" if near else ""
-    return f"there is no upstream {redact(name[:80])!r}; {there}{meant}"
-
-
 def _warn_of_none(database: Database, names: list[str]) -> None:
     if names and not set(names) - disabled_upstreams.list_disabled(database).keys():
         typer.echo("warning: every upstream is disabled, so every call is refused (NO_UPSTREAM)", err=True)
+
+
+def _configured(settings: Settings) -> dict[str, Any]:
+    """What is known without a server, as it would tell it: what only that knows is null. Raises StoreError."""
+    since = disabled_upstreams.list_disabled(open_database(settings.storage.data_dir))
+    unknown = dict.fromkeys(("outages", "quota", "last_error", "latency_ms", "in_flight"))
+    rows = [
+        {
+            **description(one),
+            "state": "disabled" if one.name in since else None,
+            "disabled_at": output.moment(since.get(one.name)),
+            **unknown,
+        }
+        for one in sorted(settings.upstreams, key=lambda one: one.priority)
+    ]
+    return {"upstreams": rows}
+
+
+def _print(upstreams: list[dict[str, Any]], now: datetime) -> None:
+    """A line for each, and below it, indented, what is to be said besides."""
+    rows = [
+        (
+            one["name"],
+            (one["state"] or "-").replace("_", " "),
+            str(one["priority"]),
+            str(one["weight"]),
+            "-" if one["in_flight"] is None else f"{one['in_flight']:,}",
+            "-" if one["latency_ms"] is None else f"{one['latency_ms']:,.0f} ms",
+            one["base_url"].removeprefix("https://"),
+        )
+        for one in upstreams
+    ]
+    heads = ("UPSTREAM", "STATE", "PRIORITY", "WEIGHT", "IN FLIGHT", "LATENCY", "BASE URL")
+    output.table(heads, rows, right=(2, 3, 4, 5))
+    for one in upstreams:
+        if said := list(_besides(one, now)):
+            output.line(f"\n{one['name']}:")
+            for line in said:
+                output.wrapped(line, indent=2)
+
+
+def _besides(one: dict[str, Any], now: datetime) -> Iterator[str]:
+    for what in ("models", "projects"):
+        if one[what] != ["*"]:
+            yield f"{what}: {', '.join(one[what])}"
+    if one["disabled_at"]:
+        yield f"disabled since {_minute(one['disabled_at'])} UTC"
+    for outage in one["outages"] or ():
+        of = "all models" if outage["model"] == "*" else outage["model"]
+        said = f": {outage['said'].partition('. ')[0]}" if outage["said"] else ""
+        yield f"out for {of}, {outage['why'].replace('_', ' ')}, {_until(outage['until'], now)}{said}"
+    for used in one["quota"] or ():
+        of = "" if used["model"] == "*" else f" ({used['model']})"
+        yield f"{used['kind']}{of}: {_number(used['used'])} of {_number(used['value'])} used"
+    if error := one["last_error"]:
+        yield f"last error, {_ago(error['at'], now)}: {error['what']}"
+
+
+def _until(moment: str, now: datetime) -> str:
+    seconds = math.ceil((datetime.fromisoformat(moment) - now).total_seconds())
+    if seconds <= 0:
+        return "to be tried by the next call"
+    return f"for {_span(seconds)} more"
+
+
+def _ago(moment: str, now: datetime) -> str:
+    return f"{_span(max(0, int((now - datetime.fromisoformat(moment)).total_seconds())))} ago"
+
+
+def _span(seconds: int) -> str:
+    """Seconds as people read them: "17 s", "12 min", "5 h 40 min"."""
+    if seconds < 120:
+        return f"{seconds} s"
+    hours, minutes = divmod(seconds // 60, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _minute(moment: str) -> str:
+    return moment[:16].replace("T", " ")
+
+
+def _number(value: int | str) -> str:
+    """USD come as they are to be shown."""
+    return f"${value}" if isinstance(value, str) else f"{value:,}"

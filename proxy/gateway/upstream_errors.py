@@ -23,7 +23,7 @@ def error_to_pass(error: ErrorAnswer, upstream: Upstream) -> tuple[Headers, byte
     if error.unfit is not None:
         raise error.unfit
     if status.refuses_our_credential(error.status, error.plain):
-        raise _credential_refused(upstream, error.status)
+        raise ProxyRefused(Reason.UPSTREAM_CREDENTIAL_REFUSED, CREDENTIAL_REFUSED)
     fields = headers.down(error.headers, upstream.secret)
     redacted = edits.redact(error.plain, upstream.secret)
     if redacted == error.plain:
@@ -75,7 +75,8 @@ class StreamErrors:
             return b""
         held, self._held, self._before = self._held, None, b"\n"
         if status.refuses_our_credential_in_stream(held):
-            raise _credential_refused(self._upstream, 200)
+            log.error("upstream_credential_refused", upstream=self._upstream.name, what="in the midst of a stream")
+            raise ProxyRefused(Reason.UPSTREAM_CREDENTIAL_REFUSED, CREDENTIAL_REFUSED)
         return edits.redact(held, self._upstream.secret)[self._passed :]
 
     def _find(self, piece: bytes) -> int | None:
@@ -90,8 +91,3 @@ class StreamErrors:
             return start
         self._before = piece[-reach:] if len(piece) >= reach else seam[-reach:]
         return None
-
-
-def _credential_refused(upstream: Upstream, http: int) -> ProxyRefused:
-    log.error("upstream_credential_refused", upstream=upstream.name, status=http)
-    return ProxyRefused(Reason.UPSTREAM_CREDENTIAL_REFUSED, CREDENTIAL_REFUSED)

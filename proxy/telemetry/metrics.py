@@ -14,6 +14,15 @@ SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 300)
 """Buckets to 300 s: a 4K picture takes minutes."""
 COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
 NANO = 1_000_000_000
+ATTEMPT_OUTCOMES = (
+    "answered",
+    "rate_limited",
+    "overloaded",
+    "credential_refused",
+    "unreachable",
+    "broke_off",
+    "timeout",
+)
 
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # else each counter brings a second series, its birth
@@ -53,16 +62,7 @@ class Metrics:
         )
         self.images = self._counter("images", "Pictures that came back.", "project", "model")
         self.cost = self._counter("cost_usd", "What the calls cost, in US dollars.", "project", "model")
-        self.upstream_requests = self._counter(
-            "upstream_requests", "Requests sent up; status is `failed` where no answer came.", "upstream", "status"
-        )
-        self.attempts = self._counter("attempts", "Requests sent up, by what became of them.", "outcome")
-        self.upstream_available = Gauge(
-            "weighbridge_upstream_available",
-            "1, or 0 where an upstream is out for all models.",
-            ["upstream"],
-            registry=self.registry,
-        )
+        self._count_upstreams()
         self.unpriced = self._counter(
             "unpriced_requests", "Calls whose model has no price: they stand on the bill without a cost.", "model"
         )
@@ -89,6 +89,21 @@ class Metrics:
         Gauge("weighbridge_build_info", "The version that runs.", ["version"], registry=self.registry).labels(
             version
         ).set(1)
+
+    def _count_upstreams(self) -> None:
+        self.upstream_requests = self._counter(
+            "upstream_requests", "Requests sent up; status is `failed` where no answer came.", "upstream", "status"
+        )
+        self.attempts = self._counter("attempts", "Requests sent up, by what became of them.", "outcome")
+        for outcome in ATTEMPT_OUTCOMES:
+            self.attempts.labels(outcome)
+        self.upstream_available = Gauge(
+            "weighbridge_upstream_available",
+            "1, or 0 where an upstream is disabled, or out for all models.",
+            ["upstream"],
+            registry=self.registry,
+        )
+        self._upstreams: frozenset[str] = frozenset()
 
     def know_models(self, models: Collection[str]) -> None:
         """These are named from now on: the price book has changed."""
@@ -121,8 +136,17 @@ class Metrics:
         children[1].inc()
 
     def upstream_changed(self, upstream: str, available: bool) -> None:
-        """Whether an upstream may be asked for anything at all."""
-        self.upstream_available.labels(upstream).set(available)
+        """Whether an upstream may be asked for anything at all. Nothing is told of one that isn't known."""
+        if upstream in self._upstreams:
+            self.upstream_available.labels(upstream).set(available)
+
+    def know_upstreams(self, available: Mapping[str, bool]) -> None:
+        """These are the ones of the configuration from now on, and whether each may be asked."""
+        for gone in self._upstreams - available.keys():
+            self.upstream_available.remove(gone)
+        self._upstreams = frozenset(available)
+        for upstream, is_available in available.items():
+            self.upstream_changed(upstream, is_available)
 
     def weighed(self, project: str, model: str, quantities: dict[str, int], images: int, cost: int | None) -> None:
         """One call was written down: its quantities (`input_text`, `output_image` …), pictures and nano-dollars."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 
 from sqlalchemy import Connection, select
 
 from proxy.store.database import Database
 from proxy.store.tables import disabled_upstreams
+from proxy.telemetry.logs import redact
 from proxy.tenants import audit
 
 
@@ -45,6 +47,14 @@ def enable(database: Database, name: str, now: int, *, actor: str) -> bool:
         connection.execute(disabled_upstreams.delete().where(disabled_upstreams.c.name == name))
         _note(connection, "upstream.enable", name, now, actor, before=since, after=None)
     return True
+
+
+def unknown(name: str, names: Sequence[str]) -> str:
+    """Says that no upstream has this name, and which there are."""
+    there = f"those there are: {', '.join(names)}" if names else "the configuration lists none"
+    near = get_close_matches(name[:80], names, n=1)
+    meant = f". Did you mean {near[0]!r}?" if near else ""
+    return f"there is no upstream {redact(name[:80])!r}; {there}{meant}"
 
 
 def _note(

@@ -116,13 +116,18 @@ class Attempts:
             if failure.reason is Reason.UPSTREAM_UNREACHABLE:
                 self._health.failed(upstream.name)
             outcome = _outcome(failure)
+            upstream.observed.failed(self._monotonic(), f"{outcome}: {failure}")
             self._metrics.attempted(upstream.name, "failed", outcome)
             scales.failed(_attempt(upstream, outcome, self._ms(began)), failure.sent)
             raise
         ms = self._ms(began)
+        upstream.observed.answered(self._monotonic() - began)
         answer = Answer(upstream, response)
         if response.status >= 300 and response.status != 304:
             answer = self._judged(answer, call.model, await error_answer.read(response))
+            if answer.error and (answer.why or answer.error.status >= 500):
+                what = f"{answer.error.status} {answer.why or ''}".rstrip()
+                upstream.observed.failed(self._monotonic(), what, answer.error.plain)
         if answer.why is None:
             self._health.well(upstream.name, call.model, began)
             scales.answered(_attempt(upstream, "answered", ms))

@@ -125,13 +125,7 @@ class Health:
 
     def credential_refused(self, upstream: str) -> None:
         """It refused the operator's credential."""
-        if self._out(upstream, ALL_MODELS, Why.CREDENTIAL_REFUSED, CREDENTIAL_S):
-            log.error(
-                "upstream_credential_refused",
-                upstream=upstream,
-                what="it refuses its api_key: renew that, and reload; `weighbridge doctor` looks at it",
-                checked_again_in_s=CREDENTIAL_S,
-            )
+        self._out(upstream, ALL_MODELS, Why.CREDENTIAL_REFUSED, CREDENTIAL_S)
 
     def failed(self, upstream: str) -> None:
         """It couldn't be reached, or broke off without an answer."""
@@ -156,24 +150,26 @@ class Health:
         """It isn't the one that it was: its settings have changed."""
         self._failures.pop(upstream, None)
         for model in [model for model, _ in self.outages(upstream)]:
-            del self._outages[upstream, model]
+            self._end(upstream, model)
         self._changed(upstream)
 
-    def _out(self, upstream: str, model: str, why: Why, seconds: float, exhausted: Exhausted | None = None) -> bool:
-        """Takes it out. Returns whether that is news: it was in, or was to be probed."""
+    def _out(self, upstream: str, model: str, why: Why, seconds: float, exhausted: Exhausted | None = None) -> None:
+        """Takes it out: said once, until it is back; a refused credential also where it was out already."""
         now = self.now()
         known = self._outages.get((upstream, model))
-        news = known is None or now >= known.until
-        if known is None or news:
+        before = known.why if known else None
+        if known is None or now >= known.until:
             times = known.times + 1 if known and known.why is why else 1
             since = known.since if known else now
             self._outages[upstream, model] = Outage(why, since, now + seconds, times, exhausted=exhausted)
         elif now + seconds > known.until or (why is not known.why and why is not Why.OVERLOADED):
             known.why, known.until, known.exhausted = why, max(known.until, now + seconds), exhausted
-        if known is None:
+        if why is Why.CREDENTIAL_REFUSED is not before:
+            what = "it refuses its api_key: renew that, and reload; `weighbridge doctor` looks at it"
+            log.error("upstream_credential_refused", upstream=upstream, what=what, checked_again_in_s=seconds)
+        elif before is None:
             log.warning("upstream_out", upstream=upstream, model=model, why=why, seconds=math.ceil(seconds))
         self._changed(upstream)
-        return news
 
     def _end(self, upstream: str, model: str) -> None:
         outage = self._outages.pop((upstream, model))

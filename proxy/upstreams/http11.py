@@ -52,9 +52,12 @@ class Http11Transport:
         self._all_lost: asyncio.Future[None] | None = None
         self._closed = False
 
+    @property
+    def busy(self) -> int:
+        return len(self._connections) - len(self._idle)
+
     def __repr__(self) -> str:
-        idle = len(self._idle)
-        counts = f"{len(self._connections) - idle} busy, {idle} idle, {self._waiting} waiting"
+        counts = f"{self.busy} busy, {len(self._idle)} idle, {self._waiting} waiting"
         return f"<Http11Transport {self.host}:{self.port} [{counts}]>"
 
     async def send(self, request: Request, goes_up: Callable[[], object] = lambda: None) -> RoundTrip:

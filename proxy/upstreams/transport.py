@@ -61,6 +61,11 @@ class Response(Protocol):
 class Transport(Protocol):
     """One upstream's connections."""
 
+    @property
+    def busy(self) -> int:
+        """Those that a call is under way on."""
+        ...
+
     async def send(self, request: Request, goes_up: Callable[[], object] = lambda: None) -> Response:
         """Sends the request and waits for the response's head. 1xx heads are passed over.
 

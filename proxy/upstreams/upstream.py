@@ -10,6 +10,7 @@ from proxy.config.globs import matcher
 from proxy.gemini import credentials
 from proxy.gemini.calls import Call
 from proxy.gemini.headers import Headers
+from proxy.upstreams.observed import Observed
 from proxy.upstreams.transport import Request, Response, Transport
 
 
@@ -38,6 +39,7 @@ class Upstream:
         self._projects = [matcher(glob) for glob in projects]
         self.hostname = (parts.hostname or "").lower()
         self.secret = api_key.encode()
+        self.observed = Observed()
         self._prefix = parts.path.rstrip("/").encode()
         self._host = (b"host", parts.netloc.encode())
         self._credential = credentials.upstream_credential(auth, api_key)
@@ -45,6 +47,11 @@ class Upstream:
 
     def __repr__(self) -> str:
         return f"<Upstream {self.name} {self._transport!r}>"
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are under way there now."""
+        return self._transport.busy
 
     def serves(self, model: str, project: str) -> bool:
         """Whether a project's calls of a model may come here. `model` is empty where a call names none."""

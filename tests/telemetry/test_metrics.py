@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.telemetry.metrics import MAX_PROJECTS, Metrics
+from proxy.telemetry.metrics import ATTEMPT_OUTCOMES, MAX_PROJECTS, Metrics
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -74,3 +74,24 @@ def test_a_budget_that_is_no_more_is_told_no_more_and_made_up_projects_share_a_s
     assert value(metrics, "weighbridge_budget_used_ratio", project="bob") is None
     metrics.budgets_used({f"project-{number}": number / 10_000 for number in range(MAX_PROJECTS + 10)})
     assert value(metrics, "weighbridge_budget_used_ratio", project="other") == (MAX_PROJECTS + 9) / 10_000
+
+
+def test_every_upstream_has_a_series_from_the_start_and_one_that_is_gone_has_none() -> None:
+    metrics = Metrics("1.2.3", [])
+    metrics.upstream_changed("a", False)
+    assert value(metrics, "weighbridge_upstream_available", upstream="a") is None, "nobody has said that it is there"
+    metrics.know_upstreams({"a": True, "b": False})
+    assert value(metrics, "weighbridge_upstream_available", upstream="a") == 1
+    assert value(metrics, "weighbridge_upstream_available", upstream="b") == 0
+    metrics.upstream_changed("b", True)
+    metrics.know_upstreams({"b": True, "c": True})
+    metrics.upstream_changed("a", False)  # a last call of a former configuration
+    named = {dict(key)["upstream"]: v for (name, key), v in samples(metrics).items() if name.endswith("_available")}
+    assert named == {"b": 1, "c": 1}
+
+
+def test_every_outcome_of_an_attempt_is_there_from_the_start() -> None:
+    """Else an alert on its increase misses the first."""
+    metrics = Metrics("1.2.3", [])
+    for outcome in ATTEMPT_OUTCOMES:
+        assert value(metrics, "weighbridge_attempts_total", outcome=outcome) == 0

@@ -18,6 +18,7 @@ from proxy.billing.prices import PriceBook
 from proxy.control.admin import adjustments, limits, rerating
 from proxy.control.admin.access import Guarded
 from proxy.control.admin.problems import Kind, Problem
+from proxy.control.admin.upstreams import Upstreams
 from proxy.errors import Refusal
 from proxy.limits.interface import Limiter
 from proxy.store.database import Database, StoreError
@@ -37,6 +38,7 @@ def admin_api(
     timezone: Callable[[], str],
     now_us: Callable[[], int],
     new_id: Callable[[], str],
+    upstreams: Upstreams,
 ) -> ASGIApp:
     """The ASGI app of `/admin`. Time is Unix microseconds; `book` and `timezone` (of days) tell those in force."""
     adjust = adjustments.endpoint(
@@ -63,6 +65,7 @@ def admin_api(
             Route("/v1/adjustments", adjust, methods=["POST"]),
             Route("/v1/adjustments/rerate", rerate, methods=["POST"]),
             Route("/v1/projects/{project}/limits", in_use, methods=["GET"]),
+            *upstreams.routes,
         ],
         exception_handlers={
             Problem: _problem,

@@ -15,11 +15,14 @@ from proxy.billing.ledger import Ledger
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord
 from proxy.control.admin.routes import admin_api
+from proxy.control.admin.upstreams import Upstreams
 from proxy.control.routes import control_app
 from proxy.limits.memory import MemoryLimiter
 from proxy.store.database import Database, open_database
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants import projects
+from proxy.upstreams.health import Health
+from proxy.upstreams.pool import Pool
 from tests.billing.sample import NOON
 from tests.servers import serving
 
@@ -42,6 +45,10 @@ class Admin:
         return list(reports.export(reports.ledger_files(self.data_dir)))
 
 
+async def no_refresh() -> None:
+    """There is no keyring that would have to look."""
+
+
 @pytest.fixture
 async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
     """With the projects acme and bobs in it."""
@@ -51,6 +58,14 @@ async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
     ledger = Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=4096)
     limiter = MemoryLimiter(lambda: NOON // 1000)
     clock, numbers = itertools.count(NOON), itertools.count(1)
+    upstreams = Upstreams(
+        database=database,
+        configured=tuple,
+        pool=lambda: Pool((), Health(lambda: 0.0, lambda: 0.0, lambda: 0.0)),
+        disabled=dict,
+        refresh=no_refresh,
+        now_us=lambda: next(clock),
+    )
     api = admin_api(
         token=TOKEN,
         database=database,
@@ -61,6 +76,7 @@ async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
         timezone=lambda: "America/Los_Angeles",
         now_us=lambda: next(clock),
         new_id=lambda: f"{next(numbers)}",
+        upstreams=upstreams,
     )
     door = control_app(metrics=Metrics("1", []), ready=lambda: True, admin=api)
     async with serving(door) as url, httpx2.AsyncClient(base_url=f"{url}/admin/v1/") as client:
