@@ -61,10 +61,10 @@ def disable(name: Name, config: ConfigOption = None, json: JsonOption = False) -
     Example: `weighbridge upstreams disable google-2`
     """
     settings = options.settings_and_upstreams(config)
+    database = open_database(settings.storage.data_dir)
     names = _names(settings, name)
     if name not in names:
         raise CommandError(disabled_upstreams.unknown(name, names))
-    database = open_database(settings.storage.data_dir)
     since = disabled_upstreams.disable(database, name, unix_us(), actor=options.actor())
     if json:
         output.document({"name": name, "disabled_at": output.moment(since)})

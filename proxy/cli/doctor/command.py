@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from proxy.billing.ledger_slot import owner_of
 from proxy.cli import output
-from proxy.cli.doctor import aliases, configuration, files, machine, price_books, stores, upstreams, webhooks
+from proxy.cli.doctor import aliases, configuration, files, machine, pool, price_books, stores, upstreams, webhooks
 from proxy.cli.doctor.assumptions.command import try_assumptions
 from proxy.cli.doctor.findings import Check, Finding, Verdict, examine
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
@@ -94,6 +94,8 @@ def _checks(loaded: Loaded | None, error: ConfigError | None, environ: Mapping[s
     server, owner = settings.server, cache(partial(owner_of, data_dir / "ledger"))
     for upstream in settings.upstreams:
         checks[f"upstream {upstream.name}"] = partial(_check_upstream, upstream, settings)
+    if settings.upstreams:
+        checks["upstreams"] = partial(pool.check_pool, settings.upstreams, data_dir)
     checks |= {
         "price book": partial(price_books.check_price_book, settings.storage.prices_file),
         "database": partial(stores.check_database, data_dir),

@@ -149,6 +149,15 @@ def _unreadable(path: Path, error: sqlite3.Error) -> Finding:
     return problem(f"{path}: can't be read: {error}", "see who owns it, and the disk that it is on")
 
 
+def disabled_upstreams(data_dir: Path) -> frozenset[str]:
+    """Those that commands took out of service, as far as the database tells: what is wrong with it is told apart."""
+    try:
+        with closing(_opened(data_dir / FILE_NAME, "mode=ro")) as database:
+            return frozenset(name for (name,) in database.execute("SELECT name FROM disabled_upstreams"))
+    except sqlite3.Error:
+        return frozenset()
+
+
 def _opened(path: Path, how: str) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=LOCKED_AFTER_S)
 
