@@ -17,14 +17,17 @@ from proxy.control.admin.upstreams import description
 from proxy.store.database import Database, open_database
 from proxy.tenants import disabled_upstreams
 
-app = options.group("Upstreams: how they are, and which are to be asked.", alone=True)
+LONGEST_URL = 36
+"""Characters of a base URL that the table shows; `--json` has all of it."""
+
+app = options.group("Upstreams: how they are, and which are to be asked. Without a command: `list`.", alone=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What it is called in the configuration.")]
 
 
 @app.callback()
 def _group(context: typer.Context, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Upstreams: how they are, and which are to be asked. Without a command: `list`."""
+    """Lists them where no command is named."""
     if context.invoked_subcommand is None:
         list_(config, json)
     elif config or json:
@@ -69,7 +72,7 @@ def disable(name: Name, config: ConfigOption = None, json: JsonOption = False) -
     if json:
         output.document({"name": name, "disabled_at": output.moment(since)})
     else:
-        output.line(f"Upstream {name} is disabled: calls go to the others. Those in flight there finish.")
+        output.line(f"Upstream {name} is disabled: it gets no more calls. Those in flight there finish.")
     _warn_of_none(database, names)
 
 
@@ -137,7 +140,7 @@ def _print(upstreams: list[dict[str, Any]], now: datetime) -> None:
             str(one["weight"]),
             "-" if one["in_flight"] is None else f"{one['in_flight']:,}",
             "-" if one["latency_ms"] is None else f"{one['latency_ms']:,.0f} ms",
-            one["base_url"].removeprefix("https://"),
+            _fitting(one["base_url"].removeprefix("https://")),
         )
         for one in upstreams
     ]
@@ -148,6 +151,10 @@ def _print(upstreams: list[dict[str, Any]], now: datetime) -> None:
             output.line(f"\n{one['name']}:")
             for line in said:
                 output.wrapped(line, indent=2)
+
+
+def _fitting(url: str) -> str:
+    return url if len(url) <= LONGEST_URL else f"{url[: LONGEST_URL - 2]} …"
 
 
 def _besides(one: dict[str, Any], now: datetime) -> Iterator[str]:

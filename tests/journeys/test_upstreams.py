@@ -142,7 +142,7 @@ def test_each_change_is_one_line_in_the_log_and_the_metric_follows(tmp_path: Pat
         assert available(stand) == {"emulator": 0, "second": 1}
         refused = ("upstream_credential_refused", "emulator")
         until(lambda: changes(stand) == [refused], "it is said once")
-        (told, other) = json.loads(stand.run("upstreams", "list", "--json"))["upstreams"]
+        told, other = asked(stand, "GET").values()
         assert (told["state"], other["state"]) == ("out", "ready")
         assert [(outage["model"], outage["why"]) for outage in told["outages"]] == [("*", "credential_refused")]
         assert told["last_error"]["what"].startswith("400 credential_refused: API key not valid.")
@@ -157,4 +157,7 @@ def test_each_change_is_one_line_in_the_log_and_the_metric_follows(tmp_path: Pat
         assert available(stand) == {"emulator": 1}
         assert call().status_code == 200
         assert len(changes(stand)) == 2
+        has(first.replace(unkeyed, f'api_key_file = "{bad}"'))
+        assert [call().headers["x-weighbridge-refused"] for _ in range(2)] == ["UPSTREAM_CREDENTIAL_REFUSED"] * 2
+        until(lambda: changes(stand)[2:] == [refused], "it is said once, also where each call is refused")
         assert "not-the-emulators-key" not in stand.log()
