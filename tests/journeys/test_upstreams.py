@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from proxy.app import App
+from proxy.config.schema import Settings, Storage, Upstream
+from proxy.store.database import open_database
 from proxy.telemetry.metrics import ATTEMPT_OUTCOMES
+from proxy.tenants import disabled_upstreams
 from tests.journeys.test_reload import reload, write
 from tests.journeys.test_serving import WHOLE, Caller, under_way
 from tests.journeys.watching import TEXT, body, until
@@ -114,6 +119,18 @@ def test_one_that_is_disabled_gets_no_more_calls_and_finishes_those_in_flight(tm
         assert len(first.received) == 2
         disabled, enabled = ("upstream_disabled", "emulator"), ("upstream_enabled", "emulator")
         assert changes(stand) == [disabled, disabled, enabled], "once when it was, once at the start, once after"
+
+
+@pytest.mark.anyio
+async def test_what_is_disabled_is_known_before_the_doors_open(tmp_path: Path) -> None:
+    """No call must slip through until changes are first looked at."""
+    disabled_upstreams.disable(open_database(tmp_path), "a", 5, actor="test")
+    upstreams = [Upstream.model_validate({"name": name, "api_key": "key", "api_key_env": "KEY"}) for name in "ab"]
+    app = await App.open(Settings(storage=Storage(data_dir=tmp_path), upstreams=upstreams), ledger_broke=pytest.fail)
+    exposition = app.metrics.exposition().decode()
+    await app.close()
+    assert 'weighbridge_upstream_available{upstream="a"} 0.0' in exposition
+    assert 'weighbridge_upstream_available{upstream="b"} 1.0' in exposition
 
 
 def test_each_change_is_one_line_in_the_log_and_the_metric_follows(tmp_path: Path) -> None:
