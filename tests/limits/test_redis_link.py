@@ -5,37 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 
-import pytest
 import structlog
-from redis import exceptions
 
 from proxy.config.redis_address import parse
-from proxy.limits.redis_link import Link, advice
+from proxy.limits.redis_link import Link
 from proxy.limits.scripts import Command
 from proxy.store.redis import open_redis
 from proxy.store.redis_stream import Script
 from tests.redis_servers import RedisServer
 
 PUSH = Script("return redis.call('RPUSH', KEYS[1], ARGV[1])")
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (exceptions.AuthenticationError("WRONGPASS"), "redis_password_env"),
-        (exceptions.NoPermissionError("no permissions to run 'evalsha'"), "docs/redis.md"),
-        (exceptions.OutOfMemoryError("command not allowed"), "maxmemory"),
-        (exceptions.ReadOnlyError("against a read only replica"), "redis+sentinel://"),
-        (exceptions.BusyLoadingError("loading"), "by itself"),
-        (exceptions.ClusterDownError("Hash slot not served"), "--cluster check"),
-        (exceptions.MovedError("1 127.0.0.1:7000"), "--cluster check"),
-        (exceptions.TimeoutError("late"), "in time"),
-        (exceptions.ConnectionError("refused"), "redis_url"),
-        (exceptions.ResponseError("MISCONF"), "its own log"),
-    ],
-)
-def test_each_fault_is_told_with_what_to_do(error: exceptions.RedisError, told: str) -> None:
-    assert told in advice(error)
 
 
 async def test_what_is_delivered_while_it_is_away_arrives_in_its_order(redis_server: RedisServer) -> None:

@@ -17,7 +17,7 @@ from proxy.cli.doctor.findings import CLOCK_FAILS_S, CLOCK_WARNS_S, Finding, ok,
 from proxy.config import redis_address
 from proxy.config.redis_address import RedisAddress
 from proxy.config.schema import Storage
-from proxy.limits.redis_link import advice
+from proxy.store.redis_advice import advice
 
 ANSWERS_WITHIN_S = 3.0
 PINGS = 5
