@@ -25,7 +25,7 @@ from proxy.billing.unpriced import Unpriced
 from proxy.config import redis_address
 from proxy.config.addresses import parse_network
 from proxy.config.load import ConfigError
-from proxy.config.schema import Settings
+from proxy.config.schema import Settings, Storage
 from proxy.config.schema import Upstream as UpstreamSettings
 from proxy.control import rebuild
 from proxy.control.admin import token as admin_token
@@ -62,6 +62,9 @@ from proxy.upstreams.upstream import Upstream
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
+
+    from proxy.store.redis import Redis
+    from proxy.upstreams.shared_health import SharedHealth
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
@@ -105,6 +108,7 @@ class App:
         self._health = Health(time.monotonic, random.random, self._midnight_s, metrics.upstream_changed)
         self._health.disable(disabled_upstreams.list_disabled(database))
         self._keyring = Keyring(database, now=unix_us, monotonic=time.monotonic, disable_upstreams=self._health.disable)
+        self._shared = self._share(settings)
         self._plane = self._data_plane(settings, book, _pool(settings, self._health))
         self._planes = [self._plane]
         self._tell_upstreams()
@@ -151,6 +155,16 @@ class App:
         now = unix_us()
         return (self._google_days.end(now) - now) / 1_000_000
 
+    def _share(self, settings: Settings) -> SharedHealth | None:
+        """Outages are shared where there is a Redis."""
+        if not settings.storage.redis_url:
+            return None
+        # Imported here: see _open_limiter.
+        from proxy.upstreams.shared_health import FOLLOW_TIMEOUT_S, SharedHealth
+
+        redis, following = _redis(settings.storage), _redis(settings.storage, FOLLOW_TIMEOUT_S)
+        return SharedHealth(redis, following, self._health, lambda: self._plane.pool.upstreams, self.new_id())
+
     def _data_plane(self, settings: Settings, book: PriceBook, pool: Pool) -> DataPlane:
         """All that hangs on settings, made of one frozen configuration."""
         days = Days(settings.limits.timezone)
@@ -158,7 +172,7 @@ class App:
         relay = Relay(
             keyring=self._keyring,
             pool=pool,
-            attempts=Attempts(self._health, self.metrics, time.monotonic),
+            attempts=Attempts(self._health, self.metrics, time.monotonic, self._shared.claim if self._shared else None),
             intake=self._intake.limited_to(settings.server.max_body_mb << 20),
             weigher=Weigher(
                 ledger=self.ledger,
@@ -224,10 +238,13 @@ class App:
             ) from error
         try:
             limiter = await _open_limiter(settings, database, ledger, metrics)
-            return cls(settings, database, ledger, limiter, book, metrics)
+            app = cls(settings, database, ledger, limiter, book, metrics)
         except BaseException:
             await ledger.close()
             raise
+        if app._shared:
+            await app._shared.start()
+        return app
 
     def gateway(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """The ASGI app behind the gateway door, under the configuration in force."""
@@ -282,6 +299,8 @@ class App:
             group.create_task(self._keyring.watch())
             group.create_task(self.limiter.watch())
             group.create_task(self._events.watch())
+            if self._shared:
+                group.create_task(self._shared.follow())
 
     async def close(self) -> None:
         """Commits what the ledger still holds, and lets everything go."""
@@ -291,6 +310,8 @@ class App:
             for upstream in {upstream for plane in self._planes for upstream in plane.pool.upstreams}:
                 await upstream.aclose()
             await self.limiter.close()
+            if self._shared:
+                await self._shared.close()
         finally:
             try:
                 await self.ledger.close()
@@ -307,11 +328,9 @@ async def _open_limiter(settings: Settings, database: Database, ledger: Ledger, 
         return MemoryLimiter(_steady_ms(), history, spent)
     # Imported here: commands, and servers without Redis, do without its 7 MB and its tenth of a second.
     from proxy.limits.redis import RedisLimiter
-    from proxy.store.redis import open_redis
 
-    password = storage.redis_password.get_secret_value() if storage.redis_password else None
     limiter = RedisLimiter(
-        open_redis(redis_address.parse(storage.redis_url), password, storage.redis_ca_file),
+        _redis(storage),
         ledger.file_id,
         _steady_ms(),
         history,
@@ -323,6 +342,14 @@ async def _open_limiter(settings: Settings, database: Database, ledger: Ledger, 
     upstreams = [of_upstream(upstream.name) for upstream in settings.upstreams]
     await limiter.start([*projects, *upstreams], rebuild.settled(files))
     return limiter
+
+
+def _redis(storage: Storage, timeout_s: float | None = None) -> Redis:
+    from proxy.store.redis import TIMEOUT_S, open_redis
+
+    password = storage.redis_password.get_secret_value() if storage.redis_password else None
+    address = redis_address.parse(storage.redis_url)
+    return open_redis(address, password, storage.redis_ca_file, timeout_s or TIMEOUT_S)
 
 
 async def _limits_in_use(limiter: Limiter, days: Days, tenant: Tenant) -> dict[str, Any]:

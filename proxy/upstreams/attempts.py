@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from mmap import mmap
 from typing import Any, NamedTuple, Protocol
 
@@ -77,10 +77,18 @@ class Answer(NamedTuple):
 class Attempts:
     """Sends calls up. What each attempt shows of its upstream is told to Health."""
 
-    def __init__(self, health: Health, metrics: Metrics, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        health: Health,
+        metrics: Metrics,
+        monotonic: Callable[[], float],
+        claim: Callable[[str, str], Awaitable[bool]] | None = None,
+    ) -> None:
+        """`claim` is asked, with upstream and model, whether this process may probe. Must not raise."""
         self._health = health
         self._metrics = metrics
         self._monotonic = monotonic
+        self._claim = claim
 
     async def send(self, selection: Selection, call: Call, headers: Headers, body: Content, scales: Scales) -> Answer:
         """The call's answer, to be closed. Raises UpstreamFailed, ProxyRefused, and what `scales` raises."""
@@ -89,7 +97,9 @@ class Attempts:
         failure: UpstreamFailed | None = None
         made = 0
         while True:
-            if (wait_ms := await scales.begin(selection.upstream.name)) is not None:
+            if selection.probe and self._claim and not await self._claim(selection.upstream.name, call.model):
+                pass  # another process does; this one goes on as if it were out
+            elif (wait_ms := await scales.begin(selection.upstream.name)) is not None:
                 selection.full(wait_ms)
             else:
                 made += 1

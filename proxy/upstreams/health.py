@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import structlog
 
@@ -38,6 +39,9 @@ class Why(StrEnum):
 _ENDS_AT_ONCE = frozenset((Why.UNREACHABLE, Why.CREDENTIAL_REFUSED))
 """Whatever succeeds disproves these; a quota's window, or an overload, only its own end does."""
 
+SAID = frozenset(Why) - {Why.UNREACHABLE}
+"""What an upstream says of itself holds for all who ask it. What can't be reached from here, others may reach."""
+
 
 @dataclass(slots=True)
 class Outage:
@@ -50,6 +54,17 @@ class Outage:
     times: int = 1
     """How often in a row."""
     probing_until: float = 0.0
+    exhausted: Exhausted | None = None
+
+
+class News(NamedTuple):
+    """What an upstream said of itself, for other processes; or that it is back."""
+
+    upstream: str
+    model: str
+    why: Why
+    seconds: float | None
+    """How long it is out, from now on; None where it is back."""
     exhausted: Exhausted | None = None
 
 
@@ -70,6 +85,8 @@ class Health:
         self.generation = 0
         self.disabled: frozenset[str] = frozenset()
         """Upstreams that the operator took out."""
+        self.on_news: Callable[[News], object] = lambda news: None
+        """Is told what this process finds out and others should know."""
         self._jitter = jitter
         self._midnight_s = midnight_s
         self._on_change = on_change
@@ -112,6 +129,17 @@ class Health:
                 outage = self._outages.get((upstream, name))
                 if outage and began >= (outage.since if outage.why in _ENDS_AT_ONCE else outage.until):
                     self._end(upstream, name)
+                    if outage.why in SAID:
+                        self.on_news(News(upstream, name, outage.why, None))
+
+    def heard(self, news: News) -> None:
+        """What another process found out. Where both know of an outage, the later end counts."""
+        known = self._outages.get((news.upstream, news.model))
+        if news.seconds is None:
+            if known and known.why in SAID:
+                self._end(news.upstream, news.model)
+        elif known is None or known.until < self.now() + news.seconds:
+            self._out(news.upstream, news.model, news.why, news.seconds, news.exhausted, heard=True)
 
     def exhausted(self, upstream: str, model: str, said: Exhausted) -> None:
         """It answered 429."""
@@ -153,7 +181,16 @@ class Health:
             self._end(upstream, model)
         self._changed(upstream)
 
-    def _out(self, upstream: str, model: str, why: Why, seconds: float, exhausted: Exhausted | None = None) -> None:
+    def _out(
+        self,
+        upstream: str,
+        model: str,
+        why: Why,
+        seconds: float,
+        exhausted: Exhausted | None = None,
+        *,
+        heard: bool = False,
+    ) -> None:
         """Takes it out: said once, until it is back; a refused credential also where it was out already."""
         now = self.now()
         known = self._outages.get((upstream, model))
@@ -164,12 +201,18 @@ class Health:
             self._outages[upstream, model] = Outage(why, since, now + seconds, times, exhausted=exhausted)
         elif now + seconds > known.until or (why is not known.why and why is not Why.OVERLOADED):
             known.why, known.until, known.exhausted = why, max(known.until, now + seconds), exhausted
+        else:
+            return
         if why is Why.CREDENTIAL_REFUSED is not before:
             what = "it refuses its api_key: renew that, and reload; `weighbridge doctor` looks at it"
             log.error("upstream_credential_refused", upstream=upstream, what=what, checked_again_in_s=seconds)
         elif before is None:
-            log.warning("upstream_out", upstream=upstream, model=model, why=why, seconds=math.ceil(seconds))
+            lasts = math.ceil(seconds)
+            log.warning("upstream_out", upstream=upstream, model=model, why=why, seconds=lasts, heard=heard)
         self._changed(upstream)
+        if why in SAID and not heard:
+            until = self._outages[upstream, model].until
+            self.on_news(News(upstream, model, why, until - now, exhausted))
 
     def _end(self, upstream: str, model: str) -> None:
         outage = self._outages.pop((upstream, model))

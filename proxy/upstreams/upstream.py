@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from hashlib import sha256
 from mmap import mmap
 from urllib.parse import urlsplit
 
@@ -40,6 +41,8 @@ class Upstream:
         self.hostname = (parts.hostname or "").lower()
         self.secret = api_key.encode()
         self.observed = Observed()
+        self.identity = _identity(base_url, api_key)
+        """What tells it, among processes, from another upstream of the same name."""
         self._prefix = parts.path.rstrip("/").encode()
         self._host = (b"host", parts.netloc.encode())
         self._credential = credentials.upstream_credential(auth, api_key)
@@ -78,3 +81,8 @@ class Upstream:
 
     async def aclose(self) -> None:
         await self._transport.aclose()
+
+
+def _identity(base_url: str, api_key: str) -> str:
+    """32 bits of a SHA-256: enough to tell apart the few upstreams of one name, and no way back to the credential."""
+    return sha256(f"weighbridge upstream\0{base_url.rstrip('/')}\0{api_key}".encode()).hexdigest()[:8]
