@@ -149,19 +149,22 @@ async def test_who_starts_later_catches_up(redis_server: RedisServer, clock: Clo
         assert began + 885 < found[FLASH].until < clock() + 890
 
 
-async def test_what_this_process_told_after_others_counts(redis_server: RedisServer, clock: Clock) -> None:
+@pytest.mark.parametrize("sent", [True, False], ids=["sent", "to be sent"])
+async def test_what_this_process_found_out_after_others_counts(
+    redis_server: RedisServer, clock: Clock, sent: bool
+) -> None:
     """The stream's order decides, not the order of hearing: others' older news change nothing."""
     async with processes(redis_server.url, clock, "two") as (two,):
         one = Process(redis_server.url, clock, "one", None, "secret", PATIENCE_S)
-        await one.shared.start()  # it follows later
+        if sent:
+            await one.shared.start()
         two.health.exhausted("a", FLASH, SAID)
         clock.advance(18)
         two.health.well("a", FLASH, clock())
         await until(lambda: ("a", FLASH) not in two.shared._known)
         one.health.exhausted("a", FLASH, SAID)
-        await until(two.out)
         one.follow()
-        await until(lambda: known(one))
+        await until(lambda: two.out() and known(one))
         assert one.out()
         clock.advance(18)
         two.health.well("a", FLASH, clock())
