@@ -97,8 +97,8 @@ class Attempts:
         failure: UpstreamFailed | None = None
         made = 0
         while True:
-            if selection.probe and self._claim and not await self._claim(selection.upstream.name, call.model):
-                pass  # another process does; this one goes on as if it were out
+            if selection.probe and not await self._claimed(selection.upstream.name, call.model):
+                pass  # another call does; this one goes on as if it were out
             elif (wait_ms := await scales.begin(selection.upstream.name)) is not None:
                 selection.full(wait_ms)
             else:
@@ -115,6 +115,10 @@ class Attempts:
                     refused.append(answer)
             if made == MOST or self._monotonic() > give_up or not selection.next():
                 return _most_useful(refused, failure, selection)
+
+    async def _claimed(self, upstream: str, model: str) -> bool:
+        """Whether this call may probe: one of this process, and of all that share what they know, may."""
+        return self._health.claim(upstream, model) and (self._claim is None or await self._claim(upstream, model))
 
     async def _attempt(
         self, selection: Selection, call: Call, headers: Headers, body: Content, scales: Scales

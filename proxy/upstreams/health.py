@@ -110,14 +110,17 @@ class Health:
         """Whether it may be asked for anything."""
         return upstream not in self.disabled and (upstream, ALL_MODELS) not in self._outages
 
+    def unprobed(self, upstream: str, model: str) -> bool:
+        """Whether its time is over, and no call finds out now whether it is back."""
+        outage = self.outage(upstream, model)
+        return outage is None or self.now() >= max(outage.until, outage.probing_until)
+
     def claim(self, upstream: str, model: str) -> bool:
         """Whether to probe an upstream whose time is over: yes for the first who asks."""
-        outage, now = self.outage(upstream, model), self.now()
-        if outage is None:
-            return True
-        if now < max(outage.until, outage.probing_until):
+        if not self.unprobed(upstream, model):
             return False
-        outage.probing_until = now + PROBE_S
+        if outage := self.outage(upstream, model):
+            outage.probing_until = self.now() + PROBE_S
         return True
 
     def well(self, upstream: str, model: str, began: float) -> None:

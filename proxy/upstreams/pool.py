@@ -66,7 +66,7 @@ class Selection:
         self._wait_ms: int | None = None
         self.upstream = upstream
         self.probe = probe
-        """Others wait for what becomes of it."""
+        """Its time is over, and nobody knows whether it is back: to be claimed before it is asked."""
 
     def full(self, wait_ms: int) -> None:
         """The upstream has no room in its own quota, for so long."""
@@ -123,7 +123,7 @@ class Pool:
         tiers = route.tiers
         for probe in route.probes:
             wanted = not tiers or probe.priority <= tiers[0].priority or tried
-            if wanted and probe not in tried and health.claim(probe.name, route.model):
+            if wanted and probe not in tried and health.unprobed(probe.name, route.model):
                 return probe, True
         if not tried:
             return (tiers[0].take(), False) if tiers else None
