@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from typing import Any, NamedTuple
@@ -15,13 +14,16 @@ UNTOLD_S = 30.0
 """After a 429 that doesn't say when to come back."""
 LONGEST_S = 600.0
 """The longest wait that is believed, but for a day's quota."""
+TOLD_BYTES, TOLD_DEPTH = 16 * 1024, 200
+"""Google's are of 2 KB, with some 20 brackets. What has more is not told again: each caller who asks meanwhile would
+have it written anew, and writing recurses."""
 
 # https://ai.google.dev/gemini-api/docs/rate-limits: these come without details.
 _SPENT = "spend-based rate limit"
 _DEPLETED = ("credits are depleted", "monthly spending cap")
 
 _DELAY = re.compile(r"(-?[0-9]{1,12}(?:\.[0-9]{1,9})?)s")
-_RETRY_IN = re.compile(r"(?i)(please retry in )[0-9.]+m?s")
+_RETRY_IN = re.compile(r"(?i)(please retry in )(?:[0-9.]+(?:h|ms?|s))+")
 
 
 class Exhausted(NamedTuple):
@@ -33,19 +35,20 @@ class Exhausted(NamedTuple):
     all_models: bool = False
     """It isn't one model's."""
     error: dict[str, Any] | None = None
-    """The error object; None where there is none of Google's shape."""
+    """The error object; None where there is none of Google's shape and size."""
 
     def told_again(self, seconds: float) -> dict[str, Any] | None:
         """The error as Google would tell it now, when so much of the wait is left."""
         if self.error is None:
             return None
-        error = copy.deepcopy(self.error)
-        seconds = max(seconds, 0.001)
+        error, delay = dict(self.error), f"{max(seconds, 0.001):.3f}s"
         if isinstance(message := error.get("message"), str):
-            error["message"] = _RETRY_IN.sub(rf"\g<1>{seconds:.3f}s", message)
-        for detail in _details(error):
-            if "retryDelay" in detail:
-                detail["retryDelay"] = f"{seconds:.3f}s"
+            error["message"] = _RETRY_IN.sub(rf"\g<1>{delay}", message)
+        if isinstance(details := error.get("details"), list):
+            error["details"] = [
+                {**one, "retryDelay": delay} if isinstance(one, dict) and "retryDelay" in one else one
+                for one in details
+            ]
         return error
 
 
@@ -58,6 +61,12 @@ def read(body: bytes) -> Exhausted:
     error = _error(body)
     if error is None:
         return Exhausted(UNTOLD_S)
+    found = _found(error)
+    large = len(body) > TOLD_BYTES or body.count(b"{") + body.count(b"[") > TOLD_DEPTH
+    return found._replace(error=None) if large else found
+
+
+def _found(error: dict[str, Any]) -> Exhausted:
     daily = any("perday" in quota.lower() for quota in _quotas(error))
     delay = next(filter(None, map(_seconds, _details(error))), None)
     if delay is None:
@@ -66,7 +75,8 @@ def read(body: bytes) -> Exhausted:
 
 
 def _by_its_words(error: dict[str, Any]) -> Exhausted:
-    said = str(error.get("message")).lower()
+    message = error.get("message")
+    said = message.lower() if isinstance(message, str) else ""
     if _SPENT in said:
         return Exhausted(SPENT_S, all_models=True, error=error)
     if any(words in said for words in _DEPLETED):
