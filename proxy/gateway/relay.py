@@ -148,7 +148,7 @@ class Relay:
         self._metrics.answered(client.operation, first_byte_s)
         response, upstream = answer.response, answer.upstream
         if answer.error is not None:
-            await weighing.settle_error(answer.error, first_byte_s)
+            await weighing.settle_error(upstream.name, answer.error, first_byte_s)
             await client.answer(answer.error.status, *error_to_pass(answer.error, upstream))
             return
         if self._aliases is not None:

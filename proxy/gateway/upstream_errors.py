@@ -23,7 +23,7 @@ def error_to_pass(error: ErrorAnswer, upstream: Upstream) -> tuple[Headers, byte
     if error.unfit is not None:
         raise error.unfit
     if status.refuses_our_credential(error.status, error.plain):
-        raise ProxyRefused(Reason.UPSTREAM_CREDENTIAL_REFUSED, CREDENTIAL_REFUSED)
+        raise ProxyRefused(Reason.UPSTREAM_CREDENTIAL_REFUSED, CREDENTIAL_REFUSED)  # health.py has said it in the log
     fields = headers.down(error.headers, upstream.secret)
     redacted = edits.redact(error.plain, upstream.secret)
     if redacted == error.plain:

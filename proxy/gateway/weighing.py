@@ -136,8 +136,9 @@ class Weighing:
         self._meter = Meter(self._client.framing, headers.coding(response.headers), grounding=several)
         return self._meter
 
-    async def settle_error(self, error: ErrorAnswer, first_byte_s: float) -> None:
-        """Google doesn't bill what it answers with 400 or more."""
+    async def settle_error(self, upstream: str, error: ErrorAnswer, first_byte_s: float) -> None:
+        """Google bills nothing that it answers with 400 or more. `upstream` said it: maybe not the last one asked."""
+        self._record.upstream = upstream
         self._head(error.status, error.headers, first_byte_s)
         self._record.response_bytes = len(error.body)
         await self.settle(Outcome.UPSTREAM_ERROR)
@@ -305,7 +306,7 @@ class Unweighed:
     def meter(self, response: Response, first_byte_s: float) -> Self:
         return self
 
-    async def settle_error(self, error: ErrorAnswer, first_byte_s: float) -> None:
+    async def settle_error(self, upstream: str, error: ErrorAnswer, first_byte_s: float) -> None:
         pass
 
     async def feed(self, piece: bytes) -> None:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Protocol
 from proxy.errors import Reason, Sent, UpstreamFailed
 from proxy.gemini import edits, exhausted, status
 from proxy.gemini.calls import Call
-from proxy.gemini.exhausted import Exhausted
 from proxy.gemini.headers import Headers
 from proxy.telemetry.metrics import Metrics
 from proxy.upstreams import error_answer
@@ -68,7 +67,6 @@ class Answer(NamedTuple):
     """The response, where it is an error: read whole, and closed."""
     why: Why | None = None
     """Why another upstream may be asked instead; None where nobody else would answer better."""
-    exhausted: Exhausted | None = None
 
     def close(self) -> None:
         self.response.close()
@@ -108,7 +106,7 @@ class Attempts:
                 except UpstreamFailed as failed:
                     if failed.sent is not Sent.NOTHING and not call.operation.repeatable:
                         raise
-                    failure = failed
+                    failure = failed.with_traceback(None)  # it leads to this frame, and that to it: a cycle
                 else:
                     if answer.why is None:
                         return answer
@@ -156,7 +154,7 @@ class Attempts:
         if error.status == 429:
             said = exhausted.read(edits.redact(error.plain, upstream.secret))
             self._health.exhausted(upstream.name, model, said)
-            return answer._replace(error=error, why=Why.RATE_LIMITED, exhausted=said)
+            return answer._replace(error=error, why=Why.RATE_LIMITED)
         if error.status == 503:
             self._health.overloaded(upstream.name, model)
             return answer._replace(error=error, why=Why.OVERLOADED)
@@ -172,7 +170,7 @@ class Attempts:
 def _most_useful(refused: list[Answer], failure: UpstreamFailed | None, selection: Selection) -> Answer:
     """What to answer where nobody else is left. Raises what to refuse with instead."""
     if failure is None and all(answer.why is Why.RATE_LIMITED for answer in refused):
-        first = selection.back_first()
+        first = selection.first_back()
         if said := [answer for answer in refused if answer.upstream is first]:
             return said[-1]
         if first or not refused:

@@ -25,6 +25,8 @@ CREDENTIAL_S = 60.0
 """After a credential was refused, until it is checked again."""
 PROBE_S = 5.0
 """How long the others wait for what one probe finds out."""
+REMEMBERED = 10_000
+"""Outages from which on those that are over are forgotten."""
 
 
 class Why(StrEnum):
@@ -146,16 +148,22 @@ class Health:
 
     def exhausted(self, upstream: str, model: str, said: Exhausted) -> None:
         """It answered 429."""
+        self._reached(upstream)
         seconds = self._midnight_s() if said.daily else said.seconds
         self._out(upstream, ALL_MODELS if said.all_models else model, Why.RATE_LIMITED, seconds, said)
 
     def overloaded(self, upstream: str, model: str) -> None:
         """It answered 503."""
+        self._reached(upstream)
         least, most = OVERLOADED_S
         self._out(upstream, model, Why.OVERLOADED, least + (most - least) * self._jitter())
 
     def credential_refused(self, upstream: str) -> None:
         """It refused the operator's credential."""
+        self._reached(upstream)
+        known = self._outages.get((upstream, ALL_MODELS))
+        if known and known.why is Why.CREDENTIAL_REFUSED and self.now() < known.until:
+            return  # said a minute ago at most; one that is alone is asked all the same
         self._out(upstream, ALL_MODELS, Why.CREDENTIAL_REFUSED, CREDENTIAL_S)
 
     def failed(self, upstream: str) -> None:
@@ -184,6 +192,13 @@ class Health:
             self._end(upstream, model)
         self._changed(upstream)
 
+    def _reached(self, upstream: str) -> None:
+        """It said something, whatever that was."""
+        self._failures.pop(upstream, None)
+        known = self._outages.get((upstream, ALL_MODELS))
+        if known and known.why is Why.UNREACHABLE:
+            self._end(upstream, ALL_MODELS)
+
     def _out(
         self,
         upstream: str,
@@ -210,12 +225,21 @@ class Health:
             what = "it refuses its api_key: renew that, and reload; `weighbridge doctor` looks at it"
             log.error("upstream_credential_refused", upstream=upstream, what=what, checked_again_in_s=seconds)
         elif before is None:
+            self._make_room()
             lasts = math.ceil(seconds)
             log.warning("upstream_out", upstream=upstream, model=model, why=why, seconds=lasts, heard=heard)
         self._changed(upstream)
         if why in SAID and not heard:
             until = self._outages[upstream, model].until
             self.on_news(News(upstream, model, why, until - now, exhausted))
+
+    def _make_room(self) -> None:
+        """A caller may name any model, and an upstream refuse it: what is over and nobody asked for again goes."""
+        if len(self._outages) > REMEMBERED:
+            now = self.now()
+            self._outages = {
+                key: outage for key, outage in self._outages.items() if now < outage.until or key[1] == ALL_MODELS
+            }
 
     def _end(self, upstream: str, model: str) -> None:
         outage = self._outages.pop((upstream, model))

@@ -13,6 +13,9 @@ from proxy.upstreams.upstream import Upstream
 REMEMBERED = 10_000
 """Routes that are kept at hand. A caller may name any model."""
 
+AWAITED_MS = 1_000
+"""How long a caller is told to wait for what a probe finds out, which takes as long as a call."""
+
 CREDENTIAL_REFUSED = (
     "The upstream refused the credential of this proxy, not yours. Whoever runs the proxy must renew it."
 )
@@ -81,10 +84,10 @@ class Selection:
         self.upstream, self.probe = found
         return True
 
-    def back_first(self) -> Upstream | None:
-        """The one that is back first, where all have used up their quotas; else None."""
-        exhausted = self._pool.exhausted(self._route)
-        return min(exhausted, key=lambda one: exhausted[one].until) if exhausted else None
+    def first_back(self) -> Upstream | None:
+        """The one that is back first, where all have used up their quota; else None."""
+        outages = self._pool.exhausted(self._route)
+        return min(outages, key=lambda upstream: outages[upstream].until) if outages else None
 
     def none_left(self) -> ProxyRefused:
         """Why the call goes nowhere, for its caller."""
@@ -134,14 +137,10 @@ class Pool:
 
     def exhausted(self, route: Route) -> dict[Upstream, Outage]:
         """The outages of all upstreams of a route, where each of them has used up its quota; else none."""
-        found = {}
-        for one in route.members:
-            outage = self.health.outage(one.name, route.model)
-            if outage is not None and outage.why is Why.RATE_LIMITED:
-                found[one] = outage
-            elif one.name not in self.health.disabled:
-                return {}
-        return found
+        enabled = [one for one in route.members if one.name not in self.health.disabled]
+        found = {one: self.health.outage(one.name, route.model) for one in enabled}
+        outages = {one: outage for one, outage in found.items() if outage and outage.why is Why.RATE_LIMITED}
+        return outages if len(outages) == len(enabled) else {}
 
     def none(self, route: Route, wait_ms: int | None = None) -> ProxyRefused:
         """Why such calls go nowhere. `wait_ms`: when one of them has room in its own quota."""
@@ -153,7 +152,7 @@ class Pool:
         found = [self.health.outage(one.name, route.model) for one in route.members]
         outages = [outage for outage in found if outage]
         now = self.health.now()
-        waits = [max(int((outage.until - now) * 1000), 1) for outage in outages]
+        waits = [_wait_ms(outage, now) for outage in outages]
         if wait_ms is not None:
             waits.append(wait_ms)
         if outages and all(outage.why is Why.CREDENTIAL_REFUSED for outage in outages) and wait_ms is None:
@@ -161,7 +160,7 @@ class Pool:
         told = None
         if wait_ms is None and (exhausted := self.exhausted(route)):
             first = min(exhausted.values(), key=lambda outage: outage.until)
-            told = first.exhausted.told_again(first.until - now) if first.exhausted else None
+            told = first.exhausted.told_again(_wait_ms(first, now) / 1000) if first.exhausted else None
         return NoUpstream(f"All upstreams that serve {model} are out now.", min(waits, default=None), told)
 
     def _route(self, model: str, project: str, affinity: str) -> Route:
@@ -197,6 +196,10 @@ class Pool:
                 self._cycles.clear()
             cycle = self._cycles[members] = Cycle(members)
         return cycle
+
+
+def _wait_ms(outage: Outage, now: float) -> int:
+    return max(int((outage.until - now) * 1000), 1) if now < outage.until else AWAITED_MS
 
 
 def _turns(members: Sequence[Upstream]) -> tuple[Upstream, ...]:
