@@ -1,0 +1,471 @@
+"""One upstream after the other over real sockets: who is asked, how often, with what, and whose answer it is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from proxy.errors import NoUpstream, ProxyRefused, Reason, Sent, UpstreamFailed
+from proxy.gateway.intake import ClientGone
+from proxy.gemini import calls
+from proxy.telemetry.metrics import Metrics
+from proxy.upstreams.attempts import LONGEST_S, MOST, Answer, Attempts
+from proxy.upstreams.health import FAILURES, Health, Why
+from proxy.upstreams.http11 import Http11Transport
+from proxy.upstreams.pool import Pool
+from proxy.upstreams.transport import Timeouts
+from proxy.upstreams.upstream import Upstream
+from tests.upstreams.origin import OK, Origin, Peer, serving
+from tests.upstreams.steady import MODEL, Steady, quota
+
+pytestmark = pytest.mark.anyio
+
+Part = Callable[[Peer], Awaitable[None]]
+FREE, METERED = (
+    calls.parse("POST", f"/v1beta/models/{MODEL}:{verb}".encode(), b"") for verb in ("countTokens", "generateContent")
+)
+
+
+def error(status: int, message: str = "No.", *details: dict[str, Any]) -> bytes:
+    body = json.dumps({"error": {"code": status, "message": message, "details": details}}).encode()
+    return b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body)
+
+
+def out_of_quota(delay: str) -> bytes:
+    return error(429, delay, {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay})
+
+
+BAD_KEY = error(400, "API key not valid. Please pass a valid API key.", {"reason": "API_KEY_INVALID"})
+
+
+def says(data: bytes) -> Part:
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.answer(data)
+
+    return script
+
+
+async def hangs_up(peer: Peer) -> None:
+    """Takes the request whole and goes."""
+    await peer.request()
+    peer.cut()
+
+
+async def hangs_up_early(peer: Peer) -> None:
+    """Goes in the middle of the request."""
+    await peer.reader.read(1)
+    peer.cut()
+
+
+async def stands_still(peer: Peer) -> None:
+    await peer.request()
+    await peer.gone()
+
+
+class Body:
+    """Content that is counted, and that comes in pieces where it is said to."""
+
+    def __init__(self, content: bytes, *, pieces: bool = False) -> None:
+        self._content = content
+        self._pieces = pieces
+        self.length = len(content)
+
+    @property
+    def content(self) -> bytes | AsyncIterator[bytes]:
+        return self._in_pieces() if self._pieces else self._content
+
+    async def _in_pieces(self) -> AsyncIterator[bytes]:
+        for start in range(0, self.length, 50_000):
+            yield self._content[start : start + 50_000]
+
+
+class Ledger:
+    """The scales: what was told of each attempt. `room` is what the upstreams' own quotas leave."""
+
+    def __init__(self, room: dict[str, int] | None = None, ends_at: str = "") -> None:
+        self.told: list[tuple[str, str]] = []
+        self.went_up = 0
+        self.milliseconds: list[int] = []
+        self._room = room or {}
+        self._ends_at = ends_at
+
+    async def begin(self, upstream: str) -> int | None:
+        if upstream == self._ends_at:
+            raise ClientGone
+        return self._room.get(upstream)
+
+    def goes_up(self) -> None:
+        self.went_up += 1
+
+    def refused(self, attempt: dict[str, Any]) -> None:
+        self._tell("refused", attempt)
+
+    def failed(self, attempt: dict[str, Any], sent: Sent) -> None:
+        self._tell(f"failed {sent.name}", attempt)
+
+    def answered(self, attempt: dict[str, Any]) -> None:
+        self._tell("answered", attempt)
+
+    def _tell(self, what: str, attempt: dict[str, Any]) -> None:
+        assert list(attempt) == ["upstream", "outcome", "ms"]
+        self.told.append((what, f"{attempt['upstream']} {attempt['outcome']}"))
+        self.milliseconds.append(attempt["ms"])
+
+
+class Stand:
+    """Upstreams in the order in which they are asked, each a real server that follows its script, or nothing at all."""
+
+    def __init__(self) -> None:
+        self.steady = Steady()
+        self.health: Health = self.steady.health()
+        self.metrics = Metrics("1", [])
+        self.attempts = Attempts(self.health, self.metrics, lambda: self.steady.now)
+        self.origins: dict[str, Origin] = {}
+        self.requests: list[tuple[str, bytes, bytes]] = []
+        """Upstream, head and body of each request that came whole."""
+        self._upstreams: list[Upstream] = []
+        self._around = AsyncExitStack()
+
+    async def __aenter__(self) -> Stand:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._around.aclose()
+
+    async def add(self, script: Part | None, timeouts: Timeouts | None = None) -> None:
+        """The next upstream: a, b, c … None: nobody listens there."""
+        name = "abcdefghijkl"[len(self._upstreams)]
+
+        async def listened(peer: Peer) -> None:
+            asked = peer.request
+
+            async def request() -> tuple[bytes, bytes]:
+                head, body = await asked()
+                self.requests.append((name, head, body))
+                return head, body
+
+            peer.request = request  # type: ignore[method-assign]
+            assert script is not None
+            await script(peer)
+
+        url = "http://127.0.0.1:1"
+        if script is not None:
+            self.origins[name] = origin = await self._around.enter_async_context(serving(listened))
+            url = origin.url
+        transport = Http11Transport(url, timeouts=timeouts)
+        self._around.push_async_callback(transport.aclose)
+        self._upstreams.append(
+            Upstream(name, url, "x-goog-api-key", f"key-of-{name}", transport, priority=len(self._upstreams))
+        )
+
+    async def send(self, scales: Ledger | None = None, call: calls.Call = METERED, body: Body | None = None) -> Answer:
+        selection = Pool(self._upstreams, self.health).select(MODEL, "alice")
+        answer = await self.attempts.send(selection, call, [(b"x-a", b"1")], body or Body(b"{}"), scales or Ledger())
+        answer.close()
+        return answer
+
+    @property
+    def asked(self) -> list[str]:
+        return [name for name, _, _ in self.requests]
+
+    def why(self, name: str) -> Why | None:
+        outage = self.health.outage(name, MODEL)
+        return outage.why if outage else None
+
+
+async def standing(*scripts: Part | None) -> Stand:
+    stand = Stand()
+    for script in scripts:
+        await stand.add(script)
+    return stand
+
+
+@pytest.mark.parametrize(
+    ("refusal", "why"),
+    [
+        (out_of_quota("17s"), Why.RATE_LIMITED),
+        (error(429, "Resource has been exhausted (e.g. check quota)."), Why.RATE_LIMITED),
+        (error(503, "The model is overloaded. Please try again later."), Why.OVERLOADED),
+        (BAD_KEY, Why.CREDENTIAL_REFUSED),
+        (error(401), Why.CREDENTIAL_REFUSED),
+        (error(403, "x", {"reason": "SERVICE_DISABLED"}), Why.CREDENTIAL_REFUSED),
+        (b"HTTP/1.1 429 X\r\ncontent-length: 6\r\n\r\n<html>", Why.RATE_LIMITED),
+        (b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n", Why.OVERLOADED),
+    ],
+)
+async def test_an_upstream_that_is_out_is_told_and_the_next_one_asked_the_same(refusal: bytes, why: Why) -> None:
+    scales = Ledger()
+    async with await standing(says(refusal), says(OK)) as stand:
+        answer = await stand.send(scales)
+        assert (answer.upstream.name, answer.response.status, answer.error) == ("b", 200, None)
+        assert scales.told == [("refused", f"a {why}"), ("answered", "b answered")]
+        assert scales.went_up == 2
+        assert (stand.why("a"), stand.why("b")) == (why, None)
+        (_, first, body), (_, second, again) = stand.requests
+        assert body == again == b"{}"
+        assert b"x-a: 1\r\n" in first
+        assert first.replace(b"key-of-a", b"key-of-b").split(b"\r\n", 2)[2] == second.split(b"\r\n", 2)[2], (
+            "nothing differs but host and credential"
+        )
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 408, 413, 500, 502, 504, 529, 302])
+async def test_any_other_error_is_the_answer_and_takes_nothing_out(status: int) -> None:
+    scales = Ledger()
+    async with await standing(says(error(status)), says(OK)) as stand:
+        answer = await stand.send(scales)
+        assert answer.error is not None
+        assert (answer.upstream.name, answer.error.status) == ("a", status)
+        assert scales.told == [("answered", "a answered")]
+        assert stand.why("a") is None
+        assert stand.asked == ["a"]
+
+
+async def test_one_that_cant_be_reached_costs_the_call_nothing_and_opens_its_circuit_in_the_end() -> None:
+    async with await standing(None, says(OK)) as stand:
+        for number in range(1, FAILURES + 3):
+            scales = Ledger()
+            await stand.send(scales)
+            first = [("failed NOTHING", "a unreachable")] if number <= FAILURES else []
+            assert scales.told == [*first, ("answered", "b answered")]
+            assert scales.went_up == 1
+        assert stand.why("a") is Why.UNREACHABLE
+
+
+@pytest.mark.parametrize(("script", "sent"), [(hangs_up, Sent.WHOLE), (hangs_up_early, Sent.PART)])
+async def test_what_may_have_cost_money_is_not_sent_again_and_what_is_free_is(script: Part, sent: Sent) -> None:
+    large = Body(b"x" * 12_000_000)
+    async with await standing(script, says(OK)) as stand:
+        scales = Ledger()
+        with pytest.raises(UpstreamFailed) as failed:
+            await stand.send(scales, METERED, large)
+        assert (failed.value.reason, failed.value.sent) == (Reason.UPSTREAM_UNREACHABLE, sent)
+        assert scales.told == [(f"failed {sent.name}", "a broke_off")]
+        assert "b" not in stand.asked
+        answer = await stand.send(scales, FREE, large)
+        assert answer.upstream.name == "b"
+        assert [told[1] for told in scales.told[1:]] == ["a broke_off", "b answered"]
+
+
+async def test_one_that_says_nothing_is_waited_for_and_not_repeated_but_for_what_is_free() -> None:
+    async with await standing() as stand:
+        await stand.add(stands_still, Timeouts(first_byte=0.2))
+        await stand.add(says(OK))
+        scales = Ledger()
+        with pytest.raises(UpstreamFailed) as failed:
+            await stand.send(scales)
+        assert (failed.value.reason, failed.value.sent) == (Reason.UPSTREAM_TIMEOUT, Sent.WHOLE)
+        assert scales.told == [("failed WHOLE", "a timeout")]
+        assert stand.asked == ["a"]
+        assert (await stand.send(call=FREE)).upstream.name == "b"
+        assert stand.why("a") is None, "it may be thinking"
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+async def test_the_body_goes_up_whole_again(pieces: bool) -> None:
+    """Also where the first upstream refused it before it had come."""
+    content = bytes(range(256)) * 4000
+
+    async def refuses_early(peer: Peer) -> None:
+        await peer.head()
+        await peer.say(out_of_quota("17s"))
+        await peer.gone()
+
+    async with await standing(says(out_of_quota("17s")), refuses_early, says(OK)) as stand:
+        answer = await stand.send(body=Body(content, pieces=pieces))
+        assert answer.upstream.name == "c"
+        assert [(name, body == content) for name, _, body in stand.requests] == [("a", True), ("c", True)]
+
+
+@pytest.mark.parametrize("delays", [("9s", "3s", "17s"), ("3s", "9s", "17s"), ("9s", "17s", "3s")])
+async def test_where_all_are_out_of_quota_the_answer_is_the_one_with_the_shortest_wait(delays: tuple[str, ...]) -> None:
+    scales = Ledger()
+    async with await standing(*(says(out_of_quota(delay)) for delay in delays)) as stand:
+        answer = await stand.send(scales)
+        assert answer.error is not None
+        assert answer.error.status == 429
+        assert json.loads(answer.error.body)["error"]["message"] == "3s"
+        assert answer.upstream.name == "abc"[delays.index("3s")]
+        assert scales.told == [("refused", f"{name} rate_limited") for name in "abc"]
+        stand.steady.now += 1
+        with pytest.raises(NoUpstream) as none:
+            await stand.send(scales)
+        assert none.value.told is not None
+        assert (none.value.http, none.value.told["details"][0]["retryDelay"]) == (429, "2.000s")
+        assert stand.asked == ["a", "b", "c"], "nobody is asked"
+
+
+async def test_where_the_shortest_wait_is_one_that_was_told_before_that_is_told_again() -> None:
+    async with await standing(says(OK), says(out_of_quota("17s"))) as stand:
+        stand.health.exhausted("a", MODEL, quota(9, "a"))
+        with pytest.raises(NoUpstream) as none:
+            await stand.send()
+        assert none.value.told is not None
+        assert (none.value.told["message"], none.value.wait_ms) == ("No quota at a.", 9000)
+        assert stand.asked == ["b"]
+
+
+async def test_one_that_is_alone_answers_each_call_itself() -> None:
+    """Though its second wait is shorter than what is left of the first, and though it is known to be out."""
+    delays = ["17s", "2s", "60s"]
+
+    async def script(peer: Peer) -> None:
+        for delay in delays:
+            await peer.answer(out_of_quota(delay))
+        await peer.answer(error(503, "busy"))
+        await peer.answer(BAD_KEY)
+
+    async with await standing(script) as stand:
+        for delay in delays:
+            stand.steady.now += 1
+            answer = await stand.send()
+            assert answer.error is not None
+            assert answer.error.body == out_of_quota(delay).partition(b"\r\n\r\n")[2]
+        for status in (503, 400):
+            answer = await stand.send()
+            assert answer.error is not None
+            assert answer.error.status == status
+
+
+async def test_where_they_are_out_for_different_reasons_the_last_answer_is_the_calls() -> None:
+    async with await standing(says(out_of_quota("17s")), says(error(503, "busy")), says(BAD_KEY)) as stand:
+        answer = await stand.send()
+        assert answer.error is not None
+        assert (answer.upstream.name, answer.error.status) == ("b", 503), "a bad credential is no answer to a caller"
+        with pytest.raises(NoUpstream) as none:
+            await stand.send()
+        assert (none.value.http, none.value.told) == (503, None)
+        assert stand.asked == ["a", "b", "c"]
+
+
+async def test_where_every_credential_is_bad_that_is_the_answer_and_then_what_is_known() -> None:
+    async with await standing(says(BAD_KEY), says(error(401))) as stand:
+        answer = await stand.send()
+        assert answer.why is Why.CREDENTIAL_REFUSED
+        with pytest.raises(ProxyRefused) as refused:
+            await stand.send()
+        assert refused.value.reason is Reason.UPSTREAM_CREDENTIAL_REFUSED
+        assert stand.asked == ["a", "b"]
+
+
+async def test_where_nobody_can_be_reached_that_is_said() -> None:
+    async with await standing(None, None) as stand:
+        scales = Ledger()
+        with pytest.raises(UpstreamFailed) as failed:
+            await stand.send(scales)
+        assert (failed.value.reason, failed.value.sent) == (Reason.UPSTREAM_UNREACHABLE, Sent.NOTHING)
+        assert scales.went_up == 0
+
+
+async def test_one_without_room_in_its_own_quota_is_passed_by() -> None:
+    async with await standing(says(OK), says(OK)) as stand:
+        scales = Ledger({"a": 700})
+        assert (await stand.send(scales)).upstream.name == "b"
+        assert scales.told == [("answered", "b answered")], "no attempt was made"
+        with pytest.raises(NoUpstream) as none:
+            await stand.send(Ledger({"a": 700, "b": 300}))
+        assert (none.value.http, none.value.wait_ms) == (503, 300)
+        assert stand.asked == ["b"]
+
+
+async def test_a_client_that_leaves_between_two_attempts_ends_them() -> None:
+    async with await standing(says(out_of_quota("17s")), says(OK)) as stand:
+        scales = Ledger(ends_at="b")
+        with pytest.raises(ClientGone):
+            await stand.send(scales)
+        assert scales.told == [("refused", "a rate_limited")]
+        assert stand.asked == ["a"]
+
+
+@pytest.mark.parametrize("script", [says(out_of_quota("17s")), None])
+async def test_attempts_are_bounded_by_count(script: Part | None) -> None:
+    """Refused or failed: a pool of a hundred doesn't make a hundred attempts of one call."""
+    async with await standing(*[script] * (MOST + 2)) as stand:
+        scales = Ledger()
+        with contextlib.suppress(UpstreamFailed):
+            await stand.send(scales)
+        assert len(scales.told) == MOST
+
+
+async def test_attempts_are_bounded_by_time() -> None:
+    async with await standing(*[says(error(503, name)) for name in "abc"]) as stand:
+
+        async def slow(peer: Peer) -> None:
+            await peer.request()
+            stand.steady.now += LONGEST_S / 2 + 1
+            await peer.say(error(503, "late"))
+            await peer.gone()
+
+        await stand.add(slow)
+        await stand.add(slow)
+        await stand.add(says(OK))
+        scales = Ledger()
+        answer = await stand.send(scales)
+        assert answer.error is not None
+        assert b"late" in answer.error.body
+        assert scales.milliseconds == [0, 0, 0, 16_000, 16_000]
+        assert "f" not in stand.asked
+
+
+async def test_a_probe_that_fails_over_leaves_the_upstream_out() -> None:
+    async with await standing(says(out_of_quota("3s")), says(OK)) as stand:
+        await stand.send()
+        stand.steady.now += 3
+        assert (await stand.send()).upstream.name == "b"
+        assert (await stand.send()).upstream.name == "b"
+        assert stand.asked == ["a", "b", "a", "b", "b"]
+
+
+async def test_a_probe_that_is_answered_brings_the_upstream_back() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.answer(out_of_quota("3s"))
+        await says(error(404))(peer)
+
+    async with await standing(script, says(OK)) as stand:
+        await stand.send()
+        stand.steady.now += 3
+        for _ in range(2):
+            assert (await stand.send()).upstream.name == "a", "404 is an answer, too"
+        assert stand.why("a") is None
+
+
+async def test_metrics_count_each_attempt() -> None:
+    async with await standing(says(out_of_quota("17s")), None, says(OK)) as stand:
+        await stand.send()
+        await stand.send()
+        shown = stand.metrics.registry
+
+        def value(name: str, **labels: str) -> float | None:
+            return shown.get_sample_value(f"weighbridge_{name}", labels)
+
+        assert value("upstream_requests_total", upstream="a", status="429") == 1
+        assert value("upstream_requests_total", upstream="b", status="failed") == 2
+        assert value("upstream_requests_total", upstream="c", status="200") == 2
+        assert value("attempts_total", outcome="rate_limited") == 1
+        assert value("attempts_total", outcome="unreachable") == 2
+        assert value("attempts_total", outcome="answered") == 2
+
+
+async def test_a_failover_keeps_nothing_alive() -> None:
+    """An error knows the frames that it was raised through: kept in one of them, it would hold the call's body."""
+    body = Body(b"{}")
+    gone = weakref.ref(body)
+    async with await standing(None, says(OK)) as stand:
+        gc.collect()
+        gc.disable()
+        try:
+            await stand.send(body=body)
+            del body
+            await asyncio.sleep(0)
+            assert gone() is None
+        finally:
+            gc.enable()
