@@ -13,18 +13,26 @@ from urllib.parse import urlsplit
 
 from proxy.errors import Reason, Sent, UpstreamFailed
 from proxy.upstreams.connection import RECEIVE_BUFFER, Connection
+from proxy.upstreams.dialing import Dialer, Resolve
 from proxy.upstreams.heads import build_request_head
 from proxy.upstreams.round_trip import RoundTrip
 from proxy.upstreams.tls import TlsConnection, tls_context
 from proxy.upstreams.transport import Request, Timeouts
+from proxy.upstreams.tunnel import ForwardProxy, TunnelFailed
+
+MAX_AGE_S = 300.0
+"""How old a connection gets before it is used for no further call: so calls follow a name whose addresses change."""
+_GRACE_S = 1.0
+"""What the kernel waits longer than the write phase: where both would end a call, it is that phase that says so."""
 
 
 class Http11Transport:
     """The connections to the origin of one base URL; the URL's path is the caller's business.
 
     Made inside the running loop that it serves. At most `max_connections` are busy at once, further calls wait in
-    turn; at most `max_idle` are kept, each for `idle_seconds`: Google closes them later than that. Nothing is sent
-    twice: a kept connection that has ended is seen before it is written to, and replaced.
+    turn; at most `max_idle` are kept, each for `idle_seconds`: Google closes them later than that, and none for a call
+    that begins after `max_age`. Nothing is sent twice: a kept connection that has ended is seen before it is written
+    to, and replaced.
     """
 
     def __init__(
@@ -35,14 +43,21 @@ class Http11Transport:
         max_connections: int = 1000,
         max_idle: int = 200,
         idle_seconds: float = 30.0,
+        max_age: float = MAX_AGE_S,
         ssl_context: ssl.SSLContext | None = None,
+        forward_proxy: ForwardProxy | None = None,
+        resolve: Resolve | None = None,
     ) -> None:
         tls, self.host, self.port = _origin(base_url)
+        self._forward_proxy = forward_proxy
+        to = forward_proxy or self
+        self._dialer = Dialer(to.host, to.port, resolve=resolve)
         self._ssl = (ssl_context or tls_context()) if tls else None
         self._loop = asyncio.get_running_loop()
         self._timeouts = timeouts or Timeouts()
         self._max_idle = max_idle
         self._idle_seconds = idle_seconds
+        self._max_age = max_age
         self._buffer = memoryview(bytearray(RECEIVE_BUFFER))  # of all connections: it holds nothing between callbacks
         self._slots = asyncio.Semaphore(max_connections)
         self._waiting = 0
@@ -117,12 +132,20 @@ class Http11Transport:
     async def _connect(self) -> Connection:
         if self._closed:
             raise _unreachable("this transport has been closed")
+        address = ""
         try:
             async with asyncio.timeout(self._timeouts.connect):
-                _, connection = await self._loop.create_connection(self._make_connection, self.host, self.port)
+                connection, address = await self._dialer.dial(self._make_first)
+                if self._forward_proxy is not None:
+                    connection = await self._through(self._forward_proxy, connection)
                 await connection.secured()
         except OSError as error:  # TimeoutError and ssl.SSLError are such
-            raise _unreachable(_what(error, self._timeouts.connect)) from error
+            what = _what(error, self._timeouts.connect)
+            if address:
+                self._dialer.avoid(address)
+            elif self._forward_proxy is not None:
+                what = f"on the way to the forward proxy, {what}"
+            raise _unreachable(what) from error
         if connection.open:
             self._connections.add(connection)
         if self._closed or connection.ended():
@@ -130,14 +153,30 @@ class Http11Transport:
             raise _unreachable("the connection was closed as soon as it stood")
         return connection
 
-    def _make_connection(self) -> Connection:
+    def _make_first(self) -> Connection:
+        """What speaks first on a new socket: to a forward proxy that is never TLS."""
+        return self._make_connection(None if self._forward_proxy else self._ssl)
+
+    def _make_connection(self, context: ssl.SSLContext | None) -> Connection:
+        patience = self._timeouts.write + _GRACE_S
+        if context is None:
+            return Connection(self._loop, self._buffer, self._forget, unacknowledged_s=patience)
+        return TlsConnection(self._loop, self._buffer, self._forget, context, self.host, unacknowledged_s=patience)
+
+    async def _through(self, forward_proxy: ForwardProxy, connection: Connection) -> Connection:
+        """What was a connection to the forward proxy is one to the origin then."""
+        await forward_proxy.connect(connection, self.host, self.port)
         if self._ssl is None:
-            return Connection(self._loop, self._buffer, self._forget)
-        return TlsConnection(self._loop, self._buffer, self._forget, self._ssl, self.host)
+            return connection
+        inside = self._make_connection(self._ssl)
+        connection.become(inside)
+        return inside
 
     def _release(self, connection: Connection, reusable: bool) -> None:
-        if reusable and not self._closed and len(self._idle) < self._max_idle:
-            connection.idle_since = self._loop.time()
+        now = self._loop.time()
+        young = connection.made_at + self._max_age > now
+        if reusable and young and not self._closed and len(self._idle) < self._max_idle:
+            connection.idle_since = now
             self._idle.append(connection)
             if self._sweep_timer is None:
                 self._sweep_timer = self._loop.call_later(self._idle_seconds, self._sweep)
@@ -185,6 +224,8 @@ def _unreachable(what: str) -> UpstreamFailed:
 def _what(error: OSError, limit: float) -> str:
     if isinstance(error, TimeoutError):
         return f"no connection within {limit:g} s"
+    if isinstance(error, TunnelFailed):
+        return str(error)
     if isinstance(error, socket.gaierror):
         return "its name was not resolved"
     if isinstance(error, ssl.SSLCertVerificationError):

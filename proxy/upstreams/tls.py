@@ -14,9 +14,15 @@ SLICE = 32 * 1024
 """Bytes that OpenSSL is given at once: what its buffer once held, it keeps room for as long as the connection lasts."""
 
 
-def tls_context(cafile: str | None = None) -> ssl.SSLContext:
-    """A client's context: certificates and names verified, HTTP/1.1 asked for. Costs 10 ms and more: share it."""
+def tls_context(cafile: str | None = None, client: tuple[str, str] | None = None) -> ssl.SSLContext:
+    """A client's context: certificates and names verified, HTTP/1.1 asked for. Costs 10 ms and more: share it.
+
+    `cafile` has the authorities that are trusted, in place of the system's; `client` are the files of the certificate
+    to show and its key. All are PEM. Raises OSError, of which ssl.SSLError is one.
+    """
     context = ssl.create_default_context(cafile=cafile)
+    if client is not None:
+        context.load_cert_chain(*client, password="")  # none: else OpenSSL would ask on the terminal
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_RENEGOTIATION  # so that no write ever has to wait for the peer
     return context
@@ -39,8 +45,10 @@ class TlsConnection(Connection):
         on_lost: Callable[[Connection], None],
         context: ssl.SSLContext,
         hostname: str,
+        *,
+        unacknowledged_s: float = 60.0,
     ) -> None:
-        super().__init__(loop, buffer, on_lost)
+        super().__init__(loop, buffer, on_lost, unacknowledged_s=unacknowledged_s)
         self._plaintext = buffer[READ:]
         self._from_peer, self._to_peer = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._from_peer, self._to_peer, server_hostname=hostname)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -191,18 +192,17 @@ async def test_a_certificate_asked_of_us_after_the_handshake_is_named_and_the_re
     trusted: Certificate, context: ssl.SSLContext
 ) -> None:
     """With TLS 1.3 our handshake is over, and the request written, before the server can object."""
-    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_mode, goes_up = ssl.CERT_REQUIRED, threading.Event()
 
     def serve(connection: socket.socket) -> None:
-        alert, request = handshake(connection, context)
-        if not request:
-            connection.recv(65536)
+        alert, _ = handshake(connection, context)
+        goes_up.wait(10)
         connection.sendall(alert)
         read_to_the_end(connection)
 
     async with upstream(trusted, serve) as transport:
         with pytest.raises(UpstreamFailed, match="TLSV13_ALERT_CERTIFICATE_REQUIRED") as caught:
-            await transport.send(post())
+            await transport.send(post(), goes_up.set)
         assert (caught.value.reason, caught.value.sent) == (Reason.UPSTREAM_UNREACHABLE, Sent.WHOLE)
 
 
