@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from ipaddress import ip_address
 from itertools import zip_longest
 
 from proxy.upstreams.connection import Connection
@@ -19,7 +21,10 @@ Resolve = Callable[[str], Awaitable[Sequence[str]]]
 
 
 async def system_resolve(host: str) -> list[str]:
-    """What the system says, in its own order of preference (RFC 6724)."""
+    """What the system says, in its own order of preference (RFC 6724); an address is its own."""
+    with contextlib.suppress(ValueError):
+        ip_address(host)
+        return [host]
     found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     # A fourth part is an IPv6 address's scope: the interface that a link-local one is to be reached by.
     return [f"{at[0]}%{at[3]}" if len(at) == 4 and at[3] else str(at[0]) for *_, at in found]
