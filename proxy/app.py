@@ -54,8 +54,8 @@ from proxy.tenants.keyring import Keyring
 from proxy.tenants.keys import Tenant
 from proxy.tenants.projects import list_projects
 from proxy.upstreams.attempts import Attempts
+from proxy.upstreams.configured import open_transport
 from proxy.upstreams.health import Health
-from proxy.upstreams.http11 import Http11Transport
 from proxy.upstreams.pool import Pool
 from proxy.upstreams.transport import Timeouts
 from proxy.upstreams.upstream import Upstream
@@ -405,7 +405,7 @@ def _upstream(made_of: UpstreamSettings, first_byte_s: float) -> Upstream:
         made_of.base_url,
         made_of.auth,
         made_of.api_key.get_secret_value(),
-        Http11Transport(made_of.base_url, timeouts=timeouts, max_connections=made_of.max_connections),
+        open_transport(made_of, timeouts),
         priority=made_of.priority,
         weight=made_of.weight,
         models=made_of.models,

@@ -13,6 +13,7 @@ import pytest
 
 from tests import disk
 from tests.clock import Clock
+from tests.namespaces import Namespace, has_namespaces, namespace
 from tests.proof import Proof
 from tests.redis_servers import RedisServer, SetClock, has_redis, has_set_clock, running_redis, running_valkey
 from tests.stand import Weighbridge, emulator, weighbridge
@@ -79,6 +80,13 @@ def other_user() -> int:
 
 
 @pytest.fixture
+def far_machine() -> Iterator[Namespace]:
+    """A network namespace: what a machine is whose packets can vanish."""
+    with namespace() as made:
+        yield made
+
+
+@pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """An empty redis-server."""
     with running_redis(tmp_path / "redis") as server:
@@ -104,6 +112,7 @@ NEEDS = {
     "chaos": ("Linux, gcc and redis-server", lambda: sys.platform == "linux" and shutil.which("gcc") and has_redis()),
     "wall_clock": SET_CLOCK,
     "other_user": ("root and setpriv, for another user's files", lambda: os.geteuid() == 0 and shutil.which("setpriv")),
+    "far_machine": ("root and iproute2, for a network namespace", has_namespaces),
     "redis_server": REDIS,
     "redis_store": REDIS,
     "cluster_store": REDIS,

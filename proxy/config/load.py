@@ -15,7 +15,8 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from proxy.config import certificates, secrets
-from proxy.config.schema import Alias, Price, Section, Server, Settings, Upstream
+from proxy.config.schema import TLS_FILES, Alias, Price, Section, Settings, Upstream
+from proxy.config.stamps import Stamp, stamp
 
 PREFIX = "WEIGHBRIDGE_"
 DEFAULT_FILE = Path("weighbridge.toml")
@@ -30,7 +31,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     for name, field in Settings.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
-SECRETS = ("api_key", "redis_password", "webhook_secret")
+SECRETS = ("api_key", "proxy_password", "redis_password", "webhook_secret")
 """Fields that can't be written: they hold what a reference, `<name>_env` or `<name>_file`, led to."""
 _VARIABLES = {
     f"{PREFIX}{section}__{name}".upper(): (section, name)
@@ -51,19 +52,6 @@ _PATHS = (
 
 Location = tuple[str | int, ...]
 """Of a setting: ("server", "port"), ("upstreams", 0, "name")."""
-
-
-Stamp = tuple[int, int, int, int] | None
-
-
-def stamp(path: Path) -> Stamp:
-    """What is another whenever the file's content may be; None where there is no file. Links are followed."""
-    try:
-        seen = path.expanduser().stat()
-    except OSError:
-        return None
-    # Not the time of modification: `cp -p` sets it back.
-    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_ctime_ns
 
 
 class ConfigError(Exception):
@@ -119,7 +107,7 @@ def read(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = Tru
         settings = reader.settings()
         reader.files[settings.storage.prices_file] = stamp(settings.storage.prices_file)
         if everything:
-            reader.check_certificates(settings.server)
+            reader.check_certificates(settings)
     except ConfigError as error:
         error.files = reader.files
         raise
@@ -224,7 +212,7 @@ class _Reader:
             self.problems.append(NO_UPSTREAM)
         else:
             for index, upstream in enumerate(listed):
-                self._take_secret(index, upstream)
+                self._take_files(index, upstream)
 
     def _google(self) -> list[dict[str, Any]]:
         """The upstream that needs no configuration."""
@@ -234,9 +222,15 @@ class _Reader:
                 return [{"name": "google", "api_key_env": name}]
         return []
 
-    def _take_secret(self, index: int, upstream: dict[str, Any]) -> None:
-        self._anchor(upstream, "api_key_file")
-        upstream["api_key"] = self._resolved(("upstreams", index), upstream, "api_key", "the key of this upstream")
+    def _take_files(self, index: int, upstream: dict[str, Any]) -> None:
+        for name in ("api_key_file", "proxy_password_file", *TLS_FILES):
+            self._anchor(upstream, name)
+        for name in TLS_FILES:
+            self._watch(upstream, name)
+        at = ("upstreams", index)
+        upstream["api_key"] = self._resolved(at, upstream, "api_key", "the key of this upstream")
+        if any(f"proxy_password{how}" in upstream for how in ("", "_env", "_file")):
+            upstream["proxy_password"] = self._resolved(at, upstream, "proxy_password", "the password of proxy_url")
 
     def take_secret(self, section: str, secret: str, of: str, *, known: bool) -> None:
         """Follows the reference to a secret, if a section has one. `known`: whether it must lead to something."""
@@ -275,16 +269,22 @@ class _Reader:
         for name in ("tls_cert", "tls_key"):
             self._watch(self.raw.get("server"), name)
 
-    def check_certificates(self, server: Server) -> None:
-        """The gateway door's pair must fit together. Raises ConfigError."""
+    def check_certificates(self, settings: Settings) -> None:
+        """The pairs of the gateway door and of upstreams must fit together. Raises ConfigError."""
         if warning := certificates.untrusting(self.environ):
             self.warnings.append(warning)
-        if server.tls_cert is None or server.tls_key is None:
-            return
-        try:
-            certificates.check_pair(server.tls_cert, server.tls_key)
-        except ValueError as error:
-            raise ConfigError([str(error)]) from None
+        server, problems = settings.server, []
+        if server.tls_cert is not None and server.tls_key is not None:
+            try:
+                certificates.check_pair(server.tls_cert, server.tls_key)
+            except ValueError as error:
+                problems.append(str(error))
+        for index, upstream in enumerate(settings.upstreams):
+            for setting, problem in certificates.wrong_files(upstream):
+                at = ("upstreams", index, setting)
+                problems.append(f"{self._origin(at)}: {_dotted(at)}: {problem}")
+        if problems:
+            raise ConfigError(problems)
 
     def _sentence(self, problem: dict[str, Any]) -> str:
         at: Location = tuple("from" if part == "from_" else part for part in problem["loc"])

@@ -10,8 +10,9 @@ from typing import Literal
 import structlog
 from pydantic import BaseModel
 
-from proxy.config.load import ConfigError, Loaded, read, stamp
+from proxy.config.load import ConfigError, Loaded, read
 from proxy.config.schema import Settings
+from proxy.config.stamps import stamp
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 

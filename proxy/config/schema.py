@@ -8,7 +8,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
@@ -20,6 +20,7 @@ from pydantic import (
     FilePath,
     PlainSerializer,
     PlainValidator,
+    PrivateAttr,
     SecretStr,
     field_validator,
     model_validator,
@@ -28,6 +29,10 @@ from pydantic import (
 from proxy.config import limits, quotas, redis_address
 from proxy.config.addresses import parse_network
 from proxy.config.globs import check_glob, is_glob, matcher
+from proxy.config.stamps import Stamp, stamp
+
+TLS_FILES = ("ca_file", "client_cert_file", "client_key_file")
+"""Settings of an upstream that fit https only."""
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 
@@ -66,6 +71,25 @@ def _base_url(url: str) -> str:
         raise ValueError("has a host name that can't be one: a label is empty or longer than 63 letters") from None
     if parts.port == 0:  # reading the port also raises ValueError for one beyond 65535
         raise ValueError("must not have port 0")
+    return url.rstrip("/")
+
+
+def _proxy_url(url: str) -> str:
+    if not url:
+        return url
+    parts = urlsplit(url)
+    if parts.password is not None:
+        raise ValueError(
+            "must not hold a password: put it into an environment variable and write "
+            'proxy_password_env = "ITS_NAME", or into a file of mode 0600 and write proxy_password_file = "its path"'
+        )
+    if parts.scheme != "http":
+        raise ValueError("must be an http:// URL: what goes through the proxy has its own TLS, the way to it has none")
+    _base_url(url.replace(f"{parts.netloc.rpartition('@')[0]}@", "", 1) if "@" in parts.netloc else url)
+    if parts.path.strip("/"):
+        raise ValueError("must end with its port: a proxy has no path")
+    if not re.fullmatch(r"[!-9;-~]*", unquote(parts.username or "")):
+        raise ValueError("has a user name that can't be one: printable ASCII without spaces and colons")
     return url.rstrip("/")
 
 
@@ -243,7 +267,10 @@ class Events(Section):
 
 
 class Upstream(Section):
-    """One credential and its base URL. `api_key` is never written in the file: it is what the reference led to."""
+    """One credential, its base URL and the way there.
+
+    `api_key` and `proxy_password` are never written in the file: they are what the references led to.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     base_url: Annotated[str, AfterValidator(_base_url)] = GOOGLE
@@ -261,6 +288,30 @@ class Upstream(Section):
     """Globs: whose calls of which models it serves."""
     limits: Annotated[quotas.Quota, PlainValidator(quotas.parse), PlainSerializer(str, str)] = quotas.NO_QUOTA
     """Its own quota. A model's stands in a table by a glob, before the general one."""
+    ca_file: FilePath | None = None
+    """Authorities that are trusted in place of the system's."""
+    client_cert_file: FilePath | None = None
+    client_key_file: FilePath | None = None
+    proxy_url: Annotated[str, AfterValidator(_proxy_url)] = ""
+    proxy_password_env: str | None = None
+    proxy_password_file: Path | None = None
+    proxy_password: SecretStr | None = None
+    _tls_files: tuple[Stamp, ...] = PrivateAttr(())
+    """Makes another upstream of one whose certificates were renewed under the same names."""
+
+    @model_validator(mode="after")
+    def _way_there(self) -> Upstream:
+        files = {name: getattr(self, name) for name in TLS_FILES if getattr(self, name) is not None}
+        if files and urlsplit(self.base_url).scheme != "https":
+            raise ValueError(f"{next(iter(files))} is set, and base_url asks for no TLS: begin it with https")
+        if (self.client_cert_file is None) != (self.client_key_file is None):
+            raise ValueError("client_cert_file and client_key_file go together: set both, or neither")
+        if self.proxy_password is not None and "@" not in urlsplit(self.proxy_url).netloc:
+            raise ValueError(
+                'a password is set, and proxy_url says not whose: write proxy_url = "http://USER@HOST:PORT"'
+            )
+        self._tls_files = tuple(map(stamp, files.values()))
+        return self
 
 
 def _model_id(model: str) -> str:

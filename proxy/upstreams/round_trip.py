@@ -246,7 +246,11 @@ class RoundTrip:
     def _broke_off(self, error: Exception | None) -> None:
         where = "in the middle of its response" if self._incoming.status else "without an answer"
         what = self._incoming.broken or (error and _name(error)) or "no orderly end"
-        self._fail(Reason.UPSTREAM_UNREACHABLE, f"The upstream closed the connection {where}: {what}.", error)
+        if isinstance(error, TimeoutError):  # the kernel's, after TCP_USER_TIMEOUT
+            message = f"The connection to the upstream was lost {where}: its network acknowledges nothing any more."
+        else:
+            message = f"The upstream closed the connection {where}: {what}."
+        self._fail(Reason.UPSTREAM_UNREACHABLE, message, error)
 
     def _fail(self, reason: Reason, message: str, cause: Exception | None = None) -> None:
         if self._failure is None:

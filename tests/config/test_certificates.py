@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from proxy.config.certificates import check_pair, load_pair, untrusting
+from proxy.config.certificates import check_pair, load_pair, untrusting, wrong_files
+from proxy.config.schema import Upstream
 from tests.certificates import make_certificate
 
 
@@ -65,3 +66,18 @@ def test_a_file_of_authorities_that_is_none_is_told(tmp_path: Path) -> None:
     assert untrusting({"SSL_CERT_FILE": str(made)}) is None
     assert "junk.pem: it holds no certificate" in str(untrusting({"SSL_CERT_FILE": str(junk)}))
     assert "gone.pem: it can't be read: No such file" in str(untrusting({"SSL_CERT_FILE": str(tmp_path / "gone.pem")}))
+
+
+def test_files_of_an_upstream_that_no_tls_can_be_spoken_with_are_told_by_their_settings(tmp_path: Path) -> None:
+    made, other, junk = make_certificate(tmp_path).path, make_certificate(tmp_path, "other").path, tmp_path / "junk"
+    junk.write_text("none")
+
+    def told(**settings: Path) -> dict[str, str]:
+        return dict(wrong_files(Upstream.model_validate({"name": "a", "api_key": "k", **settings})))
+
+    assert told() == told(ca_file=made, client_cert_file=made, client_key_file=made) == {}
+    assert told(ca_file=junk)["ca_file"].startswith(f"{junk}: it holds no certificate (PEM)")
+    for certificate, key in ((made, other), (junk, made), (made, junk)):
+        sentence = told(client_cert_file=certificate, client_key_file=key)["client_cert_file"]
+        assert sentence.startswith(f"{certificate} and {key} can't be used: ")
+        assert "PEM" in sentence

@@ -116,6 +116,11 @@ def _checks(loaded: Loaded | None, error: ConfigError | None, environ: Mapping[s
         checks["redis"] = partial(redis_servers.check_redis, settings.storage, time.time)
     if settings.events.webhook_url:
         checks["webhook"] = partial(webhooks.check_webhook, settings.events, data_dir, time.time)
+    for upstream in settings.upstreams:
+        if upstream.client_cert_file is not None:
+            checks[f"certificate {upstream.name}"] = partial(
+                configuration.check_certificate, upstream.client_cert_file, time.time(), "upstreams.client_cert_file"
+            )
     if server.tls_cert is not None:
         checks["certificate"] = partial(configuration.check_certificate, server.tls_cert, time.time())
     return checks
@@ -143,6 +148,7 @@ def _hider(settings: Settings | None) -> Callable[[str], str]:
     """Takes out of a text what is secret by its shape, and the secrets of this configuration, whatever their shape."""
     secrets = [upstream.api_key for upstream in settings.upstreams] if settings else []
     if settings:
+        secrets += [each.proxy_password for each in settings.upstreams if each.proxy_password]
         secrets += filter(None, (settings.storage.redis_password, settings.events.webhook_secret))
 
     def hide(text: str) -> str:

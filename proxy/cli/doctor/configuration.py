@@ -35,13 +35,13 @@ def check_authorities(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield ok(f"SSL_CERT_FILE: {file} stands in place of the system's authorities")
 
 
-def check_certificate(path: Path, unix_s: float) -> Iterator[Finding]:
-    """The gateway door's own certificate: until when it is good."""
+def check_certificate(path: Path, unix_s: float, setting: str = "server.tls_cert") -> Iterator[Finding]:
+    """A certificate that we show, at our door or to an upstream: until when it is good."""
     try:
         # Python's one decoder of certificates; cryptography would be a dependency for the sake of a date.
         until = ssl.cert_time_to_seconds(str(ssl._ssl._test_decode_cert(str(path))["notAfter"]))  # type: ignore[attr-defined]
     except (OSError, KeyError) as error:
-        yield problem(f"{path}: can't be read as a certificate: {error}", "server.tls_cert is to be a PEM file")
+        yield problem(f"{path}: can't be read as a certificate: {error}", f"{setting} is to be a PEM file")
         return
     days = int((until - unix_s) // DAY_S)
     do = "renew it: the server takes a new one from the same file while it runs"

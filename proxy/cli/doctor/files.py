@@ -75,8 +75,10 @@ def check_modes(settings: Settings, file: Path | None) -> Iterator[Finding]:
 
 
 def _secrets(settings: Settings) -> list[Path]:
-    named = [upstream.api_key_file for upstream in settings.upstreams]
-    named += [settings.server.tls_key, settings.storage.redis_password_file, settings.events.webhook_secret_file]
+    named = [settings.server.tls_key]
+    for upstream in settings.upstreams:
+        named += [upstream.api_key_file, upstream.client_key_file, upstream.proxy_password_file]
+    named += [settings.storage.redis_password_file, settings.events.webhook_secret_file]
     return [path.expanduser() for path in named if path is not None]
 
 

@@ -7,13 +7,14 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import httpx2
 
 from proxy.cli.doctor.findings import CLOCK_FAILS_S, CLOCK_WARNS_S, Finding, ok, problem, warning
 from proxy.config.schema import Upstream
 from proxy.gemini.credentials import upstream_credential
-from proxy.upstreams.tls import tls_context
+from proxy.upstreams.configured import context_of, password_of
 
 ANSWERS_WITHIN_S = 8.0
 PAGE = 1_000
@@ -60,11 +61,18 @@ def check_upstream(upstream: Upstream, wanted: Collection[str], unix_s: Callable
 
 
 def client_of(upstream: Upstream, timeout_s: float) -> httpx2.Client:
-    """Calls the upstream as the server does: with its key, no proxy of the environment, the same authorities."""
+    """Calls the upstream as the server does: with its key, by the same way, trusting and showing the same certificates.
+
+    Of an http upstream behind a forward proxy the proxy gets the request itself, and not CONNECT.
+    """
     name, value = upstream_credential(upstream.auth, upstream.api_key.get_secret_value())
     options: dict[str, Any] = {"timeout": timeout_s, "trust_env": False, "headers": {name: value}}
-    if upstream.base_url.startswith("https:"):
-        options["verify"] = tls_context()
+    if context := context_of(upstream):
+        options["verify"] = context
+    if upstream.proxy_url:
+        user = unquote(urlsplit(upstream.proxy_url).username or "")
+        auth = (user, password_of(upstream)) if "@" in upstream.proxy_url else None
+        options["proxy"] = httpx2.Proxy(upstream.proxy_url, auth=auth)
     return httpx2.Client(**options)
 
 
@@ -82,7 +90,7 @@ def pages(client: httpx2.Client, upstream: Upstream) -> Iterator[tuple[httpx2.Re
 def unreachable(error: httpx2.HTTPError, upstream: Upstream) -> Finding:
     return problem(
         f"{upstream.base_url}: {error or type(error).__name__}",
-        "look at base_url, at the network, and for a certificate of your own at SSL_CERT_FILE",
+        "look at base_url, proxy_url and the network, and for certificates of your own at ca_file or SSL_CERT_FILE",
     )
 
 
