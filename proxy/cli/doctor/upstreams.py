@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import httpx2
 
@@ -70,9 +70,9 @@ def client_of(upstream: Upstream, timeout_s: float) -> httpx2.Client:
     if context := context_of(upstream):
         options["verify"] = context
     if upstream.proxy_url:
-        user = unquote(urlsplit(upstream.proxy_url).username or "")
-        auth = (user, password_of(upstream)) if "@" in upstream.proxy_url else None
-        options["proxy"] = httpx2.Proxy(upstream.proxy_url, auth=auth)
+        user, at, place = upstream.proxy_url.removeprefix("http://").rpartition("@")
+        auth = (unquote(user), password_of(upstream)) if at else None
+        options["proxy"] = httpx2.Proxy(f"http://{place}", auth=auth)
     return httpx2.Client(**options)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import ssl
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +17,11 @@ from proxy.config.schema import Upstream
 from proxy.emulator import errors
 from proxy.emulator.app import DEFAULT_KEY
 from proxy.emulator.models import MODELS
+from tests.certificates import make_certificate, server_context
 from tests.scripted import listening, says, scripted
 from tests.stand import emulator
+from tests.upstreams.forward_proxy import forwarding
+from tests.upstreams.origin import Peer, Security, serving
 
 
 def look(base_url: str, wanted: list[str] | None = None, **settings: Any) -> list[Finding]:
@@ -140,3 +146,30 @@ def test_a_slow_answer_says_less_of_the_clock_and_none_says_nothing() -> None:
     assert [finding.verdict for finding in clock("Thu, 01 Jan 1970 00:00:10 GMT", 0, 10)] == [Verdict.OK]
     assert [finding.verdict for finding in clock("Thu, 01 Jan 1970 00:00:10 GMT", 0, 0)] == [Verdict.WARNING]
     assert list(clock(None, 0, 0)) == list(clock("yesterday", 0, 0)) == []
+
+
+@pytest.mark.anyio
+async def test_an_upstream_is_asked_by_the_way_that_its_settings_name(tmp_path: Path) -> None:
+    """Its own authority, our certificate, and the forward proxy with its password."""
+    authority = make_certificate(tmp_path, "authority.test")
+    ours = make_certificate(tmp_path, "client.test", issuer=authority).path
+    context = server_context(make_certificate(tmp_path, issuer=authority))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(authority.path)
+
+    async def script(peer: Peer) -> None:
+        await peer.answer(answer(200, b'{"models": [{"name": "models/a"}]}'))
+
+    async with serving(script, Security(context, ssl.create_default_context())) as origin, forwarding() as proxy:
+        through = {"proxy_url": proxy.url.replace("//", "//al%40ice@"), "proxy_password": "pass:word"}
+        tls = {"ca_file": authority.path, "client_cert_file": ours, "client_key_file": ours}
+        (found,) = await asyncio.to_thread(look, origin.url, **tls, **through)
+        assert (found.verdict, "1 models" in found.what) == (Verdict.OK, True), found
+        assert b"Basic YWxAaWNlOnBhc3M6d29yZA==" in proxy.heads[0]
+        (found,) = await asyncio.to_thread(
+            look, origin.url, **{**tls, "client_cert_file": None, "client_key_file": None}
+        )
+        assert found.verdict is Verdict.PROBLEM
+    async with forwarding(answer=b"HTTP/1.1 407 x\r\ncontent-length: 0\r\n\r\n") as proxy:
+        (found,) = await asyncio.to_thread(look, "https://up.test", proxy_url=proxy.url)
+        assert (found.verdict, "407" in found.what, "proxy_url" in found.do) == (Verdict.PROBLEM, True, True)
