@@ -229,7 +229,7 @@ def _what(error: OSError, limit: float) -> str:
     if isinstance(error, socket.gaierror):
         return "its name was not resolved"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate was refused, {error.verify_message}"
+        return f"its certificate was refused, {error.verify_message.partition(',')[0]}"  # after it, for which name
     if isinstance(error, ssl.SSLError):
         return f"the TLS handshake failed, {error.reason}"
     if isinstance(error, ConnectionError) and not error.errno:  # a close that the kernel has no number for

@@ -63,6 +63,7 @@ async def test_the_proxy_resolves_the_upstreams_name_and_tls_holds_it_against_th
         async with going_through(proxy, f"https://other.test:{port}", ssl_context=security.client) as transport:
             with pytest.raises(UpstreamFailed, match="its certificate was refused, Hostname mismatch") as caught:
                 await transport.send(post())
+        assert "other.test" not in caught.value.message
         assert caught.value.sent is Sent.NOTHING
 
 

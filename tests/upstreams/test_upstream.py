@@ -54,6 +54,7 @@ async def test_the_operators_credential_goes_up_once(auth: str, header: tuple[by
             b"/v1/models/m:generateContent",
         ),
         ("http://127.0.0.1:8099", b"127.0.0.1:8099", b"/v1/models/m:generateContent"),
+        ("http://[::1]:8099", b"[::1]:8099", b"/v1/models/m:generateContent"),
         ("https://example.com/gemini/", b"example.com", b"/gemini/v1/models/m:generateContent"),
     ],
 )
