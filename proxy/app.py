@@ -26,7 +26,6 @@ from proxy.config import redis_address
 from proxy.config.addresses import parse_network
 from proxy.config.load import ConfigError
 from proxy.config.schema import Settings, Storage
-from proxy.config.schema import Upstream as UpstreamSettings
 from proxy.control import rebuild
 from proxy.control.admin import token as admin_token
 from proxy.control.admin.limits import Configured, in_use
@@ -54,11 +53,9 @@ from proxy.tenants.keyring import Keyring
 from proxy.tenants.keys import Tenant
 from proxy.tenants.projects import list_projects
 from proxy.upstreams.attempts import Attempts
-from proxy.upstreams.configured import open_transport
+from proxy.upstreams.configured import open_pool
 from proxy.upstreams.health import Health
 from proxy.upstreams.pool import Pool
-from proxy.upstreams.transport import Timeouts
-from proxy.upstreams.upstream import Upstream
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -109,7 +106,7 @@ class App:
         self._health.disable(disabled_upstreams.list_disabled(database))
         self._keyring = Keyring(database, now=unix_us, monotonic=time.monotonic, disable_upstreams=self._health.disable)
         self._shared = self._share(settings)
-        self._plane = self._data_plane(settings, book, _pool(settings, self._health))
+        self._plane = self._data_plane(settings, book, open_pool(settings, self._health))
         self._planes = [self._plane]
         self._tell_upstreams()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -257,7 +254,7 @@ class App:
         """
         was = self._plane
         book = _price_book(settings)
-        pool = _pool(settings, self._health, was)
+        pool = open_pool(settings, self._health, (was.settings, was.pool))
         plane = self._data_plane(settings, book, pool)
         plane.relay.draining = was.relay.draining
         self.metrics.know_models(book.models())
@@ -382,32 +379,3 @@ def _aliases(settings: Settings) -> Aliases | None:
     if not settings.models:
         return None
     return Aliases(settings.model_used, [alias.match for alias in settings.models if not alias.is_glob])
-
-
-def _pool(settings: Settings, health: Health, was: DataPlane | None = None) -> Pool:
-    """All upstreams; those that stay the same keep their connections, and what is known of them."""
-    first_byte_s = settings.gateway.first_byte_timeout_s
-    there: dict[str, Upstream] = {}
-    if was is not None and was.settings.gateway.first_byte_timeout_s == first_byte_s:
-        same = [one.name for one in was.settings.upstreams if one in settings.upstreams]
-        there = {upstream.name: upstream for upstream in was.pool.upstreams if upstream.name in same}
-    for one in settings.upstreams:
-        if one.name not in there:
-            health.forget(one.name)
-            there[one.name] = _upstream(one, first_byte_s)
-    return Pool([there[one.name] for one in settings.upstreams], health)
-
-
-def _upstream(made_of: UpstreamSettings, first_byte_s: float) -> Upstream:
-    timeouts = Timeouts(first_byte=first_byte_s)
-    return Upstream(
-        made_of.name,
-        made_of.base_url,
-        made_of.auth,
-        made_of.api_key.get_secret_value(),
-        open_transport(made_of, timeouts),
-        priority=made_of.priority,
-        weight=made_of.weight,
-        models=made_of.models,
-        projects=made_of.projects,
-    )

@@ -1,18 +1,54 @@
-"""From an upstream's settings to the transport that they ask for."""
+"""From a configuration to the pool that it asks for, and the way to each upstream in it."""
 
 from __future__ import annotations
 
 import ssl
 
 from proxy.config.load import ConfigError
-from proxy.config.schema import Upstream
+from proxy.config.schema import Settings
+from proxy.config.schema import Upstream as UpstreamSettings
+from proxy.upstreams.health import Health
 from proxy.upstreams.http11 import Http11Transport
+from proxy.upstreams.pool import Pool
 from proxy.upstreams.tls import tls_context
 from proxy.upstreams.transport import Timeouts
 from proxy.upstreams.tunnel import ForwardProxy
+from proxy.upstreams.upstream import Upstream
 
 
-def open_transport(settings: Upstream, timeouts: Timeouts) -> Http11Transport:
+def open_pool(settings: Settings, health: Health, was: tuple[Settings, Pool] | None = None) -> Pool:
+    """All upstreams. Those that stay what they were keep their connections, and what is known of them.
+
+    `was` is the configuration before, and its pool. Raises ConfigError.
+    """
+    timeouts = Timeouts(first_byte=settings.gateway.first_byte_timeout_s)
+    there: dict[str, Upstream] = {}
+    if was is not None and was[0].gateway.first_byte_timeout_s == timeouts.first_byte:
+        same = [one.name for one in was[0].upstreams if one in settings.upstreams]
+        there = {upstream.name: upstream for upstream in was[1].upstreams if upstream.name in same}
+    changed = [one for one in settings.upstreams if one.name not in there]
+    for one in changed:
+        there[one.name] = _open(one, timeouts)
+    for one in changed:  # when all could be opened: else the configuration before stays in force
+        health.forget(one.name)
+    return Pool([there[one.name] for one in settings.upstreams], health)
+
+
+def _open(settings: UpstreamSettings, timeouts: Timeouts) -> Upstream:
+    return Upstream(
+        settings.name,
+        settings.base_url,
+        settings.auth,
+        settings.api_key.get_secret_value(),
+        open_transport(settings, timeouts),
+        priority=settings.priority,
+        weight=settings.weight,
+        models=settings.models,
+        projects=settings.projects,
+    )
+
+
+def open_transport(settings: UpstreamSettings, timeouts: Timeouts) -> Http11Transport:
     """A transport to this upstream, on the running loop. Its certificates are read now. Raises ConfigError."""
     return Http11Transport(
         settings.base_url,
@@ -23,7 +59,7 @@ def open_transport(settings: Upstream, timeouts: Timeouts) -> Http11Transport:
     )
 
 
-def context_of(settings: Upstream) -> ssl.SSLContext | None:
+def context_of(settings: UpstreamSettings) -> ssl.SSLContext | None:
     """Whom to trust, and what to show; None where no TLS is spoken. Raises ConfigError."""
     if not settings.base_url.startswith("https:"):
         return None
@@ -37,6 +73,6 @@ def context_of(settings: Upstream) -> ssl.SSLContext | None:
         raise ConfigError([f"upstream {settings.name}: its certificate files can't be used any more: {why}"]) from None
 
 
-def password_of(settings: Upstream) -> str:
+def password_of(settings: UpstreamSettings) -> str:
     """For the forward proxy; empty where there is none."""
     return settings.proxy_password.get_secret_value() if settings.proxy_password else ""
