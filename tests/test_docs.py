@@ -21,7 +21,8 @@ from proxy.billing.records import UsageRecord
 from proxy.cli.main import app
 from proxy.config.load import GOOGLE_KEYS, SECRETS, read
 from proxy.config.quotas import Quota
-from proxy.config.schema import Alias, Price, Settings, Upstream
+from proxy.config.schema import Alias, Price, Settings
+from proxy.config.upstreams import Upstream
 from proxy.errors import Outcome, Reason, Refusal
 from proxy.gemini.status import refusal_body
 from proxy.gemini.surface import OPERATIONS, Operation

@@ -21,6 +21,7 @@ WITHOUT_TWIN = {
     "billing/ledger_errors.py": "exceptions without behaviour",
     "cli/serve.py": "tests/journeys run it as users do",
     "cli/snippets.py": "tests/journeys/test_snippets.py runs each",
+    "config/section.py": "what sections share; tests/config hold each of them",
     "gateway/client.py": "one side of a call; tests/journeys make calls, whole and broken off",
     "gateway/relay.py": "one call; tests/journeys make it over real sockets",
     "gateway/weigher.py": "before a call; tests/journeys make calls, tests/contracts holds the books",

@@ -22,8 +22,9 @@ from proxy.billing.rate_tables import divide_half_even
 from proxy.billing.records import UsageRecord, to_usd
 from proxy.cli import image, options, output, snippets
 from proxy.config.load import GOOGLE_KEYS
-from proxy.config.schema import Server, Settings, Storage, Upstream
+from proxy.config.schema import Server, Settings, Storage
 from proxy.config.secrets import SecretError, resolve
+from proxy.config.upstreams import Upstream
 from proxy.emulator.app import DEFAULT_KEY, create_app
 from proxy.store.database import Database, open_database
 from proxy.telemetry import logs

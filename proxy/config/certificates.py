@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from proxy.config.schema import Upstream
+from proxy.config.upstreams import Upstream
 
 AS_IT_SHOULD_BE = (
     "They are to be PEM files: the certificate with its chain, and the key that belongs to it, without a passphrase"

@@ -15,8 +15,10 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from proxy.config import certificates, secrets
-from proxy.config.schema import TLS_FILES, Alias, Price, Section, Settings, Upstream
+from proxy.config.schema import Alias, Price, Settings
+from proxy.config.section import Section
 from proxy.config.stamps import Stamp, stamp
+from proxy.config.upstreams import TLS_FILES, Upstream
 
 PREFIX = "WEIGHBRIDGE_"
 DEFAULT_FILE = Path("weighbridge.toml")

@@ -8,33 +8,24 @@ from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     FilePath,
-    PlainSerializer,
-    PlainValidator,
-    PrivateAttr,
     SecretStr,
     field_validator,
     model_validator,
 )
 
-from proxy.config import limits, quotas, redis_address
+from proxy.config import limits, redis_address
 from proxy.config.addresses import parse_network
 from proxy.config.globs import check_glob, is_glob, matcher
-from proxy.config.stamps import Stamp, stamp
-
-TLS_FILES = ("ca_file", "client_cert_file", "client_key_file")
-"""Settings of an upstream that fit https only."""
-
-GOOGLE = "https://generativelanguage.googleapis.com"
+from proxy.config.section import Section, check_base_url
+from proxy.config.upstreams import Upstream
 
 SHORTEST_RETENTION = 35
 """Days. A month and what may end after it."""
@@ -52,45 +43,6 @@ def base_url(scheme: str, host: str, port: int) -> str:
 def from_here(host: str) -> str:
     """The address at which this machine reaches what listens on `host`, which may be all of its addresses."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-
-
-def _base_url(url: str) -> str:
-    parts = urlsplit(url)
-    # Never the URL itself in the message: what is wrong with it may be a password in it.
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be an http:// or https:// URL with a host")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("must not hold a user name or password: the credential goes in api_key_env or api_key_file")
-    if parts.query or parts.fragment or "?" in url or "#" in url:
-        raise ValueError("must end with its path: no query, no fragment")
-    if not re.fullmatch(r"[!-~]+", url):
-        raise ValueError("must be printable ASCII without spaces")
-    try:
-        parts.hostname.encode("idna")
-    except UnicodeError:
-        raise ValueError("has a host name that can't be one: a label is empty or longer than 63 letters") from None
-    if parts.port == 0:  # reading the port also raises ValueError for one beyond 65535
-        raise ValueError("must not have port 0")
-    return url.rstrip("/")
-
-
-def _proxy_url(url: str) -> str:
-    if not url:
-        return url
-    parts = urlsplit(url)
-    if parts.password is not None:
-        raise ValueError(
-            "must not hold a password: put it into an environment variable and write "
-            'proxy_password_env = "ITS_NAME", or into a file of mode 0600 and write proxy_password_file = "its path"'
-        )
-    if parts.scheme != "http":
-        raise ValueError("must be an http:// URL: what goes through the proxy has its own TLS, the way to it has none")
-    _base_url(url.replace(f"{parts.netloc.rpartition('@')[0]}@", "", 1) if "@" in parts.netloc else url)
-    if parts.path.strip("/"):
-        raise ValueError("must end with its port: a proxy has no path")
-    if not re.fullmatch(r"[!-9;-~]*", unquote(parts.username or "")):
-        raise ValueError("has a user name that can't be one: printable ASCII without spaces and colons")
-    return url.rstrip("/")
 
 
 def _origin(origin: str) -> str:
@@ -111,7 +63,7 @@ def _webhook_url(url: str) -> str:
     parts = urlsplit(url)
     if "#" in url or parts.username is not None or parts.password is not None:
         raise ValueError("must have no fragment, and no user name or password: who gets it knows us by the signature")
-    _base_url(url.partition("?")[0])
+    check_base_url(url.partition("?")[0])
     return url
 
 
@@ -134,10 +86,6 @@ def _semicolon_separated(value: object) -> object:
     return [part.strip() for part in value.split(";") if part.strip()] if isinstance(value, str) else value
 
 
-def _globs(globs: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(map(check_glob, globs))
-
-
 def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(str(parse_network(text)) for text in texts)
 
@@ -153,12 +101,6 @@ def _retention(days: int) -> int:
 
 def _limits(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(str(limit) for limit in limits.parse_all(texts))
-
-
-class Section(BaseModel):
-    """Frozen, and strict about names: a setting that doesn't exist is a typo, never ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True)
 
 
 class Server(Section):
@@ -263,54 +205,6 @@ class Events(Section):
             raise ValueError(f"{given[0]} is set, and webhook_url is not: it says whom that is shared with")
         if self.webhook_url and not given:
             raise ValueError("webhook_url is set, and no secret to sign with: set webhook_secret_env, or _file")
-        return self
-
-
-class Upstream(Section):
-    """One credential, its base URL and the way there.
-
-    `api_key` and `proxy_password` are never written in the file: they are what the references led to.
-    """
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
-    base_url: Annotated[str, AfterValidator(_base_url)] = GOOGLE
-    api_key_env: str | None = None
-    api_key_file: Path | None = None
-    api_key: SecretStr
-    auth: Literal["x-goog-api-key", "bearer"] = "x-goog-api-key"
-    max_connections: int = Field(1000, ge=1, le=100_000)
-    priority: int = Field(0, ge=0, le=100)
-    """Those of the lowest number serve; the next only while none of them can."""
-    weight: int = Field(1, ge=1, le=100)
-    """Its share of the calls among those of its priority."""
-    models: Annotated[tuple[str, ...], AfterValidator(_globs)] = Field(("*",), min_length=1)
-    projects: tuple[Annotated[str, Field(pattern=r"^[a-z0-9*?\[\]!_-]+$")], ...] = Field(("*",), min_length=1)
-    """Globs: whose calls of which models it serves."""
-    limits: Annotated[quotas.Quota, PlainValidator(quotas.parse), PlainSerializer(str, str)] = quotas.NO_QUOTA
-    """Its own quota. A model's stands in a table by a glob, before the general one."""
-    ca_file: FilePath | None = None
-    """Authorities that are trusted in place of the system's."""
-    client_cert_file: FilePath | None = None
-    client_key_file: FilePath | None = None
-    proxy_url: Annotated[str, AfterValidator(_proxy_url)] = ""
-    proxy_password_env: str | None = None
-    proxy_password_file: Path | None = None
-    proxy_password: SecretStr | None = None
-    _tls_files: tuple[Stamp, ...] = PrivateAttr(())
-    """Makes another upstream of one whose certificates were renewed under the same names."""
-
-    @model_validator(mode="after")
-    def _way_there(self) -> Upstream:
-        files = {name: getattr(self, name) for name in TLS_FILES if getattr(self, name) is not None}
-        if files and urlsplit(self.base_url).scheme != "https":
-            raise ValueError(f"{next(iter(files))} is set, and base_url asks for no TLS: begin it with https")
-        if (self.client_cert_file is None) != (self.client_key_file is None):
-            raise ValueError("client_cert_file and client_key_file go together: set both, or neither")
-        if self.proxy_password is not None and "@" not in urlsplit(self.proxy_url).netloc:
-            raise ValueError(
-                'a password is set, and proxy_url says not whose: write proxy_url = "http://USER@HOST:PORT"'
-            )
-        self._tls_files = tuple(map(stamp, files.values()))
         return self
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from proxy.billing import estimates
 from proxy.billing.periods import GOOGLES_ZONE, Days
 from proxy.config.quotas import SPEND, Quota
-from proxy.config.schema import Upstream
+from proxy.config.upstreams import Upstream
 from proxy.limits.interface import WINDOWS, Counter, Hold, Limiter, Over, of_upstream
 
 REMEMBERED = 10_000

@@ -6,7 +6,7 @@ import ssl
 
 from proxy.config.load import ConfigError
 from proxy.config.schema import Settings
-from proxy.config.schema import Upstream as UpstreamSettings
+from proxy.config.upstreams import Upstream as UpstreamSettings
 from proxy.upstreams.health import Health
 from proxy.upstreams.http11 import Http11Transport
 from proxy.upstreams.pool import Pool

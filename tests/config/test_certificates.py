@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from proxy.config.certificates import check_pair, load_pair, untrusting, wrong_files
-from proxy.config.schema import Upstream
+from proxy.config.upstreams import Upstream
 from tests.certificates import make_certificate
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config.load import ConfigError, load, read
-from proxy.config.schema import TLS_FILES
+from proxy.config.upstreams import TLS_FILES
 from tests.certificates import make_certificate
 
 KEY = {"GEMINI_API_KEY": "AIzaGeheim"}

@@ -30,7 +30,7 @@ from proxy.billing.prices import PriceBook
 from proxy.billing.unpriced import Unpriced
 from proxy.config.limits import parse
 from proxy.config.quotas import Quota
-from proxy.config.schema import Upstream
+from proxy.config.upstreams import Upstream
 from proxy.control import rebuild
 from proxy.errors import Outcome, Reason, Sent, UpstreamFailed
 from proxy.gateway.client import Client

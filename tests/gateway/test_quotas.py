@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from proxy.config.redis_address import parse
-from proxy.config.schema import Upstream
+from proxy.config.upstreams import Upstream
 from proxy.errors import ProxyRefused, Reason
 from proxy.gateway.quotas import COUNTED, OTHERS, REMEMBERED, Quotas, Used
 from proxy.limits.memory import MemoryLimiter

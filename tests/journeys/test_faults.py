@@ -21,7 +21,8 @@ from pydantic import SecretStr
 
 from proxy.app import App
 from proxy.billing import reports
-from proxy.config.schema import Settings, Storage, Upstream
+from proxy.config.schema import Settings, Storage
+from proxy.config.upstreams import Upstream
 from proxy.store.database import open_database
 from proxy.tenants import keys
 from tests.gateway.wire import door

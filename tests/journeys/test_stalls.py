@@ -15,7 +15,8 @@ from pydantic import SecretStr
 from proxy import serve
 from proxy.billing import reports
 from proxy.billing.records import UsageRecord
-from proxy.config.schema import Settings, Storage, Upstream
+from proxy.config.schema import Settings, Storage
+from proxy.config.upstreams import Upstream
 from proxy.upstreams.connection import READ
 from proxy.upstreams.round_trip import HIGH_WATER
 from tests.journeys.raw import Asked, call, judged, origin, request

@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from proxy.app import App
-from proxy.config.schema import Settings, Storage, Upstream
+from proxy.config.schema import Settings, Storage
+from proxy.config.upstreams import Upstream
 from proxy.store.database import open_database
 from proxy.telemetry.metrics import ATTEMPT_OUTCOMES
 from proxy.tenants import disabled_upstreams

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.config.load import ConfigError
-from proxy.config.schema import Upstream
+from proxy.config.upstreams import Upstream
 from proxy.errors import Sent, UpstreamFailed
 from proxy.upstreams.configured import open_transport
 from proxy.upstreams.http11 import Http11Transport

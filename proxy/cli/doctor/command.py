@@ -20,7 +20,8 @@ from proxy.cli.doctor.assumptions.command import try_assumptions
 from proxy.cli.doctor.findings import Check, Finding, Verdict, examine
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.load import ConfigError, Loaded, read
-from proxy.config.schema import Settings, Upstream
+from proxy.config.schema import Settings
+from proxy.config.upstreams import Upstream
 from proxy.telemetry.logs import redact
 
 TO_BE_RETIRED = "-preview"

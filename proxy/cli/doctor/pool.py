@@ -8,7 +8,7 @@ from pathlib import Path
 
 from proxy.cli.doctor import stores
 from proxy.cli.doctor.findings import Finding, ok, problem, warning
-from proxy.config.schema import Upstream
+from proxy.config.upstreams import Upstream
 
 ALL = ("*",)
 

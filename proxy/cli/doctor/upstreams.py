@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import httpx2
 
 from proxy.cli.doctor.findings import CLOCK_FAILS_S, CLOCK_WARNS_S, Finding, ok, problem, warning
-from proxy.config.schema import Upstream
+from proxy.config.upstreams import Upstream
 from proxy.gemini.credentials import upstream_credential
 from proxy.upstreams.configured import context_of, password_of
 

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from proxy.billing.records import to_rfc3339, to_usd
-from proxy.config.schema import Upstream as Configured
+from proxy.config.upstreams import Upstream as Configured
 from proxy.control.admin.adjustments import ACTOR
 from proxy.control.admin.problems import Kind, Problem
 from proxy.errors import Refusal

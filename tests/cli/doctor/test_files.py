@@ -8,7 +8,8 @@ import pytest
 
 from proxy.cli.doctor.files import check_disk, check_modes, room
 from proxy.cli.doctor.findings import Verdict
-from proxy.config.schema import Settings, Upstream
+from proxy.config.schema import Settings
+from proxy.config.upstreams import Upstream
 from tests.cli.doctor.folders import untouched
 
 MIB = 1 << 20

@@ -7,7 +7,7 @@ from typing import Any
 
 from proxy.cli.doctor.findings import Finding, Verdict
 from proxy.cli.doctor.pool import check_pool
-from proxy.config.schema import Upstream
+from proxy.config.upstreams import Upstream
 from proxy.store.database import open_database
 from proxy.tenants import disabled_upstreams
 from tests.cli.doctor.folders import untouched

@@ -13,7 +13,7 @@ import pytest
 
 from proxy.cli.doctor.findings import Finding, Verdict
 from proxy.cli.doctor.upstreams import check_upstream, clock
-from proxy.config.schema import Upstream
+from proxy.config.upstreams import Upstream
 from proxy.emulator import errors
 from proxy.emulator.app import DEFAULT_KEY
 from proxy.emulator.models import MODELS

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
-from proxy.config.schema import Upstream as Configured
+from proxy.config.upstreams import Upstream as Configured
 from proxy.control.admin import routes
 from proxy.control.admin.problems import Problem
 from proxy.control.admin.upstreams import Quota, Upstreams

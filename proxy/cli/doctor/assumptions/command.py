@@ -21,7 +21,8 @@ from proxy.cli.doctor.assumptions.calls import TrialCall, calls
 from proxy.cli.doctor.assumptions.trials import Told
 from proxy.cli.doctor.assumptions.verdicts import Answers, Held
 from proxy.cli.options import CommandError
-from proxy.config.schema import Settings, Upstream
+from proxy.config.schema import Settings
+from proxy.config.upstreams import Upstream
 from proxy.store.folders import make_folder
 
 Hide = Callable[[str], str]
