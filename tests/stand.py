@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,10 @@ from proxy.store.database import open_database
 from proxy.tenants import keys, projects
 from tests.servers import running
 
+Section = Mapping[str, object]
+Settings = Mapping[str, Section | Sequence[Section]]
+"""Sections of a weighbridge.toml. `upstreams` is what its one upstream has besides, or a list of several."""
+
 SERVES = re.compile(r"Weighbridge serves at (\S+); metrics at (\S+)/metrics")
 
 
@@ -31,8 +35,7 @@ class Weighbridge:
 
     folder: Path
     upstream_url: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """Sections, each a mapping; a list of them is written with [[…]]."""
+    settings: Settings = field(default_factory=dict)
     upstream_key: str = DEFAULT_KEY
     environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
@@ -115,34 +118,31 @@ class Weighbridge:
         return list(reports.export(reports.ledger_files(self.data_dir)))
 
     def _toml(self) -> str:
-        sections = {
+        sections: dict[str, Section] = {
             "server": {"port": 0, "admin_port": 0, "lame_duck_seconds": 0},
             "storage": {"data_dir": str(self.data_dir)},
         }
         settings = dict(self.settings)
-        upstream = settings.pop("upstreams", {})
-        lines = []
+        given = settings.pop("upstreams", {})
+        upstreams = [{"name": "emulator", **given}] if isinstance(given, Mapping) else given
+        tables: list[tuple[str, Mapping[str, object]]] = []
         for name, section in settings.items():
-            if isinstance(section, list):
-                for entry in section:
-                    lines += [f"[[{name}]]", *(f"{key} = {_toml_value(value)}" for key, value in entry.items())]
-            else:
+            if isinstance(section, Mapping):
                 sections[name] = {**sections.get(name, {}), **section}
-        for name, section in sections.items():
-            lines.append(f"[{name}]")
+            else:
+                tables += [(f"[[{name}]]", entry) for entry in section]
+        tables += [(f"[{name}]", section) for name, section in sections.items()]
+        ours = {"base_url": self.upstream_url, "api_key_env": "UPSTREAM_KEY"}
+        tables += [("[[upstreams]]", {**ours, **upstream}) for upstream in upstreams]
+        lines = []
+        for head, section in tables:
+            lines.append(head)
             lines += [f"{key} = {_toml_value(value)}" for key, value in section.items()]
-        lines += [
-            "[[upstreams]]",
-            'name = "emulator"',
-            f'base_url = "{self.upstream_url}"',
-            'api_key_env = "UPSTREAM_KEY"',
-        ]
-        lines += [f"{key} = {_toml_value(value)}" for key, value in upstream.items()]
         return "\n".join(lines) + "\n"
 
 
 @contextmanager
-def weighbridge(folder: Path, upstream_url: str, settings: Mapping[str, Any] | None = None) -> Iterator[Weighbridge]:
+def weighbridge(folder: Path, upstream_url: str, settings: Settings | None = None) -> Iterator[Weighbridge]:
     """A running Weighbridge in front of `upstream_url`; `settings` are sections of its weighbridge.toml."""
     stand = Weighbridge(folder, upstream_url, settings or {})
     stand.start()
