@@ -6,8 +6,11 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 from google import genai
 from google.genai import types
@@ -15,8 +18,7 @@ from google.genai.errors import ClientError
 
 from tests.certificates import make_certificate, server_context
 from tests.journeys.pooled import BAD_KEY, KEY, OVERLOADED, Pool, Upstream, error, pools, quota
-from tests.journeys.watching import DEADLINE_S, TEXT, body, connect, open_leases, until
-from tests.stand import Weighbridge
+from tests.journeys.watching import TEXT, body, connect, open_leases, until
 
 FOREIGN = error(403, "You do not have permission to access the File abc or it may not exist.")
 COUNTS = f"{TEXT}countTokens"
@@ -81,6 +83,15 @@ def of(project: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("pool", [project], indirect=True, ids=[project])
 
 
+@contextmanager
+def calling(pool: Pool) -> Iterator[None]:
+    """A client that has sent its request; in the end it leaves."""
+    head = f"POST {TEXT}generateContent HTTP/1.1\r\nHost: x\r\nX-Goog-Api-Key: {pool.key}\r\nContent-Length: 2\r\n\r\n"
+    with connect(pool.stand.base_url) as caller:
+        caller.sendall(head.encode() + b"{}")
+        yield
+
+
 @of("six-hundred")
 def test_one_out_of_quota_and_one_overloaded_are_not_noticed_and_nothing_is_billed_twice(pool: Pool) -> None:
     """600 calls: all served, each billed once; the first isn't asked again until its 17 s are over."""
@@ -104,18 +115,13 @@ def test_one_out_of_quota_and_one_overloaded_are_not_noticed_and_nothing_is_bill
 @of("back")
 def test_a_returning_upstream_is_probed_by_one_call_and_then_serves_again(pool: Pool) -> None:
     """Its fallback serves only as long as it is out, and while the probe is under way."""
-    a, b = pool.upstreams
+    a, _ = pool.upstreams
     assert pool.ask().status_code == 200
     out_until = a.asked[0].at + 1.0
     a.says = b""
     a.answers.clear()
     while time.monotonic() < out_until + 0.1:  # nothing tells when a cool-down is over
         time.sleep(0.05)
-    statuses = []
-    for at_once in (1, 8):
-        statuses.append(at_once)
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(1) as thread:
         probe = thread.submit(pool.ask)
         until(lambda: len(a.asked) == 2, "the first call begun since is the probe")
@@ -143,12 +149,8 @@ def test_where_all_are_out_of_quota_callers_get_the_shortest_wait_in_googles_wor
     assert (first.status_code, first.content) == (429, quota("60s").partition(b"\r\n\r\n")[2])
     assert "x-weighbridge-refused" not in first.headers
     (record,) = pool.records()
-    assert (record.upstream, record.outcome, record.http_status, record.cost_usd) == (
-        "all-out-b",
-        "upstream_error",
-        429,
-        0,
-    )
+    assert (record.upstream, record.http_status) == ("all-out-b", 429)
+    assert (record.outcome, record.cost_usd) == ("upstream_error", 0)
     assert pool.attempts() == [["a rate_limited", "b rate_limited", "c rate_limited"]]
     for path in (f"{TEXT}generateContent", f"{STREAMS}?alt=sse", STREAMS):
         later = pool.ask(path=path)
@@ -253,19 +255,15 @@ def test_a_project_that_no_upstream_serves_is_told_so(all_pools: dict[str, Pool]
 def test_a_client_that_leaves_before_the_next_attempt_ends_the_call(pool: Pool) -> None:
     a, b = pool.upstreams
     a.answers.clear()
-    content = json.dumps(body("hi")).encode()
-    with connect(pool.stand.base_url) as caller:
-        head = f"POST {TEXT}generateContent HTTP/1.1\r\nHost: x\r\nX-Goog-Api-Key: {pool.key}\r\n"
-        caller.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+    with calling(pool):
         until(lambda: a.asked, "the first was asked")
-    for _ in range(3):  # what is read later shows that the end was read
-        assert pool.ask(path="/v1beta/models/none:generateContent").status_code == 200
-    asked = len(b.asked)
+    for _ in range(3):  # what is read later shows that its end was read
+        assert httpx2.get(f"{pool.stand.base_url}/healthz").status_code == 200
     a.answers.set()
-    (record,) = until(lambda: [one for one in pool.records() if one.model == "gemini-3.8-flash"], "the record")
+    (record,) = until(pool.records, "the record")
     assert (record.outcome, record.upstream, record.cost_usd) == ("upstream_error", "leaves-a", 0)
-    assert [attempt["outcome"] for attempt in record.attempts or []] == ["rate_limited"]
-    assert len(b.asked) == asked
+    assert pool.attempts() == [["a rate_limited"]]
+    assert b.asked == []
 
 
 @of("replay")
@@ -314,8 +312,6 @@ def test_what_is_free_is_repeated_and_what_may_have_cost_money_is_not(pool: Pool
 @pytest.mark.parametrize("pool", ["dies", "dies-in-tls"], indirect=True)
 def test_an_upstream_that_dies_under_load_costs_only_the_calls_that_it_had(pool: Pool) -> None:
     a, _ = pool.upstreams
-    from concurrent.futures import ThreadPoolExecutor
-
     prompts = [f"call {number}" for number in range(240)]
     with ThreadPoolExecutor(1) as thread:
         load = thread.submit(pool.ask_many, prompts)
@@ -356,18 +352,10 @@ def test_killed_after_a_failover_the_call_is_unsettled_where_it_went(tmp_path: P
     a, b = Upstream("a", quota("17s")), Upstream("b")
     pool = Pool("alice", [a, b])
     b.answers.clear()
-    with pools(tmp_path, pool) as stand, connect_to(stand, pool.key):
+    with pools(tmp_path, pool) as stand, calling(pool):
         until(lambda: b.asked, "the second was asked")
         stand.close()
         stand.start()
         (record,) = pool.records()
         assert (record.outcome, record.upstream, record.estimated) == ("unsettled", "alice-b", True)
         assert open_leases(stand.data_dir) == 0
-
-
-def connect_to(stand: Weighbridge, key: str):  # type: ignore[no-untyped-def]
-    caller = connect(stand.base_url)
-    caller.settimeout(DEADLINE_S)
-    head = f"POST {TEXT}generateContent HTTP/1.1\r\nHost: x\r\nX-Goog-Api-Key: {key}\r\nContent-Length: 2\r\n\r\n"
-    caller.sendall(head.encode() + b"{}")
-    return caller
