@@ -157,10 +157,11 @@ class App:
         if not settings.storage.redis_url:
             return None
         # Imported here: see _open_limiter.
-        from proxy.upstreams.shared_health import FOLLOW_TIMEOUT_S, SharedHealth
+        from proxy.upstreams.news_stream import FOLLOW_TIMEOUT_S, NewsStream
+        from proxy.upstreams.shared_health import SharedHealth
 
-        redis, following = _redis(settings.storage), _redis(settings.storage, FOLLOW_TIMEOUT_S)
-        return SharedHealth(redis, following, self._health, lambda: self._plane.pool.upstreams, self.new_id())
+        stream = NewsStream(_redis(settings.storage), _redis(settings.storage, FOLLOW_TIMEOUT_S))
+        return SharedHealth(stream, self._health, lambda: self._plane.pool.upstreams, self.new_id())
 
     def _data_plane(self, settings: Settings, book: PriceBook, pool: Pool) -> DataPlane:
         """All that hangs on settings, made of one frozen configuration."""

@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from proxy.upstreams.health import PROBE_S
-from proxy.upstreams.shared_health import NEWS
+from proxy.upstreams.news_stream import NEWS
 from tests.redis_servers import RedisServer, SetClock, running_cluster, running_sentinel
 from tests.upstreams.sharing import FLASH, PRO, SAID, Clock, known, processes, until
 
@@ -53,10 +53,10 @@ async def test_redis_frozen(redis_server: RedisServer, clock: Clock) -> None:
             assert await one.probe()
             assert one.shared.away
             clock.advance(PROBE_S + 1)
-            asked = one.shared._redis.ask
-            one.shared._redis.ask = None  # type: ignore[method-assign, assignment]  # would raise
+            asked = one.redis.ask
+            one.redis.ask = None  # type: ignore[method-assign, assignment]  # would raise
             assert await one.probe()
-            one.shared._redis.ask = asked  # type: ignore[method-assign]
+            one.redis.ask = asked  # type: ignore[method-assign]
             one.health.exhausted("a", FLASH, SAID._replace(seconds=600.0))
             one.health.exhausted("a", PRO, SAID._replace(seconds=600.0))
         finally:

@@ -12,7 +12,8 @@ from proxy.gemini.exhausted import Exhausted
 from proxy.store.redis import open_redis
 from proxy.upstreams.health import Health
 from proxy.upstreams.http11 import Http11Transport
-from proxy.upstreams.shared_health import FOLLOW_TIMEOUT_S, SharedHealth
+from proxy.upstreams.news_stream import FOLLOW_TIMEOUT_S, NewsStream
+from proxy.upstreams.shared_health import SharedHealth
 from proxy.upstreams.upstream import Upstream
 from tests.redis_servers import PATIENCE_S
 
@@ -40,10 +41,10 @@ class Process:
 
     def __init__(self, url: str, clock: Clock, name: str, password: str | None, key: str, claim_s: float) -> None:
         self.health = Health(clock, lambda: 0.5, lambda: 3600.0)
-        redis = open_redis(parse(url), password)
-        following = open_redis(parse(url), password, timeout_s=FOLLOW_TIMEOUT_S)
+        self.redis = open_redis(parse(url), password)
+        stream = NewsStream(self.redis, open_redis(parse(url), password, timeout_s=FOLLOW_TIMEOUT_S))
         upstreams = [Upstream(name, URL, "bearer", key, Http11Transport(URL)) for name in ("a", "b")]
-        self.shared = SharedHealth(redis, following, self.health, lambda: upstreams, name, claim_s=claim_s, sleep=soon)
+        self.shared = SharedHealth(stream, self.health, lambda: upstreams, name, claim_s=claim_s, sleep=soon)
         self._following: asyncio.Task[None] | None = None
 
     def out(self, upstream: str = "a", model: str = FLASH) -> bool:
@@ -55,7 +56,7 @@ class Process:
 
     def pending(self) -> bool:
         """Whether something is under way to Redis."""
-        return any(stream.waits for stream in self.shared._redis._streams.values())
+        return any(stream.waits for stream in self.redis._streams.values())
 
     async def probe(self, model: str = FLASH) -> bool:
         """As a call does: asks Health, then all others."""

@@ -11,7 +11,7 @@ import random
 import pytest
 
 from proxy.upstreams.health import PROBE_S, Why
-from proxy.upstreams.shared_health import NEWS, PROBE
+from proxy.upstreams.news_stream import NEWS, PROBE
 from tests.redis_servers import PATIENCE_S, RedisServer
 from tests.upstreams.sharing import ERROR, FLASH, PRO, SAID, Clock, Process, known, processes, until
 
@@ -207,7 +207,7 @@ async def test_processes_agree_whatever_each_finds_out(redis_server: RedisServer
             await until(lambda: not any(one.pending() for one in all_of_them))
             with redis_server.client as client:
                 ((last, _),) = client.xrevrange(NEWS, count=1) or [("0-0", None)]
-            await until(lambda last=last: all(one.shared._last == last for one in all_of_them))
+            await until(lambda last=last: all(one.shared._stream.last == last for one in all_of_them))
             await until(lambda: agree(all_of_them))  # when they have asked for the time
             out += len(all_of_them[0].outages())
             clock.advance(chance.choice((1.0, 61.0, 601.0)))

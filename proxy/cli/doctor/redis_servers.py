@@ -10,7 +10,13 @@ from typing import Any
 from redis import Redis, RedisCluster, RedisError, Sentinel
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
-from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, RedisClusterException
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    NoScriptError,
+    RedisClusterException,
+    ResponseError,
+)
 from redis.retry import Retry
 
 from proxy.cli.doctor.findings import CLOCK_FAILS_S, CLOCK_WARNS_S, Finding, ok, problem, warning
@@ -18,6 +24,7 @@ from proxy.config import redis_address
 from proxy.config.redis_address import RedisAddress
 from proxy.config.schema import Storage
 from proxy.store.redis_advice import advice
+from proxy.upstreams.news_stream import NEWS
 
 ANSWERS_WITHIN_S = 3.0
 PINGS = 5
@@ -83,6 +90,11 @@ def _server(server: Redis, unix_s: Callable[[], float]) -> Iterator[Finding]:
             f"{where}: its user may not run scripts, so no call with a limit is counted there",
             "grant that user the rights that docs/redis.md lists",
         )
+    if not _shares_outages(server):
+        yield problem(
+            f"{where}: its user may not use streams, so no process hears of what others found out of upstreams",
+            "grant that user the rights that docs/redis.md lists",
+        )
     info = _info(server)
     version = "version unknown" if info is None else f"version {_version(info)}"
     answers = f"{where}: {version}, answers in {ms:.1f} ms"
@@ -109,6 +121,23 @@ def _runs_scripts(server: Redis) -> bool:
         return True
     except NoPermissionError:
         return False
+    return True
+
+
+def _shares_outages(server: Redis) -> bool:
+    """Asks for entries that no stream can have, and adds none. Raises RedisError."""
+    asking: tuple[Callable[[], Any], ...] = (
+        lambda: server.xadd(NEWS, {"": ""}, id="no id"),
+        lambda: server.xrange(NEWS, min="no id"),
+        lambda: server.xread({NEWS: "no id"}),
+    )
+    for ask in asking:
+        try:
+            ask()
+        except NoPermissionError:
+            return False
+        except ResponseError:
+            pass
     return True
 
 

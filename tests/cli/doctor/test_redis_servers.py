@@ -105,6 +105,17 @@ def test_a_user_that_has_only_the_rights_that_limits_need_is_no_problem() -> Non
     assert "+info" in found[1].do
 
 
+@pytest.mark.parametrize("command", ["xadd", "xrange", "xread"])
+def test_a_user_that_may_not_use_streams_is_told(command: str) -> None:
+    """No process would hear of what others found out. Nothing is written to find out."""
+    with server() as port, redis.Redis("127.0.0.1", port) as client:
+        client.execute_command("ACL", "SETUSER", "weak", "on", ">right", "~wb:*", "+@all", f"-{command}")
+        found = look(f"redis://weak@127.0.0.1:{port}", redis_password="right")
+        assert client.dbsize() == 0
+    (problem,) = [finding for finding in found if finding.verdict is Verdict.PROBLEM]
+    assert "may not use streams" in problem.what
+
+
 def test_a_replica_is_told(plain: int) -> None:
     with server("--replicaof", "127.0.0.1", str(plain)) as port:
         found = look(f"redis://127.0.0.1:{port}")
@@ -153,7 +164,7 @@ def test_one_that_does_not_answer_is_told(scheme: str) -> None:
 def test_a_user_that_may_not_run_scripts_is_told() -> None:
     """It answers every question, and no call would be counted."""
     with server() as port, redis.Redis("127.0.0.1", port) as client:
-        client.execute_command("ACL", "SETUSER", "weak", "on", ">right", "~wb:*", "+ping", "+time", "+info")
+        client.execute_command("ACL", "SETUSER", "weak", "on", ">right", "~wb:*", "+ping", "+time", "+info", "+@stream")
         found = look(f"redis://weak@127.0.0.1:{port}", redis_password="right")
     (problem,) = [finding for finding in found if finding.verdict is Verdict.PROBLEM]
     assert "may not run scripts" in problem.what
