@@ -237,12 +237,12 @@ class App:
         try:
             limiter = await _open_limiter(settings, database, ledger, metrics)
             app = cls(settings, database, ledger, limiter, book, metrics)
+            if app._shared:
+                await app._shared.start()
+            return app
         except BaseException:
             await ledger.close()
             raise
-        if app._shared:
-            await app._shared.start()
-        return app
 
     def gateway(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """The ASGI app behind the gateway door, under the configuration in force."""

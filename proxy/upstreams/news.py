@@ -16,8 +16,8 @@ STILL_OF_USE_S = 60.0
 LONGEST_ERROR = 8192
 """Bytes of Google's error that are told: its 429 have about one thousand."""
 
-Key = tuple[str, str]
-"""Upstream and model."""
+Key = tuple[str, str, str]
+"""Upstream, its identity, and model."""
 
 
 class Entry(NamedTuple):
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
     @property
     def key(self) -> Key:
-        return self.news.upstream, self.news.model
+        return self.news.upstream, self.identity, self.news.model
 
     @property
     def over(self) -> bool:

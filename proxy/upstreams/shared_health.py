@@ -113,15 +113,18 @@ class SharedHealth:
 
     def tell(self, news: News) -> None:
         """Tells all others, sooner or later."""
-        key, over = (news.upstream, news.model), news.seconds is None
+        identity, over = self._identities().get(news.upstream), news.seconds is None
+        if identity is None:
+            return  # it is of a former configuration
+        key = news.upstream, identity, news.model
         known, until = self._known.get(key) or Known(), self._health.now() + (news.seconds or 0.0)
         if over == known.over and (over or until < known.until + LITTLE_S):
             return
-        if fields := self._fields(news, number := next(self._numbers)):
-            known.mine, known.arrived, known.until, known.over = number, False, until, over
-            self._known[key] = known
-            if not self.away:
-                self._stream.send(fields, self._lost)
+        number = next(self._numbers)
+        known.mine, known.arrived, known.until, known.over = number, False, until, over
+        self._known[key] = known
+        if not self.away:
+            self._stream.send(told_news.fields(news, identity, self._worker, number), self._lost)
 
     async def claim(self, upstream: str, model: str) -> bool:
         """Whether this process may send a call to an upstream whose time is over: yes for the first of all who ask.
@@ -134,8 +137,9 @@ class SharedHealth:
         name, outage = found
         if self._health.now() < outage.until:
             return False  # likewise
-        identity, known = self._identities().get(upstream), self._known.get((upstream, name))
-        if self.away or outage.why not in SAID or identity is None or known is None or not known.entry:
+        identity = self._identities().get(upstream, "")
+        known = self._known.get((upstream, identity, name))
+        if self.away or outage.why not in SAID or known is None or not known.entry:
             return True
         # Of this very outage: when it is over and the next one comes, nothing has to be removed first.
         claimed = f"{upstream}:{identity}:{name}:{known.entry}"
@@ -178,17 +182,14 @@ class SharedHealth:
 
     async def _tell_again(self, key: Key, known: Known) -> None:
         """Tells what has not arrived, or was lost. Raises RedisError."""
-        outage = next((outage for model, outage in self._health.outages(key[0]) if model == key[1]), None)
+        upstream, identity, of = key
+        outage = next((outage for model, outage in self._health.outages(upstream) if model == of), None)
         left = known.until - self._health.now()
         if (known.arrived and known.entry) or outage is None or outage.why not in SAID or left < 0:
             return
-        if fields := self._fields(News(*key, outage.why, left, outage.exhausted), known.mine or 0):
-            await self._stream.add(fields)
-
-    def _fields(self, news: News, number: int) -> list[str | bytes | int]:
-        """What tells it; nothing, where the upstream is of a former configuration."""
-        identity = self._identities().get(news.upstream)
-        return told_news.fields(news, identity, self._worker, number) if identity else []
+        if identity == self._identities().get(upstream):
+            news = News(upstream, of, outage.why, left, outage.exhausted)
+            await self._stream.add(told_news.fields(news, identity, self._worker, known.mine or 0))
 
     async def _hear(self, entries: list[Entry]) -> None:
         """Takes in entries. Raises RedisError."""

@@ -43,9 +43,15 @@ class Process:
         self.health = Health(clock, lambda: 0.5, lambda: 3600.0)
         self.redis = open_redis(parse(url), password)
         stream = NewsStream(self.redis, open_redis(parse(url), password, timeout_s=FOLLOW_TIMEOUT_S))
-        upstreams = [Upstream(name, URL, "bearer", key, Http11Transport(URL)) for name in ("a", "b")]
-        self.shared = SharedHealth(stream, self.health, lambda: upstreams, name, claim_s=claim_s, sleep=soon)
+        self.configure(key)
+        self.shared = SharedHealth(stream, self.health, lambda: self._upstreams, name, claim_s=claim_s, sleep=soon)
         self._following: asyncio.Task[None] | None = None
+
+    def configure(self, key: str) -> None:
+        """Gives its upstreams a credential, maybe another."""
+        self._upstreams = [Upstream(name, URL, "bearer", key, Http11Transport(URL)) for name in ("a", "b")]
+        for one in self._upstreams:
+            self.health.forget(one.name)
 
     def out(self, upstream: str = "a", model: str = FLASH) -> bool:
         return self.health.outage(upstream, model) is not None
@@ -84,8 +90,7 @@ async def until(happened: Callable[[], object]) -> None:
 
 def known(process: Process) -> str:
     """The last entry that it has read about FLASH at "a"."""
-    found = process.shared._known.get(("a", FLASH))
-    return found.entry if found else ""
+    return next((known.entry for key, known in process.shared._known.items() if key[::2] == ("a", FLASH)), "")
 
 
 @asynccontextmanager

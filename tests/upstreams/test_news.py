@@ -7,7 +7,7 @@ import pytest
 from proxy.gemini.exhausted import Exhausted
 from proxy.upstreams import news as told_news
 from proxy.upstreams.health import News, Why
-from proxy.upstreams.news import Entry
+from proxy.upstreams.news import Entry, Key
 
 ERROR = {"code": 429, "message": "Grüße", "details": [{"retryDelay": "17s"}]}
 SAID = Exhausted(17.0, error=ERROR)
@@ -80,7 +80,7 @@ def entry(at_ms: int, news: News) -> Entry:
 
 def test_of_an_outage_what_is_left_counts() -> None:
     """By Redis's clock, also where that was set back since."""
-    key = OUT.upstream, OUT.model
+    key = OUT.upstream, "1f2e3d4c", OUT.model
     left = [told_news.fold([entry(100_000, OUT)], now_ms)[key].seconds for now_ms in (100_000, 110_000, 130_000, 0)]
     assert left == [17.0, 7.0, -13.0, 17.0]
 
@@ -92,12 +92,12 @@ def test_an_outage_that_was_over_long_ago_is_passed_by() -> None:
 
 def test_what_was_told_last_counts_and_of_two_ends_the_later() -> None:
     day, minute, other = OUT._replace(seconds=3600.0), OUT._replace(seconds=17.0), OUT._replace(model="other")
-    key = OUT.upstream, OUT.model
+    key = OUT.upstream, "1f2e3d4c", OUT.model
 
-    def told(*news: News) -> dict[tuple[str, str], float | None]:
+    def told(*news: News) -> dict[Key, float | None]:
         return {key: one.seconds for key, one in told_news.fold([entry(0, one) for one in news], 0).items()}
 
     assert told(day, minute) == told(minute, day) == told(BACK, minute, day) == {key: 3600.0}
     assert told(day, BACK) == {key: None}
     assert told(day, BACK, minute) == {key: 17.0}
-    assert told(day, BACK, other) == {key: None, ("a", "other"): 17.0}
+    assert told(day, BACK, other) == {key: None, ("a", "1f2e3d4c", "other"): 17.0}

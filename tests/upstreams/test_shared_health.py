@@ -123,6 +123,10 @@ async def test_another_upstream_of_the_same_name_is_another(redis_server: RedisS
         await until(two.out)
         assert two.health.available("a")
         assert [outage.why for _, outage in other.health.outages("a")] == [Why.CREDENTIAL_REFUSED]
+        one.configure("another")
+        two.configure("another")
+        one.health.exhausted("a", FLASH, SAID)  # it ends before the other credential's
+        await until(lambda: two.out() and other.out())
 
 
 async def test_who_starts_later_catches_up(redis_server: RedisServer, clock: Clock) -> None:
@@ -161,7 +165,7 @@ async def test_what_this_process_found_out_after_others_counts(
         two.health.exhausted("a", FLASH, SAID)
         clock.advance(18)
         two.health.well("a", FLASH, clock())
-        await until(lambda: ("a", FLASH) not in two.shared._known)
+        await until(lambda: not known(two))
         one.health.exhausted("a", FLASH, SAID)
         one.follow()
         await until(lambda: two.out() and known(one))
