@@ -132,8 +132,9 @@ class Attempts:
             self._metrics.attempted(upstream.name, "failed", outcome)
             scales.failed(_attempt(upstream, outcome, self._ms(began)), failure.sent)
             raise
-        ms = self._ms(began)
-        upstream.observed.answered(self._monotonic() - began)
+        seconds = self._monotonic() - began
+        upstream.observed.answered(seconds)
+        ms = int(seconds * 1000)
         answer = Answer(upstream, response)
         if response.status >= 300 and response.status != 304:
             answer = self._judged(answer, call.model, await error_answer.read(response))
