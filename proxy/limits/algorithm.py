@@ -41,10 +41,11 @@ the last one."""
 class Window:
     """Amounts of the last minute, or ten, by bucket, the oldest first. A bucket's number is its time by its width."""
 
-    __slots__ = ("buckets", "total", "width_s")
+    __slots__ = ("buckets", "rolled_to", "total", "width_s")
 
     def __init__(self, seconds: Mapping[int, int], width_s: int = 1) -> None:
         self.width_s = width_s
+        self.rolled_to: int | None = None
         self.buckets: dict[int, int] = {}
         self.total = 0
         for second, amount in seconds.items():
@@ -53,6 +54,9 @@ class Window:
     def roll(self, second: int) -> int:
         """Lets go of what has passed. Returns what is left."""
         buckets, now = self.buckets, second // self.width_s
+        if now == self.rolled_to:
+            return self.total
+        self.rolled_to = now
         if buckets and next(reversed(buckets)) > now:  # the clock was set back
             self.buckets = buckets = {now: self.total}
         while buckets and (oldest := next(iter(buckets))) <= now - SPAN:
