@@ -6,23 +6,20 @@
 -- tests/contracts holds all of it against proxy/limits/algorithm.py.
 local SPAN, LEASE_MS = 61, 60000
 local WIDTH_S = {minute = 1, ten_minutes = 10}
-local KEEP_WINDOW_S = {minute = 65, ten_minutes = 650}
-local KEEP_OPEN_S, KEEP_DAY_S, KEEP_LEASES_S, KEEP_CANCELLED_S = 125, 180000, 691200, 600
+local KEEP_BUCKETS, KEEP_OPEN_S, KEEP_DAY_S, KEEP_LEASES_S, KEEP_CANCELLED_S = 65, 125, 180000, 691200, 600
 local KEEP_MONEY_S = {day = KEEP_DAY_S, month = 3024000, total = 34560000}
 
 local time = redis.call('TIME')
 local now_s = tonumber(time[1])
 local now_ms = now_s * 1000 + math.floor(tonumber(time[2]) / 1000)
 
--- The bucket that a second lies in.
-local function bucket_of(mechanic, second)
-  return math.floor(second / WIDTH_S[mechanic])
-end
+-- The bucket that is filled now.
+local NOW = {minute = now_s, ten_minutes = math.floor(now_s / WIDTH_S.ten_minutes)}
 
 -- Lets go of what has passed. Returns what is left, its oldest and newest bucket (nil: it is empty), and the amount of
 -- the bucket that is asked about (nil: there is none).
 local function window(key, mechanic, bucket)
-  local now = bucket_of(mechanic, now_s)
+  local now = NOW[mechanic]
   local kept = redis.call('HMGET', key, 'total', 'oldest', 'newest', bucket)
   if not kept[1] then return 0 end
   local total, oldest, newest = tonumber(kept[1]), tonumber(kept[2]), tonumber(kept[3])
@@ -30,7 +27,7 @@ local function window(key, mechanic, bucket)
   if newest > now then -- the clock was set back
     redis.call('DEL', key)
     redis.call('HSET', key, 'total', total, 'oldest', now, 'newest', now, now, total)
-    redis.call('EXPIRE', key, KEEP_WINDOW_S[mechanic])
+    redis.call('EXPIRE', key, KEEP_BUCKETS * WIDTH_S[mechanic])
     return total, now, now, bucket == now and total or nil
   end
   local first = now - SPAN + 1
@@ -59,7 +56,7 @@ local function add(key, mechanic, bucket, more, total, oldest, newest, amount)
   else
     redis.call('HSET', key, 'total', total + more, bucket, more, 'oldest', math.min(oldest or bucket, bucket),
       'newest', math.max(newest or bucket, bucket))
-    redis.call('EXPIRE', key, KEEP_WINDOW_S[mechanic])
+    redis.call('EXPIRE', key, KEEP_BUCKETS * WIDTH_S[mechanic])
   end
 end
 

@@ -44,7 +44,7 @@ for i = 1, count do
   if amount > 0 then
     local used, wait = 0, -1
     if WIDTH_S[mechanic] then
-      known[i] = {window(key, mechanic, bucket_of(mechanic, now_s))}
+      known[i] = {window(key, mechanic, NOW[mechanic])}
       used = known[i][1]
       if used + amount > limit and amount <= limit then
         wait = wait_ms(key, mechanic, used + amount - limit, known[i][2], known[i][3])
@@ -68,7 +68,7 @@ if answer[2] == 0 then return answer end
 for i = 1, count do
   local key, mechanic, amount = KEYS[3 + i], ARGV[i * 5 - 2], tonumber(ARGV[i * 5 - 1])
   if WIDTH_S[mechanic] then
-    local now = bucket_of(mechanic, now_s)
+    local now = NOW[mechanic]
     add(key, mechanic, now, amount, unpack(known[i] or {window(key, mechanic, now)}, 1, 4))
   elseif mechanic == 'day' then
     set_day(key, (known[i] or day(key)) + amount)

@@ -29,10 +29,10 @@ for i = 4, #KEYS do
     if mechanic == 'day' then
       set_day(key, day(key) + difference)
     elseif difference > 0 then
-      local now = bucket_of(mechanic, now_s)
+      local now = NOW[mechanic]
       add(key, mechanic, now, difference, window(key, mechanic, now))
     else
-      local bucket = bucket_of(mechanic, second)
+      local bucket = math.floor(second / WIDTH_S[mechanic])
       local total, _, _, amount = window(key, mechanic, bucket)
       if amount then
         local given = math.min(-difference, amount)

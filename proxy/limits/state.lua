@@ -20,7 +20,7 @@ end
 redis.call('EXPIRE', leases, KEEP_LEASES_S)
 
 local function put_window(key, mechanic, from, to)
-  local now = bucket_of(mechanic, now_s)
+  local now = NOW[mechanic]
   for i = from, to, 2 do
     local bucket, amount = math.min(tonumber(ARGV[i]), now), tonumber(ARGV[i + 1])
     if bucket > now - SPAN then add(key, mechanic, bucket, amount, window(key, mechanic, bucket)) end

@@ -23,7 +23,7 @@ for i = 2, #KEYS do
   if mechanic == 'money' then
     used, held = known[i][1] + known[i][2], known[i][2]
   else
-    used = WIDTH_S[mechanic] and (window(key, mechanic, bucket_of(mechanic, now_s)))
+    used = WIDTH_S[mechanic] and (window(key, mechanic, NOW[mechanic]))
       or mechanic == 'day' and day(key) or open(key)
   end
   answer[#answer + 1] = used
