@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from proxy.config.limits import parse_all
-from proxy.limits.interface import counters
+from proxy.limits.interface import counters, of_upstream
+from proxy.store.database import open_database
+from proxy.tenants import projects
 
 
 def test_a_counter_is_named_for_all_that_makes_it_another_and_for_nothing_else() -> None:
@@ -34,3 +40,10 @@ def test_a_glob_is_of_model_ids() -> None:
         True,
     ]
     assert every.applies("whatever")
+
+
+def test_no_project_can_be_called_as_an_upstreams_counters_are(tmp_path: Path) -> None:
+    """Else it would count in the upstream's quota."""
+    database = open_database(tmp_path)
+    with pytest.raises(projects.BadNameError):
+        projects.create(database, of_upstream("google"), 0, actor="test")
