@@ -105,7 +105,7 @@ class Relay:
         crossing = headers.up(came, key.encode())
         with await self._intake.take_in(call, tenant, came, receive) as body:
             facts = await self._look(call, tenant, client, body)
-            going_up = Spliced(body, facts.splices) if facts.splices else body
+            going_up = Spliced(body, facts.splices, facts.growth) if facts.splices else body
             selection = self._pool.select(call.model, tenant.project, self._affinity(call, facts))
             first = selection.upstream.name
             async with self._weigher.weigh(call, tenant, client, facts, body.length, first) as weighing:

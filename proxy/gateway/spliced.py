@@ -16,8 +16,9 @@ PIECE = 64 * 1024
 class Spliced:
     """What a transport sends in place of a body, while that is open: the body with splices made in it."""
 
-    def __init__(self, body: Body, splices: Sequence[Splice]) -> None:
-        self.length = body.length + sum([splice.growth for splice in splices])
+    def __init__(self, body: Body, splices: Sequence[Splice], growth: int) -> None:
+        """`growth`: by how many bytes the splices make it longer."""
+        self.length = body.length + growth
         self._body = body
         self._splices = splices
 

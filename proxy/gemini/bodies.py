@@ -71,6 +71,8 @@ class BodyFacts(NamedTuple):
     """What it can weigh at most, where that was asked for."""
     splices: tuple[Splice, ...] = ()
     """What is to be put in place of the aliases in it."""
+    growth: int = 0
+    """By how many bytes they make it longer."""
 
 
 class _Found(NamedTuple):
@@ -149,6 +151,8 @@ class Outline:
         of_body = media[b"image"], self._text.length, found.tools
         images = generation.asks_images(settings)
         facts = BodyFacts(*asked, *of_body, asks_images=images, bounds=at_most, splices=splices)
+        if splices:
+            facts = facts._replace(growth=sum(splice.growth for splice in splices))
         total = max(media.total(), self._text.left_out)
         if media.keys() <= _PICTURES and media.total() == total:
             return facts

@@ -37,7 +37,7 @@ async def test_a_body_is_spliced_wherever_it_lies(memory_bytes: int, size: int, 
     pieces = [whole[start : start + 100_000] for start in range(0, size, 100_000)]
     with await intake.take(comes(*pieces), "shop", size) as body:
         assert body.spooled == (not memory_bytes)
-        spliced = Spliced(body, splices)
+        spliced = Spliced(body, splices, 12 * len(splices))
         for _ in range(2):
             sent, largest = await content_of(spliced)
             assert sent == edits.spliced(whole, splices)

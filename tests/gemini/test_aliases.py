@@ -68,7 +68,9 @@ def test_a_call_of_no_alias_is_the_very_call_that_it_is_without_any() -> None:
 
 def spliced(body: bytes, operation: str, model: str = ASKED, by: Aliases = ONE) -> bytes:
     facts = bodies.skim(body).read(operation, model, frozenset(), aliases=by)
-    return edits.spliced(body, facts.splices)
+    becomes = edits.spliced(body, facts.splices)
+    assert len(becomes) == len(body) + facts.growth
+    return becomes
 
 
 PLAIN = b'"models/%b"' % ASKED.encode(), b'"models/%b"' % USED.encode()
