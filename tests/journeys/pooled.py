@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import socket
 import ssl
 import struct
@@ -18,6 +19,8 @@ from typing import Any, NamedTuple
 import httpx2
 
 from proxy.billing.records import UsageRecord
+from proxy.store.database import open_database
+from proxy.tenants import keys, projects
 from tests.journeys.watching import DEADLINE_S, TEXT, body
 from tests.scripted import Reading
 from tests.stand import Weighbridge
@@ -83,6 +86,8 @@ class Upstream:
         """Not set: it holds its answers back."""
         self.cuts = False
         """It takes requests whole, and resets the connection then."""
+        self.hangs_up = False
+        """It closes the connection after each answer, in order."""
         self.base_url = ""
         self._tls = tls
         self._lock = threading.Lock()
@@ -146,6 +151,8 @@ class Upstream:
             connection.close()
             return
         connection.sendall(self.says or self._content(asked))
+        if self.hangs_up:
+            connection.shutdown(socket.SHUT_RDWR)
 
     def _content(self, asked: Asked) -> bytes:
         if asked.target.endswith(":countTokens"):
@@ -233,7 +240,10 @@ def pools(
             tables += pool.settings((more or {}).get(pool.project, {}))
         stand = Weighbridge(folder, "", {"upstreams": tables}, upstream_key=KEY)
         around.callback(stand.close)
+        database, now = open_database(stand.data_dir), time.time_ns() // 1000
         for pool in made:
-            pool.stand, pool.key = stand, stand.key(pool.project)
+            projects.create(database, pool.project, now, actor="test")
+            _, key = keys.create(database, pool.project, "test", now, secrets.randbelow, actor="test")
+            pool.stand, pool.key = stand, key
         stand.start()
         yield stand

@@ -1,99 +1,170 @@
-"""A whole server before an upstream that is reached by an odd way: its own authority, our certificate, a proxy."""
+"""Upstreams that answer what no upstream should: what the caller sees, what the ledger says, and who is out for it."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
-import socket
-import ssl
-from pathlib import Path
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
 
-import httpx2
 import pytest
 
-from tests.certificates import Certificate, make_certificate, server_context
-from tests.journeys.test_reload import counted
-from tests.journeys.watching import TEXT, body, until
-from tests.scripted import listening
-from tests.stand import weighbridge
-from tests.upstreams.forward_proxy import forwarding
+from proxy.gemini.exhausted import LONGEST_S, UNTOLD_S
+from tests.certificates import make_certificate, server_context
+from tests.journeys.pooled import Pool, Upstream, pools, quota, response
 
-pytestmark = pytest.mark.anyio
-
-ANSWER = json.dumps(
-    {
-        "candidates": [{"content": {"role": "model", "parts": [{"text": "hi"}]}, "finishReason": "STOP", "index": 0}],
-        "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2},
-        "modelVersion": "gemini-3.8-flash",
-    }
-).encode()
+HTML = b"<!doctype html><title>Not what you asked for</title>"
 
 
-def mutual(server: Certificate, authority: Certificate) -> ssl.SSLContext:
-    """A server's context that asks clients for a certificate of this authority."""
-    context = server_context(server)
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(authority.path)
-    return context
+class Crosses(NamedTuple):
+    """What an odd upstream says goes down as it came; or it is told in our words."""
+
+    says: bytes
+    status: int
+    outcome: str
+    estimated: bool = False
+    tells: str = ""
+    """The caller gets this in place of its words."""
 
 
-async def test_calls_reach_it_and_a_renewed_certificate_is_shown_without_a_restart(tmp_path: Path) -> None:
-    authority = make_certificate(tmp_path, "authority.test")
-    context = mutual(make_certificate(tmp_path, "inner.test", issuer=authority), authority)
-    client = make_certificate(tmp_path, "client.test", issuer=authority)
-    shown: list[str] = []
+class PassedBy(NamedTuple):
+    """Another upstream is asked, and this one is out for so long, in seconds; 0: it isn't out yet."""
 
-    def converse(connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as secure:
-            came = b""
-            while data := secure.recv(65536):
-                came += data
-                if b"generateContent" in came and came.endswith(b"}"):
-                    shown.append(str((secure.getpeercert() or {})["serialNumber"]))
-                    secure.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")
-                    secure.sendall(b"content-length: %d\r\n\r\n" % len(ANSWER) + ANSWER)
-                    came = b""
-
-    async with forwarding(hosts={"inner.test": "127.0.0.1"}) as proxy:
-        (tmp_path / "password").write_text("geheim\n")
-        way = {
-            "ca_file": str(authority.path),
-            "client_cert_file": str(client.path),
-            "client_key_file": str(client.path),
-            "proxy_url": proxy.url.replace("//", "//alice@"),
-            "proxy_password_file": str(tmp_path / "password"),
-        }
-        with listening(converse) as url:
-            inner = f"https://inner.test:{url.rpartition(':')[2]}"
-            await asyncio.to_thread(calls, tmp_path, inner, way, authority, client, shown)
-        assert all(b"proxy-authorization: Basic YWxpY2U6Z2VoZWlt" in head for head in proxy.heads)
-        assert len(proxy.heads) == 2, "one way for each certificate"
+    says: bytes
+    attempt: str
+    seconds: float = 0
 
 
-def calls(
-    folder: Path, inner: str, way: dict[str, object], authority: Certificate, client: Certificate, shown: list[str]
-) -> None:
-    """Two calls with the first certificate, one with the next, which is put in its place."""
-    with weighbridge(folder, inner, {"upstreams": way}) as stand:
-        key = stand.key()
+def page(status: int) -> bytes:
+    return response(status, HTML, "text/html")
 
-        def call() -> None:
-            answer = httpx2.post(
-                f"{stand.base_url}{TEXT}generateContent", json=body("hi"), headers={"x-goog-api-key": key}
-            )
-            assert (answer.status_code, answer.content) == (200, ANSWER), answer.text
 
-        call()
-        call()
-        renewed = make_certificate(folder, "client.test", issuer=authority)
-        assert renewed.path == client.path
-        until(lambda: counted(stand, "applied") >= 1, "the certificate is followed")
-        call()
-        assert [int(serial, 16) for serial in shown] == [
-            client.certificate.serial_number,
-            client.certificate.serial_number,
-            renewed.certificate.serial_number,
-        ]
-        assert "geheim" not in stand.log() + stand.run("config", "show")
-        assert [record.outcome for record in stand.records()] == ["ok"] * 3
+def odd_quota(details: object) -> bytes:
+    return response(429, b'{"error": {"code": 429, "message": "No.", "details": %b}}' % str(details).encode())
+
+
+CROSSES = {
+    "html-200": Crosses(page(200), 200, "ok", estimated=True),
+    "empty-200": Crosses(response(200, b""), 200, "ok", estimated=True),
+    "html-400": Crosses(page(400), 400, "upstream_error"),
+    "html-403": Crosses(page(403), 403, "upstream_error"),
+    "html-500": Crosses(page(500), 500, "upstream_error"),
+    "html-502": Crosses(page(502), 502, "upstream_error"),
+    "redirect": Crosses(
+        response(302, HTML, more="Location: http://127.0.0.1:1/\r\n"), 502, "upstream_error", tells="redirect (302)"
+    ),
+    "too-long": Crosses(response(500, b"x" * 200_000), 502, "upstream_error", tells="more than 131072 bytes"),
+    "cut": Crosses(page(500)[:-3], 502, "upstream_error", tells="closed the connection in the middle"),
+}
+PASSED_BY = {
+    "html-401": PassedBy(page(401), "credential_refused", 60),
+    "html-429": PassedBy(page(429), "rate_limited", UNTOLD_S),
+    "empty-429": PassedBy(response(429, b""), "rate_limited", UNTOLD_S),
+    "cut-429": PassedBy(quota("5s")[:-3], "rate_limited", UNTOLD_S),
+    "details-are-a-string": PassedBy(odd_quota('"x"'), "rate_limited", UNTOLD_S),
+    "details-of-anything": PassedBy(odd_quota('[1, null, "x", {"retryDelay": {}}]'), "rate_limited", UNTOLD_S),
+    "wait-of-three-days": PassedBy(quota("259200s"), "rate_limited", LONGEST_S),
+    "wait-that-is-negative": PassedBy(quota("-17s"), "rate_limited", UNTOLD_S),
+    "wait-of-letters": PassedBy(quota("abc"), "rate_limited", UNTOLD_S),
+    "deep-429": PassedBy(response(429, b"[" * 100_000), "rate_limited", UNTOLD_S),
+    "html-503": PassedBy(page(503), "overloaded", 3),
+    "expired-certificate": PassedBy(b"", "unreachable"),
+    "another-hosts-certificate": PassedBy(b"", "unreachable"),
+    "no-such-name": PassedBy(b"", "unreachable"),
+}
+
+
+@pytest.fixture(scope="module")
+def all_pools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pool]]:
+    """One process. Each project has an odd upstream, and a good one that comes after it; those that end in -alone have
+    only the odd one."""
+    folder = tmp_path_factory.mktemp("odd")
+    expired = make_certificate(folder, valid_from=-3, valid_until=-2)
+    (folder / "others").mkdir()
+    others = make_certificate(folder / "others", "other.example")
+    bundle = folder / "bundle.pem"
+    bundle.write_bytes(expired.path.read_bytes() + others.path.read_bytes())
+    tls = {"expired-certificate": server_context(expired), "another-hosts-certificate": server_context(others)}
+    more = {}
+    made = {}
+    for name, odd in (CROSSES | PASSED_BY).items():
+        made[name] = Pool(name, [Upstream("odd", odd.says, tls.get(name)), Upstream("good")])
+        made[f"{name}-alone"] = Pool(f"{name}-alone", [Upstream("odd", odd.says, tls.get(name))])
+        if name == "no-such-name":
+            more = {project: {"odd": {"base_url": "http://nowhere.invalid"}} for project in (name, f"{name}-alone")}
+    for pool in made.values():
+        pool.upstreams[0].hangs_up = pool.project.startswith("cut")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(bundle))
+        with pools(folder, *made.values(), more=more):
+            yield made
+
+
+def content(says: bytes) -> bytes:
+    return says.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize("alone", ["", "-alone"], ids=["", "alone"])
+@pytest.mark.parametrize("name", CROSSES)
+def test_what_says_nothing_of_the_upstream_is_the_answer(all_pools: dict[str, Pool], name: str, alone: str) -> None:
+    """Nobody else is asked, and it is asked again."""
+    odd, pool = CROSSES[name], all_pools[name + alone]
+    for times in (1, 2):
+        answer = pool.ask()
+        assert answer.status_code == odd.status
+        if odd.tells:
+            assert answer.headers["x-weighbridge-refused"] == "UPSTREAM_UNREACHABLE"
+            assert odd.tells in answer.json()["error"]["message"]
+        else:
+            assert answer.content == content(odd.says)
+            assert "x-weighbridge-refused" not in answer.headers
+        assert pool.counts()[0] == times
+        record = pool.records()[-1]
+        assert (record.upstream, record.outcome, record.estimated) == (
+            f"{pool.project}-odd",
+            odd.outcome,
+            odd.estimated,
+        )
+        assert bool(record.cost_usd) == odd.estimated, "by estimate, or nothing"
+        assert pool.attempts()[-1] == ["odd answered"]
+    assert sum(pool.counts()) == 2
+    assert pool.log("upstream_out") == []
+
+
+@pytest.mark.parametrize("name", PASSED_BY)
+def test_one_that_is_out_or_not_there_is_not_noticed(all_pools: dict[str, Pool], name: str) -> None:
+    odd, pool = PASSED_BY[name], all_pools[name]
+    times = 1 if odd.seconds else 3
+    for _ in range(times):
+        assert pool.ask().status_code == 200
+    assert pool.attempts() == [[f"odd {odd.attempt}", "good answered"]] * times
+    begun = time.monotonic()
+    assert pool.ask().status_code == 200
+    assert pool.attempts()[-1] == ["good answered"] or time.monotonic() > begun + 1
+    (line,) = pool.log("upstream_out")
+    assert line["why"] == odd.attempt
+    assert line["seconds"] <= odd.seconds if odd.attempt == "overloaded" else line["seconds"] == (odd.seconds or 5)
+    assert [record.outcome for record in pool.records()] == ["ok"] * (times + 1)
+    assert pool.billed() == pool.accounts()
+
+
+@pytest.mark.parametrize("name", PASSED_BY)
+def test_alone_it_is_what_the_caller_gets(all_pools: dict[str, Pool], name: str) -> None:
+    """The upstream's own words, where they can be read and speak of it; and each call asks it."""
+    odd, pool = PASSED_BY[name], all_pools[f"{name}-alone"]
+    for times in (1, 2):
+        answer = pool.ask()
+        if odd.attempt == "unreachable":
+            assert (answer.status_code, answer.headers["x-weighbridge-refused"]) == (502, "UPSTREAM_UNREACHABLE")
+            assert "certificate" in answer.text or "name was not resolved" in answer.text
+            assert pool.records() == [], "nothing went up"
+            continue
+        assert pool.counts() == [times]
+        if name.startswith("cut"):
+            assert (answer.status_code, answer.headers["x-weighbridge-refused"]) == (502, "UPSTREAM_UNREACHABLE")
+        elif odd.attempt == "credential_refused":
+            assert (answer.status_code, answer.headers["x-weighbridge-refused"]) == (502, "UPSTREAM_CREDENTIAL_REFUSED")
+        else:
+            assert (answer.status_code, answer.content) == (int(odd.says[9:12]), content(odd.says))
+        record = pool.records()[-1]
+        assert (record.outcome, record.cost_usd, record.http_status) == ("upstream_error", 0, int(odd.says[9:12]))
+        assert pool.attempts()[-1] == [f"odd {odd.attempt}"]
