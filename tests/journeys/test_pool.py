@@ -253,7 +253,7 @@ def test_a_project_that_no_upstream_serves_is_told_so(all_pools: dict[str, Pool]
 
 @of("leaves")
 def test_a_client_that_leaves_before_the_next_attempt_ends_the_call(pool: Pool) -> None:
-    a, _ = pool.upstreams
+    a, b = pool.upstreams
     a.answers.clear()
     with calling(pool):
         until(lambda: a.asked, "the first was asked")
@@ -269,7 +269,7 @@ def test_a_client_that_leaves_before_the_next_attempt_ends_the_call(pool: Pool) 
 @of("replay")
 def test_a_body_goes_up_whole_again_from_memory_and_from_the_disk(pool: Pool) -> None:
     """Of one project, 128 MB of bodies lie in memory: what comes while another holds them goes to the disk."""
-    a, _ = pool.upstreams
+    a, b = pool.upstreams
 
     def goes_up_twice(megabytes: int, model: str) -> None:
         large = json.dumps(body("0123456789abcdef" * (megabytes << 16)))
