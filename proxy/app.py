@@ -76,6 +76,7 @@ class DataPlane(NamedTuple):
     settings: Settings
     book: PriceBook
     pool: Pool
+    quotas: Quotas
     relay: Relay
     gateway: Gateway
 
@@ -137,6 +138,7 @@ class App:
             disabled=lambda: self._keyring.disabled_upstreams,
             refresh=self._keyring.refresh,
             now_us=unix_us,
+            quota=lambda name: self._plane.quotas.used(name),
         )
 
     def _tell_upstreams(self) -> None:
@@ -166,6 +168,7 @@ class App:
     def _data_plane(self, settings: Settings, book: PriceBook, pool: Pool) -> DataPlane:
         """All that hangs on settings, made of one frozen configuration."""
         days = Days(settings.limits.timezone)
+        quotas = Quotas(self.limiter, settings.upstreams, unix_us)
         trusted_proxies = [parse_network(text) for text in settings.server.trusted_proxies]
         relay = Relay(
             keyring=self._keyring,
@@ -175,7 +178,7 @@ class App:
             weigher=Weigher(
                 ledger=self.ledger,
                 limits=Limits(self.limiter, days, self.metrics, unix_us, self._free_calls),
-                quotas=Quotas(self.limiter, settings.upstreams, unix_us),
+                quotas=quotas,
                 book=book,
                 days=days,
                 metrics=self.metrics,
@@ -203,7 +206,7 @@ class App:
             monotonic=time.monotonic,
         )
         gateway = Gateway(relay, account, ready=self.is_ready, cors_origins=settings.gateway.cors_origins)
-        return DataPlane(settings, book, pool, relay, gateway)
+        return DataPlane(settings, book, pool, quotas, relay, gateway)
 
     @classmethod
     async def open(cls, settings: Settings, *, ledger_broke: Callable[[], object]) -> Self:

@@ -165,4 +165,6 @@ def _toml_value(value: object) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key} = {_toml_value(each)}' for key, each in value.items())}}}"
     return str(value) if isinstance(value, int | float) else f'"{value}"'

@@ -43,6 +43,7 @@ UPSTREAMS = {
     "dies": {"a": b"", "b": b""},
     "dies-in-tls": {"a": b"", "b": b""},
     "over": {"a": quota("1s"), "b": b""},
+    "own-quota": {"a": b"", "b": b""},
 }
 """What each upstream says, by project; nothing: content."""
 SAME = {"priority": 0}
@@ -54,6 +55,7 @@ SETTINGS = {
     "dies": {"a": SAME, "b": SAME},
     "dies-in-tls": {"a": SAME, "b": SAME},
     "over": {"a": SAME, "b": SAME},
+    "own-quota": {"a": {"limits": {"rpm": 5}}, "b": {"limits": {"rpm": 7, "usd_per_10min": 1}}},
 }
 
 
@@ -359,3 +361,24 @@ def test_killed_after_a_failover_the_call_is_unsettled_where_it_went(tmp_path: P
         (record,) = pool.records()
         assert (record.outcome, record.upstream, record.estimated) == ("unsettled", "alice-b", True)
         assert open_leases(stand.data_dir) == 0
+
+
+@of("own-quota")
+def test_a_wall_that_is_known_is_not_hit(pool: Pool) -> None:
+    """Twelve calls fit in both quotas; the rest are told when there is room, and no upstream is asked."""
+    statuses = pool.ask_many([f"call {number}" for number in range(20)])
+    assert Counter(statuses) == {200: 12, 503: 8}
+    assert pool.counts() == [5, 7]
+    assert pool.ask(path=OTHER).status_code == 200, "each model has a quota of its own"
+    refused = pool.ask()
+    assert refused.headers["x-weighbridge-refused"] == "NO_UPSTREAM"
+    (delay,) = [detail["retryDelay"] for detail in refused.json()["error"]["details"] if "retryDelay" in detail]
+    assert 0 < float(delay.removesuffix("s")) <= 61
+    assert pool.billed() == pool.accounts()
+    headers = {"authorization": f"Bearer {(pool.stand.data_dir / 'admin-token').read_text().strip()}"}
+    told = httpx2.get(f"{pool.stand.admin_url}/admin/v1/upstreams", headers=headers).json()
+    used = {one["name"]: {each["kind"]: each["used"] for each in one["quota"]} for one in told["upstreams"]}
+    assert used["own-quota-a"]["rpm"] in (1, 5), "of either model"
+    assert float(used["own-quota-b"]["usd_per_10min"]) == pytest.approx(
+        sum((record.cost_usd or 0) / 1e9 for record in pool.records() if record.upstream == "own-quota-b")
+    )
