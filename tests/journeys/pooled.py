@@ -76,7 +76,10 @@ class Asked(NamedTuple):
 class Upstream:
     """Answers with content, or with what it is told to say. `billed` are the response ids of the content it began."""
 
-    def __init__(self, name: str, says: bytes = b"", tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, name: str, says: bytes = b"", tls: ssl.SSLContext | None = None, listener: socket.socket | None = None
+    ) -> None:
+        """`listener` is one of another machine (tests/namespaces.py)."""
         self.name = name
         self.says = says
         self.asked: list[Asked] = []
@@ -92,12 +95,12 @@ class Upstream:
         self._tls = tls
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._listener = listener or socket.create_server(("127.0.0.1", 0), backlog=512)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        scheme, host = ("https", "localhost") if self._tls else ("http", "127.0.0.1")
-        self.base_url = f"{scheme}://{host}:{self._listener.getsockname()[1]}"
+        host, port = self._listener.getsockname()
+        self.base_url = f"https://localhost:{port}" if self._tls else f"http://{host}:{port}"
         threading.Thread(target=self._accept, daemon=True).start()
         try:
             yield

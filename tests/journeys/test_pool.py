@@ -19,6 +19,7 @@ from google.genai.errors import ClientError
 from tests.certificates import make_certificate, server_context
 from tests.journeys.pooled import BAD_KEY, KEY, OVERLOADED, Pool, Upstream, error, pools, quota
 from tests.journeys.watching import TEXT, body, connect, open_leases, until
+from tests.namespaces import Namespace
 
 FOREIGN = error(403, "You do not have permission to access the File abc or it may not exist.")
 COUNTS = f"{TEXT}countTokens"
@@ -348,6 +349,32 @@ def test_a_project_over_its_own_limit_does_not_keep_an_upstream_from_coming_back
     assert pool.ask_many([large] * 20, at_once=1) == [429] * 20
     assert pool.ask().status_code == 200
     assert len(a.asked) == asked + 1
+
+
+def test_an_upstream_whose_packets_vanish_costs_only_the_calls_that_it_had(
+    tmp_path: Path, far_machine: Namespace
+) -> None:
+    """Nobody tells that it is gone: a connection to it is given up after 10 s, and its calls go elsewhere then."""
+    far, near = Upstream("far", listener=far_machine.listening()), Upstream("near")
+    pool = Pool("black-hole", [far, near])
+    prompts = [f"call {number}" for number in range(200)]
+    with pools(tmp_path, pool, more={"black-hole": {"far": SAME, "near": SAME}}), ThreadPoolExecutor(9) as threads:
+        far.answers.clear()
+        had = [threads.submit(pool.ask, f"had {number}") for number in range(2)]
+        until(lambda: len(far.asked) + len(near.asked) == 2 and far.asked, "it has one of them")
+        far_machine.black_hole()
+        load = threads.submit(pool.ask_many, prompts, 6)
+        assert set(load.result()) == {200}
+        assert Counter(asked.prompt for asked in near.asked if asked.prompt.startswith("call")) == Counter(prompts)
+        (line,) = pool.log("upstream_out")
+        assert (line["upstream"], line["why"]) == ("black-hole-far", "unreachable")
+        far_machine.restore()
+        far.answers.set()
+        assert {call.result().status_code for call in had} == {200}, "TCP sends again what was lost"
+        ended = Counter(tuple(attempts) for attempts in pool.attempts())
+        assert ended["far unreachable", "near answered"] >= 3
+        assert set(ended) == {("far answered",), ("near answered",), ("far unreachable", "near answered")}
+        assert pool.billed() == pool.accounts()
 
 
 def test_killed_after_a_failover_the_call_is_unsettled_where_it_went(tmp_path: Path) -> None:
