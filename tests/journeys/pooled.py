@@ -21,7 +21,7 @@ import httpx2
 from proxy.billing.records import UsageRecord
 from proxy.store.database import open_database
 from proxy.tenants import keys, projects
-from tests.journeys.watching import DEADLINE_S, TEXT, body
+from tests.journeys.watching import DEADLINE_S, TEXT, body, until
 from tests.scripted import Reading
 from tests.stand import Weighbridge
 
@@ -178,7 +178,7 @@ class Pool:
         self.upstreams = upstreams
         self.stand: Weighbridge
         self.key = ""
-        self._client = httpx2.Client(timeout=DEADLINE_S, trust_env=False)
+        self.client: httpx2.Client
 
     def settings(self, more: Mapping[str, Mapping[str, object]]) -> Iterator[dict[str, object]]:
         """A table of weighbridge.toml for each; `more` by the upstream's name."""
@@ -189,7 +189,7 @@ class Pool:
 
     def ask(self, prompt: str = "hi", path: str = f"{TEXT}generateContent") -> httpx2.Response:
         headers = {"x-goog-api-key": self.key}
-        return self._client.post(self.stand.base_url + path, json=body(prompt), headers=headers)
+        return self.client.post(self.stand.base_url + path, json=body(prompt), headers=headers)
 
     def ask_many(self, prompts: Sequence[str], at_once: int = 8, path: str = f"{TEXT}generateContent") -> list[int]:
         """The statuses, in the order of the prompts."""
@@ -220,13 +220,14 @@ class Pool:
     def accounts(self) -> list[tuple[str, str | None]]:
         return sorted((upstream.name, id_) for upstream in self.upstreams for id_ in upstream.billed)
 
+    def logged(self, event: str, lines: int = 1) -> list[dict[str, Any]]:
+        """The lines of the log, as soon as there are so many: a thread writes them."""
+        return until(lambda: found if len(found := self.log(event)) >= lines else [], f"{lines} lines of {event}")
+
     def log(self, event: str) -> list[dict[str, Any]]:
         """The lines of the log about one of these upstreams."""
         lines = [json.loads(line) for line in self.stand.log().splitlines() if f'"{event}"' in line]
         return [line for line in lines if line.get("upstream", "").startswith(f"{self.project}-")]
-
-    def close(self) -> None:
-        self._client.close()
 
 
 @contextmanager
@@ -235,9 +236,9 @@ def pools(
 ) -> Iterator[Weighbridge]:
     """One Weighbridge for them all. `more` are settings by project and upstream."""
     with ExitStack() as around:
-        tables = []
+        client = around.enter_context(httpx2.Client(timeout=DEADLINE_S, trust_env=False))
+        tables: list[Mapping[str, object]] = []
         for pool in made:
-            around.callback(pool.close)
             for upstream in pool.upstreams:
                 around.enter_context(upstream.listening())
             tables += pool.settings((more or {}).get(pool.project, {}))
@@ -247,6 +248,6 @@ def pools(
         for pool in made:
             projects.create(database, pool.project, now, actor="test")
             _, key = keys.create(database, pool.project, "test", now, secrets.randbelow, actor="test")
-            pool.stand, pool.key = stand, key
+            pool.stand, pool.key, pool.client = stand, key, client
         stand.start()
         yield stand

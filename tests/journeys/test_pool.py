@@ -38,6 +38,7 @@ UPSTREAMS = {
     "foreign": {"a": FOREIGN, "b": b""},
     "alone": {"a": quota("17s")},
     "globs": {"a": b"", "b": b""},
+    "nobody": {},
     "leaves": {"a": quota("17s"), "b": b""},
     "replay": {"a": quota("60s"), "b": b""},
     "cuts": {"a": b"", "b": b""},
@@ -47,8 +48,8 @@ UPSTREAMS = {
     "own-quota": {"a": b"", "b": b""},
 }
 """What each upstream says, by project; nothing: content."""
-SAME = {"priority": 0}
-SETTINGS = {
+SAME: dict[str, object] = {"priority": 0}
+SETTINGS: dict[str, dict[str, dict[str, object]]] = {
     "six-hundred": {"a": SAME, "b": SAME, "c": SAME},
     "weights": {"a": {**SAME, "weight": 3}, "b": SAME, "c": {"priority": 9}},
     "foreign": {"a": SAME, "b": SAME},
@@ -72,7 +73,7 @@ def all_pools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Po
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(certificate.path))
-        with pools(folder, *made.values(), Pool("nobody", []), more=SETTINGS):
+        with pools(folder, *made.values(), more=SETTINGS):
             yield made
 
 
@@ -136,8 +137,8 @@ def test_a_returning_upstream_is_probed_by_one_call_and_then_serves_again(pool: 
     assert pool.ask_many(["x"] * 10, at_once=1) == [200] * 10
     assert len(a.asked) == served + 10
     assert pool.billed() == pool.accounts()
-    assert [(line["upstream"], line["why"]) for line in pool.log("upstream_out")] == [("back-a", "rate_limited")]
-    assert [line["upstream"] for line in pool.log("upstream_back")] == ["back-a"]
+    assert [(line["upstream"], line["why"]) for line in pool.logged("upstream_out")] == [("back-a", "rate_limited")]
+    assert [line["upstream"] for line in pool.logged("upstream_back")] == ["back-a"]
 
 
 @of("weights")
@@ -186,7 +187,7 @@ def test_where_all_are_out_but_not_all_of_quota_no_upstream_is_said(pool: Pool) 
 def test_a_bad_key_among_good_ones_is_noticed_by_the_operator_alone(pool: Pool) -> None:
     assert pool.ask_many(["x"] * 20, at_once=1) == [200] * 20
     assert pool.counts() == [1, 1, 1, 20]
-    loud = pool.log("upstream_credential_refused")
+    loud = pool.logged("upstream_credential_refused", 3)
     assert [(line["upstream"], line["level"]) for line in loud] == [(f"keys-{name}", "error") for name in "abc"]
     refused = [f"{name} credential_refused" for name in "abc"]
     assert pool.attempts() == [[*refused, "d answered"], *[["d answered"]] * 19]
@@ -230,7 +231,7 @@ def test_what_a_single_upstream_says_is_said_and_it_is_always_asked(pool: Pool) 
     for _ in range(5):
         assert pool.ask().headers["x-weighbridge-refused"] == "UPSTREAM_CREDENTIAL_REFUSED"
     assert pool.counts() == [10]
-    assert len(pool.log("upstream_credential_refused")) == 1, "once a minute"
+    assert len(pool.logged("upstream_credential_refused")) == 1, "once a minute"
     a.says = b""
     assert pool.ask().status_code == 200
 
@@ -245,13 +246,10 @@ def test_a_call_goes_where_its_model_is_served_and_nowhere_else(pool: Pool) -> N
     assert len(pool.records()) == 3
 
 
-def test_a_project_that_no_upstream_serves_is_told_so(all_pools: dict[str, Pool]) -> None:
-    nobody = Pool("nobody", [])
-    nobody.stand = next(iter(all_pools.values())).stand
-    nobody.key = nobody.stand.key("nobody")
-    assert nobody.ask().headers["x-weighbridge-refused"] == "NO_UPSTREAM"
-    assert nobody.records() == []
-    nobody.close()
+@of("nobody")
+def test_a_project_that_no_upstream_serves_is_told_so(pool: Pool) -> None:
+    assert pool.ask().headers["x-weighbridge-refused"] == "NO_UPSTREAM"
+    assert pool.records() == []
 
 
 @of("leaves")
@@ -276,7 +274,7 @@ def test_a_body_goes_up_whole_again_from_memory_and_from_the_disk(pool: Pool) ->
 
     def goes_up_twice(megabytes: int, model: str) -> None:
         large = json.dumps(body("0123456789abcdef" * (megabytes << 16)))
-        answer = pool._client.post(
+        answer = pool.client.post(
             f"{pool.stand.base_url}/v1beta/models/{model}:generateContent",
             content=large,
             headers={"x-goog-api-key": pool.key, "content-type": "application/json"},
@@ -330,7 +328,7 @@ def test_an_upstream_that_dies_under_load_costs_only_the_calls_that_it_had(pool:
     assert sum(end.endswith("answered") for end in ended) == len(prompts) - len(failed)
     assert set(pool.billed()) <= set(pool.accounts())
     assert all(prompt in asked for prompt in set(prompts) - failed)
-    (line,) = pool.log("upstream_out")
+    (line,) = pool.logged("upstream_out")
     assert (line["upstream"], line["why"]) == (f"{pool.project}-a", "unreachable")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 from structlog.testing import capture_logs
@@ -228,7 +229,7 @@ def test_one_line_when_it_goes_and_one_when_it_is_back(steady: Steady, health: H
 
 
 def test_whoever_selects_is_told_of_each_change(steady: Steady, health: Health) -> None:
-    changes = [
+    changes: list[Callable[[], object]] = [
         lambda: health.exhausted("a", MODEL, quota(3)),
         lambda: health.overloaded("a", OTHER),
         lambda: health.credential_refused("a"),
