@@ -103,9 +103,7 @@ class Connection(asyncio.BufferedProtocol):
         self._poll.register(sock.fileno(), select.POLLIN | _POLLRDHUP)
 
     def become(self, other: Connection) -> None:
-        """Hands the socket over to another connection, which nobody has used yet."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Hands the socket over to another connection. Neither has had a call, or a timer, yet."""
         self.open = False
         self._transport.set_protocol(other)
         other.connection_made(self._transport)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
@@ -92,10 +92,12 @@ async def dialled(dialer: Dialer) -> str:
     """The address that a connection came to. Nothing else is left of it, or of what was tried beside it."""
     before = counts()
     buffer, loop = memoryview(bytearray(RECEIVE_BUFFER)), asyncio.get_running_loop()
-    connection, address = await dialer.dial(lambda: Connection(loop, buffer, lambda _: None))
+    async with asyncio.timeout(30):
+        connection, address = await dialer.dial(lambda: Connection(loop, buffer, lambda _: None))
     connection.abort()
+    del connection
     now = await back_to(before)
-    assert now.tasks == before.tasks
+    assert now == before
     return address
 
 
@@ -160,6 +162,25 @@ async def test_attempts_that_nobody_waits_for_any_more_leave_nothing(hosts: Host
         dialling.cancel()
         await asyncio.wait((dialling,))
     assert await back_to(before) == before
+
+
+class Together(Dialer):
+    """Two connections stand at the same moment."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__("two.test", port, resolve=Names("127.0.0.1", "127.0.0.2"), stagger_s=0.0)
+        self._both = asyncio.Barrier(2)
+
+    async def _connect(self, address: str, make: Callable[[], Connection]) -> Connection:
+        connection = await super()._connect(address, make)
+        await self._both.wait()
+        return connection
+
+
+async def test_of_two_connections_that_stand_at_the_same_moment_one_is_left(hosts: Hosts) -> None:
+    await hosts.start("127.0.0.1")
+    await hosts.start("127.0.0.2")
+    assert await dialled(Together(hosts.port)) in ("127.0.0.1", "127.0.0.2")
 
 
 async def test_what_failed_is_left_to_no_garbage_collector() -> None:
