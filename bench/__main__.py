@@ -27,7 +27,7 @@ COUNTED = "SM"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench ARGS=", description=__doc__)
     parser.add_argument(
-        "--only", default="SRMLUE", help="which payloads, such as S or SM; and nothing else is measured"
+        "--only", default="SRPMLUE", help="which payloads, such as S or SM; and nothing else is measured"
     )
     parser.add_argument("--pairs", type=int, default=5, help="how many interleaved pairs")
     parser.add_argument("--seconds", type=int, default=6, help="how long each side of a pair runs")
@@ -67,11 +67,14 @@ def bench(payloads: list[Payload], options: argparse.Namespace, *, whole: bool) 
             stand.weighbridge(folder / "embedded", upstream) as (pid, port, key),
             stand.redis() as redis_url,
             stand.weighbridge(folder / "shared", upstream, redis_url) as (shared_pid, shared_port, shared_key),
+            stand.weighbridge(folder / "pooled", upstream, upstreams=10, like=(folder / "embedded", key)) as pooled,
         ):
             sides = [Side("nginx", *nginx), Side("weighbridge", pid, port)]
             with_fitted = [Side("fitted", *fitted), *sides]
             with_redis = [sides[0], Side("weighbridge", shared_pid, shared_port)]
-            among = {p.letter: with_redis if p.in_redis else with_fitted if p.pictures else sides for p in payloads}
+            beside_one = [sides[0], Side("one", pid, port), Side("weighbridge", *pooled[:2])]
+            among = {p.letter: with_fitted if p.pictures else sides for p in payloads}
+            among |= {"R": with_redis, "P": beside_one}
             for payload in payloads:
                 own_key = shared_key if payload.in_redis else key
                 measure.prepare(folder, payload, own_key)

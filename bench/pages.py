@@ -93,7 +93,16 @@ def table(content: dict[str, Any]) -> str:
             f" | {statistics.median(result['us']['weighbridge']):,.0f} | {_beside(result, 'nginx')}"
             f" | {payload.must:g} | {payload.goal:g} | {_beside(result, 'fitted')} |"
         )
-    return "\n".join(rows) + "\n\n"
+    return "\n".join(rows) + f"\n\n{_pooled(content)}"
+
+
+def _pooled(content: dict[str, Any]) -> str:
+    """What ten upstreams cost beside one."""
+    ratio = content["payloads"].get("P", {}).get("ratio", {}).get("one")
+    if ratio is None:
+        return ""  # a result of before it was measured
+    spread = f"{ratio['median']:.2g} {TIMES} ({ratio['min']:.2g} to {ratio['max']:.2g})"
+    return f"With ten upstreams, a call takes {spread} the processor time that it takes with one.\n\n"
 
 
 def _beside(result: dict[str, Any], other: str) -> str:

@@ -1,4 +1,4 @@
-"""What the bench sends and what its upstream answers: S, R, M, L, U and E, and what each may cost beside nginx."""
+"""What the bench sends and what its upstream answers: S, R, P, M, L, U and E, and what each may cost beside nginx."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ class Payload(NamedTuple):
 PAYLOADS = (
     Payload("S", "1 KB up, 1 KB down", "gemini-3.8-flash", 934, 1_200, 64, 12, 7),
     Payload("R", "S, its limits counted in Redis", "gemini-3.8-flash", 934, 1_200, 64, 14, 8),
+    Payload("P", "S, shared among ten upstreams", "gemini-3.8-flash", 934, 1_200, 64, 12, 7),
     Payload("M", "a picture of 3 MB down", "gemini-3.1-flash-image", 266, 3_000_000, 8, 1.7, 1.2),
     Payload("L", "a picture of 20 MB down", "gemini-3-pro-image", 266, 20_000_000, 4, 1.7, 1.2),
     Payload("U", "pictures, 8 MB up, 3 MB down", "gemini-2.5-flash-image", 8_000_000, 3_000_000, 4, 2, 1.3),

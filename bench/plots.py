@@ -31,7 +31,7 @@ def ratios(results: dict[str, Any]) -> str:
     A ring stands for an nginx whose buffers fit pictures.
     """
     payloads = [payload for payload in PAYLOADS if payload.letter in results]
-    values = [value for p in payloads for ratio in results[p.letter]["ratio"].values() for value in ratio.values()]
+    values = [value for p in payloads for _, ratio in _beside_nginx(results[p.letter]) for value in ratio.values()]
     low = 2 ** math.floor(math.log2(min([*values, 1])))
     high = 2 ** math.ceil(math.log2(max([*values, *(p.must for p in payloads)])))
 
@@ -58,12 +58,16 @@ def ratios(results: dict[str, Any]) -> str:
             _line(x(limit), y - 12, x(limit), y + 12, kind)
             for limit, kind in ((payload.must, "must"), (payload.goal, "goal"))
         ]
-        for other, ratio in result["ratio"].items():
+        for other, ratio in _beside_nginx(result):
             kind = "ours" if other == "nginx" else "fitted"
             drawn += [_line(x(ratio["min"]), y, x(ratio["max"]), y, "spread")]
             drawn += [f'<circle cx="{x(ratio["median"]):.1f}" cy="{y}" r="5" class="{kind}"/>']
             drawn += [_text(x(ratio["median"]), y - 10, f"{ratio['median']:.2g}", "small", "middle")]
     return _svg(bottom + 34, "Weighbridge's processor time beside nginx's", drawn)
+
+
+def _beside_nginx(result: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
+    return [(other, ratio) for other, ratio in result["ratio"].items() if other in ("nginx", "fitted")]
 
 
 def latency(sides: Mapping[str, Sequence[float]]) -> str:

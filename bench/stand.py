@@ -108,16 +108,39 @@ def redis() -> Generator[str]:
 
 
 @contextlib.contextmanager
-def weighbridge(folder: Path, upstream_port: int, redis_url: str = "") -> Generator[tuple[int, int, str]]:
-    """Yields Weighbridge's pid, port and a key. Its project has limits of every kind, and none is reached."""
+def weighbridge(
+    folder: Path, upstream_port: int, redis_url: str = "", upstreams: int = 1, like: tuple[Path, str] | None = None
+) -> Generator[tuple[int, int, str]]:
+    """Yields Weighbridge's pid, port and a key. Its project has limits of every kind, and none is reached.
+
+    All of its `upstreams` are the same server. `like`: another one's folder and key, for the same key to be good here.
+    """
     folder.mkdir()
     port, config = free_port(), folder / "weighbridge.toml"
     config.write_text(
         f"[server]\nport = {port}\nadmin_port = {free_port()}\nlame_duck_seconds = 0\n"
         f'[storage]\ndata_dir = "{folder}/data"\nredis_url = "{redis_url}"\n'
-        f'[[upstreams]]\nname = "bench"\nbase_url = "http://127.0.0.1:{upstream_port}"\napi_key_env = "BENCH_KEY"\n'
+        + "".join(
+            f'[[upstreams]]\nname = "bench-{number}"\nbase_url = "http://127.0.0.1:{upstream_port}"\n'
+            'api_key_env = "BENCH_KEY"\n'
+            for number in range(upstreams)
+        )
     )
     env = {"BENCH_KEY": "bench-upstream-key"}
+    if like is None:
+        key = _key(config, env)
+    else:
+        (folder / "data").mkdir(mode=0o700)
+        for file in (like[0] / "data").glob("weighbridge.db*"):
+            shutil.copy(file, folder / "data")
+        key = like[1]
+    with running(PROXY_CORE, sys.executable, "-m", "proxy", "serve", "--config", str(config), env=env) as process:
+        wait_for(port)
+        yield process.pid, port, key
+
+
+def _key(config: Path, env: dict[str, str]) -> str:
+    """A key of a new project."""
     command = [sys.executable, "-m", "proxy"]
     subprocess.run(
         [*command, "project", "create", "bench", *LIMITS, "--config", str(config)],
@@ -132,9 +155,7 @@ def weighbridge(folder: Path, upstream_port: int, redis_url: str = "") -> Genera
         text=True,
         env={**os.environ, **env},
     )
-    with running(PROXY_CORE, *command, "serve", "--config", str(config), env=env) as process:
-        wait_for(port)
-        yield process.pid, port, json.loads(made.stdout)["key"]
+    return str(json.loads(made.stdout)["key"])
 
 
 def wait_for(port: int) -> None:
