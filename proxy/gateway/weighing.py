@@ -58,7 +58,6 @@ class Weighing:
         self._facts = facts
         self._holds = holds
         self._of_upstream = of_upstream
-        self._begun = 0  # attempts
         self._quota_lease = ""
         self._meter: Meter | None = None
         self._attempts: list[dict[str, Any]] = []
@@ -87,9 +86,8 @@ class Weighing:
             raise ClientGone
         self._client.outlive(0)
         record, quotas = self._record, self._weigher.quotas
-        self._begun += 1
         if quotas.limited(upstream):
-            lease_id = f"{record.record_id}.{self._begun}"
+            lease_id = f"{record.record_id}.{len(self._attempts) + 1}"  # by which a restart finds it in the record
             wait_ms = quotas.known_wait_ms(upstream, record.model)
             if wait_ms is None:
                 wait_ms = await quotas.reserve(lease_id, upstream, record.model, *self._of_upstream)
