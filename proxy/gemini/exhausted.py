@@ -62,8 +62,13 @@ def read(body: bytes) -> Exhausted:
     if error is None:
         return Exhausted(UNTOLD_S)
     found = _found(error)
-    large = len(body) > TOLD_BYTES or body.count(b"{") + body.count(b"[") > TOLD_DEPTH
-    return found._replace(error=None) if large else found
+    told = len(body) <= TOLD_BYTES and shallow(str(body, "latin-1"))
+    return found if told else found._replace(error=None)
+
+
+def shallow(text: str) -> bool:
+    """Whether a JSON text can't be nested so deeply that it can't be written again."""
+    return text.count("{") + text.count("[") <= TOLD_DEPTH
 
 
 def _found(error: dict[str, Any]) -> Exhausted:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from proxy.gemini import exhausted
 from proxy.gemini.exhausted import Exhausted
 from proxy.upstreams.health import SAID, News, Why
 
@@ -71,7 +72,7 @@ def read(entry_id: bytes, values: Iterable[bytes]) -> Entry | None:
         told = dict(zip(parts[::2], parts[1::2], strict=True))
         why, seconds = Why(told["why"]), None
         if told["state"] != "in":
-            seconds = min(max(int(told["ms"]), 0) / 1000, LONGEST_S)
+            seconds = min(max(int(told["ms"]), 0), int(LONGEST_S * 1000)) / 1000
         said = Exhausted(seconds, error=_error(told)) if seconds is not None and why is Why.RATE_LIMITED else None
         news = News(told["upstream"], told["model"], why, seconds, said)
         milliseconds(found := entry_id.decode())
@@ -82,8 +83,9 @@ def read(entry_id: bytes, values: Iterable[bytes]) -> Entry | None:
 
 
 def _error(told: Mapping[str, str]) -> dict[str, Any] | None:
-    error = json.loads(told["error"]) if "error" in told else None
-    return error if isinstance(error, dict) else None
+    text = told.get("error", "null")
+    error = json.loads(text)
+    return error if isinstance(error, dict) and len(text) <= LONGEST_ERROR and exhausted.shallow(text) else None
 
 
 def milliseconds(entry_id: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from proxy.gemini.exhausted import Exhausted
@@ -45,9 +47,17 @@ def test_an_error_that_is_long_is_left_out() -> None:
     assert entry.news == OUT._replace(exhausted=Exhausted(17.0))
 
 
+@pytest.mark.parametrize("error", ["x" * told_news.LONGEST_ERROR, {"a": json.loads("[" * 300 + "]" * 300)}])
+def test_an_error_that_no_server_of_ours_tells_is_left_out(error: object) -> None:
+    """It would be written anew for every caller, and writing recurses."""
+    entry = told_news.read(b"1000-0", as_stored(OUT, error=json.dumps({"message": error})))
+    assert entry
+    assert entry.news == OUT._replace(exhausted=Exhausted(17.0))
+
+
 def test_no_outage_is_longer_than_a_day() -> None:
     """Nor shorter than nothing."""
-    read = [told_news.read(b"1-0", as_stored(OUT, ms=ms)) for ms in ("9" * 30, "-5")]
+    read = [told_news.read(b"1-0", as_stored(OUT, ms=ms)) for ms in ("9" * 4000, "-5")]
     assert [entry and entry.news.seconds for entry in read] == [told_news.LONGEST_S, 0.0]
 
 
