@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from proxy.errors import ProxyRefused, Reason, Refusal, UpstreamFailed
@@ -11,6 +12,8 @@ from proxy.upstreams.transport import Response
 
 MAX_BODY = 128 * 1024
 """Bytes. Google's errors are a few KB; to look through one of this size takes 5 ms."""
+LONGEST_S = 5.0
+"""From an error's head to its end: Google's come in one piece, and another upstream may be waiting to be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,15 @@ async def read(response: Response) -> ErrorAnswer:
     pieces, length = [], 0
     unfit: Refusal | None = None
     try:
-        while piece := await response.read():
-            pieces.append(piece)
-            length += len(piece)
-            if length > MAX_BODY:
-                unfit = unfit_error(response.status, f"more than {MAX_BODY} bytes")
-                break
+        async with asyncio.timeout(LONGEST_S):
+            while piece := await response.read():
+                pieces.append(piece)
+                length += len(piece)
+                if length > MAX_BODY:
+                    unfit = unfit_error(response.status, f"more than {MAX_BODY} bytes")
+                    break
+    except TimeoutError:
+        unfit = unfit_error(response.status, f"words that did not end within {LONGEST_S:g} s")
     except UpstreamFailed as failure:
         unfit = failure
     finally:

@@ -77,6 +77,29 @@ async def test_any_other_error_is_the_answer_and_takes_nothing_out(status: int) 
         assert stand.asked == ["a"]
 
 
+@pytest.mark.parametrize("status", [429, 503, 401])
+async def test_a_refusal_whose_words_never_end_does_not_hold_up_the_call(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its status says enough. With the idle timeout alone, 20 minutes a byte, the call would wait for days."""
+    monkeypatch.setattr("proxy.upstreams.error_answer.LONGEST_S", 0.3)
+
+    async def drips(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(b"HTTP/1.1 %d X\r\ncontent-length: 9999\r\n\r\n" % status)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await peer.say(b"x")
+                await asyncio.sleep(0.05)
+
+    scales = Ledger()
+    async with await standing(drips, says(OK)) as stand, asyncio.timeout(30):
+        answer = await stand.send(scales)
+        assert answer.upstream.name == "b"
+        assert [what for what, _ in scales.told] == ["refused", "answered"]
+        assert stand.why("a") is not None
+
+
 async def test_one_that_cant_be_reached_costs_the_call_nothing_and_opens_its_circuit_in_the_end() -> None:
     async with await standing(None, says(OK)) as stand:
         for number in range(1, FAILURES + 3):
