@@ -106,7 +106,7 @@ class Relay:
         with await self._intake.take_in(call, tenant, came, receive) as body:
             facts = await self._look(call, tenant, client, body)
             going_up = Spliced(body, facts.splices, facts.growth) if facts.splices else body
-            selection = self._pool.select(call.model, tenant.project, self._affinity(call, facts))
+            selection = self._pool.select(call.model, tenant.project, self._affinity(call, facts), call.counted_as)
             first = selection.upstream.name
             async with self._weigher.weigh(call, tenant, client, facts, body.length, first) as weighing:
                 with closing(await self._attempts.send(selection, call, crossing, going_up, weighing)) as answer:

@@ -56,6 +56,11 @@ class Call:
     model_asked: str
     """The one that the caller named: another than `model` where that stands in for it."""
 
+    @property
+    def counted_as(self) -> str:
+        """Whose quota of Google's it takes from: its model's. Free operations have quotas of their own."""
+        return self.model if self.operation.metered else f"{self.model}:{self.operation.name}"
+
 
 def parse(method: str, raw_path: bytes, query: bytes) -> Call:
     """Reads a request line: the method in capitals, the path percent-encoded as it came, the query without its `?`.

@@ -82,7 +82,8 @@ class Attempts:
         monotonic: Callable[[], float],
         claim: Callable[[str, str], Awaitable[bool]] | None = None,
     ) -> None:
-        """`claim` is asked, with upstream and model, whether this process may probe. Must not raise."""
+        """`claim` is asked, with upstream and what the call is counted as, whether this process may probe; it must not
+        raise."""
         self._health = health
         self._metrics = metrics
         self._monotonic = monotonic
@@ -95,7 +96,7 @@ class Attempts:
         failure: UpstreamFailed | None = None
         made = 0
         while True:
-            if selection.probe and not await self._claimed(selection.upstream.name, call.model):
+            if selection.probe and not await self._claimed(selection.upstream.name, call.counted_as):
                 pass  # another call does; this one goes on as if it were out
             elif (wait_ms := await scales.begin(selection.upstream.name)) is not None:
                 selection.full(wait_ms)
@@ -114,9 +115,11 @@ class Attempts:
             if made == MOST or self._monotonic() > give_up or not selection.next():
                 return _most_useful(refused, failure, selection)
 
-    async def _claimed(self, upstream: str, model: str) -> bool:
+    async def _claimed(self, upstream: str, counted_as: str) -> bool:
         """Whether this call may probe: one of this process, and of all that share what they know, may."""
-        return self._health.claim(upstream, model) and (self._claim is None or await self._claim(upstream, model))
+        return self._health.claim(upstream, counted_as) and (
+            self._claim is None or await self._claim(upstream, counted_as)
+        )
 
     async def _attempt(
         self, selection: Selection, call: Call, headers: Headers, body: Content, scales: Scales
@@ -125,7 +128,7 @@ class Attempts:
         try:
             response = await upstream.send(call, headers, body.content, body.length, scales.goes_up)
         except UpstreamFailed as failure:
-            if failure.reason is Reason.UPSTREAM_UNREACHABLE:
+            if failure.reason is Reason.UPSTREAM_UNREACHABLE and not upstream.former:
                 self._health.failed(upstream.name)
             outcome = _outcome(failure)
             upstream.observed.failed(self._monotonic(), f"{outcome}: {failure}")
@@ -137,32 +140,34 @@ class Attempts:
         ms = int(seconds * 1000)
         answer = Answer(upstream, response)
         if response.status >= 300 and response.status != 304:
-            answer = self._judged(answer, call.model, await error_answer.read(response))
+            answer = self._judged(answer, call.counted_as, await error_answer.read(response))
             if answer.error and (answer.why or answer.error.status >= 500):
                 what = f"{answer.error.status} {answer.why or ''}".rstrip()
                 upstream.observed.failed(self._monotonic(), what, answer.error.plain)
         if answer.why is None:
-            self._health.well(upstream.name, call.model, began)
+            if not upstream.former:
+                self._health.well(upstream.name, call.counted_as, began)
             scales.answered(_attempt(upstream, "answered", ms))
         else:
             scales.refused(_attempt(upstream, answer.why, ms))
         self._metrics.attempted(upstream.name, str(response.status), answer.why or "answered")
         return answer
 
-    def _judged(self, answer: Answer, model: str, error: ErrorAnswer) -> Answer:
+    def _judged(self, answer: Answer, counted_as: str, error: ErrorAnswer) -> Answer:
         """Whether an error says that the upstream is out: told to Health."""
-        upstream = answer.upstream
-        if error.status == 429:
+        why = _why(error)
+        if why is not None and not answer.upstream.former:
+            self._tell(answer.upstream, counted_as, why, error)
+        return answer._replace(error=error, why=why)
+
+    def _tell(self, upstream: Upstream, counted_as: str, why: Why, error: ErrorAnswer) -> None:
+        if why is Why.RATE_LIMITED:
             said = exhausted.read(edits.redact(error.plain, upstream.secret))
-            self._health.exhausted(upstream.name, model, said)
-            return answer._replace(error=error, why=Why.RATE_LIMITED)
-        if error.status == 503:
-            self._health.overloaded(upstream.name, model)
-            return answer._replace(error=error, why=Why.OVERLOADED)
-        if status.refuses_our_credential(error.status, error.plain):
+            self._health.exhausted(upstream.name, counted_as, said)
+        elif why is Why.OVERLOADED:
+            self._health.overloaded(upstream.name, counted_as)
+        else:
             self._health.credential_refused(upstream.name)
-            return answer._replace(error=error, why=Why.CREDENTIAL_REFUSED)
-        return answer._replace(error=error)
 
     def _ms(self, began: float) -> int:
         return int((self._monotonic() - began) * 1000)
@@ -180,6 +185,15 @@ def _most_useful(refused: list[Answer], failure: UpstreamFailed | None, selectio
     if ours or refused:
         return (ours or refused)[-1]
     raise failure or selection.none_left()
+
+
+def _why(error: ErrorAnswer) -> Why | None:
+    """Why an upstream that answers so is out; None where it isn't."""
+    if error.status == 429:
+        return Why.RATE_LIMITED
+    if error.status == 503:
+        return Why.OVERLOADED
+    return Why.CREDENTIAL_REFUSED if status.refuses_our_credential(error.status, error.plain) else None
 
 
 def _outcome(failure: UpstreamFailed) -> str:

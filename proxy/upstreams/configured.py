@@ -31,6 +31,8 @@ def open_pool(settings: Settings, health: Health, was: tuple[Settings, Pool] | N
         there[one.name] = _open(one, timeouts)
     for one in changed:  # when all could be opened: else the configuration before stays in force
         health.forget(one.name)
+    for upstream in was[1].upstreams if was is not None else ():
+        upstream.former = there.get(upstream.name) is not upstream
     return Pool([there[one.name] for one in settings.upstreams], health)
 
 

@@ -47,6 +47,8 @@ class Route:
     """Where the calls of one model and project may go, as long as nothing changes."""
 
     model: str
+    counted_as: str
+    """As Google does: a model, or a free operation of it. Outages are of these."""
     members: tuple[Upstream, ...]
     """All that serve such calls, the lowest priority number first."""
     tiers: tuple[Cycle, ...] = ()
@@ -100,17 +102,19 @@ class Pool:
     def __init__(self, upstreams: Sequence[Upstream], health: Health) -> None:
         self.upstreams = tuple(sorted(upstreams, key=lambda upstream: upstream.priority))
         self.health = health
-        self._routes: dict[tuple[str, str, str], Route] = {}
+        self._routes: dict[tuple[str, str, str, str], Route] = {}
         self._cycles: dict[tuple[Upstream, ...], Cycle] = {}  # shared, so that shares hold over all models together
 
-    def select(self, model: str, project: str, affinity: str = "") -> Selection:
+    def select(self, model: str, project: str, affinity: str = "", counted_as: str | None = None) -> Selection:
         """Where a call goes. `affinity` names the only upstream that it may go to: what it is about exists only there.
+        `counted_as`: see `Call`; if not given, the model.
 
         Costs the same however many upstreams there are. Raises ProxyRefused NO_UPSTREAM, UPSTREAM_CREDENTIAL_REFUSED.
         """
-        route = self._routes.get((model, project, affinity))
+        key = model, project, affinity, model if counted_as is None else counted_as
+        route = self._routes.get(key)
         if route is None:
-            route = self._route(model, project, affinity)
+            route = self._route(*key)
         found = self.first(route)
         if found is None:
             raise self.none(route)
@@ -126,7 +130,7 @@ class Pool:
         tiers = route.tiers
         for probe in route.probes:
             wanted = not tiers or probe.priority <= tiers[0].priority or tried
-            if wanted and probe not in tried and health.unprobed(probe.name, route.model):
+            if wanted and probe not in tried and health.unprobed(probe.name, route.counted_as):
                 return probe, True
         if not tried:
             return (tiers[0].take(), False) if tiers else None
@@ -138,7 +142,7 @@ class Pool:
     def exhausted(self, route: Route) -> dict[Upstream, Outage]:
         """The outages of all upstreams of a route, where each of them has used up its quota; else none."""
         enabled = [one for one in route.members if one.name not in self.health.disabled]
-        found = {one: self.health.outage(one.name, route.model) for one in enabled}
+        found = {one: self.health.outage(one.name, route.counted_as) for one in enabled}
         outages = {one: outage for one, outage in found.items() if outage and outage.why is Why.RATE_LIMITED}
         return outages if len(outages) == len(enabled) else {}
 
@@ -149,7 +153,7 @@ class Pool:
             return NoUpstream(
                 f"No upstream of this proxy serves {model} for your project. Its operator can change that."
             )
-        found = [self.health.outage(one.name, route.model) for one in route.members]
+        found = [self.health.outage(one.name, route.counted_as) for one in route.members]
         outages = [outage for outage in found if outage]
         now = self.health.now()
         waits = [_wait_ms(outage, now) for outage in outages]
@@ -163,11 +167,11 @@ class Pool:
             told = first.exhausted.told_again(_wait_ms(first, now) / 1000) if first.exhausted else None
         return NoUpstream(f"All upstreams that serve {model} are out now.", min(waits, default=None), told)
 
-    def _route(self, model: str, project: str, affinity: str) -> Route:
+    def _route(self, model: str, project: str, affinity: str, counted_as: str) -> Route:
         members = [one for one in self.upstreams if one.serves(model, project) and affinity in ("", one.name)]
         if len(self._routes) >= REMEMBERED:
             self._routes.clear()
-        made = self._routes[model, project, affinity] = Route(model, tuple(members))
+        made = self._routes[model, project, affinity, counted_as] = Route(model, counted_as, tuple(members))
         return made
 
     def _renew(self, route: Route) -> None:
@@ -178,7 +182,7 @@ class Pool:
         alone = len(enabled) == 1
         well, probes, until = [], [], math.inf
         for one in enabled:
-            outage = None if alone else health.outage(one.name, route.model)
+            outage = None if alone else health.outage(one.name, route.counted_as)
             if outage is None:
                 well.append(one)
             elif now >= outage.until:

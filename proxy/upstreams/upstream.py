@@ -40,6 +40,8 @@ class Upstream:
         self._projects = [matcher(glob) for glob in projects]
         self.hostname = (parts.hostname or "").lower()
         self.secret = api_key.encode()
+        self.former = False
+        """A reload has put another in its place, or none: what it says is said of nobody who has its name."""
         self.observed = Observed()
         self.identity = _identity(base_url, api_key)
         """What tells it, among processes, from another upstream of the same name."""

@@ -124,7 +124,7 @@ class Stand:
         self.origins: dict[str, Origin] = {}
         self.requests: list[tuple[str, bytes, bytes]] = []
         """Upstream, head and body of each request that came whole."""
-        self._upstreams: list[Upstream] = []
+        self.upstreams: list[Upstream] = []
         self._around = AsyncExitStack()
 
     async def __aenter__(self) -> Stand:
@@ -135,7 +135,7 @@ class Stand:
 
     async def add(self, script: Part | None, timeouts: Timeouts | None = None) -> None:
         """The next upstream: a, b, c … None: nobody listens there."""
-        name = "abcdefghijkl"[len(self._upstreams)]
+        name = "abcdefghijkl"[len(self.upstreams)]
 
         async def listened(peer: Peer) -> None:
             asked = peer.request
@@ -155,12 +155,12 @@ class Stand:
             url = origin.url
         transport = Http11Transport(url, timeouts=timeouts)
         self._around.push_async_callback(transport.aclose)
-        self._upstreams.append(
-            Upstream(name, url, "x-goog-api-key", f"key-of-{name}", transport, priority=len(self._upstreams))
+        self.upstreams.append(
+            Upstream(name, url, "x-goog-api-key", f"key-of-{name}", transport, priority=len(self.upstreams))
         )
 
     async def send(self, scales: Ledger | None = None, call: calls.Call = METERED, body: Body | None = None) -> Answer:
-        selection = Pool(self._upstreams, self.health).select(MODEL, "alice")
+        selection = Pool(self.upstreams, self.health).select(MODEL, "alice", counted_as=call.counted_as)
         answer = await self.attempts.send(selection, call, [(b"x-a", b"1")], body or Body(b"{}"), scales or Ledger())
         answer.close()
         return answer

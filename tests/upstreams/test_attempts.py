@@ -100,6 +100,29 @@ async def test_a_refusal_whose_words_never_end_does_not_hold_up_the_call(
         assert stand.why("a") is not None
 
 
+@pytest.mark.parametrize("refusal", [out_of_quota("17s"), error(503), BAD_KEY, None])
+async def test_what_a_former_upstream_says_is_not_said_of_the_one_that_has_its_name(refusal: bytes | None) -> None:
+    """A key was renewed by a reload, and a call was under way with the old one, which is revoked then."""
+    async with await standing(refusal and says(refusal), says(OK)) as stand:
+        stand.upstreams[0].former = True
+        for _ in range(FAILURES):
+            assert (await stand.send()).upstream.name == "b", "it is tried elsewhere all the same"
+        assert stand.why("a") is None
+
+
+@pytest.mark.parametrize("refusal", [out_of_quota("17s"), error(503)])
+async def test_a_free_operation_that_is_refused_keeps_no_metered_call_away(refusal: bytes) -> None:
+    """Google counts them apart: else whoever counts tokens often enough takes the model from everybody."""
+    async with await standing(says(refusal), says(OK)) as stand:
+        assert (await stand.send(call=FREE)).upstream.name == "b"
+        assert stand.why("a") is None
+        assert (await stand.send(call=FREE)).upstream.name == "b"
+        assert stand.asked == ["a", "b", "b"], "known of the free operation"
+        await stand.send()
+        assert stand.asked[3:] == ["a", "b"]
+        assert stand.why("a") is not None
+
+
 async def test_one_that_cant_be_reached_costs_the_call_nothing_and_opens_its_circuit_in_the_end() -> None:
     async with await standing(None, says(OK)) as stand:
         for number in range(1, FAILURES + 3):

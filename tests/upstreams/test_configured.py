@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 
 from proxy.config.load import ConfigError
+from proxy.config.schema import Settings
 from proxy.config.upstreams import Upstream
 from proxy.errors import Sent, UpstreamFailed
-from proxy.upstreams.configured import open_transport
+from proxy.upstreams.configured import open_pool, open_transport
 from proxy.upstreams.http11 import Http11Transport
 from proxy.upstreams.transport import Timeouts
 from tests.certificates import make_certificate, server_context
 from tests.upstreams.forward_proxy import forwarding
 from tests.upstreams.origin import Peer, Security, post, read_all, serving
+from tests.upstreams.steady import Steady
 
 pytestmark = pytest.mark.anyio
 
@@ -89,3 +91,16 @@ async def test_as_many_calls_are_under_way_at_once_as_the_settings_say() -> None
         assert "1 waiting" in repr(transport)
         second.cancel()
         first.close()
+
+
+async def test_an_upstream_that_a_reload_replaced_or_removed_is_a_former_one_and_one_that_stays_is_not() -> None:
+    def settings(**keys: str) -> Settings:
+        upstreams = [{"name": name, "base_url": "http://127.0.0.1:1", "api_key": key} for name, key in keys.items()]
+        return Settings.model_validate({"upstreams": upstreams})
+
+    before, after = settings(stays="k", renewed="old", removed="k"), settings(stays="k", renewed="new")
+    health = Steady().health()
+    was = open_pool(before, health)
+    now = open_pool(after, health, (before, was))
+    assert {one.name: one.former for one in was.upstreams} == {"stays": False, "renewed": True, "removed": True}
+    assert not any(one.former for one in now.upstreams)
