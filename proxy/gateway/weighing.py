@@ -62,7 +62,7 @@ class Weighing:
         self._meter: Meter | None = None
         self._attempts: list[dict[str, Any]] = []
         self._went_up = False
-        self._refused = False
+        self._refused_by = ""  # the last upstream that did
         self._settling = False
 
     async def __aenter__(self) -> Self:
@@ -112,7 +112,7 @@ class Weighing:
     def refused(self, attempt: dict[str, Any]) -> None:
         """The upstream did nothing of what it was asked."""
         self._attempts.append(attempt)
-        self._went_up, self._refused = False, True
+        self._went_up, self._refused_by = False, attempt["upstream"]
         if self._quota_lease:
             self._weigher.quotas.settle(self._quota_lease, 0, 0, 0)
             self._quota_lease = ""
@@ -251,12 +251,14 @@ class Weighing:
         if outcome is None:
             self._weigher.ledger.drop_lease(self._record.record_id, self._cancel)
         else:
+            if not self._went_up:
+                self._record.upstream = self._refused_by  # to the next one nothing went
             await self.settle(outcome, complete=False)
 
     def _outcome(self, error: BaseException) -> Outcome | None:
         """What became of a call that ended in an error; None where nothing had gone up."""
         if not self._went_up:
-            return Outcome.UPSTREAM_ERROR if self._refused else None
+            return Outcome.UPSTREAM_ERROR if self._refused_by else None
         if isinstance(error, asyncio.CancelledError) and self._client.gone:
             return Outcome.TRUNCATED  # it was outlived for as long as it may be
         if not isinstance(error, Refusal):
@@ -264,7 +266,7 @@ class Weighing:
         if self._meter is not None:
             return Outcome.TRUNCATED
         sent = error.sent if isinstance(error, UpstreamFailed) else Sent.PART
-        nothing = Outcome.UPSTREAM_ERROR if self._refused else None
+        nothing = Outcome.UPSTREAM_ERROR if self._refused_by else None
         return {Sent.NOTHING: nothing, Sent.PART: Outcome.UPSTREAM_ERROR, Sent.WHOLE: Outcome.TRUNCATED}[sent]
 
 

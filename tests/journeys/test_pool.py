@@ -18,7 +18,7 @@ from google.genai.errors import ClientError
 
 from tests.certificates import make_certificate, server_context
 from tests.journeys.pooled import BAD_KEY, KEY, OVERLOADED, Pool, Upstream, error, pools, quota
-from tests.journeys.watching import TEXT, body, connect, open_leases, until
+from tests.journeys.watching import TEXT, body, connect, locked, open_leases, until
 from tests.namespaces import Namespace
 
 FOREIGN = error(403, "You do not have permission to access the File abc or it may not exist.")
@@ -386,6 +386,26 @@ def test_killed_after_a_failover_the_call_is_unsettled_where_it_went(tmp_path: P
         (record,) = pool.records()
         assert (record.outcome, record.upstream, record.estimated) == ("unsettled", "alice-b", True)
         assert open_leases(stand.data_dir) == 0
+
+
+def test_what_can_not_be_written_down_at_a_failover_goes_nowhere_and_is_the_first_upstreams(tmp_path: Path) -> None:
+    a, b = Upstream("a", quota("17s")), Upstream("b")
+    pool = Pool("alice", [a, b])
+    refused = 'weighbridge_attempts_total{outcome="rate_limited"} 1.0'
+    a.answers.clear()
+    with pools(tmp_path, pool) as stand, ThreadPoolExecutor(1) as thread:
+        asking = thread.submit(pool.ask)
+        until(lambda: a.asked, "the first was asked")
+        with locked(stand.data_dir / "ledger/0.db"):
+            assert until(lambda: pool.ask().status_code == 503, "the server has noticed")
+            a.answers.set()
+            until(lambda: refused in httpx2.get(f"{stand.admin_url}/metrics").text, "its refusal was read")
+        answer = asking.result(30)
+        assert (answer.status_code, answer.headers["x-weighbridge-refused"]) == (503, "LEDGER_UNAVAILABLE")
+        (record,) = pool.records()
+        assert (record.outcome, record.upstream, record.cost_usd) == ("upstream_error", "alice-a", 0)
+        assert pool.attempts() == [["a rate_limited"]]
+        assert b.asked == []
 
 
 @of("own-quota")
