@@ -26,7 +26,7 @@ CREDENTIAL_S = 60.0
 PROBE_S = 5.0
 """How long the others wait for what one probe finds out."""
 REMEMBERED = 10_000
-"""Outages from which on those that are over are forgotten."""
+"""Outages from which on some are forgotten: those that are over, and the oldest if need be."""
 
 
 class Why(StrEnum):
@@ -234,11 +234,16 @@ class Health:
             self.on_news(News(upstream, model, why, until - now, exhausted))
 
     def _make_room(self) -> None:
-        """A caller may name any model, and an upstream refuse it: what is over and nobody asked for again goes."""
+        """A caller may name any model, and an upstream refuse it: what is over and nobody asked for again goes.
+
+        Half of the room is made at least, so that it needn't be made again soon.
+        """
         if len(self._outages) > REMEMBERED:
-            now = self.now()
+            now, oldest = self.now(), len(self._outages) - REMEMBERED // 2
             self._outages = {
-                key: outage for key, outage in self._outages.items() if now < outage.until or key[1] == ALL_MODELS
+                key: outage
+                for at, (key, outage) in enumerate(self._outages.items())
+                if key[1] == ALL_MODELS or (now < outage.until and at >= oldest)
             }
 
     def _end(self, upstream: str, model: str) -> None:

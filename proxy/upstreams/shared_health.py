@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from proxy.store.redis_advice import advice
 from proxy.upstreams import news as told_news
-from proxy.upstreams.health import PROBE_S, SAID, Health, News, Outage
+from proxy.upstreams.health import PROBE_S, REMEMBERED, SAID, Health, News, Outage
 from proxy.upstreams.news import Entry, Key
 from proxy.upstreams.news_stream import NewsStream
 from proxy.upstreams.upstream import Upstream
@@ -122,6 +122,7 @@ class SharedHealth:
             return
         number = next(self._numbers)
         known.mine, known.arrived, known.until, known.over = number, False, until, over
+        self._make_room()
         self._known[key] = known
         if not self.away:
             self._stream.send(told_news.fields(news, identity, self._worker, number), self._lost)
@@ -193,6 +194,7 @@ class SharedHealth:
 
     async def _hear(self, entries: list[Entry]) -> None:
         """Takes in entries. Raises RedisError."""
+        self._make_room()
         identities = self._identities()
         entries = [entry for entry in entries if identities.get(entry.news.upstream) == entry.identity]
         if not entries:
@@ -205,6 +207,16 @@ class SharedHealth:
             elif self._known[key].arrived:
                 del self._known[key]
             self._health.heard(news)
+
+    def _make_room(self) -> None:
+        """A caller may name any model. Of what Health has forgotten, nothing need be known."""
+        if len(self._known) > 2 * REMEMBERED:
+            there = {
+                (name, identity, model)
+                for name, identity in self._identities().items()
+                for model, _ in self._health.outages(name)
+            }
+            self._known = {key: known for key, known in self._known.items() if key in there}
 
     def _counts(self, entry: Entry) -> bool:
         """Notes an entry. Whether it says anything that this process doesn't know better."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from structlog.testing import capture_logs
 
+from proxy.gemini.exhausted import Exhausted
 from proxy.upstreams import health as module
 from proxy.upstreams.health import ALL_MODELS, CREDENTIAL_S, FAILURES, OPEN_S, OVERLOADED_S, PROBE_S, Health, Why
 from tests.upstreams.steady import MIDNIGHT_S, MODEL, OTHER, Steady, quota
@@ -282,3 +283,19 @@ def test_callers_who_name_model_after_model_fill_no_memory(
     assert why(health, "model-999") is not None
     assert not health.available("a"), "what is out for all models stays known until it is asked"
     assert math.isclose(health.outage("a", ALL_MODELS).until, 1000 + CREDENTIAL_S)  # type: ignore[union-attr]
+
+
+def test_nor_do_they_where_each_of_them_is_out_for_the_day(
+    steady: Steady, health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 100)
+    health.credential_refused("a")
+    looked = 0
+    for number in range(1000):
+        before = health._outages
+        health.exhausted("a", f"model-{number}", Exhausted(30.0, daily=True))
+        looked += health._outages is not before
+    assert len(list(health.outages("a"))) <= 102
+    assert why(health, "model-999") is not None
+    assert not health.available("a")
+    assert looked < 30, "all of them are looked through now and then only"

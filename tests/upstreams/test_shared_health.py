@@ -10,6 +10,7 @@ import random
 
 import pytest
 
+from proxy.upstreams import health, shared_health
 from proxy.upstreams.health import PROBE_S, Why
 from proxy.upstreams.news_stream import NEWS, PROBE
 from tests.redis_servers import PATIENCE_S, RedisServer
@@ -189,6 +190,20 @@ async def test_a_thousand_answers_are_few_news(redis_server: RedisServer, clock:
         entries = client.xlen(NEWS)
     assert entries <= 3 + 4 * (clock() - began + 30)
     assert entries < 100
+
+
+async def test_models_that_callers_make_up_fill_no_memory(
+    redis_server: RedisServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in health, shared_health:
+        monkeypatch.setattr(module, "REMEMBERED", 100)
+    async with processes(redis_server.url, clock, "one", "two") as (one, two):
+        for number in range(1000):
+            one.health.exhausted("a", f"model-{number}", SAID)
+        await until(lambda: two.out("a", "model-999"))
+        for process in one, two:
+            assert len(process.health._outages) <= 101
+            assert len(process.shared._known) <= 301, "and what was read at once, at most"
 
 
 async def test_processes_agree_whatever_each_finds_out(redis_server: RedisServer, clock: Clock) -> None:
