@@ -175,20 +175,27 @@ class Pool:
         return made
 
     def _renew(self, route: Route) -> None:
-        """Looks at what has changed. One that is alone is asked whatever is known: what it answers is worth more."""
+        """Looks at what has changed. One that is alone is asked whatever is known: what it answers is worth more.
+
+        Where nobody is in, those whose overload is over are: a call may take a minute, and so long a probe.
+        """
         health, now = self.health, self.health.now()
         route.generation = health.generation
         enabled = [one for one in route.members if one.name not in health.disabled]
         alone = len(enabled) == 1
-        well, probes, until = [], [], math.inf
+        well, probes, rested, until = [], [], [], math.inf
         for one in enabled:
             outage = None if alone else health.outage(one.name, route.counted_as)
             if outage is None:
                 well.append(one)
             elif now >= outage.until:
                 probes.append(one)
+                if outage.why is Why.OVERLOADED:
+                    rested.append(one)
             else:
                 until = min(until, outage.until)
+        if not well:
+            well, probes = rested, [one for one in probes if one not in rested]
         priorities = dict.fromkeys(one.priority for one in well)
         route.tiers = tuple(self._cycle(tuple(one for one in well if one.priority == of)) for of in priorities)
         route.probes, route.valid_until = tuple(probes), until

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import NoUpstream, ProxyRefused, Reason
 from proxy.upstreams import pool as module
-from proxy.upstreams.health import CREDENTIAL_S, PROBE_S
+from proxy.upstreams.health import CREDENTIAL_S, FAILURES, PROBE_S
 from proxy.upstreams.pool import AWAITED_MS, Pool, Selection
 from tests.proof import at_random
 from tests.upstreams.steady import MODEL, OTHER, Steady, pool, quota, upstream
@@ -247,6 +247,24 @@ def test_while_the_only_hope_is_being_probed_callers_are_told_to_wait_for_that(s
     assert none.wait_ms == AWAITED_MS
     assert none.told is not None
     assert none.told["details"][0]["retryDelay"] == "1.000s"
+
+
+def test_where_all_were_overloaded_for_a_moment_nobody_waits_for_a_probe_when_that_is_over(steady: Steady) -> None:
+    """A picture takes a minute: so long after one 503 of each, all calls but one in five seconds were refused."""
+    three = pool(steady, upstream("a"), upstream("b"), upstream("c", priority=1))
+    for _ in range(FAILURES):
+        three.health.failed("c")
+    three.health.overloaded("a", MODEL)
+    three.health.overloaded("b", MODEL)
+    assert isinstance(refused(three), NoUpstream)
+    steady.now += 2
+    assert [three.select(MODEL, "alice").probe for _ in range(10)] == [False] * 10
+    assert set(chosen(three, 10)) == {"a", "b"}
+    three.health.overloaded("a", MODEL)
+    assert set(chosen(three, 10)) == {"b"}
+    three.health.well("b", MODEL, steady.now)
+    steady.now += 2
+    assert sum(three.select(MODEL, "alice").probe for _ in range(10)), "there is another one again"
 
 
 def test_a_returning_upstream_is_probed_by_one_call_and_then_has_its_share_again(steady: Steady) -> None:
