@@ -168,7 +168,7 @@ class App:
     def _data_plane(self, settings: Settings, book: PriceBook, pool: Pool) -> DataPlane:
         """All that hangs on settings, made of one frozen configuration."""
         days = Days(settings.limits.timezone)
-        quotas = Quotas(self.limiter, settings.upstreams, unix_us)
+        quotas = Quotas(self.limiter, settings.upstreams, unix_us, book.models())
         trusted_proxies = [parse_network(text) for text in settings.server.trusted_proxies]
         relay = Relay(
             keyring=self._keyring,

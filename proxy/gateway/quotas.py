@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from proxy.billing import estimates
@@ -42,9 +42,10 @@ class _Applying(NamedTuple):
 class _Limited:
     """One upstream that has a quota."""
 
-    def __init__(self, name: str, quota: Quota) -> None:
+    def __init__(self, name: str, quota: Quota, known: Collection[str]) -> None:
         self._project = of_upstream(name)
         self._quota = quota
+        self._known = known
         self._spend = () if quota.spend is None else (self._counter(SPEND, quota.spend),)
         self._counted: dict[str, tuple[Counter, ...]] = {}
         self._applying: dict[str, _Applying] = {}
@@ -70,7 +71,7 @@ class _Limited:
     def _of_model(self, model: str) -> tuple[Counter, ...]:
         """However it is spelt: nobody knows whether Google tells capitals from small letters."""
         name = model.lower()
-        if name not in self._counted and len(self._counted) >= COUNTED:
+        if name not in self._counted and name not in self._known and len(self._counted) >= COUNTED:
             name = OTHERS
         if name not in self._counted:
             values = self._quota.of(model)
@@ -93,10 +94,14 @@ class Quotas:
     nothing; nobody need ask of it.
     """
 
-    def __init__(self, limiter: Limiter, upstreams: Iterable[Upstream], now: Callable[[], int]) -> None:
-        """`now` is the worker's clock, in Unix microseconds: it names Google's day."""
+    def __init__(
+        self, limiter: Limiter, upstreams: Iterable[Upstream], now: Callable[[], int], models: Iterable[str] = ()
+    ) -> None:
+        """`now` is the worker's clock, in Unix microseconds: it names Google's day. `models` have counters of their
+        own, however many others are made up."""
         self._limiter = limiter
-        self._limited = {one.name: _Limited(one.name, one.limits) for one in upstreams if one.limits}
+        theirs = frozenset(model.lower() for model in models)
+        self._limited = {one.name: _Limited(one.name, one.limits, theirs) for one in upstreams if one.limits}
         self._days = Days(GOOGLES_ZONE)
         self._now = now
         self.cancel = limiter.cancel

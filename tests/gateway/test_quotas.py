@@ -40,7 +40,7 @@ class Stand:
     def __init__(self, **limits: Mapping[str, Any]) -> None:
         self.now = EVENING
         self.limiter = MemoryLimiter(lambda: self.now // 1000)
-        self.quotas = Quotas(self.limiter, upstreams(**limits), lambda: self.now)
+        self.quotas = Quotas(self.limiter, upstreams(**limits), lambda: self.now, [TEXT])
         self.attempts = 0
 
     async def reserve(
@@ -157,6 +157,16 @@ async def test_made_up_models_share_their_counters() -> None:
     assert (used["rpm", OTHERS], used["rpm", "made-up-0"]) == (50, 2)
     assert len(stand.limiter.state.days) == COUNTED + 1
     assert len(stand.quotas._limited["google"]._applying) <= REMEMBERED
+
+
+async def test_made_up_names_push_no_model_that_has_a_price_into_the_counter_that_they_share() -> None:
+    """After a restart whoever is quick could: and then use that one up, and have the upstream asked for no other."""
+    stand = Stand(google={"rpm": 1000})
+    for number in range(COUNTED + 50):
+        await stand.reserve(f"made-up-{number}")
+    await stand.reserve(TEXT)
+    await stand.reserve(TEXT.upper())
+    assert (await stand.used())["rpm", TEXT] == 2
 
 
 async def test_an_attempt_reserved_again_takes_nothing_more() -> None:
