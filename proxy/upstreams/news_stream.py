@@ -67,12 +67,9 @@ class NewsStream:
 
     def send(self, fields: Sequence[Value], on_error: Callable[[RedisError], object]) -> None:
         """Adds an entry, without waiting for it. Raises nothing."""
-        for command in _adding(fields):
+        adding = ("XADD", NEWS, "MAXLEN", "~", KEPT, "*", *fields), ("EXPIRE", NEWS, KEPT_S)
+        for command in adding:
             self._redis.send(TAG, command, lambda answer: on_error(answer) if isinstance(answer, RedisError) else None)
-
-    async def add(self, fields: Sequence[Value]) -> None:
-        for command in _adding(fields):
-            await self._redis.ask(TAG, command)
 
     async def claim(self, what: str, worker: str, ms: int) -> bool:
         """Whether nobody has claimed it, for so long."""
@@ -98,7 +95,3 @@ class NewsStream:
             return []
         self.last = answer[-1][0].decode()
         return [entry for entry in (news.read(*each) for each in answer) if entry]
-
-
-def _adding(fields: Sequence[Value]) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
-    return ("XADD", NEWS, "MAXLEN", "~", KEPT, "*", *fields), ("EXPIRE", NEWS, KEPT_S)

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from proxy.store.redis_advice import advice
 from proxy.upstreams import news as told_news
-from proxy.upstreams.health import PROBE_S, REMEMBERED, SAID, Health, News, Outage
+from proxy.upstreams.health import ALL_MODELS, PROBE_S, REMEMBERED, SAID, Health, News
 from proxy.upstreams.news import Entry, Key
 from proxy.upstreams.news_stream import NewsStream
 from proxy.upstreams.upstream import Upstream
@@ -31,18 +31,18 @@ LITTLE_S = 0.25
 
 
 @dataclass(slots=True)
-class Known:
-    """What the stream says of an outage, as far as this process knows."""
+class Told:
+    """What was told last of an outage, since Redis was there last."""
 
     entry: str = ""
-    """The last entry that was read; empty where there is none, or Redis has lost it."""
+    """The last one in the stream that was read."""
     until: float = 0.0
-    """As last told, by this process or another, on this process's clock."""
+    """On this process's clock."""
     over: bool = True
-    mine: int | None = None
-    """The number of this process's own last news, where nobody told anything since."""
-    arrived: bool = True
-    """Whether that was read in the stream."""
+    number: int | None = None
+    """Of this process's own news; None where another told the last."""
+    unread: bool = False
+    """Whether these are still to come in the stream."""
 
 
 class SharedHealth:
@@ -71,7 +71,7 @@ class SharedHealth:
         self._claim_s = claim_s
         self._sleep = sleep
         self._numbers = itertools.count()
-        self._known: dict[Key, Known] = {}
+        self._told: dict[Key, Told] = {}
         self._told_away = False
         health.on_news = self.tell
 
@@ -112,38 +112,38 @@ class SharedHealth:
         await self._stream.close()
 
     def tell(self, news: News) -> None:
-        """Tells all others, sooner or later."""
+        """Tells all others, at once or when Redis is back."""
         identity, over = self._identities().get(news.upstream), news.seconds is None
         if identity is None:
             return  # it is of a former configuration
         key = news.upstream, identity, news.model
-        known, until = self._known.get(key) or Known(), self._health.now() + (news.seconds or 0.0)
-        if over == known.over and (over or until < known.until + LITTLE_S):
+        told, until = self._told.get(key) or Told(), self._health.now() + (news.seconds or 0.0)
+        if over == told.over and (over or until < told.until + LITTLE_S):
             return
-        number = next(self._numbers)
-        known.mine, known.arrived, known.until, known.over = number, False, until, over
+        told.number, told.unread = next(self._numbers), True
+        told.until, told.over = until, over
         self._make_room()
-        self._known[key] = known
+        self._told[key] = told
         if not self.away:
-            self._stream.send(told_news.fields(news, identity, self._worker, number), self._lost)
+            self._stream.send(told_news.fields(news, identity, self._worker, told.number), self._lost)
 
     async def claim(self, upstream: str, model: str) -> bool:
         """Whether this process may send a call to an upstream whose time is over: yes for the first of all who ask.
 
         Yes, too, where Redis can't say.
         """
-        found = self._outage(upstream, model)
-        if found is None:
+        outage = self._health.outage(upstream, model)
+        if outage is None:
             return True  # somebody else has found out since
-        name, outage = found
         if self._health.now() < outage.until:
             return False  # likewise
+        name = ALL_MODELS if outage is self._health.outage(upstream, ALL_MODELS) else model
         identity = self._identities().get(upstream, "")
-        known = self._known.get((upstream, identity, name))
-        if self.away or outage.why not in SAID or known is None or not known.entry:
+        told = self._told.get((upstream, identity, name))
+        if self.away or outage.why not in SAID or told is None or not told.entry:
             return True
         # Of this very outage: when it is over and the next one comes, nothing has to be removed first.
-        claimed = f"{upstream}:{identity}:{name}:{known.entry}"
+        claimed = f"{upstream}:{identity}:{name}:{told.entry}"
         try:
             async with asyncio.timeout(self._claim_s):
                 return await self._stream.claim(claimed, self._worker, CLAIMED_MS)
@@ -153,44 +153,25 @@ class SharedHealth:
             self._lost(error)
         return True
 
-    def _outage(self, upstream: str, model: str) -> tuple[str, Outage] | None:
-        """What keeps a model's calls from an upstream, and for which model that is told."""
-        outage = self._health.outage(upstream, model)
-        return next(((name, one) for name, one in self._health.outages(upstream) if one is outage), None)
-
     async def _return(self) -> None:
-        """Raises RedisError where Redis isn't back."""
+        """Tells what this process found out and is still so, for Redis may have lost it, or never had it; then takes in
+        all that is there. What ended meanwhile is told to nobody, who by now may know better.
+
+        Raises RedisError where Redis isn't back.
+        """
         await self._stream.connect()
-        self._forget_over()
-        for known in self._known.values():
-            known.entry = ""
-        await self._hear(await self._stream.read())
-        told: set[int | None] = {None}
-        while owed := [item for item in self._known.items() if item[1].mine not in told]:
-            for key, known in owed:
-                told.add(known.mine)
-                await self._tell_again(key, known)
-        # Nothing is awaited from here on: what is told now is sent.
+        mine = {key for key, told in self._told.items() if told.number is not None}
+        self._told.clear()
         self.away = False
-        self._forget_over()
-        if self._told_away:
+        for upstream in self._upstreams():
+            for model, outage in self._health.outages(upstream.name):
+                left = outage.until - self._health.now()
+                if (upstream.name, upstream.identity, model) in mine and outage.why in SAID and left > 0:
+                    self.tell(News(upstream.name, model, outage.why, left, outage.exhausted))
+        await self._hear(await self._stream.read())
+        if self._told_away and not self.away:
             self._told_away = False
             log.info("upstream_news_back")
-
-    def _forget_over(self) -> None:
-        """What ended while Redis was away is told to nobody, who by now may know better."""
-        self._known = {key: known for key, known in self._known.items() if not known.over}
-
-    async def _tell_again(self, key: Key, known: Known) -> None:
-        """Tells what has not arrived, or was lost. Raises RedisError."""
-        upstream, identity, of = key
-        outage = next((outage for model, outage in self._health.outages(upstream) if model == of), None)
-        left = known.until - self._health.now()
-        if (known.arrived and known.entry) or outage is None or outage.why not in SAID or left < 0:
-            return
-        if identity == self._identities().get(upstream):
-            news = News(upstream, of, outage.why, left, outage.exhausted)
-            await self._stream.add(told_news.fields(news, identity, self._worker, known.mine or 0))
 
     async def _hear(self, entries: list[Entry]) -> None:
         """Takes in entries. Raises RedisError."""
@@ -202,33 +183,35 @@ class SharedHealth:
         # Asked after they came: however long they were under way, their age is known, by the clock that dated them.
         now_ms = await self._stream.now_ms()
         for key, news in told_news.fold(filter(self._counts, entries), now_ms).items():
+            told = self._told[key]
             if news.seconds is not None:
-                self._known[key].until = max(self._known[key].until, self._health.now() + news.seconds)
-            elif self._known[key].arrived:
-                del self._known[key]
+                told.until = max(told.until, self._health.now() + news.seconds)
+            elif not told.unread:
+                del self._told[key]
             self._health.heard(news)
 
     def _make_room(self) -> None:
         """A caller may name any model. Of what Health has forgotten, nothing need be known."""
-        if len(self._known) > 2 * REMEMBERED:
+        if len(self._told) > 2 * REMEMBERED:
             there = {
                 (name, identity, model)
                 for name, identity in self._identities().items()
                 for model, _ in self._health.outages(name)
             }
-            self._known = {key: known for key, known in self._known.items() if key in there}
+            self._told = {key: known for key, known in self._told.items() if key in there}
 
     def _counts(self, entry: Entry) -> bool:
         """Notes an entry. Whether it says anything that this process doesn't know better."""
-        known = self._known.setdefault(entry.key, Known())
-        known.entry = entry.id
+        told = self._told.setdefault(entry.key, Told())
+        told.entry = entry.id
         mine = entry.worker == self._worker
-        if mine and entry.number == known.mine:
-            known.arrived = True
-        if mine or not known.arrived:
-            # What this process has told comes later in the stream, and is what counts there.
-            return entry.over == known.over
-        known.mine, known.over = None, entry.over
+        if told.unread:
+            # This process's own news come later in the stream, or are these, and are what counts there.
+            told.unread = not (mine and entry.number == told.number)
+            return entry.over == told.over
+        if mine:
+            return entry.over  # of old: had it gone on, it would have been told again
+        told.number, told.over = None, entry.over
         return True
 
     def _identities(self) -> dict[str, str]:

@@ -243,7 +243,7 @@ async def breaks_off(weighing: Weighing) -> None:
 async def refuses(weighing: Weighing) -> None:
     """The upstream does."""
     weighing.goes_up()
-    await weighing.settle_error(ErrorAnswer(429, [], b"", b""), 0.1)
+    await weighing.settle_error(UPSTREAM.name, ErrorAnswer(429, [], b"", b""), 0.1)
 
 
 async def left_by(weighing: Weighing, error: BaseException) -> None:

@@ -136,9 +136,14 @@ def test_one_that_is_out_or_not_there_is_not_noticed(all_pools: dict[str, Pool],
     assert pool.attempts() == [[f"odd {odd.attempt}", "good answered"]] * times
     assert pool.ask().status_code == 200
     assert pool.attempts()[-1] == ["good answered"] or time.monotonic() > begun + 1, "an overload is over by then"
-    (line,) = pool.logged("upstream_out")
-    assert line["why"] == odd.attempt
-    assert line["seconds"] <= odd.seconds if odd.attempt == "overloaded" else line["seconds"] == (odd.seconds or 5)
+    if odd.attempt == "credential_refused":
+        (line,) = pool.logged("upstream_credential_refused")
+        assert line["checked_again_in_s"] == odd.seconds
+    else:
+        (line,) = pool.logged("upstream_out")
+        assert line["why"] == odd.attempt
+        bound = line["seconds"] <= odd.seconds if odd.attempt == "overloaded" else line["seconds"] == (odd.seconds or 5)
+        assert bound
     assert [record.outcome for record in pool.records()] == ["ok"] * (times + 1)
     assert pool.billed() == pool.accounts()
 

@@ -90,7 +90,7 @@ async def until(happened: Callable[[], object]) -> None:
 
 def known(process: Process) -> str:
     """The last entry that it has read about FLASH at "a"."""
-    return next((known.entry for key, known in process.shared._known.items() if key[::2] == ("a", FLASH)), "")
+    return next((told.entry for key, told in process.shared._told.items() if key[::2] == ("a", FLASH)), "")
 
 
 @asynccontextmanager

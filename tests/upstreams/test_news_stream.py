@@ -43,7 +43,7 @@ async def test_all_is_read_and_in_its_order(stream: NewsStream, redis_server: Re
     await stream.drain()
     assert [entry.number for entry in await stream.read()] == [*range(2 * AT_ONCE + 1)]
     assert await stream.read() == []
-    await stream.add(fields(7))
+    stream.send(fields(7), fails)
     assert [entry.number for entry in await stream.wait()] == [7]
     with redis_server.client as client:
         client.delete(NEWS)
@@ -55,7 +55,7 @@ async def test_all_is_read_and_in_its_order(stream: NewsStream, redis_server: Re
 async def test_who_waits_gets_what_comes(stream: NewsStream) -> None:
     """While others' commands go on, on a connection of their own; after a while there is nothing."""
     waiting = asyncio.get_running_loop().create_task(stream.wait())
-    await stream.add(fields(1))
+    stream.send(fields(1), fails)
     assert [entry.number for entry in await waiting] == [1]
     assert await stream.wait() == []
 

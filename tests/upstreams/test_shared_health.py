@@ -203,7 +203,7 @@ async def test_models_that_callers_make_up_fill_no_memory(
         await until(lambda: two.out("a", "model-999"))
         for process in one, two:
             assert len(process.health._outages) <= 101
-            assert len(process.shared._known) <= 301, "and what was read at once, at most"
+            assert len(process.shared._told) <= 301, "and what was read at once, at most"
 
 
 async def test_processes_agree_whatever_each_finds_out(redis_server: RedisServer, clock: Clock) -> None:
