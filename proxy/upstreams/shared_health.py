@@ -204,15 +204,14 @@ class SharedHealth:
         """Notes an entry. Whether it says anything that this process doesn't know better."""
         told = self._told.setdefault(entry.key, Told())
         told.entry = entry.id
-        mine = entry.worker == self._worker
+        mine, counts = entry.worker == self._worker, True
         if told.unread:
             # This process's own news come later in the stream, or are these, and are what counts there.
             told.unread = not (mine and entry.number == told.number)
-            return entry.over == told.over
-        if mine:
-            return entry.over  # of old: had it gone on, it would have been told again
-        told.number, told.over = None, entry.over
-        return True
+            counts = entry.over == told.over
+        elif not mine:
+            told.number, told.over = None, entry.over
+        return counts and (entry.over or not mine)  # an outage that it told of itself it knows, to the millisecond
 
     def _identities(self) -> dict[str, str]:
         return {upstream.name: upstream.identity for upstream in self._upstreams()}
