@@ -128,6 +128,8 @@ class Quotas:
         limited = self._limited.get(upstream)
         if limited is None or not (counters := limited.applying(model).counters):
             return None
+        if (wait_ms := self.known_wait_ms(upstream, model)) is not None:
+            return wait_ms
         amounts = {"tpm": tokens, "ipm": images, SPEND: usd}
         holds = [Hold(one, amounts.get(one.kind, 1)) for one in counters]
         now = self._now()

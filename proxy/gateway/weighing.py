@@ -88,9 +88,7 @@ class Weighing:
         record, quotas = self._record, self._weigher.quotas
         if quotas.limited(upstream):
             lease_id = f"{record.record_id}.{len(self._attempts) + 1}"  # by which a restart finds it in the record
-            wait_ms = quotas.known_wait_ms(upstream, record.model)
-            if wait_ms is None:
-                wait_ms = await quotas.reserve(lease_id, upstream, record.model, *self._of_upstream)
+            wait_ms = await quotas.reserve(lease_id, upstream, record.model, *self._of_upstream)
             if wait_ms is not None:
                 return wait_ms
             self._quota_lease = lease_id
