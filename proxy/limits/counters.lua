@@ -1,8 +1,9 @@
 -- What the scripts share: the store's clock, and what is taken of a counter. It stands before each of them.
--- A sliding minute, or ten, is a hash {total, oldest, newest, <bucket>: amount}; what has passed is let go when it is next
--- looked at. A bucket's number is its time by its width. A day is a number. What is open is a sorted set of leases by the millisecond in which they lapse. Money is a hash: of
--- each worker "<epoch>|<nano-dollars spent>|<nano-dollars held>", all that went through it in that period. A worker that
--- may have missed something begins a new epoch, and states its own sums anew.
+-- A sliding minute, or ten, is a hash {total, oldest, newest, <bucket>: amount}; what has passed is let go when it is
+-- next looked at. A bucket's number is its time by its width. A day is a number. What is open is a sorted set of leases
+-- by the millisecond in which they lapse. Money is a hash: of each worker "<epoch>|<nano-dollars spent>|<nano-dollars
+-- held>", all that went through it in that period. A worker that may have missed something begins a new epoch, and
+-- states its own sums anew.
 -- tests/contracts holds all of it against proxy/limits/algorithm.py.
 local SPAN, LEASE_MS = 61, 60000
 local WIDTH_S = {minute = 1, ten_minutes = 10}
