@@ -103,8 +103,9 @@ class Weighbridge:
         return subprocess.run(command, check=True, stdout=subprocess.PIPE, env=self._env(), text=True).stdout
 
     def _command(self, module: str, *arguments: str) -> list[str]:
-        config = self.folder / "weighbridge.toml"
-        config.write_text(self._toml())
+        config, toml = self.folder / "weighbridge.toml", self._toml()
+        if not config.exists() or config.read_text() != toml:  # a server that runs reads what is written again
+            config.write_text(toml)
         return [sys.executable, "-m", module, *arguments, "--config", str(config)]
 
     def _env(self) -> dict[str, str]:

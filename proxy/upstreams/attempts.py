@@ -133,11 +133,10 @@ class Attempts:
             outcome = _outcome(failure)
             upstream.observed.failed(self._monotonic(), f"{outcome}: {failure}")
             self._metrics.attempted(upstream.name, "failed", outcome)
-            scales.failed(_attempt(upstream, outcome, self._ms(began)), failure.sent)
+            scales.failed(_told(upstream, outcome, self._monotonic() - began), failure.sent)
             raise
         seconds = self._monotonic() - began
         upstream.observed.answered(seconds)
-        ms = int(seconds * 1000)
         answer = Answer(upstream, response)
         if response.status >= 300 and response.status != 304:
             answer = self._judged(answer, call.counted_as, await error_answer.read(response))
@@ -147,9 +146,9 @@ class Attempts:
         if answer.why is None:
             if not upstream.former:
                 self._health.well(upstream.name, call.counted_as, began)
-            scales.answered(_attempt(upstream, "answered", ms))
+            scales.answered(_told(upstream, "answered", seconds))
         else:
-            scales.refused(_attempt(upstream, answer.why, ms))
+            scales.refused(_told(upstream, answer.why, seconds))
         self._metrics.attempted(upstream.name, str(response.status), answer.why or "answered")
         return answer
 
@@ -168,9 +167,6 @@ class Attempts:
             self._health.overloaded(upstream.name, counted_as)
         else:
             self._health.credential_refused(upstream.name)
-
-    def _ms(self, began: float) -> int:
-        return int((self._monotonic() - began) * 1000)
 
 
 def _most_useful(refused: list[Answer], failure: UpstreamFailed | None, selection: Selection) -> Answer:
@@ -202,5 +198,6 @@ def _outcome(failure: UpstreamFailed) -> str:
     return "unreachable" if failure.sent is Sent.NOTHING else "broke_off"
 
 
-def _attempt(upstream: Upstream, outcome: str, ms: int) -> dict[str, Any]:
-    return {"upstream": upstream.name, "outcome": str(outcome), "ms": ms}
+def _told(upstream: Upstream, outcome: str, seconds: float) -> dict[str, Any]:
+    """An attempt as the record tells it."""
+    return {"upstream": upstream.name, "outcome": str(outcome), "ms": int(seconds * 1000)}

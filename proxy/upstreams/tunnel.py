@@ -21,7 +21,7 @@ class ForwardProxy:
     """
 
     def __init__(self, url: str, password: str = "") -> None:
-        """`url` is http://host:port or http://user@host:port; it has been checked (proxy/config/schema.py)."""
+        """`url` is http://host:port or http://user@host:port; it has been checked (proxy/config/upstreams.py)."""
         parts = urlsplit(url)
         self.host, self.port = parts.hostname or "", parts.port or 80
         self._authorization = b""

@@ -31,7 +31,7 @@ class Upstream:
         models: Sequence[str] = ("*",),
         projects: Sequence[str] = ("*",),
     ) -> None:
-        """`models` and `projects` are globs: whose calls of what it serves. See config/schema.py for the others."""
+        """`models` and `projects` are globs: whose calls of what it serves. See config/upstreams.py for the others."""
         parts = urlsplit(base_url)
         self.name = name
         self.priority = priority

@@ -108,14 +108,14 @@ async def test_to_a_host_in_the_hole_nothing_goes_up(far_machine: Namespace) -> 
 
 async def test_of_two_hosts_the_one_in_the_hole_costs_no_call(far_machine: Namespace) -> None:
     """Its address is tried first, by the name service's order, and left for the other's."""
-    there = far_machine.listening()
-    port = there.getsockname()[1]
+    near = socket.create_server(("127.0.0.1", 0))  # any port that is free here: there all are
+    port = near.getsockname()[1]
 
     async def resolve(host: str) -> list[str]:
         return [far_machine.address, "127.0.0.1"]
 
-    async with far(far_machine, there) as lost:
-        here = await asyncio.start_server(lost.connected, "127.0.0.1", port)
+    async with far(far_machine, far_machine.listening(port)) as lost:
+        here = await asyncio.start_server(lost.connected, sock=near)
         transport = Http11Transport(f"http://two.test:{port}", timeouts=PATIENT, max_age=0.0, resolve=resolve)
         async with contextlib.aclosing(transport), here:
             far_machine.black_hole()
