@@ -165,6 +165,10 @@ class App:
         stream = NewsStream(_redis(settings.storage), _redis(settings.storage, FOLLOW_TIMEOUT_S))
         return SharedHealth(stream, self._health, lambda: self._plane.pool.upstreams, self.new_id())
 
+    def _attempts(self) -> Attempts:
+        shared = (self._shared.claim, self._shared.release) if self._shared else ()
+        return Attempts(self._health, self.metrics, time.monotonic, *shared)
+
     def _data_plane(self, settings: Settings, book: PriceBook, pool: Pool) -> DataPlane:
         """All that hangs on settings, made of one frozen configuration."""
         days = Days(settings.limits.timezone)
@@ -173,7 +177,7 @@ class App:
         relay = Relay(
             keyring=self._keyring,
             pool=pool,
-            attempts=Attempts(self._health, self.metrics, time.monotonic, self._shared.claim if self._shared else None),
+            attempts=self._attempts(),
             intake=self._intake.limited_to(settings.server.max_body_mb << 20),
             weigher=Weigher(
                 ledger=self.ledger,

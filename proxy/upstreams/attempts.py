@@ -81,13 +81,15 @@ class Attempts:
         metrics: Metrics,
         monotonic: Callable[[], float],
         claim: Callable[[str, str], Awaitable[bool]] | None = None,
+        release: Callable[[str, str], object] | None = None,
     ) -> None:
         """`claim` is asked, with upstream and what the call is counted as, whether this process may probe; it must not
-        raise."""
+        raise. `release` is told the same where the call that may didn't."""
         self._health = health
         self._metrics = metrics
         self._monotonic = monotonic
         self._claim = claim
+        self._release = release
 
     async def send(self, selection: Selection, call: Call, headers: Headers, body: Content, scales: Scales) -> Answer:
         """The call's answer, to be closed. Raises UpstreamFailed, ProxyRefused, and what `scales` raises."""
@@ -98,20 +100,20 @@ class Attempts:
         while True:
             if selection.probe and not await self._claimed(selection.upstream.name, call.counted_as):
                 pass  # another call does; this one goes on as if it were out
-            elif (wait_ms := await scales.begin(selection.upstream.name)) is not None:
-                selection.full(wait_ms)
             else:
-                made += 1
                 try:
-                    answer = await self._attempt(selection, call, headers, body, scales)
+                    answer = await self._ask(selection, call, headers, body, scales)
                 except UpstreamFailed as failed:
+                    made += 1
                     if failed.sent is not Sent.NOTHING and not call.operation.repeatable:
                         raise
                     failure = failed.with_traceback(None)  # it leads to this frame, and that to it: a cycle
                 else:
-                    if answer.why is None:
-                        return answer
-                    refused.append(answer)
+                    if answer is not None:
+                        made += 1
+                        if answer.why is None:
+                            return answer
+                        refused.append(answer)
             if made == MOST or self._monotonic() > give_up or not selection.next():
                 return _most_useful(refused, failure, selection)
 
@@ -120,6 +122,30 @@ class Attempts:
         return self._health.claim(upstream, counted_as) and (
             self._claim is None or await self._claim(upstream, counted_as)
         )
+
+    async def _ask(
+        self, selection: Selection, call: Call, headers: Headers, body: Content, scales: Scales
+    ) -> Answer | None:
+        """One attempt, where it comes to that; None where the upstream's own quota has no room."""
+        try:
+            wait_ms = await scales.begin(selection.upstream.name)
+            if wait_ms is None:
+                return await self._attempt(selection, call, headers, body, scales)
+        except UpstreamFailed:
+            raise
+        except BaseException:  # most likely the client left: who makes a habit of it must not keep others from probing
+            self._unclaim(selection, call)
+            raise
+        self._unclaim(selection, call)
+        selection.full(wait_ms)
+        return None
+
+    def _unclaim(self, selection: Selection, call: Call) -> None:
+        """What this call was to find out, nobody knows yet."""
+        if selection.probe:
+            self._health.unclaim(selection.upstream.name, call.counted_as)
+            if self._release is not None:
+                self._release(selection.upstream.name, call.counted_as)
 
     async def _attempt(
         self, selection: Selection, call: Call, headers: Headers, body: Content, scales: Scales

@@ -125,6 +125,11 @@ class Health:
             outage.probing_until = self.now() + PROBE_S
         return True
 
+    def unclaim(self, upstream: str, model: str) -> None:
+        """The call that was to probe never went up: the next one may."""
+        if outage := self.outage(upstream, model):
+            outage.probing_until = 0.0
+
     def well(self, upstream: str, model: str, began: float) -> None:
         """It answered an attempt that began then, and refused it for none of these reasons."""
         if self._failures:

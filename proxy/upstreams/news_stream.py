@@ -67,14 +67,16 @@ class NewsStream:
 
     def send(self, fields: Sequence[Value], on_error: Callable[[RedisError], object]) -> None:
         """Adds an entry, without waiting for it. Raises nothing."""
-        adding = ("XADD", NEWS, "MAXLEN", "~", KEPT, "*", *fields), ("EXPIRE", NEWS, KEPT_S)
-        for command in adding:
-            self._redis.send(TAG, command, lambda answer: on_error(answer) if isinstance(answer, RedisError) else None)
+        for command in (("XADD", NEWS, "MAXLEN", "~", KEPT, "*", *fields), ("EXPIRE", NEWS, KEPT_S)):
+            self._send(command, on_error)
 
     async def claim(self, what: str, worker: str, ms: int) -> bool:
         """Whether nobody has claimed it, for so long."""
-        key = f"{PROBE}:{what}".encode(errors="surrogatepass")
-        return await self._redis.ask(TAG, ("SET", key, worker, "NX", "PX", ms)) is not None
+        return await self._redis.ask(TAG, ("SET", _claim_key(what), worker, "NX", "PX", ms)) is not None
+
+    def unclaim(self, what: str, on_error: Callable[[RedisError], object]) -> None:
+        """Ends a claim, without waiting for it. Raises nothing."""
+        self._send(("DEL", _claim_key(what)), on_error)
 
     def fail(self, error: RedisError) -> None:
         """Gives the error to all who wait, and to all who ask before the next `connect`."""
@@ -89,9 +91,16 @@ class NewsStream:
         await self._redis.close()
         await self._following.close()
 
+    def _send(self, command: tuple[Value, ...], on_error: Callable[[RedisError], object]) -> None:
+        self._redis.send(TAG, command, lambda answer: on_error(answer) if isinstance(answer, RedisError) else None)
+
     def _taken(self, answer: list[Any]) -> list[Entry]:
         """Those that this version understands."""
         if not answer:
             return []
         self.last = answer[-1][0].decode()
         return [entry for entry in (news.read(*each) for each in answer) if entry]
+
+
+def _claim_key(what: str) -> bytes:
+    return f"{PROBE}:{what}".encode(errors="surrogatepass")

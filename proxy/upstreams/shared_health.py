@@ -137,13 +137,9 @@ class SharedHealth:
             return True  # somebody else has found out since
         if self._health.now() < outage.until:
             return False  # likewise
-        name = ALL_MODELS if outage is self._health.outage(upstream, ALL_MODELS) else model
-        identity = self._identities().get(upstream, "")
-        told = self._told.get((upstream, identity, name))
-        if self.away or outage.why not in SAID or told is None or not told.entry:
+        claimed = self._claimed(upstream, model)
+        if self.away or not claimed:
             return True
-        # Of this very outage: when it is over and the next one comes, nothing has to be removed first.
-        claimed = f"{upstream}:{identity}:{name}:{told.entry}"
         try:
             async with asyncio.timeout(self._claim_s):
                 return await self._stream.claim(claimed, self._worker, CLAIMED_MS)
@@ -152,6 +148,23 @@ class SharedHealth:
         except RedisError as error:
             self._lost(error)
         return True
+
+    def release(self, upstream: str, model: str) -> None:
+        """What `claim` allowed came to nothing: the next one who asks may. Waits for nobody."""
+        claimed = self._claimed(upstream, model)
+        if claimed and not self.away:
+            self._stream.unclaim(claimed, self._lost)
+
+    def _claimed(self, upstream: str, model: str) -> str:
+        """The name of a claim: of one very outage, so that nothing has to be removed before the next. "" where the
+        outage isn't one that others know of."""
+        outage = self._health.outage(upstream, model)
+        name = ALL_MODELS if outage is self._health.outage(upstream, ALL_MODELS) else model
+        identity = self._identities().get(upstream, "")
+        told = self._told.get((upstream, identity, name))
+        if outage is None or outage.why not in SAID or told is None or not told.entry:
+            return ""
+        return f"{upstream}:{identity}:{name}:{told.entry}"
 
     async def _return(self) -> None:
         """Tells what this process found out and is still so, for Redis may have lost it, or never had it; then takes in

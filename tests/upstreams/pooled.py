@@ -81,14 +81,18 @@ class Body:
 
 
 class Ledger:
-    """The scales: what was told of each attempt. `room` is what the upstreams' own quotas leave."""
+    """The scales: what was told of each attempt. `room` is what the upstreams' own quotas leave.
 
-    def __init__(self, room: dict[str, int] | None = None, ends_at: str = "") -> None:
+    The client leaves before an attempt at `ends_at` begins, or, if `gone`, while the connection for one is made.
+    """
+
+    def __init__(self, room: dict[str, int] | None = None, ends_at: str = "", *, gone: bool = False) -> None:
         self.told: list[tuple[str, str]] = []
         self.went_up = 0
         self.milliseconds: list[int] = []
         self._room = room or {}
         self._ends_at = ends_at
+        self._gone = gone
 
     async def begin(self, upstream: str) -> int | None:
         if upstream == self._ends_at:
@@ -96,6 +100,8 @@ class Ledger:
         return self._room.get(upstream)
 
     def goes_up(self) -> None:
+        if self._gone:
+            raise ClientGone
         self.went_up += 1
 
     def refused(self, attempt: dict[str, Any]) -> None:

@@ -123,6 +123,19 @@ async def test_a_free_operation_that_is_refused_keeps_no_metered_call_away(refus
         assert stand.why("a") is not None
 
 
+@pytest.mark.parametrize("scales", [Ledger(ends_at="a"), Ledger(gone=True), Ledger({"a": 1000})])
+async def test_a_probe_that_does_not_go_up_is_the_next_callers(scales: Ledger) -> None:
+    """Whoever sends calls and leaves them could keep an upstream from coming back for everybody, and at no cost."""
+    async with await standing(says(OK), says(OK)) as stand:
+        stand.health.exhausted("a", MODEL, quota(17))
+        stand.steady.now += 17
+        with contextlib.suppress(ClientGone):
+            await stand.send(scales)
+        assert "a" not in stand.asked
+        assert (await stand.send()).upstream.name == "a"
+        assert stand.why("a") is None
+
+
 async def test_one_that_cant_be_reached_costs_the_call_nothing_and_opens_its_circuit_in_the_end() -> None:
     async with await standing(None, says(OK)) as stand:
         for number in range(1, FAILURES + 3):

@@ -98,6 +98,20 @@ async def test_of_all_processes_one_probes(redis_server: RedisServer, clock: Clo
         await until(lambda: not any(one.out() for one in all_of_them))
 
 
+async def test_a_probe_that_never_went_up_is_anybodys(redis_server: RedisServer, clock: Clock) -> None:
+    async with processes(redis_server.url, clock, "one", "two") as (one, two):
+        one.health.exhausted("a", FLASH, SAID)
+        await until(lambda: known(one) and known(two))
+        clock.advance(18)
+        assert await one.probe()
+        assert not await two.probe()
+        one.health.unclaim("a", FLASH)
+        one.shared.release("a", FLASH)
+        await until(lambda: not one.pending())
+        clock.advance(PROBE_S)  # two's own calls wait as long for what one finds out
+        assert await two.probe()
+
+
 async def test_an_outage_renewed_while_a_call_was_on_its_way_is_not_probed(
     redis_server: RedisServer, clock: Clock
 ) -> None:
