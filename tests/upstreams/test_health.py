@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from proxy.gemini.exhausted import Exhausted
@@ -20,7 +21,9 @@ def steady() -> Steady:
 
 
 @pytest.fixture
-def health(steady: Steady) -> Health:
+def health(steady: Steady, monkeypatch: pytest.MonkeyPatch) -> Health:
+    """Its log is a fresh one: one that has written keeps how logs were set up then."""
+    monkeypatch.setattr(module, "log", structlog.get_logger())
     return steady.health()
 
 
