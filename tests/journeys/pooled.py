@@ -21,7 +21,7 @@ import httpx2
 from proxy.billing.records import UsageRecord
 from proxy.store.database import open_database
 from proxy.tenants import keys, projects
-from tests.journeys.watching import DEADLINE_S, TEXT, body, until
+from tests.journeys.watching import DEADLINE_S, TEXT, body, connect, until
 from tests.scripted import Reading
 from tests.stand import Weighbridge
 
@@ -251,3 +251,12 @@ def pools(
             pool.stand, pool.key, pool.client = stand, key, client
         stand.start()
         yield stand
+
+
+@contextmanager
+def calling(pool: Pool) -> Iterator[None]:
+    """A client that has sent its request; in the end it leaves."""
+    head = f"POST {TEXT}generateContent HTTP/1.1\r\nHost: x\r\nX-Goog-Api-Key: {pool.key}\r\nContent-Length: 2\r\n\r\n"
+    with connect(pool.stand.base_url) as caller:
+        caller.sendall(head.encode() + b"{}")
+        yield

@@ -7,8 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -17,9 +15,8 @@ from google.genai import types
 from google.genai.errors import ClientError
 
 from tests.certificates import make_certificate, server_context
-from tests.journeys.pooled import BAD_KEY, KEY, OVERLOADED, Pool, Upstream, error, pools, quota
-from tests.journeys.watching import TEXT, body, connect, locked, open_leases, until
-from tests.namespaces import Namespace
+from tests.journeys.pooled import BAD_KEY, KEY, OVERLOADED, Pool, Upstream, calling, error, pools, quota
+from tests.journeys.watching import TEXT, body, connect, until
 
 FOREIGN = error(403, "You do not have permission to access the File abc or it may not exist.")
 COUNTS = f"{TEXT}countTokens"
@@ -85,15 +82,6 @@ def pool(all_pools: dict[str, Pool], request: pytest.FixtureRequest) -> Pool:
 
 def of(project: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("pool", [project], indirect=True, ids=[project])
-
-
-@contextmanager
-def calling(pool: Pool) -> Iterator[None]:
-    """A client that has sent its request; in the end it leaves."""
-    head = f"POST {TEXT}generateContent HTTP/1.1\r\nHost: x\r\nX-Goog-Api-Key: {pool.key}\r\nContent-Length: 2\r\n\r\n"
-    with connect(pool.stand.base_url) as caller:
-        caller.sendall(head.encode() + b"{}")
-        yield
 
 
 @of("six-hundred")
@@ -347,65 +335,6 @@ def test_a_project_over_its_own_limit_does_not_keep_an_upstream_from_coming_back
     assert pool.ask_many([large] * 20, at_once=1) == [429] * 20
     assert pool.ask().status_code == 200
     assert len(a.asked) == asked + 1
-
-
-def test_an_upstream_whose_packets_vanish_costs_only_the_calls_that_it_had(
-    tmp_path: Path, far_machine: Namespace
-) -> None:
-    """Nobody tells that it is gone: a connection to it is given up after 10 s, and its calls go elsewhere then."""
-    far, near = Upstream("far", listener=far_machine.listening()), Upstream("near")
-    pool = Pool("black-hole", [far, near])
-    prompts = [f"call {number}" for number in range(200)]
-    with pools(tmp_path, pool, more={"black-hole": {"far": SAME, "near": SAME}}), ThreadPoolExecutor(9) as threads:
-        far.answers.clear()
-        had = [threads.submit(pool.ask, f"had {number}") for number in range(2)]
-        until(lambda: len(far.asked) + len(near.asked) == 2 and far.asked, "it has one of them")
-        far_machine.black_hole()
-        load = threads.submit(pool.ask_many, prompts, 6)
-        assert set(load.result()) == {200}
-        assert Counter(asked.prompt for asked in near.asked if asked.prompt.startswith("call")) == Counter(prompts)
-        (line,) = pool.log("upstream_out")
-        assert (line["upstream"], line["why"]) == ("black-hole-far", "unreachable")
-        far_machine.restore()
-        far.answers.set()
-        assert {call.result().status_code for call in had} == {200}, "TCP sends again what was lost"
-        ended = Counter(tuple(attempts) for attempts in pool.attempts())
-        assert ended["far unreachable", "near answered"] >= 3
-        assert set(ended) == {("far answered",), ("near answered",), ("far unreachable", "near answered")}
-        assert pool.billed() == pool.accounts()
-
-
-def test_killed_after_a_failover_the_call_is_unsettled_where_it_went(tmp_path: Path) -> None:
-    a, b = Upstream("a", quota("17s")), Upstream("b")
-    pool = Pool("alice", [a, b])
-    b.answers.clear()
-    with pools(tmp_path, pool) as stand, calling(pool):
-        until(lambda: b.asked, "the second was asked")
-        stand.close()
-        stand.start()
-        (record,) = pool.records()
-        assert (record.outcome, record.upstream, record.estimated) == ("unsettled", "alice-b", True)
-        assert open_leases(stand.data_dir) == 0
-
-
-def test_what_can_not_be_written_down_at_a_failover_goes_nowhere_and_is_the_first_upstreams(tmp_path: Path) -> None:
-    a, b = Upstream("a", quota("17s")), Upstream("b")
-    pool = Pool("alice", [a, b])
-    refused = 'weighbridge_attempts_total{outcome="rate_limited"} 1.0'
-    a.answers.clear()
-    with pools(tmp_path, pool) as stand, ThreadPoolExecutor(1) as thread:
-        asking = thread.submit(pool.ask)
-        until(lambda: a.asked, "the first was asked")
-        with locked(stand.data_dir / "ledger/0.db"):
-            assert until(lambda: pool.ask().status_code == 503, "the server has noticed")
-            a.answers.set()
-            until(lambda: refused in httpx2.get(f"{stand.admin_url}/metrics").text, "its refusal was read")
-        answer = asking.result(30)
-        assert (answer.status_code, answer.headers["x-weighbridge-refused"]) == (503, "LEDGER_UNAVAILABLE")
-        (record,) = pool.records()
-        assert (record.outcome, record.upstream, record.cost_usd) == ("upstream_error", "alice-a", 0)
-        assert pool.attempts() == [["a rate_limited"]]
-        assert b.asked == []
 
 
 @of("own-quota")
