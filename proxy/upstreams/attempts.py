@@ -98,22 +98,19 @@ class Attempts:
         failure: UpstreamFailed | None = None
         made = 0
         while True:
-            if selection.probe and not await self._claimed(selection.upstream.name, call.counted_as):
-                pass  # another call does; this one goes on as if it were out
+            try:
+                answer = await self._ask(selection, call, headers, body, scales)
+            except UpstreamFailed as failed:
+                made += 1
+                if failed.sent is not Sent.NOTHING and not call.operation.repeatable:
+                    raise
+                failure = failed.with_traceback(None)  # it leads to this frame, and that to it: a cycle
             else:
-                try:
-                    answer = await self._ask(selection, call, headers, body, scales)
-                except UpstreamFailed as failed:
+                if answer is not None:
                     made += 1
-                    if failed.sent is not Sent.NOTHING and not call.operation.repeatable:
-                        raise
-                    failure = failed.with_traceback(None)  # it leads to this frame, and that to it: a cycle
-                else:
-                    if answer is not None:
-                        made += 1
-                        if answer.why is None:
-                            return answer
-                        refused.append(answer)
+                    if answer.why is None:
+                        return answer
+                    refused.append(answer)
             if made == MOST or self._monotonic() > give_up or not selection.next():
                 return _most_useful(refused, failure, selection)
 
@@ -126,8 +123,11 @@ class Attempts:
     async def _ask(
         self, selection: Selection, call: Call, headers: Headers, body: Content, scales: Scales
     ) -> Answer | None:
-        """One attempt, where it comes to that; None where the upstream's own quota has no room."""
+        """One attempt, where it comes to that; None where another call is to probe, or the upstream's own quota has no
+        room: this one goes on as if it were out."""
         try:
+            if selection.probe and not await self._claimed(selection.upstream.name, call.counted_as):
+                return None
             wait_ms = await scales.begin(selection.upstream.name)
             if wait_ms is None:
                 return await self._attempt(selection, call, headers, body, scales)
