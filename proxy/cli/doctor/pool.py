@@ -45,10 +45,9 @@ def _all_asked(names: Sequence[str]) -> str:
     return f"{names[0]} is asked" if len(names) == 1 else f"all {len(names)} are asked"
 
 
-def _each_is_all(upstreams: Iterable[Upstream]) -> bool:
+def _each_is_all(upstreams: Sequence[Upstream]) -> bool:
     """Whether models and projects each have an upstream that serves all of them, though no one has both."""
-    listed = list(upstreams)
-    return any(one.models == ALL for one in listed) and any(one.projects == ALL for one in listed)
+    return any(one.models == ALL for one in upstreams) and any(one.projects == ALL for one in upstreams)
 
 
 def _same_keys(upstreams: Iterable[Upstream]) -> Iterator[Finding]:
