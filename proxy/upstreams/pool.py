@@ -88,8 +88,8 @@ class Selection:
 
     def first_back(self) -> Upstream | None:
         """The one that is back first, where all have used up their quota; else None."""
-        outages = self._pool.exhausted(self._route)
-        return min(outages, key=lambda upstream: outages[upstream].until) if outages else None
+        found = self._pool.first_back(self._route)
+        return found[0] if found else None
 
     def none_left(self) -> ProxyRefused:
         """Why the call goes nowhere, for its caller."""
@@ -139,12 +139,14 @@ class Pool:
                 return self._cycle(tuple(left)).take(), False
         return None
 
-    def exhausted(self, route: Route) -> dict[Upstream, Outage]:
-        """The outages of all upstreams of a route, where each of them has used up its quota; else none."""
+    def first_back(self, route: Route) -> tuple[Upstream, Outage] | None:
+        """Of a route all of whose upstreams have used up their quota, the one that is back first; else None."""
         enabled = [one for one in route.members if one.name not in self.health.disabled]
-        found = {one: self.health.outage(one.name, route.counted_as) for one in enabled}
-        outages = {one: outage for one, outage in found.items() if outage and outage.why is Why.RATE_LIMITED}
-        return outages if len(outages) == len(enabled) else {}
+        found = [(one, self.health.outage(one.name, route.counted_as)) for one in enabled]
+        outages = [(one, outage) for one, outage in found if outage and outage.why is Why.RATE_LIMITED]
+        if len(outages) < len(enabled):
+            return None
+        return min(outages, key=lambda pair: pair[1].until, default=None)
 
     def none(self, route: Route, wait_ms: int | None = None) -> ProxyRefused:
         """Why such calls go nowhere. `wait_ms`: when one of them has room in its own quota."""
@@ -162,9 +164,8 @@ class Pool:
         if outages and all(outage.why is Why.CREDENTIAL_REFUSED for outage in outages) and wait_ms is None:
             return ProxyRefused(Reason.UPSTREAM_CREDENTIAL_REFUSED, CREDENTIAL_REFUSED)
         told = None
-        if wait_ms is None and (exhausted := self.exhausted(route)):
-            first = min(exhausted.values(), key=lambda outage: outage.until)
-            told = first.exhausted.told_again(_wait_ms(first, now) / 1000) if first.exhausted else None
+        if wait_ms is None and (back := self.first_back(route)) and (said := back[1].exhausted):
+            told = said.told_again(_wait_ms(back[1], now) / 1000)
         return NoUpstream(f"All upstreams that serve {model} are out now.", min(waits, default=None), told)
 
     def _route(self, model: str, project: str, affinity: str, counted_as: str) -> Route:
