@@ -118,7 +118,7 @@ class SharedHealth:
             return  # it is of a former configuration
         key = news.upstream, identity, news.model
         told, until = self._told.get(key) or Told(), self._health.now() + (news.seconds or 0.0)
-        if over == told.over and (over or until < told.until + LITTLE_S):
+        if not over and not told.over and until < told.until + LITTLE_S:
             return
         told.number, told.unread = next(self._numbers), True
         told.until, told.over = until, over
