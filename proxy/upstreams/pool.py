@@ -155,7 +155,13 @@ class Pool:
             return NoUpstream(
                 f"No upstream of this proxy serves {model} for your project. Its operator can change that."
             )
-        found = [self.health.outage(one.name, route.counted_as) for one in route.members]
+        enabled = [one for one in route.members if one.name not in self.health.disabled]
+        if not enabled:
+            return NoUpstream(
+                f"Every upstream that serves {model} is disabled. The proxy's operator can enable one: "
+                "`weighbridge upstreams`."
+            )
+        found = [self.health.outage(one.name, route.counted_as) for one in enabled]
         outages = [outage for outage in found if outage]
         now = self.health.now()
         waits = [_wait_ms(outage, now) for outage in outages]
@@ -166,7 +172,12 @@ class Pool:
         told = None
         if wait_ms is None and (back := self.first_back(route)) and (said := back[1].exhausted):
             told = said.told_again(_wait_ms(back[1], now) / 1000)
-        return NoUpstream(f"All upstreams that serve {model} are out now.", min(waits, default=None), told)
+        return NoUpstream(
+            f"Every upstream that serves {model} is out now, or has no room in its quota. Try again later; the proxy's "
+            "operator sees which and why: `weighbridge upstreams`.",
+            min(waits, default=None),
+            told,
+        )
 
     def _route(self, model: str, project: str, affinity: str, counted_as: str) -> Route:
         members = [one for one in self.upstreams if one.serves(model, project) and affinity in ("", one.name)]

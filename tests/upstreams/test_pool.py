@@ -225,6 +225,19 @@ def test_where_they_are_out_for_different_reasons_no_upstream_is_said(steady: St
     assert (none.http, none.told, none.wait_ms) == (503, None, 2000)
 
 
+def test_one_that_is_disabled_does_not_come_back_by_itself_so_nobody_is_told_to_wait_for_it(steady: Steady) -> None:
+    pair = pool(steady, upstream("a"), upstream("b"))
+    pair.health.credential_refused("a")
+    pair.health.overloaded("b", MODEL)
+    pair.health.disable(["a", "b"])
+    none = refused(pair)
+    assert isinstance(none, NoUpstream)
+    assert (none.reason, none.http, none.wait_ms) == (Reason.NO_UPSTREAM, 503, None)
+    assert "disabled" in str(none)
+    pair.health.disable(["a"])
+    assert chosen(pair) == ["b"], "one that is alone is asked"
+
+
 def test_where_every_credential_is_bad_that_is_said(steady: Steady) -> None:
     pair = pool(steady, upstream("a"), upstream("b"))
     pair.health.credential_refused("a")
