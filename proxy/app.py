@@ -279,10 +279,10 @@ class App:
         while plane.relay.in_flight:  # noqa: ASYNC110  # it counts for the hot path's sake, and tells nobody
             await asyncio.sleep(1)
         self._planes.remove(plane)
-        used = {upstream for other in self._planes for upstream in other.pool.upstreams}
+        used = {upstream.transport for other in self._planes for upstream in other.pool.upstreams}
         for upstream in plane.pool.upstreams:
-            if upstream not in used:
-                await upstream.aclose()
+            if upstream.transport not in used:
+                await upstream.transport.aclose()
 
     @property
     def in_flight(self) -> int:
@@ -312,8 +312,8 @@ class App:
         for retiring in self._retiring:
             retiring.cancel()
         try:
-            for upstream in {upstream for plane in self._planes for upstream in plane.pool.upstreams}:
-                await upstream.aclose()
+            for transport in {upstream.transport for plane in self._planes for upstream in plane.pool.upstreams}:
+                await transport.aclose()
             await self.limiter.close()
             if self._shared:
                 await self._shared.close()

@@ -9,45 +9,66 @@ from proxy.config.schema import Settings
 from proxy.config.upstreams import Upstream as UpstreamSettings
 from proxy.upstreams.health import Health
 from proxy.upstreams.http11 import Http11Transport
+from proxy.upstreams.observed import Observed
 from proxy.upstreams.pool import Pool
 from proxy.upstreams.tls import tls_context
-from proxy.upstreams.transport import Timeouts
+from proxy.upstreams.transport import Timeouts, Transport
 from proxy.upstreams.tunnel import ForwardProxy
 from proxy.upstreams.upstream import Upstream
 
 
+ROLE = ("priority", "weight", "models", "projects", "limits")
+"""Settings of an upstream that say who goes there, and nothing of the way."""
+
+
 def open_pool(settings: Settings, health: Health, was: tuple[Settings, Pool] | None = None) -> Pool:
-    """All upstreams. Those that stay what they were keep their connections, and what is known of them.
+    """All upstreams. Those to which the way stays the same keep their connections, and what is known of them.
 
     `was` is the configuration before, and its pool. Raises ConfigError.
     """
     timeouts = Timeouts(first_byte=settings.gateway.first_byte_timeout_s)
-    there: dict[str, Upstream] = {}
+    before: dict[str, tuple[UpstreamSettings, Upstream]] = {}
     if was is not None and was[0].gateway.first_byte_timeout_s == timeouts.first_byte:
-        same = [one.name for one in was[0].upstreams if one in settings.upstreams]
-        there = {upstream.name: upstream for upstream in was[1].upstreams if upstream.name in same}
-    changed = [one for one in settings.upstreams if one.name not in there]
-    for one in changed:
-        there[one.name] = _open(one, timeouts)
-    for one in changed:  # when all could be opened: else the configuration before stays in force
-        health.forget(one.name)
+        before = _by_name(*was)
+    upstreams, others = [], []
+    for one in settings.upstreams:
+        known = before.get(one.name)
+        if known is not None and _same_way(known[0], one):
+            upstreams.append(_upstream(one, known[1].transport, known[1].observed))
+        else:
+            upstreams.append(_upstream(one, open_transport(one, timeouts)))
+            others.append(one.name)
+    for name in others:  # when all could be opened: else the configuration before stays in force
+        health.forget(name)
+    used = {upstream.transport for upstream in upstreams}
     for upstream in was[1].upstreams if was is not None else ():
-        upstream.former = there.get(upstream.name) is not upstream
-    return Pool([there[one.name] for one in settings.upstreams], health)
+        upstream.former = upstream.transport not in used
+    return Pool(upstreams, health)
 
 
-def _open(settings: UpstreamSettings, timeouts: Timeouts) -> Upstream:
-    return Upstream(
+def _by_name(settings: Settings, pool: Pool) -> dict[str, tuple[UpstreamSettings, Upstream]]:
+    there = {upstream.name: upstream for upstream in pool.upstreams}
+    return {one.name: (one, there[one.name]) for one in settings.upstreams}
+
+
+def _same_way(one: UpstreamSettings, other: UpstreamSettings) -> bool:
+    return one.model_copy(update={name: getattr(other, name) for name in ROLE}) == other
+
+
+def _upstream(settings: UpstreamSettings, transport: Transport, observed: Observed | None = None) -> Upstream:
+    upstream = Upstream(
         settings.name,
         settings.base_url,
         settings.auth,
         settings.api_key.get_secret_value(),
-        open_transport(settings, timeouts),
+        transport,
         priority=settings.priority,
         weight=settings.weight,
         models=settings.models,
         projects=settings.projects,
     )
+    upstream.observed = observed or upstream.observed
+    return upstream
 
 
 def open_transport(settings: UpstreamSettings, timeouts: Timeouts) -> Http11Transport:

@@ -48,15 +48,15 @@ class Upstream:
         self._prefix = parts.path.rstrip("/").encode()
         self._host = (b"host", parts.netloc.encode())
         self._credential = credentials.upstream_credential(auth, api_key)
-        self._transport = transport
+        self.transport = transport
 
     def __repr__(self) -> str:
-        return f"<Upstream {self.name} {self._transport!r}>"
+        return f"<Upstream {self.name} {self.transport!r}>"
 
     @property
     def in_flight(self) -> int:
         """Calls that are under way there now."""
-        return self._transport.busy
+        return self.transport.busy
 
     def serves(self, model: str, project: str) -> bool:
         """Whether a project's calls of a model may come here. `model` is empty where a call names none."""
@@ -79,10 +79,7 @@ class Upstream:
         if call.operation.body:
             head.append((b"content-length", b"%d" % length))
         method = call.operation.method.encode()
-        return await self._transport.send(Request(method, self._prefix + call.target, head, body), goes_up)
-
-    async def aclose(self) -> None:
-        await self._transport.aclose()
+        return await self.transport.send(Request(method, self._prefix + call.target, head, body), goes_up)
 
 
 def _identity(base_url: str, api_key: str) -> str:

@@ -104,3 +104,24 @@ async def test_an_upstream_that_a_reload_replaced_or_removed_is_a_former_one_and
     now = open_pool(after, health, (before, was))
     assert {one.name: one.former for one in was.upstreams} == {"stays": False, "renewed": True, "removed": True}
     assert not any(one.former for one in now.upstreams)
+
+
+async def test_another_share_changes_nothing_of_the_way_and_of_what_is_known() -> None:
+    def settings(**role: Any) -> Settings:
+        one = {"name": "a", "base_url": "http://127.0.0.1:9", "api_key": "k", **role}
+        return Settings.model_validate({"upstreams": [one]})
+
+    before, health = settings(), Steady().health()
+    was = open_pool(before, health)
+    health.credential_refused("a")
+    after = settings(weight=7, priority=1, models=["gemini-3*"], projects=["alice"], limits={"rpm": 5})
+    now = open_pool(after, health, (before, was))
+    (old,), (new,) = was.upstreams, now.upstreams
+    assert (new.weight, new.priority, new.serves("gemini-3-pro", "bob")) == (7, 1, False)
+    assert (new.transport, new.observed) == (old.transport, old.observed)
+    assert not old.former
+    assert not health.available("a")
+    (another,) = open_pool(settings(max_connections=5), health, (after, now)).upstreams
+    assert another.transport is not new.transport
+    assert new.former
+    assert health.available("a")
