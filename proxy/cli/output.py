@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import textwrap
 from collections.abc import Sequence
 
@@ -58,11 +59,12 @@ def minute(at: int | None, never: str = "-") -> str:
 
 
 def wrapped(text: str, indent: int = 0) -> None:
-    """A paragraph on standard output, within a hundred columns where its words let it."""
+    """A paragraph on standard output, within a hundred columns, or the terminal's, where its words let it."""
     before = " " * indent
+    columns = shutil.get_terminal_size((WIDTH, 0)).columns
     for part in textwrap.wrap(
         text,
-        WIDTH,
+        min(columns, WIDTH),
         initial_indent=before,
         subsequent_indent=before + "  ",
         break_long_words=False,

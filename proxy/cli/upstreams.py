@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
@@ -169,7 +170,8 @@ def _besides(one: dict[str, Any], now: datetime) -> Iterator[str]:
         yield f"out for {of}, {outage['why'].replace('_', ' ')}, {_until(outage['until'], now)}{said}"
     for used in one["quota"] or ():
         of = "" if used["model"] == "*" else f" ({used['model']})"
-        yield f"{used['kind']}{of}: {_number(used['used'])} of {_number(used['value'])} used"
+        full = ", no room now" if Decimal(used["used"]) >= Decimal(used["value"]) else ""
+        yield f"{used['kind']}{of}: {_number(used['used'])} of {_number(used['value'])} used{full}"
     if error := one["last_error"]:
         yield f"last error, {_ago(error['at'], now)}: {error['what']}"
 

@@ -157,7 +157,8 @@ class Attempts:
             if failure.reason is Reason.UPSTREAM_UNREACHABLE and not upstream.former:
                 self._health.failed(upstream.name)
             outcome = _outcome(failure)
-            upstream.observed.failed(self._monotonic(), f"{outcome}: {failure}")
+            what = str(failure).partition(". ")[0]  # the rest is advice to the caller
+            upstream.observed.failed(self._monotonic(), f"{outcome}: {what}")
             self._metrics.attempted(upstream.name, "failed", outcome)
             scales.failed(_told(upstream, outcome, self._monotonic() - began), failure.sent)
             raise

@@ -227,7 +227,10 @@ class Health:
         else:
             return
         if why is Why.CREDENTIAL_REFUSED is not before:
-            what = "it refuses its api_key: renew that, and reload; `weighbridge doctor` looks at it"
+            what = (
+                "it refuses its key: renew that. One in api_key_file is taken while the server runs, one in "
+                "api_key_env by a restart; `weighbridge doctor` looks at it"
+            )
             log.error("upstream_credential_refused", upstream=upstream, what=what, checked_again_in_s=seconds)
         elif before is None:
             self._make_room()

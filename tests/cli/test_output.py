@@ -50,7 +50,10 @@ def test_people_are_told_the_minute() -> None:
     assert output.minute(None, "never") == "never"
 
 
-def test_a_paragraph_is_kept_within_a_hundred_columns_and_no_word_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_paragraph_is_kept_within_a_hundred_columns_and_no_word_is_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     output.wrapped("limits: " + "; ".join(f"rpm={number},model=gemini-{number}-*" for number in range(9)), indent=4)
     lines = capsys.readouterr().out.splitlines()
     assert all(line.startswith("    ") and len(line) <= 100 for line in lines)
@@ -58,6 +61,14 @@ def test_a_paragraph_is_kept_within_a_hundred_columns_and_no_word_is_cut(capsys:
     assert " ".join(" ".join(lines).split()).count("-*") == 9
     output.wrapped("x" * 150)
     assert capsys.readouterr().out == "x" * 150 + "\n"
+
+
+def test_on_a_narrower_terminal_a_paragraph_is_kept_within_that(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    output.wrapped("word " * 40)
+    assert 75 <= max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ def test_what_a_server_tells_is_printed_within_a_hundred_columns(capsys: pytest.
     ]
     used = [
         {"kind": "rpm", "model": "gemini-3.8-flash", "used": 1057, "value": 2000},
+        {"kind": "ipm", "model": "gemini-3-pro-image", "used": 5, "value": 5},
         {"kind": "usd_per_10min", "model": "*", "used": "1.5", "value": "10"},
     ]
     error = {"at": "2026-11-22T11:57:30.000000Z", "what": "503 overloaded: " + "The model is overloaded. " * 6}
@@ -142,9 +143,10 @@ def test_what_a_server_tells_is_printed_within_a_hundred_columns(capsys: pytest.
         "  out for all models, unreachable, to be tried by the next call",
         "  out for gemini-3-pro, rate limited, for 8 h 0 min more",
     ]
-    assert lines[8:10] == [
+    assert lines[8:11] == [
         "  rpm (gemini-3.8-flash): 1,057 of 2,000 used",
+        "  ipm (gemini-3-pro-image): 5 of 5 used, no room now",
         "  usd_per_10min: $1.5 of $10 used",
     ]
-    assert lines[10].startswith("  last error, 2 min ago: 503 overloaded: ")
+    assert lines[11].startswith("  last error, 2 min ago: 503 overloaded: ")
     assert "far:" not in lines

@@ -21,9 +21,9 @@ def check_configuration(loaded: Loaded | None, error: ConfigError | None) -> Ite
             yield problem(sentence, "mend it, then run doctor again: what hangs on it isn't looked at")
         return
     assert loaded is not None
-    yield ok(
-        f"{loaded.file or 'no file: built-in defaults and the environment'}; {len(loaded.settings.upstreams)} upstream"
-    )
+    many = len(loaded.settings.upstreams)
+    file = loaded.file or "no file: built-in defaults and the environment"
+    yield ok(f"{file}; {many} upstream{'s' if many > 1 else ''}")
 
 
 def check_authorities(environ: Mapping[str, str]) -> Iterator[Finding]:

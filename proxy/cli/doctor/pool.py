@@ -25,7 +25,7 @@ def check_pool(upstreams: Sequence[Upstream], data_dir: Path) -> Iterator[Findin
     disabled = [name for name in names if name in off]
     for name in disabled:
         yield warning(f"{name} is disabled: it gets no calls", f"`weighbridge upstreams enable {name}` is the way back")
-    yield ok(f"{len(enabled)} of {len(names)} are asked") if disabled else ok(_all_asked(names))
+    yield ok(f"{len(enabled)} of {len(names)} are enabled") if disabled else ok(_all_enabled(names))
     for what in ("models", "projects"):
         if not any(getattr(one, what) == ALL for one in enabled):
             served = ", ".join(dict.fromkeys(glob for one in enabled for glob in getattr(one, what)))
@@ -41,8 +41,8 @@ def check_pool(upstreams: Sequence[Upstream], data_dir: Path) -> Iterator[Findin
     yield from _same_keys(upstreams)
 
 
-def _all_asked(names: Sequence[str]) -> str:
-    return f"{names[0]} is asked" if len(names) == 1 else f"all {len(names)} are asked"
+def _all_enabled(names: Sequence[str]) -> str:
+    return f"{names[0]} is enabled" if len(names) == 1 else f"all {len(names)} are enabled"
 
 
 def _each_is_all(upstreams: Sequence[Upstream]) -> bool:

@@ -23,7 +23,7 @@ NAMED = 8
 """Missing models that are named; of more, how many."""
 
 ADVICE = {
-    "API_KEY_INVALID": "make a new key at https://aistudio.google.com/apikey and put it where {where} says",
+    "API_KEY_INVALID": "make a new key at https://aistudio.google.com/apikey and put it where {where} says{restart}",
     "API_KEY_SERVICE_BLOCKED": "allow the Generative Language API among the key's restrictions (Google Cloud console)",
     "API_KEY_IP_ADDRESS_BLOCKED": "let the key be used from this machine's address: its application restrictions",
     "API_KEY_HTTP_REFERRER_BLOCKED": "the key is for web pages: take one without application restrictions",
@@ -32,7 +32,7 @@ ADVICE = {
     "CONSUMER_SUSPENDED": "the project is suspended: see its page in the Google Cloud console",
     "ACCESS_TOKEN_TYPE_UNSUPPORTED": 'a Gemini API key is sent with auth = "x-goog-api-key", which is the default',
 }
-"""By the reason in Google's error. `where` is the setting that leads to the key."""
+"""By the reason in Google's error. `where` is the setting that leads to the key, `restart` when a server takes it."""
 
 
 def check_upstream(upstream: Upstream, wanted: Collection[str], unix_s: Callable[[], float]) -> Iterator[Finding]:
@@ -133,7 +133,8 @@ def refusal(status: int, body: bytes, upstream: Upstream) -> Finding:
     if project and project not in said:
         said += f" (project {project})"
     if advice := ADVICE.get(reason):
-        return problem(said, advice.format(where=f"upstreams.{where}"))
+        restart = "; the server takes it by a restart" if upstream.api_key_env else ""
+        return problem(said, advice.format(where=f"upstreams.{where}", restart=restart))
     if "location is not supported" in message:
         return problem(
             said, "Google doesn't serve this region: run the server elsewhere, or enable billing for the project"

@@ -23,9 +23,9 @@ def look(folder: Path, *upstreams: Upstream) -> list[Finding]:
 
 
 def test_a_pool_that_is_fine_is_one_line_also_before_there_is_a_database(tmp_path: Path) -> None:
-    assert look(tmp_path, upstream("a")) == [Finding(Verdict.OK, "a is asked")]
+    assert look(tmp_path, upstream("a")) == [Finding(Verdict.OK, "a is enabled")]
     assert look(tmp_path, upstream("a", models=["gemini-3*"]), upstream("b")) == [
-        Finding(Verdict.OK, "all 2 are asked")
+        Finding(Verdict.OK, "all 2 are enabled")
     ]
     assert not list(tmp_path.iterdir())
 
@@ -37,7 +37,7 @@ def test_those_that_are_disabled_are_named(tmp_path: Path) -> None:
     off, rest = look(tmp_path, upstream("a"), upstream("b"))
     assert (off.verdict, off.what) == (Verdict.WARNING, "a is disabled: it gets no calls")
     assert "weighbridge upstreams enable a" in off.do
-    assert rest == Finding(Verdict.OK, "1 of 2 are asked")
+    assert rest == Finding(Verdict.OK, "1 of 2 are enabled")
 
 
 def test_where_all_are_disabled_nothing_is_served(tmp_path: Path) -> None:
@@ -69,4 +69,4 @@ def test_a_key_that_is_listed_twice_is_told_and_not_shown(tmp_path: Path) -> Non
 
 def test_a_database_that_cannot_be_read_hides_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "weighbridge.db").write_text("no database" * 1000)
-    assert look(tmp_path, upstream("a")) == [Finding(Verdict.OK, "a is asked")]
+    assert look(tmp_path, upstream("a")) == [Finding(Verdict.OK, "a is enabled")]

@@ -70,7 +70,7 @@ def test_a_wrong_key_is_told_with_where_to_put_a_new_one() -> None:
     with emulator(keys={"another"}) as url:
         found = look(url)[-1]
     assert (found.verdict, "API key not valid" in found.what) == (Verdict.PROBLEM, True)
-    assert found.do.endswith("put it where upstreams.api_key_env says")
+    assert found.do.endswith("put it where upstreams.api_key_env says; the server takes it by a restart")
 
 
 def test_a_key_sent_as_a_bearer_token_is_told() -> None:
