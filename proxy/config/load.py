@@ -18,7 +18,7 @@ from proxy.config import certificates, secrets
 from proxy.config.schema import Alias, Price, Settings
 from proxy.config.section import Section
 from proxy.config.stamps import Stamp, stamp
-from proxy.config.upstreams import TLS_FILES, Upstream
+from proxy.config.upstreams import NAME_PATTERN, NAME_RULE, TLS_FILES, Upstream
 
 PREFIX = "WEIGHBRIDGE_"
 DEFAULT_FILE = Path("weighbridge.toml")
@@ -51,6 +51,14 @@ _PATHS = (
     ("server", "tls_cert"),
     ("server", "tls_key"),
 )
+
+_IN_WORDS = {
+    "missing": "is required",
+    "path_not_file": "leads to no file",
+    "tuple_type": 'should be a list, such as ["…"]',
+    "too_short": "should have at least one entry",
+}
+"""What pydantic says in its own terms, by its name for the mistake."""
 
 Location = tuple[str | int, ...]
 """Of a setting: ("server", "port"), ("upstreams", 0, "name")."""
@@ -161,8 +169,13 @@ class _Reader:
                 self.origins[_dotted(at)] = f"{self.file}:{self.lines[at]}" if at in self.lines else f"{self.file}"
 
     def _origin(self, at: Location) -> str:
-        """Where a setting was read, or the file where that is all that is known."""
-        return self.origins.get(_dotted(at)) or (str(self.file) if self.file else "configuration")
+        """Where a setting was read, else where the entry begins that it is of, else the file."""
+        for length in range(len(at), 1, -1):
+            if known := self.origins.get(_dotted(at[:length])):
+                return known
+            if line := self.lines.get(at[:length]):
+                return f"{self.file}:{line}"
+        return str(self.file) if self.file else "configuration"
 
     def _anchor(self, table: dict[str, Any], name: str) -> None:
         """A relative path in the file is meant from the file's folder, wherever the command was started."""
@@ -299,8 +312,10 @@ class _Reader:
             .replace("Decimal input", "Input")
             .replace("Input should", "should")
         )
+        message = _IN_WORDS.get(problem["type"], message)
         if problem["type"] == "string_pattern_mismatch":
-            message = f"should match {problem['ctx']['pattern']}"
+            pattern = problem["ctx"]["pattern"]
+            message = NAME_RULE if pattern == NAME_PATTERN else f"should match {pattern}"
         value = problem["input"]
         # Others' mistake may be a secret in them.
         open_to_all = at and at[0] != "upstreams" and at[-1] not in ("redis_url", "webhook_url")
@@ -327,7 +342,7 @@ def _dotted(at: Location) -> str:
 
 
 def _lines(text: str) -> dict[Location, int]:
-    """On which line each setting stands, where the file is written in the plain style; other styles get no line."""
+    """On which line each setting stands and each entry of a list begins; what isn't in the plain style gets no line."""
     found: dict[Location, int] = {}
     seen: Counter[str] = Counter()
     section: Location = ()
@@ -335,6 +350,7 @@ def _lines(text: str) -> dict[Location, int]:
         if match := re.match(r"\s*\[\[\s*([\w-]+)\s*\]\]", line):
             section = (match[1], seen[match[1]])
             seen[match[1]] += 1
+            found[section] = number
         elif (match := re.match(r"\s*\[\s*([\w-]+)\.([\w-]+)", line)) and section[:1] == (match[1],):
             found.setdefault((*section, match[2]), number)  # a table in an entry, such as [upstreams.limits]
         elif match := re.match(r"\s*\[\s*([\w-]+)\s*\]", line):

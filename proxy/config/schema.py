@@ -290,7 +290,9 @@ class Settings(Section):
     def _names_differ(cls, upstreams: tuple[Upstream, ...]) -> tuple[Upstream, ...]:
         names = [upstream.name for upstream in upstreams]
         if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"two upstreams are called {min(twice)}: the ledger tells them apart by their names")
+            raise ValueError(
+                f"two upstreams are called {min(twice)}: give one another name, for the ledger tells them apart by it"
+            )
         return upstreams
 
     @field_validator("models")

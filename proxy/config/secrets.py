@@ -37,7 +37,7 @@ def resolve(
         )
     given = [name for name in (env, file) if name in table]
     if len(given) != 1:
-        raise SecretError(given[0] if given else "name", f"set exactly one of {env} and {file}")
+        raise SecretError(given[0] if given else env, f"set exactly one of {env} and {file}")
     setting, reference = given[0], table[given[0]]
     if not isinstance(reference, str) or not reference.strip():
         raise SecretError(setting, f"should be a text: {'a name' if setting == env else 'a path'}")

@@ -23,6 +23,8 @@ from proxy.config.globs import check_glob
 from proxy.config.section import Section, check_base_url
 from proxy.config.stamps import Stamp, stamp
 
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+NAME_RULE = "should be 1 to 63 lower-case letters, digits, - and _, and begin with a letter or digit"
 TLS_FILES = ("ca_file", "client_cert_file", "client_key_file")
 """Settings of an upstream that fit https only."""
 
@@ -58,7 +60,7 @@ class Upstream(Section):
     `api_key` and `proxy_password` are never written in the file: they are what the references led to.
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    name: str = Field(pattern=NAME_PATTERN)
     base_url: Annotated[str, AfterValidator(check_base_url)] = GOOGLE
     api_key_env: str | None = None
     api_key_file: Path | None = None

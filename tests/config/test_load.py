@@ -186,6 +186,32 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('name = "Two Words"', "weighbridge.toml:5: upstreams.1.name: should be 1 to 63 lower-case letters"),
+        ('name = "b"\nmodels = []', "weighbridge.toml:6: upstreams.1.models: should have at least one entry"),
+        ('name = "b"\nprojects = "b"', "weighbridge.toml:6: upstreams.1.projects: should be a list"),
+        ("priority = 1", "weighbridge.toml:4: upstreams.1.name: is required"),
+        ('name = "b"\napi_key_file = "f"', "upstreams.1.api_key_env: set exactly one of api_key_env and api_key_file"),
+    ],
+)
+def test_a_mistake_in_an_upstream_is_told_with_its_line_and_in_plain_words(
+    text: str, told: str, tmp_path: Path
+) -> None:
+    one = '[[upstreams]]\nname = "a"\napi_key_env = "GEMINI_API_KEY"\n'
+    assert told in problems(f'{one}[[upstreams]]\n{text}\napi_key_env = "GEMINI_API_KEY"\n', tmp_path)
+
+
+def test_what_an_upstream_lacks_is_told_with_the_line_where_it_begins(tmp_path: Path) -> None:
+    told = problems(
+        '[[upstreams]]\nname = "a"\napi_key_env = "GEMINI_API_KEY"\n\n[[upstreams]]\nname = "b"\n', tmp_path
+    )
+    assert told.endswith("weighbridge.toml:5: upstreams.1.api_key_env: set exactly one of api_key_env and api_key_file")
+    told = problems('[[models]]\nmatch = "a"\nuse = "a"\n', tmp_path)
+    assert "weighbridge.toml:1: models.0: a stands in for itself" in told
+
+
 def test_upstreams_make_a_pool_and_have_names_of_their_own(tmp_path: Path) -> None:
     one = '[[upstreams]]\nname = "{}"\napi_key_env = "GEMINI_API_KEY"\n'
     assert [
@@ -367,7 +393,7 @@ def test_an_upstream_whose_certificate_was_renewed_under_the_same_name_is_anothe
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('ca_file = "gone"', "weighbridge.toml:4: upstreams.0.ca_file: Path does not point to a file"),
+        ('ca_file = "gone"', "weighbridge.toml:4: upstreams.0.ca_file: leads to no file"),
         ('ca_file = "weighbridge.toml"', "weighbridge.toml:4: upstreams.0.ca_file: "),
         ('ca_file = "weighbridge.toml"\nbase_url = "http://a"', "ca_file is set, and base_url asks for no TLS"),
         ('client_cert_file = "weighbridge.toml"', "client_cert_file and client_key_file go together"),
