@@ -16,7 +16,6 @@ from proxy.upstreams.transport import Timeouts, Transport
 from proxy.upstreams.tunnel import ForwardProxy
 from proxy.upstreams.upstream import Upstream
 
-
 ROLE = ("priority", "weight", "models", "projects", "limits")
 """Settings of an upstream that say who goes there, and nothing of the way."""
 

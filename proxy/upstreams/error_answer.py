@@ -46,7 +46,8 @@ async def read(response: Response) -> ErrorAnswer:
                     unfit = unfit_error(response.status, f"more than {MAX_BODY} bytes")
                     break
     except TimeoutError:
-        unfit = unfit_error(response.status, f"words that did not end within {LONGEST_S:g} s")
+        what = f"words that did not end within {LONGEST_S:g} s"
+        unfit = unfit_error(response.status, what, Reason.UPSTREAM_TIMEOUT)
     except UpstreamFailed as failure:
         unfit = failure
     finally:
@@ -60,9 +61,9 @@ async def read(response: Response) -> ErrorAnswer:
     return ErrorAnswer(response.status, response.headers, body, plain, unfit)
 
 
-def unfit_error(http: int, what: str) -> ProxyRefused:
+def unfit_error(http: int, what: str, reason: Reason = Reason.UPSTREAM_UNREACHABLE) -> ProxyRefused:
     """What the caller is told of an error that isn't one of Google's."""
-    return ProxyRefused(Reason.UPSTREAM_UNREACHABLE, f"The upstream answered {http} with {what}: no error of Google's.")
+    return ProxyRefused(reason, f"The upstream answered {http} with {what}: no error of Google's.")
 
 
 def _redirect(http: int) -> ProxyRefused:

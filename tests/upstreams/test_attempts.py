@@ -145,6 +145,10 @@ async def test_one_that_cant_be_reached_costs_the_call_nothing_and_opens_its_cir
             assert scales.told == [*first, ("answered", "b answered")]
             assert scales.went_up == 1
         assert stand.why("a") is Why.UNREACHABLE
+        error = stand.upstreams[0].observed.last_error
+        assert error is not None
+        assert error.what.startswith("unreachable: The upstream could not be reached: ")
+        assert "again later" not in error.what, "that is for callers"
 
 
 @pytest.mark.parametrize(("script", "sent"), [(hangs_up, Sent.WHOLE), (hangs_up_early, Sent.PART)])
