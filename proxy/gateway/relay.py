@@ -149,7 +149,7 @@ class Relay:
         response, upstream = answer.response, answer.upstream
         if answer.error is not None:
             await weighing.settle_error(upstream.name, answer.error, first_byte_s)
-            await client.answer(answer.error.status, *error_to_pass(answer.error, upstream))
+            await client.answer(answer.error.status, *error_to_pass(answer.error, answer.why, upstream))
             return
         if self._aliases is not None:
             response = await model_lists.by_alias(response, call, self._aliases)

@@ -10,6 +10,7 @@ from proxy.errors import ProxyRefused, Reason
 from proxy.gemini import edits, headers, status
 from proxy.gemini.headers import Headers
 from proxy.upstreams.error_answer import MAX_BODY, ErrorAnswer, unfit_error
+from proxy.upstreams.health import Why
 from proxy.upstreams.pool import CREDENTIAL_REFUSED
 from proxy.upstreams.upstream import Upstream
 
@@ -18,11 +19,14 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 _EVENT_END = re.compile(rb"\r?\n\r?\n|\r\r")
 
 
-def error_to_pass(error: ErrorAnswer, upstream: Upstream) -> tuple[Headers, bytes]:
-    """Headers and body to answer with. Raises Refusal where the upstream's words are not for the caller."""
+def error_to_pass(error: ErrorAnswer, why: Why | None, upstream: Upstream) -> tuple[Headers, bytes]:
+    """Headers and body to answer with. Raises Refusal where the upstream's words are not for the caller.
+
+    `why` is what `Attempts` made of it.
+    """
     if error.unfit is not None:
         raise error.unfit
-    if status.refuses_our_credential(error.status, error.plain):
+    if why is Why.CREDENTIAL_REFUSED:
         raise ProxyRefused(Reason.UPSTREAM_CREDENTIAL_REFUSED, CREDENTIAL_REFUSED)  # health.py has said it in the log
     fields = headers.down(error.headers, upstream.secret)
     redacted = edits.redact(error.plain, upstream.secret)

@@ -141,7 +141,7 @@ class Pool:
 
     def first_back(self, route: Route) -> tuple[Upstream, Outage] | None:
         """Of a route all of whose upstreams have used up their quota, the one that is back first; else None."""
-        enabled = [one for one in route.members if one.name not in self.health.disabled]
+        enabled = self._enabled(route)
         found = [(one, self.health.outage(one.name, route.counted_as)) for one in enabled]
         outages = [(one, outage) for one, outage in found if outage and outage.why is Why.RATE_LIMITED]
         if len(outages) < len(enabled):
@@ -155,7 +155,7 @@ class Pool:
             return NoUpstream(
                 f"No upstream of this proxy serves {model} for your project. Its operator can change that."
             )
-        enabled = [one for one in route.members if one.name not in self.health.disabled]
+        enabled = self._enabled(route)
         if not enabled:
             return NoUpstream(
                 f"Every upstream that serves {model} is disabled. The proxy's operator can enable one: "
@@ -186,6 +186,9 @@ class Pool:
         made = self._routes[model, project, affinity, counted_as] = Route(model, counted_as, tuple(members))
         return made
 
+    def _enabled(self, route: Route) -> list[Upstream]:
+        return [one for one in route.members if one.name not in self.health.disabled]
+
     def _renew(self, route: Route) -> None:
         """Looks at what has changed. One that is alone is asked whatever is known: what it answers is worth more.
 
@@ -193,7 +196,7 @@ class Pool:
         """
         health, now = self.health, self.health.now()
         route.generation = health.generation
-        enabled = [one for one in route.members if one.name not in health.disabled]
+        enabled = self._enabled(route)
         alone = len(enabled) == 1
         well, probes, rested, until = [], [], [], math.inf
         for one in enabled:

@@ -31,10 +31,6 @@ Quota = Sequence[tuple[str, str, int, int]]
 """Of each counter of an upstream's own quota: kind, model, how much is used, its value. Money is nano-dollars."""
 
 
-async def no_quota(_upstream: str) -> Quota:
-    return ()
-
-
 class Upstreams:
     """Tells of the pool in force, and switches its upstreams off and on."""
 
@@ -47,7 +43,7 @@ class Upstreams:
         disabled: Callable[[], Mapping[str, int]],
         refresh: Callable[[], Awaitable[object]],
         now_us: Callable[[], int],
-        quota: Callable[[str], Awaitable[Quota]] = no_quota,
+        quota: Callable[[str], Awaitable[Quota]],
     ) -> None:
         """`disabled`: since when which are, as this process knows; `refresh` has it look at the database now.
 

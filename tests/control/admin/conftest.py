@@ -15,7 +15,7 @@ from proxy.billing.ledger import Ledger
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord
 from proxy.control.admin.routes import admin_api
-from proxy.control.admin.upstreams import Upstreams
+from proxy.control.admin.upstreams import Quota, Upstreams
 from proxy.control.routes import control_app
 from proxy.limits.memory import MemoryLimiter
 from proxy.store.database import Database, open_database
@@ -49,6 +49,10 @@ async def no_refresh() -> None:
     """There is no keyring that would have to look."""
 
 
+async def no_quota(_upstream: str) -> Quota:
+    return ()
+
+
 @pytest.fixture
 async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
     """With the projects acme and bobs in it."""
@@ -65,6 +69,7 @@ async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
         disabled=dict,
         refresh=no_refresh,
         now_us=lambda: next(clock),
+        quota=no_quota,
     )
     api = admin_api(
         token=TOKEN,
