@@ -15,7 +15,17 @@ from tests import disk
 from tests.clock import Clock
 from tests.namespaces import Namespace, has_namespaces, namespace
 from tests.proof import Proof
-from tests.redis_servers import RedisServer, SetClock, has_redis, has_set_clock, running_redis, running_valkey
+from tests.redis_servers import (
+    RedisServer,
+    SetClock,
+    Watched,
+    has_redis,
+    has_set_clock,
+    running_cluster,
+    running_redis,
+    running_sentinel,
+    running_valkey,
+)
 from tests.stand import Weighbridge, emulator, weighbridge
 
 
@@ -91,6 +101,20 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """An empty redis-server."""
     with running_redis(tmp_path / "redis") as server:
         yield server
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[list[RedisServer]]:
+    """Three empty servers that are one."""
+    with running_cluster(tmp_path) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def sentinel(tmp_path: Path) -> Iterator[Watched]:
+    """A master with a replica, and a sentinel that watches them."""
+    with running_sentinel(tmp_path) as watched:
+        yield watched
 
 
 @pytest.fixture

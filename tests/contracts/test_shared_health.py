@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import structlog
 
 from proxy.upstreams.health import PROBE_S
 from proxy.upstreams.news_stream import NEWS
-from tests.redis_servers import RedisServer, SetClock, running_cluster, running_sentinel
+from tests.redis_servers import RedisServer, SetClock, Watched
 from tests.upstreams.sharing import FLASH, PRO, SAID, Clock, known, processes, until
 
 
@@ -124,18 +122,6 @@ async def test_redis_whose_clock_is_hours_ahead_and_set_back(
             assert began + 16.9 < found.until < clock() + 17.1
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[list[RedisServer]]:
-    with running_cluster(tmp_path) as nodes:
-        yield nodes
-
-
-@pytest.fixture
-def sentinel(tmp_path: Path) -> Iterator[Any]:
-    with running_sentinel(tmp_path) as watched:
-        yield watched
-
-
 async def share(url: str, clock: Clock, password: str | None = None) -> None:
     """All that is ever sent is sent there."""
     async with processes(url, clock, "one", "two", password=password) as (one, two):
@@ -150,7 +136,7 @@ async def test_over_a_cluster(cluster: list[RedisServer], clock: Clock) -> None:
     await share(f"redis+cluster://127.0.0.1:{cluster[1].port}", clock)
 
 
-async def test_through_sentinels(sentinel: Any, clock: Clock) -> None:
+async def test_through_sentinels(sentinel: Watched, clock: Clock) -> None:
     """Over a failover, too."""
     async with processes(sentinel.url, clock, "one", "two") as (one, two):
         one.health.exhausted("a", FLASH, SAID)

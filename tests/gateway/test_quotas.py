@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +19,8 @@ from proxy.limits.memory import MemoryLimiter
 from proxy.limits.redis import RedisLimiter
 from proxy.store.redis import open_redis
 from tests.redis_servers import PATIENCE_S, RedisServer
+from tests.together import together
 
-ROOT = Path(__file__).parent.parent.parent
 TEXT, IMAGE = "gemini-3.8-flash", "gemini-3-pro-image"
 NANO = 10**9
 S = 1_000_000
@@ -254,26 +252,8 @@ CALLS, LIMIT = 500, 100
 
 def test_four_processes_get_exactly_the_quota_together(redis_server: RedisServer) -> None:
     """Of 2,000 attempts at once against rpm = 100, over one Redis."""
-    command = [sys.executable, "-m", "tests.gateway.test_quotas", redis_server.url]
-    started = [
-        subprocess.Popen(
-            [*command, f"worker{number}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-        )
-        for number in range(4)
-    ]
-    try:
-        for process in started:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in started:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        granted = [int(process.communicate(timeout=60)[0]) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
+    arguments = [[redis_server.url, f"worker{number}"] for number in range(4)]
+    granted = map(int, together("tests.gateway.test_quotas", arguments))
     assert sum(granted) == LIMIT
 
 

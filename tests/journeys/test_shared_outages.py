@@ -28,20 +28,6 @@ DETAILS = [
 QUOTA = json.dumps({"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "Quota.", "details": DETAILS}})
 
 
-@dataclass
-class Sharing(Weighbridge):
-    """One whose upstreams are these, and nothing else."""
-
-    others: tuple[str, ...] = ()
-
-    def _toml(self) -> str:
-        more = (
-            f'[[upstreams]]\nname = "other-{number}"\nbase_url = "{url}"\napi_key_env = "UPSTREAM_KEY"\n'
-            for number, url in enumerate(self.others)
-        )
-        return super()._toml() + "".join(more)
-
-
 def says(connection: socket.socket, status: bytes, content: bytes) -> None:
     head = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     connection.sendall(head % (status, len(content)) + content)
@@ -95,9 +81,9 @@ def test_an_upstream_that_one_server_finds_out_of_quota_is_asked_by_none(
     first = ExhaustedOnce()
     out = at_end.enter_context(scripted(first))
     well: Callable[[socket.socket], None] = lambda connection: says(connection, b"200 OK", ANSWER)  # noqa: E731
-    others = tuple(at_end.enter_context(scripted(well)).base_url for _ in range(2))
-    storage = {"storage": {"redis_url": redis_server.url}}
-    stands = [Sharing(tmp_path / name, out.base_url, storage, others=others) for name in ("one", "two", "three")]
+    others = [{"name": f"other-{at}", "base_url": at_end.enter_context(scripted(well)).base_url} for at in range(2)]
+    settings = {"storage": {"redis_url": redis_server.url}, "upstreams": [{"name": "emulator"}, *others]}
+    stands = [Weighbridge(tmp_path / name, out.base_url, settings) for name in ("one", "two", "three")]
     keys = [_started(stand, at_end) for stand in stands]
     for stand in stands:
         assert stand.process is not None

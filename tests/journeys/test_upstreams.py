@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,31 +23,13 @@ from tests.journeys.test_reload import reload, write
 from tests.journeys.test_serving import WHOLE, Caller, under_way
 from tests.journeys.watching import TEXT, body, until
 from tests.scripted import says, scripted
-from tests.stand import Weighbridge, emulator
+from tests.stand import Weighbridge, emulator, weighbridge
 
 
-@dataclass
-class Pooled(Weighbridge):
-    """With a second upstream, `second`, of lower precedence; what is written of it."""
-
-    second: Sequence[str] = ()
-
-    def _toml(self) -> str:
-        if not self.second:
-            return super()._toml()
-        return super()._toml() + "\n".join(["[[upstreams]]", 'name = "second"', *self.second, ""])
-
-
-@contextmanager
-def pooled(folder: Path, first: str, second: str) -> Iterator[Pooled]:
-    more = [f'base_url = "{second}"', 'api_key_env = "UPSTREAM_KEY"', "priority = 1"]
-    stand = Pooled(folder, first, second=more)
-    stand.start()
-    try:
-        yield stand
-    finally:
-        if stand.process is not None and stand.process.poll() is None:
-            stand.stop()
+def pooled(folder: Path, first: str, second: str) -> AbstractContextManager[Weighbridge]:
+    """With a second upstream, of lower precedence."""
+    upstreams = [{"name": "emulator"}, {"name": "second", "base_url": second, "priority": 1}]
+    return weighbridge(folder, first, {"upstreams": upstreams})
 
 
 def asked(stand: Weighbridge, method: str, path: str = "") -> dict[str, dict[str, Any]]:
@@ -152,8 +132,9 @@ def test_each_change_is_one_line_in_the_log_and_the_metric_follows(tmp_path: Pat
         assert available(stand) == {"emulator": 1, "second": 1}
         assert attempts(stand) == dict.fromkeys(ATTEMPT_OUTCOMES, 0)
         assert changes(stand) == [], "nothing is said of those that are fine"
-        of_second = stand._toml().partition('[[upstreams]]\nname = "second"')
-        first, second = of_second[0].replace("http://127.0.0.1:9", url), "".join(of_second[1:])
+        head, of_first, of_second = stand._toml().split("[[upstreams]]\n")
+        first = f"{head}[[upstreams]]\n{of_first}".replace("http://127.0.0.1:9", url)
+        second = f"[[upstreams]]\n{of_second}"
         unkeyed = 'api_key_env = "UPSTREAM_KEY"'
         has(first.replace(unkeyed, f'api_key_file = "{bad}"') + second)
         assert [call().status_code for _ in range(3)] == [200, 200, 200]

@@ -16,7 +16,7 @@ from proxy.config.redis_address import parse
 from proxy.store.redis import Redis, open_redis
 from proxy.store.redis_stream import Script
 from tests.certificates import Certificate, make_certificate
-from tests.redis_servers import RedisServer, running_cluster, running_redis, running_sentinel
+from tests.redis_servers import RedisServer, Watched, running_redis
 
 
 @asynccontextmanager
@@ -131,7 +131,7 @@ async def test_keys_are_followed_where_a_cluster_has_moved_them(cluster: list[Re
         assert await asyncio.gather(*asked) == [3, 4, 5]
 
 
-async def test_sentinels_say_who_is_master(sentinel: Any) -> None:
+async def test_sentinels_say_who_is_master(sentinel: Watched) -> None:
     async with connected(sentinel.url) as there:
         assert await there.ask("a", ("SET", "n", 1)) == b"OK"
     with sentinel.master.client as client:
@@ -155,15 +155,3 @@ def _ask(node: RedisServer, *command: object) -> Any:
 
 def _holds(cluster: list[RedisServer], slot: int) -> int:
     return next(index for index in range(3) if slot < 16384 * (index + 1) // 3)
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[list[RedisServer]]:
-    with running_cluster(tmp_path) as nodes:
-        yield nodes
-
-
-@pytest.fixture
-def sentinel(tmp_path: Path) -> Iterator[Any]:
-    with running_sentinel(tmp_path) as watched:
-        yield watched
