@@ -60,6 +60,8 @@ class Refusal(Exception):
 
     project = ""
     """Whose call it was, where that is known though its key isn't valid: for metrics and log alone."""
+    param = ""
+    """Which of the request's parameters is wrong, where the dialect has a place for it (OpenAI's)."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)

@@ -31,7 +31,8 @@ from proxy.tenants import key_format
 from tests.journeys.ugly import cases
 from tests.pages import PAGES, ROOT, blocks_of, chapter_of, table_of, text_of
 
-SECTIONS = {name: type(getattr(Settings(), name)) for name in ("server", "storage", "limits", "gateway", "events")}
+_SECTIONS = ("server", "storage", "limits", "gateway", "images", "events")
+SECTIONS = {name: type(getattr(Settings(), name)) for name in _SECTIONS}
 LISTS: dict[str, type[BaseModel]] = {"upstreams": Upstream, "models": Alias, "prices": Price}
 OTHER_VARIABLES = {"WEIGHBRIDGE_ADMIN_TOKEN", "WEIGHBRIDGE_CONFIG", "WEIGHBRIDGE_KEY", "WEIGHBRIDGE_TESTS_REQUIRE"}
 BY_TYPER = {"--help", "--install-completion", "--show-completion"}

@@ -214,6 +214,17 @@ def _model_id(model: str) -> str:
     return model
 
 
+class Images(Section):
+    """The OpenAI-shaped front."""
+
+    default_model: Annotated[str, AfterValidator(_model_id)] = "gemini-nano-banana-2.1"
+    """Of a request that names no model."""
+    auto_model: Annotated[str, AfterValidator(_model_id)] = "gemini-nano-banana-2.1"
+    """Of one that names "auto"."""
+    fetch_urls: bool = False
+    """Pictures that a request names by URL are fetched: by https, from public addresses only."""
+
+
 class Alias(Section):
     """A model that stands in for others: callers who ask for what `match` matches get `use`."""
 
@@ -279,6 +290,7 @@ class Settings(Section):
     storage: Storage = Storage()
     limits: Limits = Limits()
     gateway: Gateway = Gateway()
+    images: Images = Images()
     events: Events = Events()
     upstreams: tuple[Upstream, ...] = ()
     models: tuple[Alias, ...] = ()

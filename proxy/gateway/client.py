@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from proxy.config.addresses import Address, Network, client_address
 from proxy.errors import Refusal
-from proxy.gemini import status
+from proxy.gemini import openai_errors, status
 from proxy.gemini.calls import Call, Framing
 
 if TYPE_CHECKING:
@@ -112,12 +112,13 @@ class Client:
     def break_off(self) -> None:
         self._connection.break_off()
 
-    async def refuse(self, refusal: Refusal) -> None:
-        """Answers with an error of ours, in Google's shape; where an answer has begun, that is broken off instead."""
+    async def refuse(self, refusal: Refusal, *, openai: bool = False) -> None:
+        """Answers with an error of ours, in Google's shape or OpenAI's; where an answer has begun, that is broken off
+        instead."""
         if self.started:
             self.break_off()
             return
-        body = status.refusal_body(refusal, self.framing)
+        body = openai_errors.refusal_body(refusal) if openai else status.refusal_body(refusal, self.framing)
         headers = [
             (b"content-type", b"application/json; charset=UTF-8"),
             (b"content-length", b"%d" % len(body)),
@@ -125,6 +126,8 @@ class Client:
         ]
         if (seconds := status.retry_after(refusal)) is not None:
             headers.append((b"retry-after", b"%d" % seconds))
+        if openai and not openai_errors.helped_by_retrying(refusal):
+            headers.append((b"x-should-retry", b"false"))
         await self.answer(refusal.http, headers, body)
 
 

@@ -225,8 +225,12 @@ class Intake:
         if call.operation.body:
             return await self.take(receive, tenant.project, declared)
         if declared == 0:
-            return Body(tenant.project, self.memory, self.spool, self._make_file)
+            return self.room(tenant.project)
         raise CallerErred(Reason.BAD_REQUEST, f"{call.operation.name} takes no request body. Send none.")
+
+    def room(self, project: str, length: int = 0) -> Body:
+        """An empty body, for what is made here; `length` bytes long where that is known. The caller closes it."""
+        return Body(project, self.memory, self.spool, self._make_file, length)
 
     async def take(self, receive: Receive, project: str, declared: int | None) -> Body:
         """Waits for the whole body; the caller closes it. `declared` is its content-length, None where it has none.
@@ -236,7 +240,7 @@ class Intake:
         """
         if declared is not None and declared > self._limit:
             raise self._too_large()
-        body = Body(project, self.memory, self.spool, self._make_file, declared or 0)
+        body = self.room(project, declared or 0)
         try:
             await self._fill(body, receive)
         except BaseException:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -20,7 +20,7 @@ from proxy.gateway.spliced import Spliced
 from proxy.gateway.upstream_errors import StreamErrors, error_to_pass
 from proxy.gateway.weigher import Weigher
 from proxy.gateway.weighing import Unweighed, Weighing
-from proxy.gemini import bodies, calls, credentials, headers
+from proxy.gemini import bodies, calls, credentials, headers, openai_errors
 from proxy.gemini.aliases import Aliases
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.calls import Call
@@ -66,20 +66,24 @@ class Relay:
         self._trusted_proxies = trusted_proxies
         self._monotonic = monotonic
         self._aliases = aliases
-        self._parse = calls.parse if aliases is None else aliases.parse
+        self.parse = calls.parse if aliases is None else aliases.parse
         self._looks = Looks()
         self.draining = False
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         client = Client(scope, send, self._monotonic())
+        await self.attend(client, scope["raw_path"], self._call(scope, receive, client))
+
+    async def attend(self, client: Client, raw_path: bytes, served: Coroutine[Any, Any, None]) -> None:
+        """Has a request served, and answers whatever refusal comes of it, in the dialect of its path."""
         self.in_flight += 1
         try:
-            await self._call(scope, receive, client)
+            await served
         except Refusal as refusal:
             client.project = client.project or refusal.project
             self._tell(client, refusal)
-            await client.refuse(refusal)
+            await client.refuse(refusal, openai=openai_errors.spoken_at(raw_path))
         except ClientGone:
             pass
         except asyncio.CancelledError:
@@ -94,37 +98,44 @@ class Relay:
 
     async def _call(self, scope: Scope, receive: Receive, client: Client) -> None:
         came: Headers = scope["headers"]
-        call = self._parse(scope["method"], scope["raw_path"], scope["query_string"])
+        call = self.parse(scope["method"], scope["raw_path"], scope["query_string"])
         client.asks(call)
-        key = credentials.client_key(came, scope["query_string"])
-        tenant = await self._authenticate(key)
+        tenant, key = await self.authenticate(came, scope["query_string"])
         client.project = tenant.project
-        self._authorize(call, tenant, scope)
+        self.authorize(call, tenant, scope)
         if call.operation.body:
             headers.require_json(came)
         crossing = headers.up(came, key.encode())
         with await self._intake.take_in(call, tenant, came, receive) as body:
-            facts = await self._look(call, tenant, client, body)
-            going_up = Spliced(body, facts.splices, facts.growth) if facts.splices else body
-            selection = self._pool.select(call.model, tenant.project, self._affinity(call, facts), call.counted_as)
-            first = selection.upstream.name
-            async with self._weigher.weigh(call, tenant, client, facts, body.length, first) as weighing:
-                with closing(await self._attempts.send(selection, call, crossing, going_up, weighing)) as answer:
-                    await self._relay(answer, call, client, weighing)
+            await self.exchange(call, tenant, client, crossing, body)
 
-    async def _authenticate(self, key: str) -> Tenant:
-        """Whose call it is; a server that shuts down takes none."""
+    async def authenticate(self, came: Headers, query: bytes) -> tuple[Tenant, str]:
+        """Whose call it is, and by which key; a server that shuts down takes none. Raises Refusal."""
+        key = credentials.client_key(came, query)
         if self.draining:
             raise ProxyRefused(Reason.DRAINING, "This server is shutting down. Send the request again.")
-        return await self._keyring.authenticate(key)
+        return await self._keyring.authenticate(key), key
 
-    def _authorize(self, call: Call, tenant: Tenant, scope: Scope) -> None:
+    def authorize(self, call: Call, tenant: Tenant, scope: Scope) -> None:
         """What the request line and the client's address show is refused before the body is taken in."""
         if call.operation.names_model:
             tenant.policy.authorize_model(call.model_asked, call.model)
         if tenant.policy.addresses:
             tenant.policy.authorize_address(address(scope, self._trusted_proxies))
         self._weigher.authorize(call, tenant)
+
+    async def exchange(self, call: Call, tenant: Tenant, client: Client, crossing: Headers, body: Body) -> None:
+        """What becomes of a call whose body is there: docs/one-call.md's steps from looking at it to its settling.
+
+        `client` is whom the answer goes to, `crossing` the headers that go up. Raises Refusal, ClientGone.
+        """
+        facts = await self._look(call, tenant, client, body)
+        going_up = Spliced(body, facts.splices, facts.growth) if facts.splices else body
+        selection = self._pool.select(call.model, tenant.project, self._affinity(call, facts), call.counted_as)
+        first = selection.upstream.name
+        async with self._weigher.weigh(call, tenant, client, facts, body.length, first) as weighing:
+            with closing(await self._attempts.send(selection, call, crossing, going_up, weighing)) as answer:
+                await self._relay(answer, call, client, weighing)
 
     async def _look(self, call: Call, tenant: Tenant, client: Client, body: Body) -> BodyFacts:
         """What must be known of the body. What takes long is done in a thread, so that it can't hold up other calls."""

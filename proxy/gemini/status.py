@@ -90,7 +90,7 @@ def refusal_body(refusal: Refusal, framing: str) -> bytes:
     if isinstance(refusal, NoUpstream) and refusal.told:
         body = _written(refusal.told)
     else:
-        body = error_body(refusal.http, refusal.reason.status, refusal.message, list(_details(refusal)))
+        body = error_body(refusal.http, refusal.reason.status, refusal.message, list(rpc_details(refusal)))
     return b"[" + body + b"]\n" if framing == "array" else body
 
 
@@ -126,7 +126,8 @@ def refuses_our_credential_in_stream(error: bytes) -> bool:
     return code == 401 or (code in (400, 403) and _speaks_of_credential(said["error"]))
 
 
-def _details(refusal: Refusal) -> Iterator[dict[str, Any]]:
+def rpc_details(refusal: Refusal) -> Iterator[dict[str, Any]]:
+    """What a refusal of ours bears, in google.rpc's messages."""
     yield {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
         "reason": refusal.reason.word,
