@@ -95,10 +95,10 @@ def mask(content: Content, of: Facts) -> bytes:
             "of the same size.",
         )
     try:
-        with _decoded(content, facts) as picture:
-            if not picture.has_transparency_data:
-                raise Unsound("has no alpha channel: send a PNG that is transparent where the picture is to be edited.")
-            alpha = (picture if picture.mode in ("RGBA", "LA") else picture.convert("RGBA")).getchannel("A")
+        picture = _decoded(content, facts)
+        if not picture.has_transparency_data:
+            raise Unsound("has no alpha channel: send a PNG that is transparent where the picture is to be edited.")
+        alpha = (picture if picture.mode in ("RGBA", "LA") else picture.convert("RGBA")).getchannel("A")
     except Unsound as unsound:
         raise wrong("mask", f"mask {unsound}") from None
     if alpha.getextrema()[0] >= TRANSPARENT_BELOW:  # type: ignore[operator]  # of one channel: two numbers
@@ -117,15 +117,15 @@ def convert(base64: Content, to: Format, compression: int | None = None) -> byte
     over the bytes of one file. Raises Unsound where the picture is none, is damaged, or is larger than MOST_DECODED.
     """
     content, saved = _from_base64(base64), io.BytesIO()
-    with _decoded(content, inspect(content)) as picture:
-        kept = _metadata(picture, to)
-        with _in_mode_of(picture, to) as ready:
-            if to != "png":
-                kept["quality"] = QUALITY if compression is None else compression
-            try:
-                ready.save(saved, to, **_SAVED[to], **kept)
-            except (OSError, ValueError) as error:
-                raise Unsound(f"can't be written as {to}.") from error
+    picture = _decoded(content, inspect(content))
+    kept = _metadata(picture, to)
+    picture = _in_mode_of(picture, to)
+    if to != "png":
+        kept["quality"] = QUALITY if compression is None else compression
+    try:
+        picture.save(saved, to, **_SAVED[to], **kept)
+    except (OSError, ValueError) as error:
+        raise Unsound(f"can't be written as {to}.") from error
     return _to_base64(saved.getbuffer())
 
 
@@ -144,7 +144,10 @@ def _from_base64(base64: Content) -> Content:
     content = io.BytesIO()
     try:
         for start in range(0, len(base64), _STEP):
-            content.write(binascii.a2b_base64(base64[start : start + _STEP], strict_mode=True))
+            step = base64[start : start + _STEP]
+            if step[-1] == 0x3D and start + _STEP < len(base64):
+                raise ValueError("padding in the middle")
+            content.write(binascii.a2b_base64(step, strict_mode=True))
     except ValueError:
         raise Unsound(
             "is not base64: encode the file with + and /, with padding, and without line breaks (base64 -w0)."
@@ -180,13 +183,13 @@ def _decoded(content: Content, facts: Facts) -> Image.Image:
 def _in_mode_of(picture: Image.Image, to: Format) -> Image.Image:
     from PIL import Image
 
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    if to != "jpeg":
-        return picture.convert("RGBA")
+    mode = "RGBA" if picture.has_transparency_data else "RGB"
+    if picture.mode != mode:
+        picture = picture.convert(mode)
+    if mode == "RGB" or to != "jpeg":
+        return picture
     flat = Image.new("RGB", picture.size, "white")
-    with picture.convert("RGBA") as seen_through:
-        flat.paste(seen_through, mask=seen_through.getchannel("A"))
+    flat.paste(picture, mask=picture.getchannel("A"))
     return flat
 
 
