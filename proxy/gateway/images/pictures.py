@@ -32,6 +32,7 @@ QUALITY = 95
 LARGEST_METADATA = 64_000
 """Bytes of EXIF and of XMP that go over into another format, each: one segment of a JPEG holds no more."""
 
+_EXIF = b"Exif\0\0"
 _STEP = 1 << 20
 """Characters of base64 that are coded in one go."""
 _SAVED: dict[str, dict[str, Any]] = {
@@ -72,12 +73,14 @@ class Pictures:
 
     async def _run(self, work: Callable[[], T]) -> T:
         """In a thread. Even a call that is cancelled stays until the thread has let go of what it was given."""
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        submitted = self._threads.submit(work)
+        future = asyncio.wrap_future(submitted)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            if not future.cancel():
+            if not submitted.cancel():
                 await asyncio.wait([future])
+                future.exception()  # it is told to nobody
             raise
 
     def close(self) -> None:
@@ -200,7 +203,7 @@ def _metadata(picture: Image.Image, to: Format) -> dict[str, Any]:
     info = picture.info
     kept: dict[str, Any] = {"icc_profile": info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P") else None}
     if (exif := info.get("exif")) and len(exif) <= LARGEST_METADATA:
-        kept["exif"] = exif
+        kept["exif"] = _EXIF + exif.removeprefix(_EXIF)  # which formats other than JPEG leave out
     if (xmp := info.get("xmp")) and len(xmp) <= LARGEST_METADATA:
         if to == "png":
             kept["pnginfo"] = PngInfo()

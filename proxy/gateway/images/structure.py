@@ -107,7 +107,7 @@ def jpeg_size(view: memoryview) -> tuple[int, int]:
 
 
 def check_jpeg(view: memoryview) -> None:
-    scans = 0
+    scans = 1
     for start in range(_jpeg_segment(view, _SCAN), len(view), _STEP):
         for found in _SCAN_OR_END.finditer(view, start, start + _STEP + 1):
             if view[found.start() + 1] == 0xD9:
