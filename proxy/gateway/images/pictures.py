@@ -8,21 +8,29 @@ import io
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from proxy.errors import RateLimited
-from proxy.gateway.images.formats import Content, Facts, check, inspect, wrong
+from proxy.gateway.images.formats import Content, Facts, check, dimensions, inspect, wrong
 from proxy.gateway.images.structure import Unsound, damaged
 
 if TYPE_CHECKING:
     from PIL import Image
 
+__all__ = [
+    "Facts",
+    "Unsound",
+    "check",
+    "convert",
+    "dimensions",
+    "from_base64",
+    "in_thread",
+    "mask",
+    "to_base64",
+]
+
 T = TypeVar("T")
-Format = Literal["png", "jpeg", "webp"]
 
 THREADS = 2
-WAITING = 32
-"""Pictures of callers that are checked or wait for it, at most."""
 MOST_DECODED = 24_000_000
 """Pixels of a picture that are made in memory: Google's largest have 19 million. 8 bytes each, at most."""
 TRANSPARENT_BELOW = 128
@@ -42,49 +50,24 @@ _SAVED: dict[str, dict[str, Any]] = {
 }
 
 
-class Pictures:
-    """What takes longer than the event loop may be held up. One for a process."""
+_threads = ThreadPoolExecutor(THREADS, "pictures")
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(THREADS, "pictures")
-        self._waiting = 0
 
-    async def check(self, content: Content, what: str, *, base64: bool = False) -> Facts:
-        """`formats.check`; of `base64`, where that is what the content is. Raises CallerErred; RateLimited where too
-        many pictures wait."""
-        return await self._admitted(lambda: check(_content(content, what, base64), what))
+async def in_thread(do: Callable[..., T], *given: Any) -> T:
+    """What `do` returns or raises. It is for what takes longer than the event loop may be held up.
 
-    async def mask(self, content: Content, of: Facts, *, base64: bool = False) -> bytes:
-        """`mask` of this module. Raises CallerErred; RateLimited where too many pictures wait."""
-        return await self._admitted(lambda: mask(_content(content, "mask", base64), of))
-
-    async def convert(self, base64: Content, to: Format, compression: int | None = None) -> bytes:
-        """`convert` of this module. Raises Unsound. It has its turn however many wait: its picture is paid for."""
-        return await self._run(lambda: convert(base64, to, compression))
-
-    async def _admitted(self, work: Callable[[], T]) -> T:
-        if self._waiting >= WAITING:
-            raise RateLimited("Too many pictures are being checked at this moment.", (), 1000)
-        self._waiting += 1
-        try:
-            return await self._run(work)
-        finally:
-            self._waiting -= 1
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        """In a thread. Even a call that is cancelled stays until the thread has let go of what it was given."""
-        submitted = self._threads.submit(work)
-        future = asyncio.wrap_future(submitted)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            if not submitted.cancel():
-                await asyncio.wait([future])
-                future.exception()  # it is told to nobody
-            raise
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+    Who calls it bounds how many wait for a thread: they hold what they have given. A call that is cancelled stays until
+    the thread has let go of that.
+    """
+    submitted = _threads.submit(do, *given)
+    future = asyncio.wrap_future(submitted)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        if not submitted.cancel():
+            await asyncio.wait([future])
+            future.exception()  # it is told to nobody
+        raise
 
 
 def mask(content: Content, of: Facts) -> bytes:
@@ -112,14 +95,14 @@ def mask(content: Content, of: Facts) -> bytes:
     return saved.getvalue()
 
 
-def convert(base64: Content, to: Format, compression: int | None = None) -> bytes:
-    """A picture in another format, base64 to base64. Transparency is kept, or white in a JPEG, which has none.
+def convert(base64: Content, to: str, compression: int | None = None) -> bytes:
+    """A picture as "png", "jpeg" or "webp", base64 to base64. Transparency is kept, or white in a JPEG, which has none.
 
     `compression` is OpenAI's output_compression: the quality, 0 to 100, of JPEG and WebP. Colour profile, EXIF and XMP
     (with them IPTC's word that a picture was generated) go over. Content credentials (C2PA) do not: they are signed
     over the bytes of one file. Raises Unsound where the picture is none, is damaged, or is larger than MOST_DECODED.
     """
-    content, saved = _from_base64(base64), io.BytesIO()
+    content, saved = from_base64(base64), io.BytesIO()
     picture = _decoded(content, inspect(content))
     kept = _metadata(picture, to)
     picture = _in_mode_of(picture, to)
@@ -129,21 +112,12 @@ def convert(base64: Content, to: Format, compression: int | None = None) -> byte
         picture.save(saved, to, **_SAVED[to], **kept)
     except (OSError, ValueError) as error:
         raise Unsound(f"can't be written as {to}.") from error
-    return _to_base64(saved.getbuffer())
+    return to_base64(saved.getbuffer())
 
 
-def _content(content: Content, what: str, base64: bool) -> Content:
-    if not base64:
-        return content
-    try:
-        return _from_base64(content)
-    except Unsound as unsound:
-        said = str(unsound)
-    raise wrong(what, f"{what} {said}")
-
-
-def _from_base64(base64: Content) -> Content:
-    """In steps, between which other threads have their turn: the decoder holds the interpreter."""
+def from_base64(base64: Content) -> bytes:
+    """Strictly: the upstream gets it as it is. In steps, for the decoder holds the interpreter: between them other
+    threads have their turn. Raises Unsound."""
     content = io.BytesIO()
     try:
         for start in range(0, len(base64), _STEP):
@@ -158,7 +132,7 @@ def _from_base64(base64: Content) -> Content:
     return content.getvalue()
 
 
-def _to_base64(content: Content) -> bytes:
+def to_base64(content: Content) -> bytes:
     step = _STEP // 4 * 3
     return b"".join(b64encode(content[start : start + step]) for start in range(0, len(content), step))
 
@@ -183,7 +157,7 @@ def _decoded(content: Content, facts: Facts) -> Image.Image:
     return picture
 
 
-def _in_mode_of(picture: Image.Image, to: Format) -> Image.Image:
+def _in_mode_of(picture: Image.Image, to: str) -> Image.Image:
     from PIL import Image
 
     mode = "RGBA" if picture.has_transparency_data else "RGB"
@@ -196,7 +170,7 @@ def _in_mode_of(picture: Image.Image, to: Format) -> Image.Image:
     return flat
 
 
-def _metadata(picture: Image.Image, to: Format) -> dict[str, Any]:
+def _metadata(picture: Image.Image, to: str) -> dict[str, Any]:
     """What Pillow's save takes. A colour profile stays only where the colours do."""
     from PIL.PngImagePlugin import PngInfo
 

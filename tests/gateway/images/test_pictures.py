@@ -9,8 +9,6 @@ import subprocess
 import sys
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,10 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from proxy.errors import CallerErred, RateLimited
+from proxy.errors import CallerErred
 from proxy.gateway.images import pictures
 from proxy.gateway.images.formats import Facts, inspect
-from proxy.gateway.images.pictures import THREADS, WAITING, Pictures, convert, mask
+from proxy.gateway.images.pictures import THREADS, check, convert, from_base64, in_thread, mask, to_base64
 from proxy.gateway.images.structure import Unsound
 from tests.gateway.images.pictured import animated, encoded, png, saved
 
@@ -100,7 +98,7 @@ def test_no_more_pixels_are_made_than_the_bound() -> None:
 @pytest.mark.parametrize("to", ["png", "jpeg", "webp"])
 @pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGB"), ("PNG", "L"), ("PNG", "P"), ("PNG", "I;16"), ("PNG", "1"),
     ("JPEG", "RGB"), ("JPEG", "CMYK"), ("WEBP", "RGB")])  # fmt: skip
-def test_a_picture_is_the_same_in_another_format(kind: str, mode: str, to: Any) -> None:
+def test_a_picture_is_the_same_in_another_format(kind: str, mode: str, to: str) -> None:
     gradient = Image.linear_gradient("L").resize((40, 30))
     content = saved(gradient.convert("I").convert("I;16") if mode == "I;16" else gradient.convert(mode), kind)
     before, after = opened(content), opened(b64decode(convert(b64encode(content), to), validate=True))
@@ -112,7 +110,7 @@ def test_a_picture_is_the_same_in_another_format(kind: str, mode: str, to: Any) 
 def test_transparency_is_kept_and_white_in_a_jpeg() -> None:
     base64 = b64encode(saved(seen_through(), "PNG"))
     for to in ("png", "webp"):
-        kept = opened(b64decode(convert(base64, to)))  # type: ignore[arg-type]
+        kept = opened(b64decode(convert(base64, to)))
         assert kept.mode == "RGBA"
         assert kept.getchannel("A").getextrema() == (0, 255)
     flat = opened(b64decode(convert(base64, "jpeg")))
@@ -123,14 +121,14 @@ def test_transparency_is_kept_and_white_in_a_jpeg() -> None:
 def test_compression_is_the_quality_of_what_has_one() -> None:
     base64 = b64encode(encoded("PNG", (200, 200)))
     for to in ("jpeg", "webp"):
-        sizes = [len(convert(base64, to, compression)) for compression in (0, 50, None, 100)]  # type: ignore[arg-type]
+        sizes = [len(convert(base64, to, compression)) for compression in (0, 50, None, 100)]
         assert sizes == sorted(set(sizes))
     assert convert(base64, "png", 10) == convert(base64, "png")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("to", ["png", "jpeg", "webp"])
-def test_profile_and_metadata_go_over_within_bounds(kind: str, to: Any) -> None:
+def test_profile_and_metadata_go_over_within_bounds(kind: str, to: str) -> None:
     """IPTC's word that a picture was made by a model stands in XMP."""
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">trainedAlgorithmicMedia</x:xmpmeta>'
     exif = Image.Exif()
@@ -190,81 +188,74 @@ def test_nothing_but_a_refusal_comes_of_damage(content: bytes, flips: list[tuple
     assert width * height <= pictures.MOST_DECODED
 
 
-@pytest.fixture
-async def work() -> AsyncIterator[Pictures]:
-    made = Pictures()
-    yield made
-    made.close()
-
-
-async def test_base64_is_taken_too_and_refused_where_it_is_none(
-    work: Pictures, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_base64_is_strict_whatever_steps_it_is_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "_STEP", 64)
-    for size in ((40, 30), (41, 30), (43, 31)):
-        content = encoded("PNG", size)
-        base64 = b64encode(content)
-        assert (await work.check(memoryview(base64), "image", base64=True))[1:] == size
-        assert b64decode(await work.convert(base64, "png"), validate=True)[:4] == b"\x89PNG"
-        for bad in (
-            base64[:-1],
-            base64[:76] + b"\n" + base64[76:],
-            base64[:60] + b"AA==" + base64[64:],
-            b"-_-_" + base64,
-        ):
-            with pytest.raises(CallerErred, match="image is not base64") as raised:
-                await work.check(bad, "image", base64=True)
-            assert raised.value.param == "image"
-    assert opened(await work.mask(b64encode(saved(seen_through(), "PNG")), OF, base64=True)).size == (40, 30)
+    for length in range(200):
+        content = bytes(range(length))
+        base64 = to_base64(content)
+        assert base64 == b64encode(content)
+        assert from_base64(memoryview(base64)) == content
+    padded, broken = base64[:60] + b"AA==" + base64[64:], base64[:76] + b"\n" + base64[76:]
+    for bad in (base64[:-1], padded, broken, b"-_-_" + base64, b"https://pictures.example/a.png"):
+        with pytest.raises(Unsound, match="is not base64"):
+            from_base64(bad)
 
 
-async def test_work_is_done_in_few_threads_and_few_may_wait(work: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who comes while too many wait is told to come again; what is paid for has its turn all the same."""
-    release, threads = threading.Event(), set()
+async def test_work_is_done_in_few_threads_of_its_own() -> None:
+    together, threads = threading.Barrier(THREADS), set()
 
-    def held(*_: object) -> Any:
+    def work(number: int) -> int:
         threads.add(threading.current_thread())
-        assert release.wait(30)
-        return b"done"
+        together.wait(30)
+        return number
 
-    monkeypatch.setattr(pictures, "check", held)
-    monkeypatch.setattr(pictures, "convert", held)
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-        checks = [group.create_task(work.check(b"", "image")) for _ in range(WAITING)]
-        await asyncio.sleep(0)
-        with pytest.raises(RateLimited, match="Please retry in 1"):
-            await work.check(b"", "image")
-        converted = group.create_task(work.convert(b"", "png"))
-        await asyncio.sleep(0)
-        release.set()
-    assert {task.result() for task in [*checks, converted]} == {b"done"}
+    async with asyncio.timeout(60):
+        assert await asyncio.gather(*(in_thread(work, number) for number in range(3 * THREADS))) == [
+            *range(3 * THREADS)
+        ]
+        with pytest.raises(CallerErred, match="no picture"):
+            await in_thread(check, b"", "image")
     assert len(threads) == THREADS
     assert threading.main_thread() not in threads
-    assert await work.check(b"", "image") == b"done"
 
 
-async def test_who_leaves_takes_the_content_along_only_when_the_thread_is_done(
-    work: Pictures, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_leaves_takes_the_content_along_only_when_the_thread_is_done() -> None:
+    """The content may be a view of memory that somebody else has next."""
     started, release, ended = asyncio.Event(), threading.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
-    def held(*_: object) -> None:
+    def work() -> None:
         loop.call_soon_threadsafe(started.set)
         assert release.wait(30)
         ended.set()
+        raise ValueError("nobody waits for it")
 
-    monkeypatch.setattr(pictures, "check", held)
-    task = loop.create_task(work.check(b"", "image"))
+    task = loop.create_task(in_thread(work))
     async with asyncio.timeout(30):
         await started.wait()
         task.cancel()
-        await asyncio.sleep(0)
+        for _ in range(5):
+            await asyncio.sleep(0)
         assert not task.done()
         release.set()
         with pytest.raises(asyncio.CancelledError):
             await task
     assert ended.is_set()
+
+
+async def test_who_leaves_before_a_thread_is_free_goes_at_once() -> None:
+    release, done = threading.Event(), []
+    busy = [asyncio.get_running_loop().create_task(in_thread(release.wait, 30)) for _ in range(THREADS)]
+    await asyncio.sleep(0)
+    waiting = asyncio.get_running_loop().create_task(in_thread(done.append, 1))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    release.set()
+    async with asyncio.timeout(30):
+        assert await asyncio.gather(*busy) == [True] * THREADS
+    assert done == []
 
 
 def test_pillow_and_httpx_are_loaded_when_they_are_needed_and_not_before() -> None:
