@@ -32,7 +32,8 @@ T = TypeVar("T")
 
 THREADS = 2
 MOST_DECODED = 24_000_000
-"""Pixels of a picture that are made in memory: Google's largest have 19 million. 8 bytes each, at most."""
+"""Pixels of a picture that are made in memory: Google's largest have 19 million. One takes up to 10 bytes; 24 where a
+WebP with transparency is made."""
 TRANSPARENT_BELOW = 128
 """Of 255: a mask's pixels with less alpha are to be edited."""
 QUALITY = 95

@@ -13,7 +13,7 @@ import pytest
 
 from proxy.errors import CallerErred, Reason
 from proxy.gateway.images import fetch
-from proxy.gateway.images.fetch import AT_ONCE, LARGEST, Fetcher
+from proxy.gateway.images.fetch import ADDRESSES, AT_ONCE, LARGEST, Fetcher
 from tests.certificates import Certificate, make_certificate
 from tests.gateway.images.hosts import (
     NAME,
@@ -179,19 +179,19 @@ async def test_a_host_must_have_a_full_name(fetcher: Fetcher, host: Host, names:
         "https://pictures.example:99999/a.png", f"https://pictures.example/{'a' * 9000}", "https://pictures.example/\ud800",
     ],
 )  # fmt: skip
-async def test_a_url_must_be_plain_https(fetcher: Fetcher, host: Host, url: str) -> None:
+async def test_a_url_must_be_plain_https(fetcher: Fetcher, names: Names, url: str) -> None:
     message = await refused(fetcher, url)
     assert "secret" not in message
-    assert host.accepted == 0
+    assert names.asked == []
 
 
-async def test_plain_http_is_refused_after_a_redirect_too(fetcher: Fetcher, host: Host) -> None:
+async def test_plain_http_is_refused_after_a_redirect_too(fetcher: Fetcher, host: Host, names: Names) -> None:
     for number, to in enumerate(
         (f"http://{NAME}:{host.port}/a.png", f"https://a:b@{NAME}:{host.port}/a.png", "file:///a")
     ):
         host.answers[f"/{number}"] = redirect(to, 301)
         await refused(fetcher, host.url(f"/{number}"))
-    assert len(host.requests) == 3
+    assert len(host.requests) == len(names.asked) == 3
 
 
 async def test_a_full_stop_after_a_name_is_not_sent(fetcher: Fetcher, host: Host) -> None:
@@ -240,8 +240,9 @@ async def test_a_certificate_must_be_of_the_name_and_of_an_authority(
 async def test_the_next_address_is_tried_where_one_does_not_answer(fetcher: Fetcher, host: Host, names: Names) -> None:
     names.known[NAME] = [["127.0.0.9", "127.0.0.1"]]
     assert (await fetcher.fetch(host.url()))[0] == picture()
-    names.known[NAME] = [["127.0.0.9"] * 50]
+    names.known[NAME] = [[*(f"127.0.0.{number}" for number in range(9, 9 + ADDRESSES)), "127.0.0.1"]]
     assert "connected" in await refused(fetcher, host.url())
+    assert host.accepted == 1
 
 
 @pytest.mark.parametrize("slow", [silent, dripping, hints_for_ever])
@@ -285,6 +286,15 @@ async def test_an_endless_body_is_left_at_the_bound(fetcher: Fetcher, host: Host
     async with asyncio.timeout(30):
         await endless.left.wait()
     assert endless.sent <= (0 if b"length" in framing else LARGEST) + IN_BETWEEN
+
+
+async def test_a_length_beyond_the_bound_is_enough(fetcher: Fetcher, host: Host) -> None:
+    async def promising(writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(b"").replace(b"length: 0", b"length: %d" % (LARGEST + 1)))
+        await silent(writer)
+
+    host.answers["/long"] = promising
+    assert "larger than 20 MB" in await refused(fetcher, host.url("/long"))
 
 
 async def test_no_more_is_read_of_what_is_no_picture(fetcher: Fetcher, host: Host) -> None:
@@ -339,23 +349,26 @@ async def test_what_is_no_picture_is_refused_in_words_that_tell_it(
     assert "s3cret" not in message
 
 
-async def test_few_pictures_are_fetched_at_once(fetcher: Fetcher, host: Host) -> None:
-    together, most = asyncio.Event(), [0, 0]
+async def test_few_pictures_are_fetched_at_once(fetcher: Fetcher, host: Host, names: Names) -> None:
+    together, open_now, begun = asyncio.Event(), 0, 0
 
     async def held(writer: asyncio.StreamWriter) -> None:
-        most[0] += 1
-        most[1] = max(most)
-        if most[0] == AT_ONCE:
+        nonlocal open_now, begun
+        open_now += 1
+        assert open_now <= AT_ONCE
+        if open_now == AT_ONCE and not together.is_set():
+            begun = len(names.asked)  # a fetch begins with a name
             together.set()
         await together.wait()
-        most[0] -= 1
+        open_now -= 1
         writer.write(answer(picture()))
         await writer.drain()
 
     host.answers["/held"] = held
     async with asyncio.timeout(60):
         await asyncio.gather(*(fetcher.fetch(host.url("/held")) for _ in range(3 * AT_ONCE)))
-    assert most == [0, AT_ONCE]
+    assert begun == AT_ONCE
+    assert len(names.asked) == 3 * AT_ONCE
 
 
 async def test_names_are_looked_up_in_full_by_threads_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngInfo
 
 from proxy.errors import CallerErred
@@ -141,6 +142,26 @@ def test_profile_and_metadata_go_over_within_bounds(kind: str, to: str) -> None:
     assert after.info["icc_profile"] == b"profile" * 9
     assert after.getexif()[0x0131] == "a model"
     assert after.info["xmp"].rstrip(b"\0") == xmp
+
+
+def test_a_profile_stays_with_its_colours() -> None:
+    base64 = b64encode(encoded("JPEG", mode="CMYK", icc_profile=b"of four inks"))
+    assert opened(b64decode(base64)).info["icc_profile"] == b"of four inks"
+    for to in ("jpeg", "png", "webp"):
+        assert "icc_profile" not in opened(b64decode(convert(base64, to))).info
+
+
+def test_no_pixel_is_made_where_a_file_says_two_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded("JPEG", (40, 30), "L")
+    frame = content.index(b"\xff\xc0")
+    large = content[frame : frame + 5] + b"\x20\0\x20\0" + content[frame + 9 : frame + 13]
+    twice = content[: frame + 13] + large + content[frame + 13 :]
+    assert Image.open(io.BytesIO(twice)).size == (8192, 8192)
+    loaded: list[object] = []
+    monkeypatch.setattr(JpegImageFile, "load", loaded.append)
+    with pytest.raises(Unsound, match="damaged"):
+        convert(b64encode(twice), "png")
+    assert loaded == []
 
 
 def test_metadata_beyond_the_bound_is_left_out() -> None:
