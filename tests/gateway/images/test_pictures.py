@@ -158,7 +158,7 @@ def test_no_pixel_is_made_where_a_file_says_two_sizes(monkeypatch: pytest.Monkey
     twice = content[: frame + 13] + large + content[frame + 13 :]
     assert Image.open(io.BytesIO(twice)).size == (8192, 8192)
     loaded: list[object] = []
-    monkeypatch.setattr(JpegImageFile, "load", loaded.append)
+    monkeypatch.setattr(JpegImageFile, "load", lambda picture: loaded.append(picture))
     with pytest.raises(Unsound, match="damaged"):
         convert(b64encode(twice), "png")
     assert loaded == []
