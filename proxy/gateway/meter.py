@@ -9,6 +9,7 @@ from proxy.gemini import codings
 from proxy.gemini.codings import Inflater
 from proxy.gemini.reading import Reading
 from proxy.gemini.scanner import for_framing
+from proxy.gemini.windows import NATIVE, Shape
 
 
 class Meter:
@@ -21,10 +22,10 @@ class Meter:
 
     __slots__ = ("_inflater", "_scanner", "seen")
 
-    def __init__(self, framing: str, coding: bytes, *, grounding: bool = False) -> None:
+    def __init__(self, framing: str, coding: bytes, *, grounding: bool = False, shape: Shape = NATIVE) -> None:
         self.seen = 0
         """Bytes of the response that passed, as they crossed."""
-        self._scanner = for_framing(framing, grounding=grounding)
+        self._scanner = for_framing(framing, grounding=grounding, shape=shape)
         self._inflater = codings.inflater(coding)
 
     async def feed(self, chunk: bytes) -> None:
