@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.emulator import answers, errors, openai_replies, openai_requests, replies, requests, wire
+from proxy.emulator import answers, errors, openai_replies, openai_requests, replies, requests
 from proxy.emulator.models import MODELS, Model
 from proxy.emulator.operations import Exchange, bill, direct, fail_if_told, note, vector
 from proxy.emulator.pictures import PictureCache
@@ -177,4 +177,4 @@ def _stream(exchange: Exchange, made: list[replies.Chunk], stamp: openai_replies
         exchange.pieces.append(openai_replies.DONE)
     else:
         error = errors.named(broken, exchange.model, _VERSION, "generateContent")
-        exchange.pieces.append(wire.sse([msgspec.json.decode(error.body())])[0])
+        exchange.pieces += openai_replies.events([msgspec.json.decode(error.body())])

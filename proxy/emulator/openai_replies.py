@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from proxy.emulator.answers import Part
+from proxy.emulator.answers import Part, is_billed
 from proxy.emulator.behaviours import Behaviour
 from proxy.emulator.models import Model
 
@@ -92,7 +92,7 @@ def model_entry(model: Model) -> dict[str, Any]:
 
 def images(parts: Iterable[Part], created: int) -> dict[str, Any]:
     """The pictures among an answer's parts. Where a URL stands in place of base64 it comes as OpenAI's `url`."""
-    blobs = [part["inlineData"]["data"] for part in parts if "inlineData" in part and not part.get("thought")]
+    blobs = [part["inlineData"]["data"] for part in parts if is_billed(part)]
     return {"created": created, "data": [{"url" if "://" in blob[:16] else "b64_json": blob} for blob in blobs]}
 
 
@@ -120,7 +120,7 @@ def _choice(candidate: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _spoken(parts: Sequence[Part]) -> dict[str, Any]:
-    texts = [_text(part) for part in parts if "functionCall" not in part]
+    texts = [_text(part) for part in parts if "text" in part or is_billed(part)]
     spoken: dict[str, Any] = {"content": "".join(texts)} if texts else {}
     spoken["role"] = "assistant"
     calls = [_call(part["functionCall"]) for part in parts if "functionCall" in part]
