@@ -115,7 +115,7 @@ def draw(exchange: Exchange, cache: PictureCache) -> None:
         raise errors.invalid(f"Invalid value at 'n': {count}. It must be between 1 and {_MAX_IMAGES}.")
     fail_if_told(exchange, model)
     how = exchange.how
-    how = replace(how, images=count if how.images is None else how.images, lead_text=how.lead_text or False)
+    how = replace(how, images=count if how.images is None else how.images)
     asked = answers.understood(model, {"contents": [{"role": "user", "parts": [{"text": prompt}]}]}, how)
     answer = answers.answer(asked, cache)
     parts = [part for candidate in answer.candidates for part in candidate]

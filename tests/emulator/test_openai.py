@@ -74,6 +74,13 @@ def test_the_sdk_streams_the_same_text_and_gets_usage_only_if_it_asks(sdk: opena
     assert client.last_billed()["reported"]["total_tokens"] == client.last_billed()["usage"]["total_token_count"]
 
 
+@pytest.mark.parametrize("options", [None, {}, {"include_usage": False}], ids=repr)
+def test_a_stream_that_was_not_asked_for_usage_has_none(bearer: httpx2.Client, options: Any) -> None:
+    answer = bearer.post("/chat/completions", json=_chat("A", stream=True, stream_options=options))
+    assert '"object":"chat.completion.chunk"' in answer.text
+    assert "usage" not in answer.text
+
+
 def test_a_stream_is_events_that_end_in_done(bearer: httpx2.Client) -> None:
     answer = bearer.post("/chat/completions", json=_chat("A [[chunks=3]]", stream=True))
     assert answer.headers["content-type"] == "text/event-stream"
@@ -159,6 +166,12 @@ def test_the_sdk_gets_the_native_embeddings(sdk: openai.OpenAI, client: Client, 
     native = client.post(f"/v1beta/models/{EMBEDDING}:embedContent", json=content).json()["embedding"]["values"]
     assert [one.index for one in made.data] == [0, 1]
     assert made.data[0].embedding == pytest.approx(native, rel=1e-6)
+
+
+def test_an_embedding_comes_packed_only_where_that_was_asked_for(bearer: httpx2.Client) -> None:
+    for encoding, kind in (("base64", str), ("float", list), (None, list)):
+        asked = {"model": EMBEDDING, "input": "A", "dimensions": 2, "encoding_format": encoding}
+        assert isinstance(bearer.post("/embeddings", json=asked).json()["data"][0]["embedding"], kind)
 
 
 def test_the_sdk_gets_pictures_whose_size_it_cannot_choose(sdk: openai.OpenAI, client: Client) -> None:
