@@ -1,4 +1,4 @@
-"""What the compatibility layer's responses say is found whole, through windows, and in streams, wherever they are cut."""
+"""What the compatibility layer's responses say is found, whole and through windows, wherever they are cut."""
 
 from __future__ import annotations
 
