@@ -323,3 +323,20 @@ def test_no_credential_ever_stands_in_the_target(pieces: list[bytes]) -> None:
     kept = [piece for piece in pieces if not piece.endswith(b"SECRET")]
     assert call.target == STREAM + (b"?" + b"&".join(kept) if b"&".join(kept) else b"")
     assert b"key" not in unquote_to_bytes(call.target)
+
+
+@pytest.mark.parametrize(
+    "path", [b"/v1beta/openai/models/models%2Fg", b"/v1beta/openai/models/models/g", b"/openai//models/models%2fg/"]
+)
+def test_an_id_as_the_compatibility_layers_list_says_it_is_the_models(path: bytes) -> None:
+    call = parse("GET", path, b"")
+    assert (call.operation.name, call.model, call.target) == ("openai.models.get", "g", b"/v1beta/openai/models/g")
+
+
+def test_a_call_whose_body_names_the_model_is_that_models_from_then_on() -> None:
+    call = parse("POST", b"/v1beta/openai/chat/completions", b"")
+    assert (call.model, call.framing, call.adds_usage) == ("", "single", False)
+    named = call.naming("old", "new", streams=True, adds_usage=True)
+    assert (named.model_asked, named.model, named.counted_as) == ("old", "new", "new")
+    assert (named.framing, named.adds_usage, named.target) == ("sse", True, call.target)
+    assert call.naming("m", "m", streams=False, adds_usage=False).framing == "single"

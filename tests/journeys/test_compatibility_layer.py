@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -55,9 +56,13 @@ class Playing:
 
     def __init__(self) -> None:
         self.answers: list[bytes] = []
+        self.breaks = False
 
     def __call__(self, connection: socket.socket) -> None:
         connection.sendall(self.answers.pop(0))
+        if self.breaks:
+            self.breaks = False
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +177,116 @@ def test_a_stream_without_usage_is_billed_by_its_estimate(
     assert record.cost_usd
     metrics = httpx2.get(f"{stand.admin_url}/metrics").text
     assert 'weighbridge_usage_missing_total{operation="openai.chat.completions"} 1.0' in metrics
+
+
+def test_an_upstreams_error_crosses_as_it_is_but_for_our_key(
+    client: httpx2.Client, playing: Playing, stand: Weighbridge
+) -> None:
+    """An array, as the layer sends it."""
+    error = b'[{"error": {"code": 400, "message": "no %b", "status": "INVALID_ARGUMENT"}}]'
+    playing.answers = [answer(error % b"emulator-key", status=b"400 Bad Request")]
+    came = client.post("/v1beta/openai/chat/completions", json=chat())
+    assert (came.status_code, came.content) == (400, error % b"REDACTED")
+    assert stand.records()[-1].outcome == "upstream_error"
+    playing.answers = [
+        answer(b'[{"error": {"code": 400, "message": "API key not valid."}}]', status=b"400 Bad Request")
+    ]
+    came = client.post("/v1beta/openai/chat/completions", json=chat())
+    assert (came.status_code, came.headers["x-weighbridge-refused"]) == (502, "UPSTREAM_CREDENTIAL_REFUSED")
+    assert came.json()["error"]["code"] == "upstream_credential_refused"
+
+
+def test_a_stream_that_breaks_off_is_truncated_and_looks_it(
+    client: httpx2.Client, playing: Playing, stand: Weighbridge
+) -> None:
+    """What had come of it whole has gone down."""
+    playing.answers, playing.breaks = [streamed(HELLO, STOP)[:-5]], True
+    whole: list[bytes] = []
+    with client.stream("POST", "/v1beta/openai/chat/completions", json=chat(stream=True)) as came:
+        pieces = came.iter_bytes()
+        with pytest.raises(httpx2.RemoteProtocolError):
+            whole.extend(pieces)
+    assert b"".join(whole) == HELLO + STOP
+    record = stand.records()[-1]
+    assert (record.outcome, record.estimated) == ("truncated", True)
+
+
+def test_pictures_are_counted_as_they_pass_and_failed_ones_cost_nothing(
+    client: httpx2.Client, playing: Playing, stand: Weighbridge
+) -> None:
+    """In an answer of some MB, and in one without any."""
+    picture, failed = {"b64_json": "iVBORw0KGgo+" * 300_000}, {"b64_json": None, "error": "blocked"}
+    for data, images in (([picture, failed, picture], 2), ([failed], 0), ([], 0)):
+        playing.answers = [said({"created": 1, "data": data})]
+        asked = {"model": f"models/{PAINTER}", "prompt": "A red bicycle", "n": 3, "response_format": "b64_json"}
+        came = client.post("/openai/images/generations", json=asked)
+        assert came.json()["data"] == data
+        record = stand.records()[-1]
+        assert (record.model, record.operation) == (PAINTER, "openai.images.generations")
+        assert (record.images, record.cost_usd, record.estimated) == (images, images * 1120 * 120_000, False)
+    assert 'usage_missing_total{operation="openai.images' not in httpx2.get(f"{stand.admin_url}/metrics").text
+
+
+def test_whatever_is_refused_is_in_openais_shape_goes_nowhere_and_costs_nothing(
+    client: httpx2.Client, script: Scripted, stand: Weighbridge
+) -> None:
+    stand.run("project", "create", "bob", "--models", "gemini-3.8-*", "--rpm", "1000")
+    bob = {"authorization": f"Bearer {stand.key('bob')}"}
+    received, records = len(script.received), len(stand.records())
+
+    def refused(path: str, asked: Any, headers: dict[str, str] | None = None) -> tuple[int, str, str | None]:
+        came = client.post(f"/v1beta/openai/{path}", json=asked, headers=headers)
+        error = came.json()["error"]
+        assert error["details"][0]["reason"] == came.headers["x-weighbridge-refused"]
+        assert error["message"]
+        return came.status_code, came.headers["x-weighbridge-refused"], error["param"]
+
+    bad, mine = "BAD_REQUEST", "MODEL_NOT_ALLOWED"
+    assert refused("chat/completions", {"messages": []}) == (400, bad, "model")
+    assert refused("chat/completions", chat(stream="yes")) == (400, bad, "stream")
+    assert refused("chat/completions", chat(model=PAINTER)) == (400, bad, "model")
+    assert refused("images/generations", {"model": PAINTER, "prompt": "x"}, bob) == (403, mine, None)
+    assert refused("embeddings", {"model": EMBEDDING, "input": "x"}, bob) == (403, mine, None)
+    files = [{"type": "file", "file": {"file_id": "files/a"}}]
+    assert refused("chat/completions", chat(messages=[{"content": files}]))[:2] == (403, "RESOURCE_NOT_OWNED")
+    assert refused("chat/completions", chat(tools=[{"google_search": {}}]))[1:] == ("UNMETERABLE_PARAMETER", "tools")
+    assert refused("images/edits", {})[:2] == (404, "UNKNOWN_OPERATION")
+    assert refused("chat/completions?fields=id", chat())[1] == "UNMETERABLE_PARAMETER"
+    assert (len(script.received), len(stand.records())) == (received, records)
+
+
+def test_limits_and_budgets_hold_by_the_model_of_the_body(script: Scripted, playing: Playing, tmp_path: Path) -> None:
+    """A budget that must not be overrun holds what the body bounds; what is over it is refused before it goes up."""
+    limits = ["--limit", f"rpm=2,model={EMBEDDING}", "--limit", "usd=0.01,per=day"]
+    with weighbridge(tmp_path, script.base_url, {"limits": {"hold": "worst"}}) as stand:
+        stand.run("project", "create", "alice", *limits)
+        headers = {"authorization": f"Bearer {stand.key()}"}
+
+        def post(path: str, asked: Any, *answers: bytes) -> httpx2.Response:
+            playing.answers = list(answers)
+            url = f"{stand.base_url}/v1beta/openai/{path}"
+            return httpx2.post(url, json=asked, headers=headers, timeout=30)
+
+        vectors = {"object": "list", "data": [], "model": EMBEDDING, "usage": {"prompt_tokens": 3, "total_tokens": 3}}
+        asked = {"model": EMBEDDING, "input": "Hi"}
+        assert [post("embeddings", asked, said(vectors)).status_code for _ in range(3)] == [200, 200, 429]
+        assert post("chat/completions", chat(max_tokens=100), said(COMPLETION)).status_code == 200
+        over = post("chat/completions", chat())
+        assert (over.status_code, over.headers["x-weighbridge-refused"]) == (429, "BUDGET_EXCEEDED")
+        assert over.json()["error"]["code"] == "insufficient_quota"
+        assert over.headers["x-should-retry"] == "false"
+        over = post("images/generations", {"model": PAINTER, "prompt": "x"})
+        assert over.headers["x-weighbridge-refused"] == "BUDGET_EXCEEDED"
+        over = post("chat/completions", chat(model="gemini-99-unheard-of"))
+        assert (over.status_code, over.headers["x-weighbridge-refused"]) == (403, "MODEL_UNPRICED")
+        assert [record.model for record in stand.records()] == [EMBEDDING, EMBEDDING, MODEL]
+        assert "hold_exceeded" not in stand.log()
+
+
+def test_lists_of_models_have_what_aliases_offer(client: httpx2.Client, script: Scripted, playing: Playing) -> None:
+    entry = {"id": f"models/{MODEL}", "object": "model", "owned_by": "google"}
+    playing.answers = [said({"object": "list", "data": [entry]}), said(entry)]
+    listed = client.get("/v1beta/openai/models").json()["data"]
+    assert listed == [entry, {**entry, "id": "models/gpt-4o"}]
+    assert client.get("/v1beta/openai/models/models%2Fgpt-4o").json() == {**entry, "id": "models/gpt-4o"}
+    assert script.received[-1].target == f"/v1beta/openai/models/{MODEL}".encode()
