@@ -64,13 +64,13 @@ class UsageChunks:
         return b"".join(passes)
 
     def _hold(self, text: bytes, start: int, skip: int, passes: list[bytes]) -> None:
-        """Keeps what has begun; of what is too long, no more than an end may begin in."""
+        """Keeps what has begun; of what is too long its last byte, which may be an end's first."""
         self._held = text[start:]
         self._passing |= len(self._held) > MAX_CHUNK
         if self._passing:
             passes.append(text[max(start, skip) :])
-            self._held = self._held[-3:]
-        self._seen = max(len(self._held) - 3, 0)
+            self._held = self._held[-1:]
+        self._seen = max(len(self._held) - 1, 0)
 
     def finish(self) -> bytes:
         """What is still held, for the stream is over: an event counts even if its blank line is missing."""

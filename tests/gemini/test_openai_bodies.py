@@ -141,7 +141,7 @@ def streamed(draw: st.DrawFn) -> tuple[bytes, dict[str, Any]]:
     return spelled(members, draw).encode("utf-8", "replace"), members
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(streamed())
 def test_what_goes_up_says_the_same_but_for_alias_and_usage(case: tuple[bytes, dict[str, Any]]) -> None:
     body, _ = case

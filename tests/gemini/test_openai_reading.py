@@ -36,7 +36,8 @@ def completions(draw: st.DrawFn) -> dict[str, Any]:
             "index": index,
             "message": {
                 "content": draw(hostile) * draw(st.sampled_from([1, 40])),
-                "tool_calls": [{"id": draw(hostile)}],
+                "tool_calls": [{"id": draw(hostile), "model": "x"}],
+                "usage": {"prompt_tokens": 1},
             },
             "finish_reason": draw(st.sampled_from(["stop", "length"])),
         }
@@ -67,6 +68,7 @@ def test_a_completion_says_its_usage_and_who_answered(
         else:
             assert seen.usage == whole.usage, "never another one"
         assert seen.model_version in (None, whole.model_version)
+        assert seen.response_id in (None, whole.response_id)
 
 
 def test_the_usage_of_a_stream_is_its_last_and_the_mark_of_its_end_is_none() -> None:
@@ -88,7 +90,7 @@ def test_an_error_in_mid_stream_is_one_also_in_an_array(error: Any) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.lists(st.sampled_from(["b64_json", "url", "failed", "empty", "revised"]), max_size=6),
+    st.lists(st.sampled_from(["b64_json", "url", "failed", "empty", "revised", "odd"]), max_size=6),
     st.integers(1, 400),
     st.sampled_from([64, 65_536]),
     hostile,
@@ -101,6 +103,7 @@ def test_pictures_that_came_are_counted_and_failed_ones_are_not(
         "url": {"url": "https://x/a.png"},
         "failed": {"error": {"message": words}, "b64_json": None},
         "empty": {"b64_json": ""},
+        "odd": {'x"b64_json': "x", 'x"url': "x"},
         "revised": {"revised_prompt": f'{words}"b64_json":"x"'},
     }
     text = json.dumps({"created": 1, "data": [of_kind[kind] for kind in kinds]}).encode()

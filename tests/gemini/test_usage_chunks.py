@@ -71,7 +71,7 @@ def streams(draw: st.DrawFn) -> bytes:
     return stream[: draw(st.one_of(st.just(len(stream)), st.integers(0, len(stream))))]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(streams(), st.data())
 def test_the_chunk_is_taken_out_as_the_oracle_does_wherever_it_is_cut(stream: bytes, data: st.DataObject) -> None:
     expected = oracle(stream)
@@ -102,3 +102,12 @@ def test_a_long_event_passes_whole_and_what_follows_it_is_judged(size: int, step
         out += chunks.feed(stream[start : start + step])
         assert start + step >= len(long) or len(out) + MAX_CHUNK >= start + step
     assert out + chunks.finish() == long + done
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n"])
+def test_the_end_of_a_long_event_is_seen_wherever_it_is_cut(end: bytes) -> None:
+    long = b"data: " + json.dumps({**WITH_CHOICES, "x": "y" * MAX_CHUNK}).encode() + end
+    usage = b"data: " + json.dumps(OF_USAGE).encode() + b"\n\n"
+    for first in range(len(long) - 6, len(long) + 3):
+        for second in range(first, len(long) + 3):
+            assert passed(long + usage, [len(long) - 50, first, second]) == long

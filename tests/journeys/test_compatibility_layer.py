@@ -257,7 +257,7 @@ def test_whatever_is_refused_is_in_openais_shape_goes_nowhere_and_costs_nothing(
 
 def test_limits_and_budgets_hold_by_the_model_of_the_body(script: Scripted, playing: Playing, tmp_path: Path) -> None:
     """A budget that must not be overrun holds what the body bounds; what is over it is refused before it goes up."""
-    limits = ["--limit", f"rpm=2,model={EMBEDDING}", "--limit", "usd=0.01,per=day"]
+    limits = ["--limit", f"rpm=2,model={EMBEDDING}", "--limit", "usd=0.01,per=day,model=gemini-3*"]
     with weighbridge(tmp_path, script.base_url, {"limits": {"hold": "worst"}}) as stand:
         stand.run("project", "create", "alice", *limits)
         headers = {"authorization": f"Bearer {stand.key()}"}
@@ -277,7 +277,7 @@ def test_limits_and_budgets_hold_by_the_model_of_the_body(script: Scripted, play
         assert over.headers["x-should-retry"] == "false"
         over = post("images/generations", {"model": PAINTER, "prompt": "x"})
         assert over.headers["x-weighbridge-refused"] == "BUDGET_EXCEEDED"
-        over = post("chat/completions", chat(model="gemini-99-unheard-of"))
+        over = post("chat/completions", chat(model="gemini-3-unheard-of"))
         assert (over.status_code, over.headers["x-weighbridge-refused"]) == (403, "MODEL_UNPRICED")
         assert [record.model for record in stand.records()] == [EMBEDDING, EMBEDDING, MODEL]
         assert "hold_exceeded" not in stand.log()
