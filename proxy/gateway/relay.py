@@ -17,7 +17,7 @@ from proxy.gateway.intake import Body, ClientGone, Intake
 from proxy.gateway.looks import Looks
 from proxy.gateway.refusals import tell_refusal
 from proxy.gateway.spliced import Spliced
-from proxy.gateway.upstream_errors import StreamErrors, error_to_pass
+from proxy.gateway.upstream_errors import StreamErrors, error_to_pass, hint_on
 from proxy.gateway.weigher import Weigher
 from proxy.gateway.weighing import Unweighed, Weighing
 from proxy.gemini import bodies, calls, credentials, headers, openai_errors
@@ -130,11 +130,14 @@ class Relay:
         `client` is whom the answer goes to, `crossing` the headers that go up. Raises Refusal, ClientGone.
         """
         facts = await self._look(call, tenant, client, body)
+        client.hint = facts.hint or client.hint
         going_up = Spliced(body, facts.splices, facts.growth) if facts.splices else body
         selection = self._pool.select(call.model, tenant.project, self._affinity(call, facts), call.counted_as)
         first = selection.upstream.name
         async with self._weigher.weigh(call, tenant, client, facts, body.length, first) as weighing:
             with closing(await self._attempts.send(selection, call, crossing, going_up, weighing)) as answer:
+                if answer.error is not None:
+                    client.hint = hint_on(answer.error, answer.why, call, facts) or client.hint
                 await self._relay(answer, call, client, weighing)
 
     async def _look(self, call: Call, tenant: Tenant, client: Client, body: Body) -> BodyFacts:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from mmap import mmap
 from typing import Any, NamedTuple
 
-from proxy.errors import CallerErred, Reason
-from proxy.gemini import bounds, generation, references
+from proxy.errors import CallerErred, Hint, Reason
+from proxy.gemini import bounds, generation, references, request_hints
 from proxy.gemini.aliases import Aliases
 from proxy.gemini.bounds import Bounds
 from proxy.gemini.edits import Splice
@@ -73,6 +73,8 @@ class BodyFacts(NamedTuple):
     """What is to be put in place of the aliases in it."""
     growth: int = 0
     """By how many bytes they make it longer."""
+    hint: Hint | None = None
+    """The plain mistake in it, where the model that goes up draws."""
 
 
 class _Found(NamedTuple):
@@ -150,7 +152,8 @@ class Outline:
         asked = generation.asked(settings)
         of_body = media[b"image"], self._text.length, found.tools
         images = generation.asks_images(settings)
-        facts = BodyFacts(*asked, *of_body, asks_images=images, bounds=at_most, splices=splices)
+        told = request_hints.of_settings(model if aliases is None else aliases.used(model), settings)
+        facts = BodyFacts(*asked, *of_body, asks_images=images, bounds=at_most, splices=splices, hint=told)
         if splices:
             facts = facts._replace(growth=sum(splice.growth for splice in splices))
         total = max(media.total(), self._text.left_out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import unquote_to_bytes
 
 from proxy.errors import CallerErred, Reason
+from proxy.gemini.hints import hint
 from proxy.gemini.status import API_KEY_MISSING
 
 CREDENTIAL_HEADERS = frozenset({b"authorization", b"x-goog-api-key", b"x-api-key"})
@@ -43,8 +44,8 @@ def client_key(headers: list[tuple[bytes, bytes]], query: bytes) -> str:
     if not may_hold_credential(query):
         if key:
             return key
-        raise CallerErred(Reason.API_KEY_MISSING, API_KEY_MISSING)
-    return _with_query(key, query)
+        raise _missing(headers)
+    return _with_query(key, query, headers)
 
 
 def upstream_credential(auth: str, api_key: str) -> tuple[bytes, bytes]:
@@ -74,12 +75,19 @@ def _from_header(name: bytes, value: bytes) -> str:
     return key[0] if key else ""
 
 
-def _with_query(key: str, query: bytes) -> str:
-    token = ""
+def _missing(headers: list[tuple[bytes, bytes]], *, empty: bool = False) -> CallerErred:
+    """`empty`: the query has a place for a key, and nothing in it."""
+    empty = empty or any(name in CREDENTIAL_HEADERS for name, _ in headers)
+    return CallerErred(Reason.API_KEY_MISSING, API_KEY_MISSING, hint("empty-key" if empty else "no-key"))
+
+
+def _with_query(key: str, query: bytes, headers: list[tuple[bytes, bytes]]) -> str:
+    token, empty = "", False
     for piece in query.split(b"&"):
         name = parameter_name(piece)
         if name in CREDENTIAL_PARAMETERS:
             value = unquote_to_bytes(piece.partition(b"=")[2]).decode("latin-1").strip()
+            empty = empty or not value
             if value and name in _KEY_PARAMETERS:
                 key = _one_of(key, value)
             elif value:
@@ -93,7 +101,7 @@ def _with_query(key: str, query: bytes) -> str:
             f"access_token and oauth_token carry OAuth credentials, which are not taken here. {_SEND_A_KEY}",
         )
     if not key:
-        raise CallerErred(Reason.API_KEY_MISSING, API_KEY_MISSING)
+        raise _missing(headers, empty=empty)
     return key
 
 

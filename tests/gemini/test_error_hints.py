@@ -1,0 +1,182 @@
+"""An error that is known calls for its hint: Google's own bodies, and beside each the nearest that must not be taken."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from proxy.emulator import errors
+from proxy.errors import Hint, NoUpstream, ProxyRefused, Reason, Refusal
+from proxy.gemini import calls, error_hints, exhausted
+from proxy.gemini.bodies import BodyFacts
+from proxy.gemini.calls import Call
+
+NANO, OLD, TEXT = "gemini-nano-banana-2.1", "gemini-2.5-flash-image", "gemini-3.8-flash"
+QUOTA = "You exceeded your current quota, please check your plan and billing details."
+
+
+def call(model: str = NANO, method: str = "generateContent") -> Call:
+    return calls.parse("POST", f"/v1beta/models/{model}:{method}".encode(), b"")
+
+
+def openai(operation: str, model: str = NANO) -> Call:
+    """A call on Google's compatibility layer."""
+    asked = call(model)
+    return replace(asked, operation=replace(asked.operation, name=operation))
+
+
+def told(body: object, status: int, of: Call | None = None, facts: BodyFacts = BodyFacts()) -> Hint | None:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return error_hints.of_error(of or call(), facts, status, raw)
+
+
+def error(message: str, status: str = "INVALID_ARGUMENT", *details: dict[str, Any]) -> dict[str, Any]:
+    return {"error": {"code": 0, "message": message, "status": status, "details": list(details)}}
+
+
+def violated(quota_id: str, delay: str = "") -> dict[str, Any]:
+    info = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}] if delay else []
+    failure = {
+        "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+        "violations": [{"quotaMetric": "m", "quotaId": quota_id}],
+    }
+    return error(QUOTA, "RESOURCE_EXHAUSTED", failure, *info)
+
+
+def unknown(name: str, at: str = "") -> dict[str, Any]:
+    where = f" at '{at}'" if at else ""
+    return error(f'Invalid JSON payload received. Unknown name "{name}"{where}: Cannot find field.')
+
+
+NOT_FOUND = errors.model_not_found("whatever", "v1beta", "generateContent").body()
+LARGE, WITH_PICTURES = BodyFacts(image_size="4K"), BodyFacts(inline_pictures=2)
+ON_CHAT = openai("openai.chat.completions")
+CASES: list[tuple[str, object, int, Call, BodyFacts, str]] = [
+    ("model-retired", NOT_FOUND, 404, call(OLD), BodyFacts(), "2026-10-02: ask for gemini-nano-banana-2.1"),
+    ("model-retired", NOT_FOUND, 404, call("imagen-4.0-ultra"), BodyFacts(), "Imagen 4 was shut down on 2026-08-17"),
+    ("model-access", NOT_FOUND, 404, call(NANO), BodyFacts(), "gemini-nano-banana-2.1 is a current id"),
+    ("model-unknown", NOT_FOUND, 404, call("gemini-9"), BodyFacts(), "GET /v1beta/models"),
+    ("model-unknown", NOT_FOUND, 404, call(NANO, "embedContent"), BodyFacts(), "not for this method"),
+    (
+        "compatibility-images",
+        error("no", "NOT_FOUND"),
+        404,
+        openai("openai.images.generations"),
+        BodyFacts(),
+        "/v1/images/generations",
+    ),
+    ("model-retired", error("no"), 404, openai("openai.images.generations", OLD), BodyFacts(), "nano-banana"),
+    ("native-fields", [unknown("generationConfig")], 400, ON_CHAT, BodyFacts(), ":generateContent"),
+    ("native-fields", unknown("generation_config"), 400, ON_CHAT, BodyFacts(), "compatibility layer"),
+    ("openai-fields", unknown("prompt"), 400, call(), BodyFacts(), "/v1/images/generations"),
+    ("openai-fields", unknown("max_tokens"), 400, call(TEXT), BodyFacts(), "OpenAI"),
+    ("misplaced-field", unknown("imageSize", "generation_config"), 400, call(), BodyFacts(), "generationConfig.image"),
+    ("misplaced-field", unknown("aspect_ratio"), 400, call(), BodyFacts(), "aspectRatio is known, but not there"),
+    ("misplaced-field", unknown("responseModalities"), 400, call(), BodyFacts(), "belongs in generationConfig."),
+    ("ratio-not-offered", error("Aspect ratio 1:4 is not supported for this model"), 400, call(), BodyFacts(), "8:1"),
+    ("ratio-refused", error("Aspect ratio 1:4 is not supported for x"), 400, call("new"), BodyFacts(), "16:9, 21:9."),
+    ("size-not-offered", error("Image size 9K is not supported for this model"), 400, call(), BodyFacts(), "512"),
+    ("no-sizes", error("Image size 1K is not supported for this model"), 400, call(OLD), BodyFacts(), "no imageSize"),
+    ("no-tools", error("Function calling is not enabled for models/x"), 400, call(), BodyFacts(), "leave out tools"),
+    ("no-tools", error("JSON mode is not enabled for this model"), 400, call(OLD), BodyFacts(), "JSON mode"),
+    ("location", errors.named("400-location", NANO, "", "").body(), 400, call(), BodyFacts(), "not where you are"),
+    (
+        "no-free-tier",
+        error("Gemini API free tier is not available in your country. Please enable billing.", "FAILED_PRECONDITION"),
+        400,
+        call(),
+        BodyFacts(),
+        "billing",
+    ),
+    ("no-access", error("The caller does not have permission", "PERMISSION_DENIED"), 403, call(), BodyFacts(), "tier"),
+    ("quota-minute", errors.named("429", NANO, "", "").body(), 429, call(), BodyFacts(), "come back in 45 s."),
+    ("quota-minute", violated("GenerateRequestsPerMinutePerProjectPerModel", "12.2s"), 429, call(), LARGE, "in 13 s."),
+    ("quota-minute", errors.named("429-project", NANO, "", "").body(), 429, call(), BodyFacts(), "within a minute"),
+    ("quota-day", violated("GenerateRequestsPerDayPerProjectPerModel", "9s"), 429, call(), BodyFacts(), "midnight Pac"),
+    ("quota-free-pictures", violated("XPerDayPerModel-FreeTier"), 429, call(), BodyFacts(), "draws no pictures"),
+    ("quota-free-tier", violated("XPerMinutePerModel-FreeTier"), 429, call(TEXT), BodyFacts(), "limits are low"),
+    ("quota-spend", errors.named("429-spend", NANO, "", "").body(), 429, call(), BodyFacts(), "ten minutes"),
+    ("quota-prepaid", errors.named("429-prepaid", NANO, "", "").body(), 429, call(), BodyFacts(), "paying does"),
+    ("quota-untold", errors.named("429-exhausted", NANO, "", "").body(), 429, call(), BodyFacts(), "half a minute"),
+    ("google-failed", errors.named("500", NANO, "", "").body(), 500, call(), LARGE, "after a pause"),
+    ("overloaded", errors.named("503", NANO, "", "").body(), 503, call(), BodyFacts(), "another model"),
+    ("overloaded", errors.named("503-service", NANO, "", "").body(), 503, call(), BodyFacts(), "no room"),
+    ("deadline", errors.named("504", NANO, "", "").body(), 504, call(), BodyFacts(image_size="1K"), "Try again"),
+    ("deadline-picture", errors.named("504", NANO, "", "").body(), 504, call(), LARGE, "Ask for 1K"),
+    ("deadline-picture", errors.named("504", NANO, "", "").body(), 504, call(TEXT), WITH_PICTURES, "smaller pictures"),
+]
+
+
+@pytest.mark.parametrize(("name", "body", "status", "of", "facts", "says"), CASES)
+def test_an_error_that_is_known_is_told(
+    name: str, body: object, status: int, of: Call, facts: BodyFacts, says: str
+) -> None:
+    found = told(body, status, of, facts)
+    assert found is not None
+    assert found.name == name
+    assert says in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "of"),
+    [
+        (b"", 500, call()),
+        (b"<html>Error 500 INTERNAL</html>", 500, call()),
+        (b'{"error": "INTERNAL"}', 500, call()),
+        (b'{"error": {"message": 7, "status": ["INTERNAL"]}}', 500, call()),
+        (b"[" * 100_000, 429, call()),
+        (b"[" * 5_000, 429, call()),
+        (error("x" * exhausted.TOLD_BYTES + " Resource has been exhausted"), 429, call()),
+        (error("no such file", "NOT_FOUND"), 404, call(OLD)),
+        (error("no", "NOT_FOUND"), 404, openai("openai.chat.completions")),
+        (unknown("generationConfig"), 400, call()),
+        (unknown("temperatur"), 400, call()),
+        (unknown("prompt", "contents[0]"), 400, call()),
+        (unknown("responseModalities", "contents"), 400, call()),
+        (unknown("imageSize", "generation_config.image_config"), 400, call()),
+        (unknown("contents"), 400, call()),
+        (unknown("whatever"), 400, ON_CHAT),
+        (error("Function calling is not enabled for models/x"), 400, call(TEXT)),
+        (error("Image size 9K is not supported for this model"), 400, call("new")),
+        (error("Request contains an invalid argument."), 400, call()),
+        (error("Say: User location is not supported", "FAILED_PRECONDITION"), 400, call()),
+        (error("gone", "FAILED_PRECONDITION"), 403, call()),
+        (error(QUOTA, "RESOURCE_EXHAUSTED"), 429, call()),
+        (violated("SomethingElse", "5s"), 429, call()),
+        (error("The operation was cancelled.", "CANCELLED"), 499, call()),
+        (error("An internal error", "INTERNAL"), 418, call()),
+    ],
+)
+def test_an_error_that_is_not_known_is_not_told(body: object, status: int, of: Call) -> None:
+    assert told(body, status, of) is None
+
+
+def test_the_first_unknown_name_that_is_known_elsewhere_counts() -> None:
+    """Google lists all of them, one in a line."""
+    lines = [unknown(name)["error"]["message"] for name in ("foo", "imageSize", "prompt")]
+    found = told(error("\n".join(lines)), 400)
+    assert found is not None
+    assert found.name == "misplaced-field"
+
+
+def test_a_quota_told_again_is_told_as_the_first_time() -> None:
+    """Where all upstreams are over it, the body is Google's own, and so is the hint."""
+    retold = NoUpstream("none", 1000, violated("GenerateRequestsPerDayPerProjectPerModel")["error"])
+    found = error_hints.of_refusal(retold, NANO)
+    assert found is not None
+    assert found.name == "quota-day"
+
+
+def test_a_refusal_has_the_hint_that_it_bears_and_mostly_none() -> None:
+    credential = ProxyRefused(Reason.UPSTREAM_CREDENTIAL_REFUSED, "no")
+    assert error_hints.of_refusal(credential) == Hint(
+        "operators-key",
+        "Your key is fine, the operator's is not: `weighbridge doctor` says what the upstream says of it.",
+    )
+    own = Hint("a", "b")
+    assert error_hints.of_refusal(Refusal(Reason.BAD_REQUEST, "no", own)) == own
+    assert error_hints.of_refusal(Refusal(Reason.BAD_REQUEST, "no")) is None
+    assert error_hints.of_refusal(NoUpstream("none", 1000)) is None
