@@ -152,7 +152,10 @@ class Outline:
         asked = generation.asked(settings)
         of_body = media[b"image"], self._text.length, found.tools
         images = generation.asks_images(settings)
-        told = request_hints.of_settings(model if aliases is None else aliases.used(model), settings)
+        told = None
+        if settings:
+            goes_up = model if aliases is None else aliases.used(model)
+            told = request_hints.of_settings(goes_up, settings, asked.candidates, asks_images=images)
         facts = BodyFacts(*asked, *of_body, asks_images=images, bounds=at_most, splices=splices, hint=told)
         if splices:
             facts = facts._replace(growth=sum(splice.growth for splice in splices))

@@ -209,8 +209,7 @@ def _unknown(method: str, segments: list[str], resource: str) -> CallerErred:
         )
     if first in _OPENAI:
         return _not_served(
-            f"OpenAI-shaped paths are not served here. Call the Gemini API's own, as in POST {_EXAMPLE}.",
-            hint("openai-edits" if resource == "openai/images/edits" else "openai-path"),
+            f"OpenAI-shaped paths are not served here. Call the Gemini API's own, as in POST {_EXAMPLE}."
         )
     if re.fullmatch(r"v\d+[a-z0-9]*", first):
         return _not_served(f"This API version is not served. Served are: {', '.join(sorted(VERSIONS))}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import unquote_to_bytes
 
 from proxy.errors import CallerErred, Reason
@@ -18,6 +19,7 @@ CREDENTIAL_PARAMETERS = _KEY_PARAMETERS | _TOKEN_PARAMETERS
 """Query parameters, percent-decoded, that Google reads as credentials. None of them crosses.
 https://docs.cloud.google.com/apis/docs/system-parameters"""
 
+_GOOGLES = re.compile(r"AIza[A-Za-z0-9_-]{30,40}|(?:AQ|ya29)\.[A-Za-z0-9._-]{16,}")
 _SEND_A_KEY = "Send a key of this proxy, and nothing else, in the header x-goog-api-key."
 
 
@@ -29,6 +31,11 @@ def may_hold_credential(query: bytes) -> bool:
 def parameter_name(piece: bytes) -> bytes:
     """The percent-decoded name of one `name=value` piece of a query."""
     return unquote_to_bytes(piece.partition(b"=")[0])
+
+
+def is_googles(key: str) -> bool:
+    """Whether a key looks as those do that Google gives out."""
+    return _GOOGLES.fullmatch(key) is not None
 
 
 def client_key(headers: list[tuple[bytes, bytes]], query: bytes) -> str:
@@ -111,5 +118,6 @@ def _one_of(known: str, sent: str) -> str:
             Reason.CREDENTIALS_CONFLICT,
             f"Two different credentials were sent (Authorization, x-goog-api-key, x-api-key and ?key= are read). "
             f"{_SEND_A_KEY}",
+            hint("two-keys") if is_googles(known) != is_googles(sent) else None,
         )
     return sent

@@ -49,7 +49,7 @@ def of_error(call: Call, facts: BodyFacts, status: int, body: bytes) -> Hint | N
     if status == 404:
         return _not_found(call, said)
     if status == 400:
-        return _of_bad_request(call, said)
+        return _of_bad_request(call, facts, said)
     return _of_status(status, error, facts)
 
 
@@ -89,16 +89,16 @@ def _not_found(call: Call, said: str) -> Hint | None:
     return hint("model-unknown")
 
 
-def _of_bad_request(call: Call, said: str) -> Hint | None:
+def _of_bad_request(call: Call, facts: BodyFacts, said: str) -> Hint | None:
     known = IMAGE_MODELS.get(call.model)
     unknown = (_of_unknown_name(call, found[1], found[2] or "") for found in _UNKNOWN_NAME.finditer(said))
     if of_name := next(filter(None, unknown), None):
         return of_name
     if _RATIO_REFUSED.search(said):
         common = hint("ratio-refused", ratios=", ".join(COMMON_RATIOS))
-        return request_hints.of_ratios(call.model, known) if known else common
+        return facts.hint or (request_hints.of_ratios(call.model, known) if known else common)
     if _SIZE_REFUSED.search(said):
-        return request_hints.of_sizes(call.model, known) if known else of_retired(call.model)
+        return facts.hint or (request_hints.of_sizes(call.model, known) if known else None)
     if _NO_TOOLS.search(said):
         return hint("no-tools") if known or retired(call.model) else None
     if said.startswith("User location is not supported"):

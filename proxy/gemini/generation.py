@@ -8,7 +8,8 @@ import msgspec
 
 _MAX_VALUE = 1024
 """Bytes of settings up to which all of them are decoded."""
-_MAX_MODALITIES = 16
+MAX_MODALITIES = 16
+"""How many of them are looked at."""
 
 _SIZES: dict[str | int, str] = {"0.5K": "512", "512": "512", 512: "512", "1K": "1K", "2K": "2K", "4K": "4K"}
 
@@ -102,22 +103,8 @@ def image_config(settings: Any) -> Any:
 
 def asks_images(settings: Any) -> bool:
     """Whether they ask for images, whatever the model is."""
-    kinds = _modalities(settings)
-    return isinstance(kinds, list) and _has_image(kinds)
-
-
-def lacks_image(settings: Any) -> bool:
-    """Whether they name what is to come, and images aren't among it."""
-    kinds = _modalities(settings)
-    return isinstance(kinds, list) and 0 < len(kinds) <= _MAX_MODALITIES and not _has_image(kinds)
-
-
-def _modalities(settings: Any) -> Any:
-    return member(settings, "responseModalities", "response_modalities")
-
-
-def _has_image(kinds: list[Any]) -> bool:
-    return any(kind == 2 or str(kind).upper() == "IMAGE" for kind in kinds[:_MAX_MODALITIES])
+    kinds = member(settings, "responseModalities", "response_modalities")
+    return isinstance(kinds, list) and any(kind == 2 or str(kind).upper() == "IMAGE" for kind in kinds[:MAX_MODALITIES])
 
 
 def member(value: Any, camel: str, snake: str) -> Any:

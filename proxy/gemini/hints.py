@@ -25,14 +25,6 @@ SENTENCES: Final[dict[str, str]] = {
         "If the code does not ask for Vertex AI, its environment does: unset GOOGLE_GENAI_USE_VERTEXAI and "
         "GOOGLE_GENAI_USE_ENTERPRISE, and call models/MODEL:generateContent."
     ),
-    "openai-path": (
-        "For chat and embeddings in OpenAI's shape, end the base URL with /v1beta/openai/; pictures are made at "
-        "/v1/images/generations and /v1/images/edits."
-    ),
-    "openai-edits": (
-        "Google's compatibility layer has no edits: send this one to /v1/images/edits, or natively to "
-        "models/MODEL:generateContent with the picture as inlineData."
-    ),
     "shell-variable": (
         "A shell variable was not filled in, as happens inside single quotes: put the URL in double quotes, and "
         "see that the variable is set."
@@ -44,6 +36,10 @@ SENTENCES: Final[dict[str, str]] = {
     # what the credential shows
     "no-key": "No key came: send one of this server's (it begins with wb_) in the header x-goog-api-key.",
     "empty-key": "The key came empty: the variable that should hold it is not set where the request is made.",
+    "two-keys": (
+        "One of the two is a key of Google's, as SDKs take it from GOOGLE_API_KEY or GEMINI_API_KEY: unset that, and "
+        "send this server's alone."
+    ),
     "placeholder-key": (
         "A placeholder came in place of the key: put in a key of this server, which begins with wb_; in a shell, "
         "use double quotes."

@@ -12,21 +12,23 @@ from proxy.gemini.image_models import IMAGE_MODELS, ImageModel, retired
 _RATIO = "aspectRatio", "aspect_ratio"
 
 
-def of_settings(model: str, settings: Any) -> Hint | None:
+def of_settings(model: str, settings: Any, candidates: int, *, asks_images: bool) -> Hint | None:
     """The mistake in a `generationConfig` that is known of the model that goes up; None where there is none.
 
-    `settings`: what `generation.find` or `of` gave. Costs one look-up for models that aren't known to draw.
+    `settings`: what `generation.find` or `of` gave; `candidates` and `asks_images` what was read of them. Costs one
+    look-up for models that aren't known to draw.
     """
     known = IMAGE_MODELS.get(model)
-    if known is None or not settings:
+    if known is None:
         return None
     image = generation.image_config(settings)
     found = of_image_config(model, known, image) if isinstance(image, dict) else None
     if found is not None:
         return found
-    if generation.lacks_image(settings):
+    kinds = generation.member(settings, "responseModalities", "response_modalities")
+    if not asks_images and isinstance(kinds, list) and 0 < len(kinds) <= generation.MAX_MODALITIES:
         return hint("no-image-modality")
-    return hint("one-candidate") if generation.asked(settings).candidates > 1 else None
+    return hint("one-candidate") if candidates > 1 else None
 
 
 def of_image_config(model: str, known: ImageModel, image: dict[str, Any]) -> Hint | None:

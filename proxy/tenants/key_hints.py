@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from proxy.errors import Hint
+from proxy.gemini.credentials import is_googles
 from proxy.gemini.hints import hint
 from proxy.tenants.key_format import LENGTH, PREFIX, well_formed
 
-_GOOGLES = re.compile(r"AIza[A-Za-z0-9_-]{30,40}|(?:AQ|ya29)\.[A-Za-z0-9._-]{16,}")
 _PLACEHOLDER = re.compile(r"[$<{\[].*|(?i:your)[_-].*|.*(?i:api)[_-]?(?i:key)(?:_here)?")
 
 
@@ -18,6 +18,6 @@ def of_key(key: str) -> Hint | None:
         return hint("ended-key")
     if key.startswith(PREFIX):
         return hint("broken-key", length=LENGTH)
-    if _GOOGLES.fullmatch(key):
+    if is_googles(key):
         return hint("googles-key")
     return hint("placeholder-key") if len(key) <= 64 and _PLACEHOLDER.fullmatch(key) else None

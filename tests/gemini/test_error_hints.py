@@ -1,4 +1,4 @@
-"""An error that is known calls for its hint: Google's own bodies, and beside each the nearest that must not be taken."""
+"""An error that is known calls for its hint: Google's own bodies, and beside them the nearest that call for none."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from proxy.errors import Hint, NoUpstream, ProxyRefused, Reason, Refusal
 from proxy.gemini import calls, error_hints, exhausted
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.calls import Call
+from proxy.gemini.hints import hint
 
 NANO, OLD, TEXT = "gemini-nano-banana-2.1", "gemini-2.5-flash-image", "gemini-3.8-flash"
+PLAIN = BodyFacts()
 QUOTA = "You exceeded your current quota, please check your plan and billing details."
 
 
@@ -28,7 +30,7 @@ def openai(operation: str, model: str = NANO) -> Call:
     return replace(asked, operation=replace(asked.operation, name=operation))
 
 
-def told(body: object, status: int, of: Call | None = None, facts: BodyFacts = BodyFacts()) -> Hint | None:
+def told(body: object, status: int, of: Call | None = None, facts: BodyFacts = PLAIN) -> Hint | None:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return error_hints.of_error(of or call(), facts, status, raw)
 
@@ -55,55 +57,55 @@ NOT_FOUND = errors.model_not_found("whatever", "v1beta", "generateContent").body
 LARGE, WITH_PICTURES = BodyFacts(image_size="4K"), BodyFacts(inline_pictures=2)
 ON_CHAT = openai("openai.chat.completions")
 CASES: list[tuple[str, object, int, Call, BodyFacts, str]] = [
-    ("model-retired", NOT_FOUND, 404, call(OLD), BodyFacts(), "2026-10-02: ask for gemini-nano-banana-2.1"),
-    ("model-retired", NOT_FOUND, 404, call("imagen-4.0-ultra"), BodyFacts(), "Imagen 4 was shut down on 2026-08-17"),
-    ("model-access", NOT_FOUND, 404, call(NANO), BodyFacts(), "gemini-nano-banana-2.1 is a current id"),
-    ("model-unknown", NOT_FOUND, 404, call("gemini-9"), BodyFacts(), "GET /v1beta/models"),
-    ("model-unknown", NOT_FOUND, 404, call(NANO, "embedContent"), BodyFacts(), "not for this method"),
+    ("model-retired", NOT_FOUND, 404, call(OLD), PLAIN, "2026-10-02: ask for gemini-nano-banana-2.1"),
+    ("model-retired", NOT_FOUND, 404, call("imagen-4.0-ultra"), PLAIN, "Imagen 4 was shut down on 2026-08-17"),
+    ("model-access", NOT_FOUND, 404, call(NANO), PLAIN, "gemini-nano-banana-2.1 is a current id"),
+    ("model-unknown", NOT_FOUND, 404, call("gemini-9"), PLAIN, "GET /v1beta/models"),
+    ("model-unknown", NOT_FOUND, 404, call(NANO, "embedContent"), PLAIN, "not for this method"),
     (
         "compatibility-images",
         error("no", "NOT_FOUND"),
         404,
         openai("openai.images.generations"),
-        BodyFacts(),
+        PLAIN,
         "/v1/images/generations",
     ),
-    ("model-retired", error("no"), 404, openai("openai.images.generations", OLD), BodyFacts(), "nano-banana"),
-    ("native-fields", [unknown("generationConfig")], 400, ON_CHAT, BodyFacts(), ":generateContent"),
-    ("native-fields", unknown("generation_config"), 400, ON_CHAT, BodyFacts(), "compatibility layer"),
-    ("openai-fields", unknown("prompt"), 400, call(), BodyFacts(), "/v1/images/generations"),
-    ("openai-fields", unknown("max_tokens"), 400, call(TEXT), BodyFacts(), "OpenAI"),
-    ("misplaced-field", unknown("imageSize", "generation_config"), 400, call(), BodyFacts(), "generationConfig.image"),
-    ("misplaced-field", unknown("aspect_ratio"), 400, call(), BodyFacts(), "aspectRatio is known, but not there"),
-    ("misplaced-field", unknown("responseModalities"), 400, call(), BodyFacts(), "belongs in generationConfig."),
-    ("ratio-not-offered", error("Aspect ratio 1:4 is not supported for this model"), 400, call(), BodyFacts(), "8:1"),
-    ("ratio-refused", error("Aspect ratio 1:4 is not supported for x"), 400, call("new"), BodyFacts(), "16:9, 21:9."),
-    ("size-not-offered", error("Image size 9K is not supported for this model"), 400, call(), BodyFacts(), "512"),
-    ("no-sizes", error("Image size 1K is not supported for this model"), 400, call(OLD), BodyFacts(), "no imageSize"),
-    ("no-tools", error("Function calling is not enabled for models/x"), 400, call(), BodyFacts(), "leave out tools"),
-    ("no-tools", error("JSON mode is not enabled for this model"), 400, call(OLD), BodyFacts(), "JSON mode"),
-    ("location", errors.named("400-location", NANO, "", "").body(), 400, call(), BodyFacts(), "not where you are"),
+    ("model-retired", error("no"), 404, openai("openai.images.generations", OLD), PLAIN, "nano-banana"),
+    ("native-fields", [unknown("generationConfig")], 400, ON_CHAT, PLAIN, ":generateContent"),
+    ("native-fields", unknown("generation_config"), 400, ON_CHAT, PLAIN, "compatibility layer"),
+    ("openai-fields", unknown("prompt"), 400, call(), PLAIN, "/v1/images/generations"),
+    ("openai-fields", unknown("max_tokens"), 400, call(TEXT), PLAIN, "OpenAI"),
+    ("misplaced-field", unknown("imageSize", "generation_config"), 400, call(), PLAIN, "generationConfig.image"),
+    ("misplaced-field", unknown("aspect_ratio"), 400, call(), PLAIN, "aspectRatio is known, but not there"),
+    ("misplaced-field", unknown("responseModalities"), 400, call(), PLAIN, "belongs in generationConfig."),
+    ("ratio-not-offered", error("Aspect ratio 1:4 is not supported for this model"), 400, call(), PLAIN, "8:1"),
+    ("ratio-refused", error("Aspect ratio 1:4 is not supported for x"), 400, call("new"), PLAIN, "16:9, 21:9."),
+    ("size-not-offered", error("Image size 9K is not supported for this model"), 400, call(), PLAIN, "512"),
+    ("no-sizes", error("Image size 1K is not supported for this model"), 400, call(OLD), PLAIN, "no imageSize"),
+    ("no-tools", error("Function calling is not enabled for models/x"), 400, call(), PLAIN, "leave out tools"),
+    ("no-tools", error("JSON mode is not enabled for this model"), 400, call(OLD), PLAIN, "JSON mode"),
+    ("location", errors.named("400-location", NANO, "", "").body(), 400, call(), PLAIN, "not where you are"),
     (
         "no-free-tier",
         error("Gemini API free tier is not available in your country. Please enable billing.", "FAILED_PRECONDITION"),
         400,
         call(),
-        BodyFacts(),
+        PLAIN,
         "billing",
     ),
-    ("no-access", error("The caller does not have permission", "PERMISSION_DENIED"), 403, call(), BodyFacts(), "tier"),
-    ("quota-minute", errors.named("429", NANO, "", "").body(), 429, call(), BodyFacts(), "come back in 45 s."),
+    ("no-access", error("The caller does not have permission", "PERMISSION_DENIED"), 403, call(), PLAIN, "tier"),
+    ("quota-minute", errors.named("429", NANO, "", "").body(), 429, call(), PLAIN, "come back in 45 s."),
     ("quota-minute", violated("GenerateRequestsPerMinutePerProjectPerModel", "12.2s"), 429, call(), LARGE, "in 13 s."),
-    ("quota-minute", errors.named("429-project", NANO, "", "").body(), 429, call(), BodyFacts(), "within a minute"),
-    ("quota-day", violated("GenerateRequestsPerDayPerProjectPerModel", "9s"), 429, call(), BodyFacts(), "midnight Pac"),
-    ("quota-free-pictures", violated("XPerDayPerModel-FreeTier"), 429, call(), BodyFacts(), "draws no pictures"),
-    ("quota-free-tier", violated("XPerMinutePerModel-FreeTier"), 429, call(TEXT), BodyFacts(), "limits are low"),
-    ("quota-spend", errors.named("429-spend", NANO, "", "").body(), 429, call(), BodyFacts(), "ten minutes"),
-    ("quota-prepaid", errors.named("429-prepaid", NANO, "", "").body(), 429, call(), BodyFacts(), "paying does"),
-    ("quota-untold", errors.named("429-exhausted", NANO, "", "").body(), 429, call(), BodyFacts(), "half a minute"),
+    ("quota-minute", errors.named("429-project", NANO, "", "").body(), 429, call(), PLAIN, "within a minute"),
+    ("quota-day", violated("GenerateRequestsPerDayPerProjectPerModel", "9s"), 429, call(), PLAIN, "midnight Pac"),
+    ("quota-free-pictures", violated("XPerDayPerModel-FreeTier"), 429, call(), PLAIN, "draws no pictures"),
+    ("quota-free-tier", violated("XPerMinutePerModel-FreeTier"), 429, call(TEXT), PLAIN, "limits are low"),
+    ("quota-spend", errors.named("429-spend", NANO, "", "").body(), 429, call(), PLAIN, "ten minutes"),
+    ("quota-prepaid", errors.named("429-prepaid", NANO, "", "").body(), 429, call(), PLAIN, "paying does"),
+    ("quota-untold", errors.named("429-exhausted", NANO, "", "").body(), 429, call(), PLAIN, "half a minute"),
     ("google-failed", errors.named("500", NANO, "", "").body(), 500, call(), LARGE, "after a pause"),
-    ("overloaded", errors.named("503", NANO, "", "").body(), 503, call(), BodyFacts(), "another model"),
-    ("overloaded", errors.named("503-service", NANO, "", "").body(), 503, call(), BodyFacts(), "no room"),
+    ("overloaded", errors.named("503", NANO, "", "").body(), 503, call(), PLAIN, "another model"),
+    ("overloaded", errors.named("503-service", NANO, "", "").body(), 503, call(), PLAIN, "no room"),
     ("deadline", errors.named("504", NANO, "", "").body(), 504, call(), BodyFacts(image_size="1K"), "Try again"),
     ("deadline-picture", errors.named("504", NANO, "", "").body(), 504, call(), LARGE, "Ask for 1K"),
     ("deadline-picture", errors.named("504", NANO, "", "").body(), 504, call(TEXT), WITH_PICTURES, "smaller pictures"),
@@ -172,10 +174,7 @@ def test_a_quota_told_again_is_told_as_the_first_time() -> None:
 
 def test_a_refusal_has_the_hint_that_it_bears_and_mostly_none() -> None:
     credential = ProxyRefused(Reason.UPSTREAM_CREDENTIAL_REFUSED, "no")
-    assert error_hints.of_refusal(credential) == Hint(
-        "operators-key",
-        "Your key is fine, the operator's is not: `weighbridge doctor` says what the upstream says of it.",
-    )
+    assert error_hints.of_refusal(credential) == hint("operators-key")
     own = Hint("a", "b")
     assert error_hints.of_refusal(Refusal(Reason.BAD_REQUEST, "no", own)) == own
     assert error_hints.of_refusal(Refusal(Reason.BAD_REQUEST, "no")) is None

@@ -1,4 +1,4 @@
-"""Every hint is one short sentence that a header can carry, stands in the docs under its name, and is told somewhere."""
+"""Every hint is one short sentence that a header can carry, stands in the docs under its name, and is told."""
 
 from __future__ import annotations
 
