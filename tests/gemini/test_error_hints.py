@@ -7,13 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.emulator import errors
 from proxy.errors import Hint, NoUpstream, ProxyRefused, Reason, Refusal
 from proxy.gemini import calls, error_hints, exhausted
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.calls import Call
-from proxy.gemini.hints import hint
+from proxy.gemini.hints import LONGEST, SENTENCES, hint
 
 NANO, OLD, TEXT = "gemini-nano-banana-2.1", "gemini-2.5-flash-image", "gemini-3.8-flash"
 PLAIN = BodyFacts()
@@ -179,3 +181,52 @@ def test_a_refusal_has_the_hint_that_it_bears_and_mostly_none() -> None:
     assert error_hints.of_refusal(Refusal(Reason.BAD_REQUEST, "no", own)) == own
     assert error_hints.of_refusal(Refusal(Reason.BAD_REQUEST, "no")) is None
     assert error_hints.of_refusal(NoUpstream("none", 1000)) is None
+
+
+FRAGMENTS = (
+    'Unknown name "',
+    'imageSize"',
+    " at 'generation_config'",
+    ": Cannot find field",
+    "Aspect ratio ",
+    " is not supported",
+    " is not found for API version ",
+    "User location is not supported",
+    "Resource has been exhausted",
+    "<b>\u2028\r\nx-evil: 1",
+)
+statuses = st.sampled_from([400, 403, 404, 429, 500, 503, 504]) | st.integers(400, 599)
+leaves = st.none() | st.integers() | st.sampled_from(["INTERNAL", "1e9s", "9s", "XPerDay", "XPerMinute-FreeTier"])
+trees = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["violations", "quotaId", "retryDelay", "@type"]), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    status=statuses,
+    message=st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=9), max_size=9).map("".join) | leaves,
+    word=trees,
+    details=trees,
+    model=st.sampled_from([NANO, OLD, TEXT, "imagen-4.0-x"]),
+)
+def test_whatever_an_error_holds_what_is_told_can_be_a_header(
+    status: int, message: object, word: object, details: object, model: str
+) -> None:
+    """Nothing raises, and none of its own words are in what is told."""
+    found = told({"error": {"message": message, "status": word, "details": details}}, status, call(model))
+    if found is not None:
+        assert found.name in SENTENCES
+        assert found.sentence.isascii()
+        assert found.sentence.isprintable()
+        assert "evil" not in found.sentence
+        assert len(found.sentence) <= LONGEST
+
+
+@given(st.binary(max_size=200), statuses)
+def test_whatever_an_error_is_nothing_raises(body: bytes, status: int) -> None:
+    told(body, status)
