@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -347,3 +348,18 @@ def test_a_picture_of_1k_in_place_of_4k_is_told(raw: Weighbridge, script: Script
         answer = call(raw, raw_key, "gemini-3.1-flash-image", "hi", {"imageConfig": {"imageSize": "4K"}})
         expected = None if name is None else hint(name, asked="4K").sentence
         assert record_of(raw, answer).hint == expected
+
+
+def test_a_quota_that_is_told_again_is_told_with_its_hint(tmp_path: Path) -> None:
+    """Where one upstream is out already, and the other goes out in the call: its record has what the caller is told."""
+    day = _quota("GenerateRequestsPerDayPerProjectPerModel")
+    spent = _error(429, "RESOURCE_EXHAUSTED", "You exceeded your spend-based rate limit.")
+    with scripted(says(spent)) as first, scripted(says(day)) as second:
+        pool = [{"name": "first", "priority": 2}, {"name": "second", "base_url": second.base_url}]
+        with weighbridge(tmp_path, first.base_url, {"upstreams": pool}) as both:
+            key = both.key()
+            call(both, key, TEXT, "hi")  # of the first, all models are out now
+            answer = call(both, key, "gemini-3.6-flash", "hi")
+            assert (answer.status_code, answer.headers["x-weighbridge-refused"]) == (429, "NO_UPSTREAM")
+            assert told(answer) == SENTENCES["quota-spend"]
+            assert record_of(both, answer).hint == SENTENCES["quota-spend"]
