@@ -98,7 +98,7 @@ def _parse(method: str, raw_path: bytes, query: bytes) -> Call:
     framing = _framing(operation, query)
     target = f"/{versions[-1]}/{resource}".encode("ascii")
     told = hint("version-twice") if len(versions) > 2 else None
-    return Call(operation, model, target + b"?" + query if query else target, framing, model, told)
+    return Call(operation, model, target + b"?" + query if query else target, framing, model, hint=told)
 
 
 _cached = lru_cache(maxsize=1024)(_parse)  # refusals are not kept, so a key that stands in a path isn't either
