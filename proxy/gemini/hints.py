@@ -18,8 +18,8 @@ LONGEST: Final = 300
 SENTENCES: Final[dict[str, str]] = {
     # what the request line shows
     "version-twice": (
-        "The API version stands twice in the path. That is understood, and the last one counts; leave the version "
-        "out of the base URL."
+        "The API version stands twice in the path. That is understood, and the last one counts; Google's SDKs add it "
+        "to the base URL by themselves."
     ),
     "vertex-path": (
         "If the code does not ask for Vertex AI, its environment does: unset GOOGLE_GENAI_USE_VERTEXAI and "
@@ -81,7 +81,7 @@ SENTENCES: Final[dict[str, str]] = {
         "or natively to models/MODEL:generateContent."
     ),
     "native-fields": (
-        "Native fields are refused on the compatibility layer: send the whole request, unchanged in shape, to "
+        "Native fields are refused on the compatibility layer: send the whole request in the native shape, to "
         "/v1beta/models/MODEL:generateContent."
     ),
     "openai-fields": (
