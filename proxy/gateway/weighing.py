@@ -21,6 +21,7 @@ from proxy.gemini import headers, openai_reading
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.headers import Headers
 from proxy.gemini.reading import Reading
+from proxy.gemini.windows import Document
 from proxy.limits.interface import Hold
 from proxy.tenants.keys import Tenant
 from proxy.upstreams.error_answer import ErrorAnswer
@@ -129,9 +130,10 @@ class Weighing:
         """What the response passes on its way: its head is there."""
         self._head(response.status, response.headers, first_byte_s)
         several = self._facts.tools or self._facts.candidates > 1
-        shape, native = openai_reading.shape_of(self._record.operation), self._facts.named is None
+        document = openai_reading.document_of(self._record.operation)
+        walked = several and document is Document
         coding = headers.coding(response.headers)
-        self._meter = Meter(self._client.framing, coding, grounding=several and native, shape=shape)
+        self._meter = Meter(self._client.framing, coding, grounding=walked, document=document)
         return self._meter
 
     async def settle_error(self, upstream: str, error: ErrorAnswer, first_byte_s: float) -> None:

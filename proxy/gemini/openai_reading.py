@@ -8,7 +8,7 @@ import msgspec
 
 from proxy.gemini import openai_bodies
 from proxy.gemini.reading import Reading, take_usage, text
-from proxy.gemini.windows import COLON, NATIVE, Shape
+from proxy.gemini.windows import COLON, Document, Shape
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -27,16 +27,16 @@ class _Said(msgspec.Struct, gc=False):
     error: object = None
 
 
-class _Answer(_Said, gc=False):
+class _SaidAnswer(_Said, gc=False):
     choices: list[_Choice] | None = None
 
 
-class _Pictures(_Said, gc=False):
+class _SaidPictures(_Said, gc=False):
     data: list[_Picture] | None = None
 
 
-_decode_answer = msgspec.json.Decoder(_Answer | list[_Answer]).decode
-_decode_pictures = msgspec.json.Decoder(_Pictures | list[_Pictures]).decode
+_decode_answer = msgspec.json.Decoder(_SaidAnswer | list[_SaidAnswer]).decode
+_decode_pictures = msgspec.json.Decoder(_SaidPictures | list[_SaidPictures]).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -95,18 +95,30 @@ _WANTED: Final = {
 _NO_IMAGE: Final = rb'"(?!)'
 _PICTURE: Final = rb'"(?:b64_json"(?<!\\"b64_json")|url"(?<!\\"url"))%b"[^"]' % COLON
 
-ANSWER: Final = Shape(_WANTED, _NO_IMAGE, _read_answer, _read_values)
-"""A chat completion, its chunks, embeddings. Names in it are Google's: what a function is called with is a string."""
-PICTURES: Final = Shape(_WANTED, _PICTURE, _read_pictures, _read_values)
-"""Pictures that were made: each is an element of `data` with its base64, or a URL, and never both."""
 
-_SHAPES: Final = {
-    openai_bodies.CHAT: ANSWER,
-    openai_bodies.EMBEDDINGS: ANSWER,
-    openai_bodies.PICTURES: PICTURES,
+class Answer(Document):
+    """A chat completion, a chunk of one, or embeddings. Names in it are Google's: a function's arguments are a text."""
+
+    __slots__ = ()
+    shape = Shape(_WANTED, _NO_IMAGE, _read_values)
+    read_whole = staticmethod(_read_answer)
+
+
+class Pictures(Document):
+    """Pictures that were made: each is an element of `data` with its base64, or a URL, and never both."""
+
+    __slots__ = ()
+    shape = Shape(_WANTED, _PICTURE, _read_values)
+    read_whole = staticmethod(_read_pictures)
+
+
+_KINDS: Final = {
+    openai_bodies.CHAT: Answer,
+    openai_bodies.EMBEDDINGS: Answer,
+    openai_bodies.PICTURES: Pictures,
 }
 
 
-def shape_of(operation_name: str) -> Shape:
-    """What is looked for in the responses of an operation; `operation_name` is the surface table's."""
-    return _SHAPES.get(operation_name, NATIVE)
+def document_of(operation_name: str) -> type[Document]:
+    """The kind of document that an operation is answered with; `operation_name` is the surface table's."""
+    return _KINDS.get(operation_name, Document)

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from proxy.gemini.reading import Reading
 from proxy.gemini.tokens import TURN, Skipper
-from proxy.gemini.windows import NATIVE, Document, Shape
+from proxy.gemini.windows import Document
 
 WINDOW: Final = 65_536
 
@@ -37,20 +37,22 @@ class Scanner(Protocol):
         ...
 
 
-def for_framing(framing: str, *, window: int = WINDOW, grounding: bool = False, shape: Shape = NATIVE) -> Scanner:
+def for_framing(
+    framing: str, *, window: int = WINDOW, grounding: bool = False, document: type[Document] = Document
+) -> Scanner:
     """A scanner for `single` (one object), `sse` (events with `data:` lines) or `array` (an array of objects).
 
     `window`: bytes kept of each end of a document. `grounding`: the request had tools, or asked for several candidates:
     searches, images and the first candidate's finish reason are then exact in documents beyond the window, too; of
-    native ones, the only `shape` that has them.
+    native ones. `document`: the kind of what is in the response.
     Raises ValueError for another framing.
     """
     if framing == "single":
-        return _Single(window, grounding, shape)
+        return _Single(window, grounding, document)
     if framing == "sse":
-        return _Events(window, grounding, shape)
+        return _Events(window, grounding, document)
     if framing == "array":
-        return _Elements(window, grounding, shape)
+        return _Elements(window, grounding, document)
     raise ValueError(f"framing {framing!r} is none of single, sse, array")
 
 
@@ -65,8 +67,8 @@ def scan(framing: str, body: bytes) -> Reading:
 class _Single:
     __slots__ = ("_document", "feed")
 
-    def __init__(self, window: int, grounding: bool, shape: Shape) -> None:
-        self._document = Document(window, grounding, shape)
+    def __init__(self, window: int, grounding: bool, document: type[Document]) -> None:
+        self._document = document(window, grounding)
         self.feed = self._document.feed
 
     def finish(self, complete: bool) -> Reading:
@@ -97,15 +99,15 @@ class _Events:
         "_grounding",
         "_intact",
         "_line",
+        "_made",
         "_prefix",
         "_reading",
-        "_shape",
         "_steps",
         "_window",
     )
 
-    def __init__(self, window: int, grounding: bool, shape: Shape) -> None:
-        self._shape = shape
+    def __init__(self, window: int, grounding: bool, document: type[Document]) -> None:
+        self._made = document
         self._window = window
         self._grounding = grounding
         self._reading = Reading()
@@ -161,7 +163,7 @@ class _Events:
                 return ()
             self._line = _DATA
             if self._document is None:
-                self._document = Document(self._window, self._grounding, self._shape)
+                self._document = self._made(self._window, self._grounding)
             else:
                 more = b"\n"
         if self._line == _OTHER:
@@ -196,15 +198,15 @@ class _Elements:
         "_ended",
         "_grounding",
         "_intact",
+        "_made",
         "_opened",
         "_reading",
-        "_shape",
         "_skipper",
         "_window",
     )
 
-    def __init__(self, window: int, grounding: bool, shape: Shape) -> None:
-        self._shape = shape
+    def __init__(self, window: int, grounding: bool, document: type[Document]) -> None:
+        self._made = document
         self._window = window
         self._grounding = grounding
         self._reading = Reading()
@@ -240,7 +242,7 @@ class _Elements:
         start = _GAP.match(chunk, start).end()  # type: ignore[union-attr]  # matches nothing at the least
         mark = chunk[start : start + 1]
         if mark == b"{" and not self._ended:
-            self._document = Document(self._window, self._grounding, self._shape)
+            self._document = self._made(self._window, self._grounding)
             return start
         if mark == b"[" and not self._opened and not self._ended:
             self._opened = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 from proxy.gemini.reading import Reading, read_values, read_whole, take_grounding
 from proxy.gemini.tokens import Skipper, Walker
@@ -15,15 +15,14 @@ COLON = rb"[ \t\r\n]*+:[ \t\r\n]*+"
 
 
 class Shape:
-    """What is looked for in the documents of one API, and how it is read."""
+    """What is looked for in the windows of one API's documents, and how it is read."""
 
-    __slots__ = ("image", "key", "read_values", "read_whole", "reason", "usage", "wanted")
+    __slots__ = ("image", "key", "read_values", "reason", "usage", "wanted")
 
     def __init__(
         self,
         wanted: Mapping[bytes, tuple[int, bytes]],
         image: bytes,
-        read_whole: Callable[[bytes, Reading], bytes | None],
         read_values: Callable[[dict[bytes, bytes], Reading], None],
     ) -> None:
         """`wanted`: the keys looked for in a window: first the usage's, last that of the finish reason. How many
@@ -31,13 +30,12 @@ class Shape:
         window a finish reason is known by its depth alone.
 
         `image`: a pattern of the name before an image and of what its value begins with; it begins with a quote.
-        `read_whole` and `read_values` are as proxy/gemini/reading.py has them.
+        `read_values` is as proxy/gemini/reading.py has it.
         """
         self.wanted = wanted
         self.usage, *_, self.reason = wanted
         self.key = re.compile(rb'"(%s)"%s(?=[{"])' % (b"|".join(wanted), COLON))
         self.image = re.compile(image)
-        self.read_whole = read_whole
         self.read_values = read_values
 
 
@@ -51,7 +49,6 @@ NATIVE: Final = Shape(
         b"finishReason": (3, b'"'),
     },
     rb'"mimeType"(?<!\\"mimeType")%b"image\\?/' % COLON,
-    read_whole,
     read_values,
 )
 """generateContent's own."""
@@ -80,17 +77,20 @@ class Document:
         "_grounding",
         "_head",
         "_opened",
-        "_shape",
         "_tail",
         "_tail_length",
         "_window",
         "length",
     )
 
-    def __init__(self, window: int, grounding: bool, shape: Shape = NATIVE) -> None:
+    shape: ClassVar[Shape] = NATIVE
+    """There is a kind of document for each."""
+    read_whole: ClassVar[Callable[[bytes, Reading], bytes | None]] = staticmethod(read_whole)
+    """Decodes one that fits the window: see proxy/gemini/reading.py."""
+
+    def __init__(self, window: int, grounding: bool) -> None:
         self._window = window
         self._grounding = grounding
-        self._shape = shape
         self.length = 0
         """Bytes that came."""
         self._head: list[bytes] = []
@@ -112,10 +112,10 @@ class Document:
         self._head.clear()
         head = begun + piece[: self._window - len(begun)]
         self._opened = head.lstrip(_WHITE)[:1] == b"{"
-        self._found = look_forward(head, self._shape)
+        self._found = look_forward(head, self.shape)
         self._tail = deque([begun])
         self._tail_length = len(begun)
-        self._counter = Walker() if self._grounding else _ImageCounter(self._shape.image)
+        self._counter = Walker() if self._grounding else _ImageCounter(self.shape.image)
         yield
         yield from self._counter.feed(begun)
         yield from self._pass(self._counter, piece)
@@ -139,8 +139,9 @@ class Document:
         """
         if self._counter is not None:
             return self._finish_long(self._counter, reading, complete)
-        head, shape = b"".join(self._head), self._shape
-        usage = shape.read_whole(head, reading)
+        head = b"".join(self._head)
+        usage = self.read_whole(head, reading)
+        shape = self.shape
         if usage is not None:
             if usage and not usage.startswith(b"{") and head.count(b'"%b"' % shape.usage) > 1:
                 found = {key: value for key, value in look_forward(head, shape).items() if key == shape.usage}
@@ -152,7 +153,7 @@ class Document:
         return whole
 
     def _finish_long(self, counter: Walker | _ImageCounter, reading: Reading, complete: bool) -> bool:
-        found, shape = self._found, self._shape
+        found, shape = self._found, self.shape
         first = found.get(shape.reason)
         self._tail[0] = self._tail[0][max(0, self._tail_length - self._window) :]
         tail = b"".join(self._tail)
@@ -171,9 +172,9 @@ class Document:
         return whole
 
     def _settle(self, found: dict[bytes, bytes], reading: Reading, certain: bool) -> None:
-        if not certain or found.get(self._shape.usage) == b"":
+        if not certain or found.get(self.shape.usage) == b"":
             reading.unseen = True
-        self._shape.read_values(found, reading)
+        self.shape.read_values(found, reading)
 
 
 def _keep(pieces: list[bytes] | deque[bytes], piece: bytes) -> None:

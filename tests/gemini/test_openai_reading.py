@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.gemini.openai_reading import ANSWER, PICTURES, shape_of
+from proxy.gemini.openai_reading import Answer, Pictures, document_of
 from proxy.gemini.reading import Reading
 from proxy.gemini.scanner import for_framing
-from proxy.gemini.windows import NATIVE, Shape
+from proxy.gemini.windows import Document
 from tests.gemini.test_usage_chunks import CHUNK, OF_USAGE, USAGE, WITH_CHOICES
 
 
-def read(framing: str, text: bytes, shape: Shape, size: int = 1 << 20, window: int = 65_536) -> Reading:
-    scanner = for_framing(framing, window=window, shape=shape)
+def read(framing: str, text: bytes, kind: type[Document], size: int = 1 << 20, window: int = 65_536) -> Reading:
+    scanner = for_framing(framing, window=window, document=kind)
     for start in range(0, len(text), size):
         for _ in scanner.feed(text[start : start + size]):
             pass
@@ -53,7 +53,7 @@ def test_a_completion_says_its_usage_and_who_answered(
     said: dict[str, Any], size: int, indent: int | None, ascii_: bool
 ) -> None:
     text = json.dumps(said, indent=indent, ensure_ascii=ascii_).encode("utf-8", "replace")
-    whole = read("single", text, ANSWER, size)
+    whole = read("single", text, Answer, size)
     assert json.loads(whole.usage or b"null") == USAGE
     assert (whole.model_version, whole.response_id, whole.finish_reason) == (
         *(json.loads(text)[name] or None for name in ("model", "id")),
@@ -62,7 +62,7 @@ def test_a_completion_says_its_usage_and_who_answered(
     assert whole.complete
     assert not whole.unseen
     for window in (64, 200):
-        seen = read("single", text, ANSWER, size, window)
+        seen = read("single", text, Answer, size, window)
         if seen.usage is None:
             assert seen.unseen or len(text) <= window
         else:
@@ -76,7 +76,7 @@ def test_the_usage_of_a_stream_is_its_last_and_the_mark_of_its_end_is_none() -> 
     stop = {**CHUNK, "choices": [{"finish_reason": "stop"}]}
     text = b"".join(b"data: %b\n\n" % json.dumps(one).encode() for one in (other, stop, OF_USAGE)) + b"data: [DONE]\n\n"
     for size in (1, 7, 1 << 20):
-        seen = read("sse", text, ANSWER, size)
+        seen = read("sse", text, Answer, size)
         assert json.loads(seen.usage or b"") == USAGE
         assert (seen.model_version, seen.response_id, seen.finish_reason) == (CHUNK["model"], "a", "stop")
         assert seen.complete
@@ -84,7 +84,7 @@ def test_the_usage_of_a_stream_is_its_last_and_the_mark_of_its_end_is_none() -> 
 
 @pytest.mark.parametrize("error", [{"error": {"code": 429}}, [{"error": {"code": 429}}], {"error": {"message": "x"}}])
 def test_an_error_in_mid_stream_is_one_also_in_an_array(error: Any) -> None:
-    seen = read("sse", b"data: %b\n\n" % json.dumps(error).encode(), ANSWER)
+    seen = read("sse", b"data: %b\n\n" % json.dumps(error).encode(), Answer)
     assert seen.errored
 
 
@@ -107,7 +107,7 @@ def test_pictures_that_came_are_counted_and_failed_ones_are_not(
         "revised": {"revised_prompt": f'{words}"b64_json":"x"'},
     }
     text = json.dumps({"created": 1, "data": [of_kind[kind] for kind in kinds]}).encode()
-    seen = read("single", text, PICTURES, size, window)
+    seen = read("single", text, Pictures, size, window)
     assert seen.images == sum(kind in ("b64_json", "url") for kind in kinds)
     assert not seen.uncounted
     assert seen.complete
@@ -116,7 +116,7 @@ def test_pictures_that_came_are_counted_and_failed_ones_are_not(
 def test_pictures_of_megabytes_are_counted_in_bounded_memory() -> None:
     picture = {"b64_json": "QUJD" * (1 << 20)}
     text = json.dumps({"created": 1, "data": [picture, {"b64_json": None}, picture]}).encode()
-    scanner, held = for_framing("single", shape=PICTURES), 0
+    scanner, held = for_framing("single", document=Pictures), 0
     for start in range(0, len(text), 65_536):
         for _ in scanner.feed(text[start : start + 65_536]):
             pass
@@ -125,7 +125,7 @@ def test_pictures_of_megabytes_are_counted_in_bounded_memory() -> None:
     assert held <= 3 * 65_536
 
 
-def test_each_operation_has_its_shape() -> None:
-    assert shape_of("generateContent") is NATIVE
-    assert shape_of("openai.embeddings") is shape_of("openai.chat.completions") is ANSWER
-    assert shape_of("openai.images.generations") is PICTURES
+def test_each_operation_is_answered_with_its_kind_of_document() -> None:
+    assert document_of("generateContent") is Document
+    assert document_of("openai.embeddings") is document_of("openai.chat.completions") is Answer
+    assert document_of("openai.images.generations") is Pictures
