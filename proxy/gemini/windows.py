@@ -52,6 +52,7 @@ NATIVE: Final = Shape(
     read_values,
 )
 """generateContent's own."""
+
 _BLOCK: Final = 4096
 """Bytes searched for a needle from each quote on."""
 _EDGE: Final = 256
@@ -85,7 +86,7 @@ class Document:
 
     shape: ClassVar[Shape] = NATIVE
     """There is a kind of document for each."""
-    read_whole: ClassVar[Callable[[bytes, Reading], bytes | None]] = staticmethod(read_whole)
+    read_whole: ClassVar[staticmethod[[bytes, Reading], bytes | None]] = staticmethod(read_whole)
     """Decodes one that fits the window: see proxy/gemini/reading.py."""
 
     def __init__(self, window: int, grounding: bool) -> None:
