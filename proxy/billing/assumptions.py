@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from proxy.gemini import openai_bodies
+
 GENERATES = ("generateContent", "streamGenerateContent")
+ANSWERS = (*GENERATES, openai_bodies.CHAT)
 STREAMS = ("streamGenerateContent",)
 
 
@@ -68,7 +71,7 @@ ASSUMPTIONS: dict[str, Assumption] = {
         "cached standard",
         "Cached tokens cost the standard rate in flex and batch.",
         "`cached_…` of calls in flex; too high if the tier's multiple holds for them, too",
-        GENERATES,
+        ANSWERS,
     ),
     "A-VIDEO-BY-THE-SECOND": Assumption(
         "listed",
@@ -96,20 +99,20 @@ ASSUMPTIONS: dict[str, Assumption] = {
         "no cached",
         "Where no rate for cached tokens is published, they cost what they would uncached.",
         "`cached_…`; too high if cached tokens are cheaper",
-        GENERATES,
+        ANSWERS,
     ),
     "A-NO-RATE-NO-COST": Assumption(
         "all",
         "An output modality, or searches, without a rate leave the cost of the call unknown (null), never zero "
         "and never the text rate.",
         "`cost_usd` is null, and the call stands among the unpriced ones of `usage report`",
-        GENERATES,
+        ANSWERS,
     ),
     "A-THOUGHTS-ARE-TEXT": Assumption(
         "all",
         "Thinking tokens cost the text output rate, shown or not.",
         "`output_text`; too low if thinking has a dearer rate",
-        GENERATES,
+        ANSWERS,
     ),
     "A-TOOL-USE-IS-INPUT": Assumption(
         "all",
@@ -170,7 +173,7 @@ ASSUMPTIONS: dict[str, Assumption] = {
         "all",
         "Usage in a stream is a running total: the last one counts, and none is added up.",
         "every quantity of a stream; far too low if each event counted only its own tokens",
-        STREAMS,
+        (*STREAMS, openai_bodies.CHAT),
     ),
     "A-OUTPUT-IS-REST": Assumption(
         "all",
@@ -183,7 +186,7 @@ ASSUMPTIONS: dict[str, Assumption] = {
         "all",
         "What the usage of a blocked prompt or answer reports is charged, and images that it doesn't report aren't.",
         "calls whose `finish_reason` is none of STOP and MAX_TOKENS; too high if Google lets them off",
-        GENERATES,
+        ANSWERS,
     ),
     "A-GONE-IS-BILLED": Assumption(
         "all",
@@ -220,7 +223,7 @@ ASSUMPTIONS: dict[str, Assumption] = {
         "The tier that served a call is `serviceTier` of its usage, else the header `x-gemini-service-tier`, else"
         " standard.",
         "`service_tier`, and with it every rate; too high if a flex call says nothing of it",
-        GENERATES,
+        ANSWERS,
     ),
     "A-ERRORS-ARE-FREE": Assumption(
         "all",
@@ -248,7 +251,27 @@ ASSUMPTIONS: dict[str, Assumption] = {
         "generates",
         "maxOutputTokens bounds text, thinking and images together.",
         "estimates, and what is held for a call while it runs; never a cost by usage",
-        GENERATES,
+        ANSWERS,
+    ),
+    "A-COMPATIBLE-OUTPUT-IS-REST": Assumption(
+        "generates",
+        "In the compatibility layer output is the total less the prompt, so that thoughts which show only there are "
+        "charged, and never less than the completion; reasoning tokens are part of it.",
+        "`output_text` of `openai.chat.completions`; too high if the total counts something that is free",
+        (openai_bodies.CHAT,),
+    ),
+    "A-COMPATIBLE-INPUT-IS-TEXT": Assumption(
+        "all",
+        "In the compatibility layer prompt tokens are text, unless the usage says that they are audio.",
+        "`input_text` and `cached_text` of operations of the layer; too low if pictures or sound have a dearer rate",
+        (openai_bodies.CHAT, openai_bodies.EMBEDDINGS),
+    ),
+    "A-COMPATIBLE-PICTURE-IS-1K": Assumption(
+        "image",
+        "A picture of the compatibility layer costs what one of 1K costs; its prompt, and pictures that failed, cost "
+        "nothing.",
+        "`output_image` of `openai.images.generations`; too low by the prompt, by thinking, and if pictures are larger",
+        (openai_bodies.PICTURES,),
     ),
     "E-TEXT": Assumption(
         "all",
@@ -297,7 +320,7 @@ ASSUMPTIONS: dict[str, Assumption] = {
         "text",
         "Estimates: an answer has 1024 tokens for each candidate, or maxOutputTokens if that is less.",
         "records marked `estimated`, and what is held for a call while it runs",
-        GENERATES,
+        ANSWERS,
     ),
     "W-TEXT": Assumption(
         "all",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from proxy.billing.estimates import IMAGE_TOKENS, estimate
+from proxy.billing.estimates import IMAGE_TOKENS, estimate, picture_tokens
 from proxy.billing.prices import PriceBook
 from proxy.billing.rate_tables import UNPRICED, RateTable
 from proxy.billing.records import UsageRecord
+from proxy.gemini import openai_bodies, openai_usage
 from proxy.gemini import usage as usages
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.reading import Reading
@@ -40,10 +41,12 @@ def charge_reading(record: UsageRecord, reading: Reading, image_size: str | None
     record.finish_reason = reading.finish_reason
     record.images = reading.images
     record.searches = reading.searches
+    if record.operation == openai_bodies.PICTURES:
+        return _charge_pictures(record, reading, book)
     if reading.usage is None:
         _price_estimate(record, reading.images, image_size, book)
         return {}
-    usage = usages.parse(reading.usage)
+    usage = usage_of(record.operation, reading.usage)
     record.usage = reading.usage.decode()
     record.service_tier = usage.service_tier or record.service_tier
     record.prompt_token_count = usage.prompt_token_count
@@ -55,7 +58,7 @@ def charge_reading(record: UsageRecord, reading: Reading, image_size: str | None
     record.prompt_tokens_details = usages.details(usage.prompt_tokens_details)
     record.candidates_tokens_details = usages.details(usage.candidates_tokens_details)
     table = table_of(record, book)
-    quantities = weigh(reading, usage, image_size, table)
+    quantities = weigh(reading, usage, image_size, table, record.operation)
     if quantities.keys() <= {"search", "maps"}:  # a usage of no tokens is none
         _price_estimate(record, reading.images, image_size, book)
         return {}
@@ -67,8 +70,40 @@ def charge_reading(record: UsageRecord, reading: Reading, image_size: str | None
     return quantities
 
 
-def weigh(reading: Reading, usage: Usage, image_size: str | None, table: RateTable | None) -> dict[str, int]:
+def _charge_pictures(record: UsageRecord, reading: Reading, book: PriceBook) -> dict[str, int]:
+    """Of pictures made in the compatibility layer, which says no usage of them: each that came, and nothing else.
+
+    What the count of them isn't sure of takes the place of a usage that may have passed unseen.
+    """
+    record.usage = reading.usage.decode() if reading.usage is not None else None
+    table = table_of(record, book)
+    reading.unseen = reading.uncounted or reading.errored or not reading.complete
+    quantities = {"output_image": reading.images * picture_tokens(table)}
+    if reading.unseen:
+        estimated = {name: quantity for name, (quantity, _) in (record.rates or {}).items()}
+        quantities["output_image"] = max(quantities["output_image"], estimated.get("output_image", 0))
+    record.estimated = reading.unseen
+    _price(record, quantities, table)
+    if not quantities["output_image"]:
+        record.cost_usd = 0  # of a model without a price, too
+    return quantities
+
+
+def usage_of(operation_name: str, raw: bytes) -> Usage:
+    """A usage object of an operation's, in Google's terms."""
+    return openai_usage.parse(raw) if operation_name in openai_bodies.OPERATIONS else usages.parse(raw)
+
+
+def weigh(
+    reading: Reading,
+    usage: Usage,
+    image_size: str | None,
+    table: RateTable | None,
+    operation_name: str = "generateContent",
+) -> dict[str, int]:
     """The quantities of a response. `usage` is the one in it, `image_size` was asked for, `table` has its rates."""
+    if operation_name in openai_bodies.OPERATIONS:
+        return openai_usage.quantities(usage)
     quantities = usages.quantities(
         usage,
         images_seen=reading.images,

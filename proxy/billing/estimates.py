@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from proxy.billing.rate_tables import RateTable
+from proxy.gemini import openai_bodies
 from proxy.gemini.bodies import BodyFacts
 
 BYTES_PER_TOKEN = 4
@@ -38,7 +39,11 @@ TEXT_OUTPUT_TOKENS = 1024
 MAX_CANDIDATES = 8
 """The most that Google takes in candidateCount: what a client writes there mustn't make an estimate without a bound."""
 
-_EMBEDDINGS = frozenset(("embedContent", "batchEmbedContents"))
+MOST_PICTURES = 10
+"""The most pictures that OpenAI's API takes in n, likewise."""
+
+EMBEDS = frozenset(("embedContent", "batchEmbedContents", openai_bodies.EMBEDDINGS))
+"""Operations that answer with no tokens."""
 
 
 def estimate(facts: BodyFacts, operation_name: str, table: RateTable | None) -> dict[str, int]:
@@ -46,6 +51,8 @@ def estimate(facts: BodyFacts, operation_name: str, table: RateTable | None) -> 
 
     `operation_name` is the surface table's: "generateContent"; `table` has the model's rates, None where it has none.
     """
+    if operation_name == openai_bodies.PICTURES:
+        return {"output_image": min(max(facts.candidates, 1), MOST_PICTURES) * picture_tokens(table)}
     picture = (table and table.picture) or PICTURE_TOKENS
     quantities = {
         "input_text": -(-facts.text_bytes // BYTES_PER_TOKEN),
@@ -55,9 +62,14 @@ def estimate(facts: BodyFacts, operation_name: str, table: RateTable | None) -> 
         "input_document": facts.document_bytes // DOCUMENT_BYTES_PER_TOKEN,
     }
     quantities = {name: min(quantity, MAX_INPUT_TOKENS) for name, quantity in quantities.items()}
-    if operation_name not in _EMBEDDINGS:
+    if operation_name not in EMBEDS:
         quantities |= _output(facts, table)
     return {name: quantity for name, quantity in quantities.items() if quantity > 0}
+
+
+def picture_tokens(table: RateTable | None) -> int:
+    """Tokens that a picture made in the compatibility layer is charged as (A-COMPATIBLE-PICTURE-IS-1K)."""
+    return (table and table.image_tokens()) or IMAGE_TOKENS
 
 
 def prompt_tokens(quantities: Mapping[str, int]) -> int:
@@ -72,7 +84,8 @@ def images(facts: BodyFacts, model: str, quantities: Mapping[str, int]) -> int:
     """
     asks = facts.asks_images or facts.image_size is not None
     makes = "output_image" in quantities or asks or names_images(model)
-    return min(max(facts.candidates, 1), MAX_CANDIDATES) if makes else 0
+    most = MAX_CANDIDATES if facts.named is None else MOST_PICTURES
+    return min(max(facts.candidates, 1), most) if makes else 0
 
 
 def names_images(model: str) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from proxy.billing.estimates import MAX_CANDIDATES
+from proxy.billing.estimates import EMBEDS, MAX_CANDIDATES, picture_tokens
 from proxy.billing.price_book import PER_1000
 from proxy.billing.rate_tables import RateTable, divide_half_even
+from proxy.gemini import openai_bodies
 from proxy.gemini.bounds import Bounds
 
 INPUT_TOKEN_LIMIT = 1 << 20
@@ -37,6 +38,8 @@ def worst(bounds: Bounds, operation_name: str, table: RateTable, image_size: str
 
     Raises Unbounded where searches are charged by the query, of which a call may make any number.
     """
+    if operation_name == openai_bodies.PICTURES:
+        return divide_half_even(max(bounds.candidates, 1) * picture_tokens(table) * table.rates.get("output_image", 0))
     limit = table.input_token_limit or INPUT_TOKEN_LIMIT
     prompt = limit if bounds.unbounded_input else bounds.text_bytes + bounds.pictures * PICTURE_TOKENS
     rates = table.rates if table.long_above is None or prompt <= table.long_above else table.long_rates
@@ -46,7 +49,7 @@ def worst(bounds: Bounds, operation_name: str, table: RateTable, image_size: str
         cost = limit * dearest
     else:
         cost = bounds.text_bytes * inputs["input_text"] + bounds.pictures * PICTURE_TOKENS * inputs["input_image"]
-    if operation_name not in ("embedContent", "batchEmbedContents"):
+    if operation_name not in EMBEDS:
         cost += _output(bounds, table, image_size, {n: rate for n, rate in rates.items() if n.startswith("output_")})
     return divide_half_even(cost + _searches(bounds, table))
 

@@ -67,7 +67,8 @@ def taken(record: UsageRecord) -> dict[str, int]:
     if record.outcome == Outcome.UPSTREAM_ERROR:
         return {"tpm": 0, "ipm": 0}
     if record.prompt_token_count is None:
-        return {"ipm": record.images} if record.images else {}
+        counted = record.images or not (record.estimated or record.outcome == Outcome.UNSETTLED)
+        return {"ipm": record.images} if counted else {}
     return {"tpm": record.prompt_token_count, "ipm": record.images}
 
 

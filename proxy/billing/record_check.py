@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from proxy.billing import charge
 from proxy.billing.price_book import RATE_NAMES
 from proxy.billing.rate_tables import divide_half_even
 from proxy.billing.records import UsageRecord, to_usd
 from proxy.errors import Outcome
+from proxy.gemini import openai_bodies
 from proxy.gemini import usage as usages
+from proxy.gemini.reading import Reading
 
 CALLS = ("call", "turn", "collected")
 KINDS = (*CALLS, "storage", "adjustment")
@@ -48,11 +51,13 @@ def _cost(record: UsageRecord) -> Iterator[tuple[str, str]]:
 
 
 def _usage(record: UsageRecord) -> Iterator[tuple[str, str]]:
-    usage = usages.parse((record.usage or "").encode())
+    if record.operation == openai_bodies.PICTURES:
+        return  # it is charged by what came, whatever is said of tokens
+    usage = charge.usage_of(record.operation, (record.usage or "").encode())
     for name in (f"{count}_token_count" for count in _COUNTS):
         if (said := getattr(usage, name)) != (stands := getattr(record, name)):
             yield "usage", f"its usage says {name} {said}, and it stands at {stands}"
-    expected = usages.quantities(usage, images_seen=0, image_model=False, image_tokens_each=None)
+    expected = charge.weigh(Reading(), usage, None, None, record.operation)
     charged = {name: quantity for name, (quantity, _) in (record.rates or {}).items()}
     searches = charged.pop("search", 0)
     charged.pop("maps", 0)  # look-ups stand in the rates alone

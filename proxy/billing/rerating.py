@@ -9,12 +9,13 @@ from sqlite3 import Connection
 from typing import NamedTuple
 
 from proxy.billing import adjustments, charge, retention
+from proxy.billing.estimates import picture_tokens
 from proxy.billing.prices import PriceBook
 from proxy.billing.rate_tables import UNPRICED, Priced, RateTable
 from proxy.billing.records import UsageRecord, from_row, to_usd
 from proxy.billing.reports import reading
 from proxy.errors import Outcome
-from proxy.gemini import usage as usages
+from proxy.gemini import openai_bodies
 from proxy.gemini.reading import Reading
 
 PAGE = 500
@@ -127,10 +128,14 @@ def quantities(record: UsageRecord, table: RateTable) -> dict[str, int] | None:
     stands = {name: quantity for name, (quantity, _) in (record.rates or {}).items()}
     if record.searches and record.usage is not None:
         stands["search"] = record.searches  # a model that charges grounding by the call has 1 there
-    if record.cost_usd is None and record.priced_as is None and record.usage is not None:
+    unpriced = record.cost_usd is None and record.priced_as is None
+    if unpriced and record.operation == openai_bodies.PICTURES:
+        stands = {"output_image": record.images * picture_tokens(table)} if record.images else stands
+    elif unpriced and record.usage is not None:
         text = record.usage.encode()
         reading = Reading(usage=text, images=record.images, searches=record.searches, maps=stands.get("maps", 0))
-        stands = charge.weigh(reading, usages.parse(text), None, table) or stands
+        usage = charge.usage_of(record.operation, text)
+        stands = charge.weigh(reading, usage, None, table, record.operation) or stands
     known = bool(stands) or (record.cost_usd is not None)
     return stands if known else None
 

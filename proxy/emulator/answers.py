@@ -32,7 +32,8 @@ class Answer:
 
     @property
     def images(self) -> int:
-        return sum("inlineData" in part for parts in self.candidates for part in parts)
+        """The pictures that are billed."""
+        return sum(is_billed(part) for parts in self.candidates for part in parts)
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class Asked:
     def chance(self) -> bytes:
         """32 bytes that hang on model and prompt: what would be chance, were it not to be the same each time."""
         return hashlib.sha256(f"{self.model.id}\n{self.prompt}".encode()).digest()
+
+
+def is_billed(part: Part) -> bool:
+    """Whether a part is a picture that is billed, as drafts aren't."""
+    return "inlineData" in part and not part.get("thought")
 
 
 def understood(model: Model, request: dict[str, Any], how: Behaviour) -> Asked:
@@ -113,9 +119,11 @@ def _pictures(asked: Asked, cache: PictureCache) -> Answer:
     parts: list[Part] = [{"text": lead}] if (leads and "TEXT" in modalities) or not count or how.text_bytes else []
     references = sum(kind.startswith("image/") for kind in requests.media_types(asked.conversation))
     prompt = without_directives(asked.prompt)
-    for index in range(count):
-        picture = Picture(width, height, prompt, references, index, model.media_type, how.image_bytes)
-        parts.append(_inline(picture, asked, cache))
+    kind = model.media_type if how.image_type is None else f"image/{how.image_type}"
+    for index in range(how.drafts + count):
+        picture = Picture(width, height, prompt, references, index, kind, how.image_bytes)
+        drawn = _inline(picture, asked, cache)
+        parts.append(drawn | {"thought": True} if index < how.drafts else drawn)
     # Beside the pictures Google bills 88 to 630 tokens that it doesn't break down.
     beside = 88 + chance[1] * 2 if model.thinks and count else 0
     usage = replace(
@@ -153,9 +161,9 @@ def _size(asked: Asked) -> tuple[int, int, int]:
 
 
 def _inline(picture: Picture, asked: Asked, cache: PictureCache) -> Part:
-    if asked.how.url:
+    if asked.how.url is not None:
         ending = picture.media_type.partition("/")[2]
-        data = f"https://example.com/emulated/{asked.chance.hex()[:16]}-{picture.index}.{ending}"
+        data = asked.how.url or f"https://example.com/emulated/{asked.chance.hex()[:16]}-{picture.index}.{ending}"
     else:
         data = base64.b64encode(cache.file(picture)).decode()
     part: Part = {"inlineData": {"mimeType": picture.media_type, "data": data}}

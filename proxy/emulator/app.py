@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
-from proxy.emulator import errors, operations, wire
+from proxy.emulator import errors, openai, operations, wire
 from proxy.emulator.account import Account, Entry, RequestLog, received
 from proxy.emulator.models import MODELS
 from proxy.emulator.operations import METERED, OPERATIONS, Exchange
@@ -25,6 +25,7 @@ from proxy.emulator.pictures import PictureCache
 
 DEFAULT_KEY = "emulator-key"
 _PATH = re.compile(r"/(v1|v1beta|v1alpha|v1beta1)/models(?:/([^/:]+)(?::([A-Za-z]+))?)?")
+_OPENAI_PATH = re.compile(r"/(v1|v1beta|v1alpha|v1beta1)/openai//?(.+)")
 _ID = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _THREAD_FROM = 64 * 1024
 _PROMPT_KEPT = 2000
@@ -87,7 +88,7 @@ class Gemini:
             return
         left = asyncio.get_running_loop().create_task(wire.client_left(receive))
         try:
-            exchange = self._exchange(scope, body)
+            exchange = self._exchange(scope, body, int(started))
             if exchange is None:
                 await _not_found(send)
             else:
@@ -95,17 +96,16 @@ class Gemini:
         finally:
             left.cancel()
 
-    def _exchange(self, scope: Scope, body: bytes) -> Exchange | None:
+    def _exchange(self, scope: Scope, body: bytes, created: int) -> Exchange | None:
         """The request as far as its line tells; None for what Google has no route for."""
-        found = _PATH.fullmatch(scope["path"])
+        found = _route(scope["method"], scope["path"])
         if found is None:
             return None
-        version, model, verb = found[1], found[2] or "", found[3] or ""
-        if scope["method"] != ("POST" if verb else "GET") or (verb and verb not in OPERATIONS):
-            return None
+        version, model, verb = found
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         id_ = "".join(self._chance.choices(_ID, k=23))
-        return Exchange(id_, version, model, verb, query, "", body)
+        streams = verb == "streamGenerateContent"
+        return Exchange(id_, version, model, verb, query, "", body, created, streams)
 
     async def _serve(
         self, exchange: Exchange, scope: Scope, send: Send, left: asyncio.Task[None], started: float
@@ -130,7 +130,9 @@ class Gemini:
             head.append((b"x-emulator-echo", exchange.credential.encode("latin-1")))
         # Before the first byte is sent: whatever a client has of a response, the account has the whole of.
         entry = (
-            self._account.add(self._entry(exchange, scope, started)) if allowed and exchange.verb in METERED else None
+            self._account.add(self._entry(exchange, scope, started))
+            if allowed and exchange.verb in METERED | openai.METERED
+            else None
         )
         whole = await wire.deliver(send, left, exchange.status, head, exchange.pieces, how)
         if entry is not None:
@@ -141,6 +143,9 @@ class Gemini:
         if not exchange.verb:
             (operations.get_model if exchange.model else operations.list_models)(exchange)
             return
+        if (operate := openai.OPERATIONS.get(exchange.verb)) is not None:
+            await asyncio.to_thread(operate, exchange, self._pictures)
+            return
         draws = exchange.model in MODELS and MODELS[exchange.model].draws
         slow = draws or len(exchange.body) > _THREAD_FROM or b"-bytes=" in exchange.body
         await _in_thread_if(slow, OPERATIONS[exchange.verb], exchange, self._pictures)
@@ -150,6 +155,8 @@ class Gemini:
 
     def _credential(self, exchange: Exchange, headers: wire.Headers) -> str:
         """The API key. Raises ApiError in Google's words for none, for a wrong one, and for more than one."""
+        if exchange.verb in openai.OPERATIONS:
+            return self._known(openai.credential(headers, exchange.query))
         found = [value.decode("latin-1") for name, value in headers if name == b"x-goog-api-key"]
         found += [value for name, value in exchange.query if name in ("key", "access_token")]
         tokens = [value.decode("latin-1") for name, value in headers if name == b"authorization"]
@@ -160,9 +167,12 @@ class Gemini:
         found += [token.removeprefix("Bearer ") for token in tokens]
         if not found or not found[0]:
             raise errors.key_missing()
-        if found[0] not in self._keys:
+        return self._known(found[0])
+
+    def _known(self, key: str) -> str:
+        if key not in self._keys:
             raise errors.key_invalid()
-        return found[0]
+        return key
 
     def _entry(self, exchange: Exchange, scope: Scope, started: float) -> Entry:
         return {
@@ -175,6 +185,19 @@ class Gemini:
             "prompt": exchange.prompt[:_PROMPT_KEPT],
             "http_status": exchange.status,
         } | exchange.billed
+
+
+def _route(method: str, path: str) -> tuple[str, str, str] | None:
+    """Version, model and operation; empty where the path has none, None for what Google has no route for."""
+    if (found := _OPENAI_PATH.fullmatch(path)) is not None:
+        named = openai.operation(method, found[2])
+        return None if named is None else (found[1], named[1], named[0])
+    if (found := _PATH.fullmatch(path)) is None:
+        return None
+    verb = found[3] or ""
+    if method != ("POST" if verb else "GET") or (verb and verb not in OPERATIONS):
+        return None
+    return found[1], found[2] or "", verb
 
 
 async def _in_thread_if(slow: bool, work: Callable[..., None], *given: Any) -> None:

@@ -12,6 +12,8 @@ from proxy.emulator import errors
 _DIRECTIVE = re.compile(r"\[\[([a-z][a-z0-9-]*)(?:=([^\[\]]*))?\]\]")
 
 USAGES = ("none", "null", "zero", "no-details", "mirrored", "first-only", "last-only", "null-last", "zero-first")
+USAGE_CHUNKS = ("own", "every", "finish")
+IMAGE_TYPES = ("png", "jpeg", "webp")
 TIERS = ("standard", "flex", "priority")
 
 
@@ -29,10 +31,14 @@ class Behaviour:
     block: str | None = None
     finish: str | None = None
     usage: str | None = None
+    usage_chunk: str = "own"
+    reasoning: str | None = None
     images: int | None = None
+    drafts: int = 0
     image_bytes: int | None = None
+    image_type: str | None = None
     lead_text: bool | None = None
-    url: bool = False
+    url: str | None = None
     text_bytes: int | None = None
     thoughts: int | None = None
     tool_use: int = 0
@@ -160,14 +166,32 @@ DIRECTIVES: dict[str, Directive] = {
     "usage": Directive(
         _one_of(USAGES), "[[usage=none]]", "Spoils usageMetadata in the reply; the account keeps the true numbers."
     ),
+    "usage-chunk": Directive(
+        _one_of(USAGE_CHUNKS),
+        "[[usage-chunk=every]]",
+        "An OpenAI stream has its usage in a last chunk of its `own`, in `every` one, or in that of the `finish`.",
+    ),
+    "reasoning": Directive(
+        _one_of(("beside", "within")),
+        "[[reasoning=within]]",
+        "OpenAI's usage names reasoning_tokens: `beside` completion_tokens, or `within` them.",
+    ),
     "images": Directive(_count(), "[[images=3]]", "Draws so many pictures."),
+    "drafts": Directive(
+        _count(), "[[drafts=1]]", "Draws so many pictures before, marked as thoughts, which aren't billed."
+    ),
     "image-bytes": Directive(
         _count(1),
         "[[image-bytes=20000000]]",
         "Pads each picture's file to exactly so many bytes with incompressible noise.",
     ),
+    "image-type": Directive(_one_of(IMAGE_TYPES), "[[image-type=webp]]", "Draws pictures of this format."),
     "lead-text": Directive(_switch, "[[lead-text=off]]", "Whether a text part comes before the first picture."),
-    "url": Directive(_flag, "[[url]]", "Puts a URL in inlineData.data in place of base64, as some resellers do."),
+    "url": Directive(
+        lambda value: value or "",
+        "[[url]]",
+        "Puts a URL (the one given, if any) in inlineData.data in place of base64, as some resellers do.",
+    ),
     "text-bytes": Directive(_count(1), "[[text-bytes=1000]]", "Answers with a text of exactly so many bytes."),
     "thoughts": Directive(_count(), "[[thoughts=137]]", "Sets thoughtsTokenCount."),
     "tool-use": Directive(_count(), "[[tool-use=50]]", "Sets toolUsePromptTokenCount."),

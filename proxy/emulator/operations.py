@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,9 @@ class Exchange:
     query: list[tuple[str, str]]
     credential: str
     body: bytes
+    created: int = 0
+    """Unix seconds."""
+    streams: bool = False
     how: Behaviour = field(default_factory=Behaviour)
     prompt: str = ""
     status: int = 200
@@ -56,8 +59,11 @@ class Exchange:
     """What goes into the account beside the request line."""
 
     @property
-    def streams(self) -> bool:
-        return self.verb == "streamGenerateContent"
+    def fails_in_array(self) -> bool:
+        """Errors come in an array where a stream would have been one, and from all that is OpenAI's but pictures."""
+        if self.verb.startswith("openai."):
+            return self.verb != "openai.images.generations"
+        return self.streams and self.asked("alt") != "sse"
 
     def asked(self, name: str) -> str | None:
         return next((value for asked, value in self.query if asked == name), None)
@@ -85,7 +91,7 @@ def generate(exchange: Exchange, cache: PictureCache) -> None:
     model = _model(exchange, exchange.verb)
     request = _read(exchange, requests.GENERATE)
     asked = answers.understood(model, request, exchange.how)
-    _fail_if_told(exchange, model)
+    fail_if_told(exchange, model)
     answer = answers.answer(asked, cache)
     stamp = replies.Stamp(exchange.how.model_version or model.version, exchange.id)
     exchange.tier = answer.usage.tier
@@ -94,7 +100,12 @@ def generate(exchange: Exchange, cache: PictureCache) -> None:
     else:
         value = replies.single(answer, stamp, exchange.how)
         exchange.pieces = wire.single(value)
-        _bill(exchange, answer.usage, value.get("usageMetadata"))
+        bill(exchange, answer.usage, value.get("usageMetadata"))
+    note(exchange, answer, asked, stamp)
+
+
+def note(exchange: Exchange, answer: Answer, asked: answers.Asked, stamp: replies.Stamp) -> None:
+    """Notes for the account what was answered."""
     exchange.billed |= {
         "model_version": stamp.model_version,
         "images": answer.images,
@@ -106,7 +117,7 @@ def generate(exchange: Exchange, cache: PictureCache) -> None:
 def count_tokens(exchange: Exchange) -> None:
     model = _model(exchange, "countTokens")
     request = _read(exchange, requests.COUNT)
-    _fail_if_told(exchange, model)
+    fail_if_told(exchange, model)
     usage = answers.prompt_usage(model, request.get("generateContentRequest") or request, exchange.how)
     details = usage.metadata().get("promptTokensDetails", [])
     value = {"totalTokens": usage.prompt_tokens, "promptTokensDetails": details}
@@ -126,7 +137,7 @@ def embed(exchange: Exchange) -> None:
     for one in wanted:
         if one.get("model", f"models/{model.id}").removeprefix("models/") != model.id:
             raise errors.invalid("Model name in the batch request must match the model in the path.")
-    _fail_if_told(exchange, model)
+    fail_if_told(exchange, model)
     found = [{"values": _embedding(one, model)} for one in wanted]
     usage = prompt_of([one.get("content") for one in wanted], model.reference_tokens, exchange.how.cached)
     value: dict[str, Any] = {"embeddings": found} if batch else {"embedding": found[0]}
@@ -134,7 +145,7 @@ def embed(exchange: Exchange) -> None:
     if isinstance(shown, dict) or shown is None:
         value["usageMetadata"] = shown
     exchange.pieces = wire.single(value)
-    _bill(exchange, usage, value.get("usageMetadata"))
+    bill(exchange, usage, value.get("usageMetadata"))
 
 
 OPERATIONS: dict[str, Callable[[Exchange, PictureCache], None]] = {
@@ -148,12 +159,11 @@ METERED = frozenset(OPERATIONS) - {"countTokens"}
 
 
 def fail(exchange: Exchange, error: errors.ApiError) -> None:
-    """Makes the error the reply: in an array where the stream would have been one."""
+    """Makes the error the reply."""
     exchange.status = error.code
     exchange.tier = None
     exchange.content_type = wire.JSON
-    in_array = exchange.streams and exchange.asked("alt") != "sse"
-    exchange.pieces = [b"[" + error.body() + b"]"] if in_array else [error.body()]
+    exchange.pieces = [b"[" + error.body() + b"]"] if exchange.fails_in_array else [error.body()]
     exchange.billed = dict(NOTHING_BILLED)
 
 
@@ -170,13 +180,18 @@ def _read(exchange: Exchange, tree: requests.Tree) -> dict[str, Any]:
     inner = request.get("generateContentRequest") or request
     spoken = [inner.get("systemInstruction"), *(inner.get("contents") or [])[-1:], inner.get("content")]
     spoken += [one.get("content") for one in inner.get("requests") or []]
-    said = [text for content in spoken for text in requests.texts(content)]
-    exchange.prompt = "\n".join(said)
-    exchange.how = parse(said)
+    direct(exchange, [text for content in spoken for text in requests.texts(content)])
     return request
 
 
-def _fail_if_told(exchange: Exchange, model: Model) -> None:
+def direct(exchange: Exchange, said: Sequence[str]) -> None:
+    """Lets the directives in what was said steer the exchange. Raises ApiError (400) for those that don't exist."""
+    exchange.prompt = "\n".join(said)
+    exchange.how = parse(said)
+
+
+def fail_if_told(exchange: Exchange, model: Model) -> None:
+    """Raises the ApiError that a directive asks for."""
     how = exchange.how
     if how.echo_key:
         raise errors.key_echoed(exchange.credential)
@@ -191,7 +206,7 @@ def _stream(exchange: Exchange, answer: Answer, stamp: replies.Stamp) -> None:
         made = made[: max(1, len(made) // 2)]
     values = [chunk.value for chunk in made]
     reported = next((value["usageMetadata"] for value in reversed(values) if value.get("usageMetadata")), None)
-    _bill(exchange, made[-1].usage, reported)
+    bill(exchange, made[-1].usage, reported)
     if name is not None:
         error = errors.named(name, exchange.model, exchange.version, exchange.verb)
         values.append(msgspec.json.decode(error.body()))
@@ -202,17 +217,22 @@ def _stream(exchange: Exchange, answer: Answer, stamp: replies.Stamp) -> None:
         exchange.pieces = wire.array(values)
 
 
-def _bill(exchange: Exchange, usage: Usage, reported: Any) -> None:
+def bill(exchange: Exchange, usage: Usage, reported: Any) -> None:
+    """`reported` is the last usage that the client is shown, None where there is none."""
     exchange.billed |= {"usage": usage.numbers(), "reported": reported, "service_tier": usage.tier}
 
 
 def _embedding(request: dict[str, Any], model: Model) -> list[float]:
-    """A vector of length 1 that hangs on the text alone."""
     inner = request.get("embedContentConfig") or request
-    dimensions = inner.get("outputDimensionality") or model.dimensions
+    return vector(requests.texts(request.get("content")), inner.get("outputDimensionality"), model)
+
+
+def vector(texts: Sequence[str], dimensions: int | None, model: Model) -> list[float]:
+    """A vector of length 1 that hangs on the texts alone. Raises ApiError (400) for too many dimensions, or too few."""
+    dimensions = dimensions or model.dimensions
     if not 1 <= dimensions <= model.dimensions:
         raise errors.invalid(f"output_dimensionality must be between 1 and {model.dimensions}.")
-    digest = hashlib.sha256("\n".join(requests.texts(request.get("content"))).encode()).digest()
+    digest = hashlib.sha256("\n".join(texts).encode()).digest()
     chance = random.Random(digest)  # noqa: S311  the same each time is what is wanted
     values = [chance.uniform(-1, 1) for _ in range(dimensions)]
     length = math.sqrt(sum(value * value for value in values))

@@ -41,7 +41,7 @@ class PictureCache:
         self._lock = threading.Lock()
 
     def file(self, picture: Picture) -> bytes:
-        """The picture as a JPEG or PNG file. Raises ApiError (400) where `file_size` is less than it takes."""
+        """The picture as a JPEG, PNG or WebP file. Raises ApiError (400) where `file_size` is less than it takes."""
         with self._lock:
             if (found := self._kept.get(picture)) is not None:
                 self._kept.move_to_end(picture)
@@ -74,6 +74,8 @@ def _drawn(picture: Picture) -> bytes:
     file = io.BytesIO()
     if picture.media_type == "image/png":
         image.save(file, "PNG", compress_level=1)
+    elif picture.media_type == "image/webp":
+        image.save(file, "WEBP", quality=80, method=0)
     else:
         image.save(file, "JPEG", quality=80)
     return file.getvalue()
@@ -87,6 +89,8 @@ def _padded(file: bytes, picture: Picture) -> bytes:
     noise = random.Random(picture.file_size).randbytes(max(0, missing))  # noqa: S311  nobody's secret
     if picture.media_type == "image/png":
         return _png_with_chunk(file, noise, missing)
+    if picture.media_type == "image/webp":
+        return _webp_with_chunk(file, noise, missing)
     return _jpeg_with_comments(file, noise, missing)
 
 
@@ -97,6 +101,15 @@ def _png_with_chunk(file: bytes, noise: bytes, missing: int) -> bytes:
     chunk = struct.pack(">I", missing - 12) + body + struct.pack(">I", zlib.crc32(body))
     end_of_header = 8 + 25
     return file[:end_of_header] + chunk + file[end_of_header:]
+
+
+def _webp_with_chunk(file: bytes, noise: bytes, missing: int) -> bytes:
+    if missing < 8:
+        raise _too_small(len(file) + 8)
+    # RIFF counts in pairs of bytes: an odd one comes after its end.
+    size, odd = (missing - 8) // 2 * 2, missing % 2
+    chunk = b"paDd" + struct.pack("<I", size) + noise[:size]
+    return b"".join((file[:4], struct.pack("<I", len(file) - 8 + len(chunk)), file[8:], chunk, noise[:odd]))
 
 
 def _jpeg_with_comments(file: bytes, noise: bytes, missing: int) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from proxy.emulator.answers import Answer, Part
+from proxy.emulator.answers import Answer, Part, is_billed
 from proxy.emulator.behaviours import Behaviour
 from proxy.emulator.usage import ABSENT, Usage, mirrored, spoilt
 
@@ -43,7 +43,7 @@ def chunks(answer: Answer, stamp: Stamp, how: Behaviour) -> list[Chunk]:
     pictures_shown = 0
     for at in range(count):
         last = at == count - 1
-        pictures_shown += sum("inlineData" in part for groups in streams for part in (groups[at : at + 1] or [[]])[0])
+        pictures_shown += sum(is_billed(part) for groups in streams for part in (groups[at : at + 1] or [[]])[0])
         usage = answer.usage if last else _so_far(answer, (at + 1) / count, pictures_shown)
         candidates = [
             _candidate(groups[at] if at < len(groups) else [{"text": ""}], index, answer if last else None)

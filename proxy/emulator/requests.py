@@ -17,21 +17,21 @@ Tree = dict[str, Any]
 list of one kind (repeated). "*" allows names beside these."""
 
 
-def _fields(names: str, kind: Any = None) -> Tree:
+def fields(names: str, kind: Any = None) -> Tree:
     return dict.fromkeys(names.split(), kind)
 
 
-_BLOB: Tree = _fields("mimeType data displayName", str)
-_PART: Tree = _fields(
+_BLOB: Tree = fields("mimeType data displayName", str)
+_PART: Tree = fields(
     "thought thoughtSignature fileData functionResponse functionCall executableCode codeExecutionResult videoMetadata "
     "mediaResolution partMetadata toolCall toolResponse audioTranscription mediaProcessing"
 ) | {"text": str, "inlineData": _BLOB}
 _CONTENT: Tree = {"parts": [_PART], "role": str}
-_IMAGE: Tree = _fields(
+IMAGE: Tree = fields(
     "personGeneration prominentPeople outputMimeType outputCompressionQuality imageOutputOptions"
-) | _fields("aspectRatio imageSize", str)
-_THINKING: Tree = {"includeThoughts": None, "thinkingBudget": int, "thinkingLevel": str}
-_CONFIG: Tree = _fields(
+) | fields("aspectRatio imageSize", str)
+THINKING: Tree = {"includeThoughts": None, "thinkingBudget": int, "thinkingLevel": str}
+_CONFIG: Tree = fields(
     "audioTranscriptionConfig enableAffectiveDialog enableEnhancedCivicAnswers frequencyPenalty logprobs "
     "mediaResolution presencePenalty responseJsonSchema responseLogprobs responseSchema seed speechConfig "
     "stopSequences temperature topK topP translationConfig"
@@ -40,15 +40,15 @@ _CONFIG: Tree = _fields(
     "maxOutputTokens": int,
     "responseMimeType": str,
     "responseModalities": [str],
-    "imageConfig": _IMAGE,
-    "thinkingConfig": _THINKING,
-    "responseFormat": {"image": _IMAGE, "*": None},
+    "imageConfig": IMAGE,
+    "thinkingConfig": THINKING,
+    "responseFormat": {"image": IMAGE, "*": None},
 }
-_DECLARATION: Tree = _fields("parameters parametersJsonSchema response responseJsonSchema behavior description") | {
+_DECLARATION: Tree = fields("parameters parametersJsonSchema response responseJsonSchema behavior description") | {
     "name": str
 }
 _CALLING: Tree = {"mode": str, "allowedFunctionNames": [str], "streamFunctionCallArguments": None}
-GENERATE: Tree = _fields("safetySettings continuationToken store") | {
+GENERATE: Tree = fields("safetySettings continuationToken store") | {
     "model": str,
     "cachedContent": str,
     "serviceTier": str,
@@ -59,16 +59,19 @@ GENERATE: Tree = _fields("safetySettings continuationToken store") | {
     "toolConfig": {"functionCallingConfig": _CALLING, "*": None},
 }
 COUNT: Tree = {"contents": [_CONTENT], "generateContentRequest": GENERATE, "model": str}
-_EMBED_CONFIG: Tree = _fields("taskType title mimeType autoTruncate documentOcr audioTrackExtraction") | {
+_EMBED_CONFIG: Tree = fields("taskType title mimeType autoTruncate documentOcr audioTrackExtraction") | {
     "outputDimensionality": int
 }
-EMBED: Tree = _fields("taskType title") | {
+EMBED: Tree = fields("taskType title") | {
     "model": str,
     "outputDimensionality": int,
     "content": _CONTENT,
     "embedContentConfig": _EMBED_CONFIG,
 }
 BATCH: Tree = {"requests": [EMBED], "model": str}
+
+UNKNOWN: Any = object()
+"""The kind of a field that is refused as unknown where any other unknown field is passed over ("*")."""
 
 _UNDERSCORE = re.compile(r"_([a-z0-9])")
 _WHOLE = re.compile(r"-?[0-9]{1,9}(\.0)?")
@@ -130,7 +133,7 @@ def _message(value: dict[str, Any], tree: Tree, path: str, violations: list[tupl
     read: dict[str, Any] = {}
     for name, item in value.items():
         folded = _UNDERSCORE.sub(lambda match: match[1].upper(), name)
-        if folded not in tree and "*" not in tree:
+        if (folded not in tree and "*" not in tree) or tree.get(folded) is UNKNOWN:
             where = f" at '{path}'" if path else ""
             said = f'Invalid JSON payload received. Unknown name "{name}"{where}: Cannot find field.'
             violations.append((path, said))

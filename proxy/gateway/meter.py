@@ -9,10 +9,11 @@ from proxy.gemini import codings
 from proxy.gemini.codings import Inflater
 from proxy.gemini.reading import Reading
 from proxy.gemini.scanner import for_framing
+from proxy.gemini.windows import Document
 
 
 class Meter:
-    """One response on the meter. `framing`: as `proxy.gemini.scanner.for_framing` has it.
+    """One response on the meter. `framing`, `document`: as `proxy.gemini.scanner.for_framing` has them.
 
     `coding` is what content-encoding says, empty where it says nothing. Asked for identity, Google sends identity; gzip
     and deflate are inflated all the same. Of any other coding, and past what can't be inflated, nothing is found:
@@ -21,10 +22,12 @@ class Meter:
 
     __slots__ = ("_inflater", "_scanner", "seen")
 
-    def __init__(self, framing: str, coding: bytes, *, grounding: bool = False) -> None:
+    def __init__(
+        self, framing: str, coding: bytes, *, grounding: bool = False, document: type[Document] = Document
+    ) -> None:
         self.seen = 0
         """Bytes of the response that passed, as they crossed."""
-        self._scanner = for_framing(framing, grounding=grounding)
+        self._scanner = for_framing(framing, grounding=grounding, document=document)
         self._inflater = codings.inflater(coding)
 
     async def feed(self, chunk: bytes) -> None:

@@ -18,6 +18,8 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 MAX_BODY = 4 << 20
 """Bytes of an answer that are read whole. Google's list is 30 KB; a thousand models, its longest page, are 600 KB."""
+_LISTS = frozenset(("models.list", "openai.models.list"))
+_GETS = frozenset(("models.get", "openai.models.get"))
 
 
 async def by_alias(response: Response, call: Call, aliases: Aliases) -> Response:
@@ -27,10 +29,11 @@ async def by_alias(response: Response, call: Call, aliases: Aliases) -> Response
     """
     if response.status != 200:
         return response
-    if call.operation.name == "models.list":
-        return await _edited(response, lambda body: catalogue.listed(body, aliases.offered))
-    if call.operation.name == "models.get" and call.model != call.model_asked:
-        return await _edited(response, lambda body: catalogue.renamed(body, call.model, call.model_asked))
+    page = catalogue.COMPATIBLE if call.operation.compatible else catalogue.NATIVE
+    if call.operation.name in _LISTS:
+        return await _edited(response, lambda body: catalogue.listed(body, aliases.offered, page))
+    if call.operation.name in _GETS and call.model != call.model_asked:
+        return await _edited(response, lambda body: catalogue.renamed(body, call.model, call.model_asked, page))
     return response
 
 

@@ -11,18 +11,18 @@ import structlog
 
 from proxy.config.addresses import Network
 from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, UpstreamFailed
-from proxy.gateway import model_lists
+from proxy.gateway import model_lists, streams
 from proxy.gateway.client import Client, address
 from proxy.gateway.intake import Body, ClientGone, Intake
 from proxy.gateway.looks import Looks
 from proxy.gateway.refusals import tell_refusal
 from proxy.gateway.spliced import Spliced
-from proxy.gateway.upstream_errors import StreamErrors, error_to_pass, hint_on
+from proxy.gateway.upstream_errors import error_to_pass, hint_on
 from proxy.gateway.weigher import Weigher
 from proxy.gateway.weighing import Unweighed, Weighing
-from proxy.gemini import bodies, calls, credentials, headers, openai_errors
+from proxy.gemini import bodies, calls, credentials, headers, openai_bodies, openai_errors
 from proxy.gemini.aliases import Aliases
-from proxy.gemini.bodies import BodyFacts
+from proxy.gemini.bodies import BodyFacts, Named
 from proxy.gemini.calls import Call
 from proxy.gemini.headers import Headers
 from proxy.telemetry.metrics import Metrics
@@ -130,6 +130,8 @@ class Relay:
         `client` is whom the answer goes to, `crossing` the headers that go up. Raises Refusal, ClientGone.
         """
         facts = await self._look(call, tenant, client, body)
+        if facts.named is not None:
+            call = self._named(call, facts.named, tenant, client)
         client.hint = facts.hint or client.hint
         going_up = Spliced(body, facts.splices, facts.growth) if facts.splices else body
         selection = self._pool.select(call.model, tenant.project, self._affinity(call, facts), call.counted_as)
@@ -140,20 +142,29 @@ class Relay:
                     client.hint = hint_on(answer.error, answer.why, call, facts) or client.hint
                 await self._relay(answer, call, client, weighing)
 
+    def _named(self, call: Call, named: Named, tenant: Tenant, client: Client) -> Call:
+        """The call under the model that its body names: refused by it like one under a path's, though later."""
+        call = call.naming(named.model, named.used, streams=named.streams, adds_usage=named.adds_usage)
+        client.asks(call)
+        tenant.policy.authorize_model(named.model, named.used)
+        self._weigher.authorize(call, tenant)
+        return call
+
     async def _look(self, call: Call, tenant: Tenant, client: Client, body: Body) -> BodyFacts:
         """What must be known of the body. What takes long is done in a thread, so that it can't hold up other calls."""
         asked = call.operation.name, call.model_asked, self._upstream_hosts
         bounded, aliases = self._weigher.bounds(call, tenant), self._aliases
-        outline = None
+        skim = openai_bodies.skim if call.operation.body_names_model else bodies.skim
+        outline: bodies.Outline | openai_bodies.Outline | None = None
         if not body.spooled and body.length <= bodies.SKIMMED_AT_ONCE:
-            outline = bodies.skim(body.view())
+            outline = skim(body.view())
             if not outline.costly(bounded=bounded, aliased=aliases is not None):
                 return outline.read(*asked, bounded=bounded, aliases=aliases)
         async with self._looks.turn(tenant.project):
             if client.gone:
                 raise ClientGone
             return await asyncio.to_thread(
-                lambda: (outline or bodies.skim(body.view())).read(*asked, bounded=bounded, aliases=aliases)
+                lambda: (outline or skim(body.view())).read(*asked, bounded=bounded, aliases=aliases)
             )
 
     async def _relay(self, answer: Answer, call: Call, client: Client, weighing: Weighing | Unweighed) -> None:
@@ -171,12 +182,12 @@ class Relay:
             client.framing = "sse"
         meter = weighing.meter(response, first_byte_s)
         await client.start(response.status, headers.down(response.headers, upstream.secret))
-        last, errors = b"", StreamErrors(upstream, client.framing)
+        last, passing = b"", streams.passing(upstream, client.framing, response, call)
         try:
             while piece := await response.read():
                 await meter.feed(piece)
                 if client.streams:
-                    await client.send(errors.feed(piece))
+                    await client.send(passing.feed(piece))
                 elif response.complete:
                     last = piece
                 else:
@@ -185,7 +196,7 @@ class Relay:
             # At least the head, as it came: some clients send a request again by themselves where nothing was answered.
             await client.send(b"")
             raise
-        last = last or errors.finish()
+        last = last or passing.finish()
         await weighing.settle(Outcome.CLIENT_GONE if client.gone else Outcome.OK)
         await client.end(last)
 

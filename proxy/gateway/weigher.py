@@ -16,6 +16,7 @@ from proxy.gateway.client import Client
 from proxy.gateway.limiting import Applying, Limits
 from proxy.gateway.quotas import Quotas
 from proxy.gateway.weighing import Unweighed, Weighing
+from proxy.gemini import openai_bodies
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.calls import Call
 from proxy.telemetry.metrics import Metrics
@@ -62,18 +63,26 @@ class Weigher:
         """Refuses what is known to be refused before its body is taken in. Raises ProxyRefused.
 
         That is a model that has no price, where the operator wants that or there is a budget, and whoever is over a
-        limit already.
+        limit already. A call whose body names the model is asked about twice: without it, and with it.
         """
-        if call.operation.metered:
+        if call.operation.metered and call.model:
             budgeted = self.limits.applying(tenant, call.model).budgeted
             if (self.refuse_unpriced or budgeted) and not self.book.knows(call.model):
                 why = "the operator serves priced models only" if self.refuse_unpriced else FOR_BUDGETS
                 raise _unpriced(call.model_asked, why)
+            if call.operation.name == openai_bodies.CHAT and self._makes_images(call.model):
+                raise openai_bodies.pictures_in_chat()
         self.limits.refuse_known(call, tenant)
 
     def bounds(self, call: Call, tenant: Tenant) -> bool:
         """Whether it must be known of a call's body what it can cost at most."""
-        return self.hold_worst and call.operation.metered and self.limits.applying(tenant, call.model).money
+        if not (self.hold_worst and call.operation.metered):
+            return False
+        return call.operation.body_names_model or self.limits.applying(tenant, call.model).money
+
+    def _makes_images(self, model: str) -> bool:
+        table = self.book.rates_at(model, self.now())
+        return estimates.names_images(model) or (table is not None and table.is_image_model)
 
     def weigh(
         self, call: Call, tenant: Tenant, client: Client, facts: BodyFacts, request_bytes: int, upstream: str

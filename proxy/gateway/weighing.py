@@ -17,10 +17,11 @@ from proxy.gateway.client import Client
 from proxy.gateway.in_flight import InFlight
 from proxy.gateway.intake import ClientGone
 from proxy.gateway.meter import Meter
-from proxy.gemini import headers
+from proxy.gemini import headers, openai_reading
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.headers import Headers
 from proxy.gemini.reading import Reading
+from proxy.gemini.windows import Document
 from proxy.limits.interface import Hold
 from proxy.tenants.keys import Tenant
 from proxy.upstreams.error_answer import ErrorAnswer
@@ -129,7 +130,10 @@ class Weighing:
         """What the response passes on its way: its head is there."""
         self._head(response.status, response.headers, first_byte_s)
         several = self._facts.tools or self._facts.candidates > 1
-        self._meter = Meter(self._client.framing, headers.coding(response.headers), grounding=several)
+        document = openai_reading.document_of(self._record.operation)
+        walked = several and document is Document
+        coding = headers.coding(response.headers)
+        self._meter = Meter(self._client.framing, coding, grounding=walked, document=document)
         return self._meter
 
     async def settle_error(self, upstream: str, error: ErrorAnswer, first_byte_s: float) -> None:
@@ -223,8 +227,8 @@ class Weighing:
         """A call cost more than it can: what is assumed of the worst is wrong, and a budget may have been overrun."""
         if self._facts.bounds is None:
             return
-        held = max((hold.amount for hold in self._holds if hold.counter.per), default=0)
-        if (record.cost_usd or 0) > held:
+        held = max((hold.amount for hold in self._holds if hold.counter.per), default=None)
+        if held is not None and (record.cost_usd or 0) > held:
             log.error(
                 "hold_exceeded",
                 request_id=record.request_id,

@@ -49,6 +49,18 @@ _SPELLS = re.compile(
 )
 
 
+class Named(NamedTuple):
+    """What a body says that else stands in the path."""
+
+    model: str
+    """The one that is asked for, without "models/"."""
+    used: str
+    """The one that goes up: another where that stands in for it."""
+    streams: bool
+    adds_usage: bool
+    """Its stream is asked for its usage, by a splice."""
+
+
 class BodyFacts(NamedTuple):
     """What a request asks for, as far as that can be told beforehand."""
 
@@ -75,6 +87,8 @@ class BodyFacts(NamedTuple):
     """By how many bytes they make it longer."""
     hint: Hint | None = None
     """The plain mistake in it, where the model that goes up draws."""
+    named: Named | None = None
+    """Where the body names its model, and not the path."""
 
 
 class _Found(NamedTuple):

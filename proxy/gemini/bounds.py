@@ -15,7 +15,7 @@ _NAMES_INPUT = frozenset(("fileuri", "cachedcontent", "continuationtoken"))
 _TO_PARTS = frozenset(("contents", "content", "systeminstruction", "requests", "parts", "functionresponse"))
 """The members on the way to a part that holds inline data. What stands under any other name, as the arguments of a
 function do, is free JSON, which the model reads as text, whatever it looks like."""
-_ANY_COUNT = 1 << 30
+ANY_COUNT = 1 << 30
 """Candidates that are asked for in a way that isn't understood here: as many as there may be."""
 
 
@@ -71,7 +71,7 @@ def read(document: references.Json, length: int, text_length: int) -> Bounds:
 
 def _candidates(document: Any) -> int:
     counts = [generation.count(value) for value in _settings(document, "candidatecount")]
-    return _ANY_COUNT if None in counts else max((count or 0 for count in counts), default=0)
+    return ANY_COUNT if None in counts else max((count or 0 for count in counts), default=0)
 
 
 def _settings(document: Any, wanted: str) -> Iterator[Any]:

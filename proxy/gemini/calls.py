@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 from urllib.parse import unquote_to_bytes
@@ -40,7 +40,29 @@ _BROKEN_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NOT_IN_A_QUERY = re.compile(rb"[^!-~]|[#;]")
 
 _EXAMPLE = "/v1beta/models/gemini-3-pro-image:generateContent"
-_OPENAI = frozenset({"openai", "chat", "completions", "embeddings", "images", "responses", "audio", "moderations"})
+_OPENAI = frozenset(
+    {
+        *("chat", "completions", "embeddings", "images", "responses", "audio", "moderations"),
+        *("files", "batches", "videos", "fine_tuning", "assistants", "threads", "vector_stores", "uploads", "realtime"),
+    }
+)
+"""First segments of OpenAI's own paths. Google has some of them too (files, batches)."""
+_OPENAI_ALONE = _OPENAI - {"files", "batches"}
+_COMPATIBLE = "/v1beta/openai"
+_INSTEAD = {
+    "chat": f"Chat stands at POST {_COMPATIBLE}/chat/completions.",
+    "completions": f"Send messages to POST {_COMPATIBLE}/chat/completions.",
+    "responses": f"Send messages to POST {_COMPATIBLE}/chat/completions.",
+    "embeddings": f"Embeddings stand at POST {_COMPATIBLE}/embeddings.",
+    "images": f"Pictures are made at POST {_COMPATIBLE}/images/generations, and edited at POST /v1/images/edits of "
+    f"this proxy, or with POST {_EXAMPLE}.",
+    "files": "Send the content inline instead, as a data URL in a message.",
+    "batches": "Send the calls one by one.",
+    "audio": f"Send audio to POST {_COMPATIBLE}/chat/completions, as input_audio in a message.",
+}
+"""What to use instead of what isn't served in the compatibility layer, by its first segment."""
+_PREFIXED_TWICE = re.compile(rb"(/openai/+models/+)models(?:%2F|/+)(?=[^/])", re.IGNORECASE)
+"""models.list says ids with "models/", and OpenAI's SDKs ask for one with its slash encoded."""
 _VERTEX = frozenset({"projects", "publishers"})
 _FILES = frozenset({"files", "upload", "cachedContents"})
 
@@ -59,6 +81,13 @@ class Call:
     """The one that the caller named: another than `model` where that stands in for it."""
     hint: Hint | None = None
     """The plain mistake in the request line, which is understood all the same."""
+    adds_usage: bool = False
+    """Its stream is asked for its usage, by a splice in its body, though whoever calls didn't ask for it."""
+
+    def naming(self, asked: str, model: str, *, streams: bool, adds_usage: bool) -> Call:
+        """The same call, of which the body has said which model it asks for, and how it is to be answered."""
+        framing: Framing = "sse" if streams else "single"
+        return replace(self, model=model, model_asked=asked, framing=framing, adds_usage=adds_usage)
 
     @property
     def counted_as(self) -> str:
@@ -81,7 +110,7 @@ def parse(method: str, raw_path: bytes, query: bytes) -> Call:
 
 
 def _parse(method: str, raw_path: bytes, query: bytes) -> Call:
-    path = _decoded(raw_path)
+    path = _decoded(_PREFIXED_TWICE.sub(rb"\g<1>", raw_path))
     segments = [segment for segment in path.split("/") if segment]
     versions = [DEFAULT_VERSION]
     while segments and segments[0] in VERSIONS:
@@ -94,7 +123,7 @@ def _parse(method: str, raw_path: bytes, query: bytes) -> Call:
         raise _unknown(method, segments, resource)
     operation, model = found
     if operation.names_model:
-        _check_model(model)
+        check_model(model)
     framing = _framing(operation, query)
     target = f"/{versions[-1]}/{resource}".encode("ascii")
     told = hint("version-twice") if len(versions) > 2 else None
@@ -128,7 +157,8 @@ def _decoded(raw_path: bytes) -> str:
     return path
 
 
-def _check_model(model: str) -> None:
+def check_model(model: str) -> None:
+    """Raises CallerErred BAD_REQUEST for what can't be the id of a model, without "models/"."""
     if _PLACEHOLDER.search(model):
         raise _bad(
             "A placeholder stands where the model's name belongs. Put the name of a model in its place, as in "
@@ -198,7 +228,7 @@ def _unknown(method: str, segments: list[str], resource: str) -> CallerErred:
     name, _, verb = resource.rpartition(":")
     if there := surface.at(resource):
         message = f"{there.name} takes {there.method}, not {_shown(method, 'that')}."
-        if method == "POST":
+        if method == "POST" and not there.compatible:
             message += f" To make a call, put its method after the model, as in POST {_EXAMPLE}."
         return _not_served(message)
     if first in _VERTEX:
@@ -207,10 +237,8 @@ def _unknown(method: str, segments: list[str], resource: str) -> CallerErred:
             f"Gemini API's path, as in POST {_EXAMPLE}; in an SDK, turn off vertexai (GOOGLE_GENAI_USE_VERTEXAI).",
             hint("vertex-path"),
         )
-    if first in _OPENAI:
-        return _not_served(
-            f"OpenAI-shaped paths are not served here. Call the Gemini API's own, as in POST {_EXAMPLE}."
-        )
+    if first == surface.COMPATIBLE or first in _OPENAI_ALONE:
+        return _not_served(_openai_shaped(segments))
     if re.fullmatch(r"v\d+[a-z0-9]*", first):
         return _not_served(f"This API version is not served. Served are: {', '.join(sorted(VERSIONS))}.")
     if verb and surface.at(f"models/x:{verb}") and "/" not in name:
@@ -227,6 +255,16 @@ def _beside(first: str, name: str, verb: str) -> Hint | None:
     if verb == "predict" and name.startswith("models/imagen-"):
         return of_retired(name.removeprefix("models/"), "imagen")
     return None
+
+
+def _openai_shaped(segments: list[str]) -> str:
+    """What a path of OpenAI's is told: what to use in its place."""
+    below = [one for one in segments if one != surface.COMPATIBLE and one not in VERSIONS]
+    instead = _INSTEAD.get(below[0]) if below else None
+    if instead is None:
+        served = ", ".join(f"{one.method} {one.path}" for one in surface.OPERATIONS if one.compatible)
+        instead = f"Google's compatibility layer has here, under /v1beta/: {served}."
+    return f"Nothing of OpenAI's API is served at this path. {instead} The layer's base URL ends with {_COMPATIBLE}/."
 
 
 def _shown(text: str, otherwise: str) -> str:

@@ -26,10 +26,10 @@ _PROJECT = re.compile(
 _CONSUMER = re.compile(rb'("consumer"\s{0,8}:\s{0,8}"projects' + _SLASH + rb')(?!0")[^"\\]{1,64}', re.IGNORECASE)
 
 
-_ERROR_OBJECT = rb'(?=\{\s{0,8}"error"\s{0,8}:\s{0,8}\{\s{0,8}"code")'
+_ERROR_OBJECT = rb'(?=\{\s{0,8}"error"\s{0,8}:\s{0,8}\{\s{0,8}"%b")'
 _ERRORS = {
-    "sse": re.compile(rb"[\r\n](?:data:[ \t]?)?" + _ERROR_OBJECT),
-    "array": re.compile(rb"(?:[\r\n](?:\[\s{0,8})?|,[ \t]{0,8})" + _ERROR_OBJECT),
+    "sse": re.compile(rb"[\r\n](?:data:[ \t]?)?(?:\[\s{0,8})?" + _ERROR_OBJECT % rb"(?:code|message)"),
+    "array": re.compile(rb"(?:[\r\n](?:\[\s{0,8})?|,[ \t]{0,8})" + _ERROR_OBJECT % b"code"),
 }
 """Where a stream's own objects begin: in a line of their own without indentation, or behind an array's comma. No text
 in JSON has a line's end in it, and what Google nests it indents, or leaves in the same line."""

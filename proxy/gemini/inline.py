@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from mmap import mmap
+from typing import NamedTuple
 
 PIECE = 256 * 1024
 """Bytes that are done at once: one step through C holds up all other threads."""
@@ -12,9 +13,24 @@ PIECE = 256 * 1024
 _BASE64_BYTES = 1024
 """Shorter inline data is left in the text."""
 _MAX_PARTS = 1000
-"""Values called "data" that are looked at; what comes after them counts as text."""
+"""Values that are looked at; what comes after them counts as text."""
 
-_DATA = re.compile(rb'"data"[ \t\r\n]{0,64}:[ \t\r\n]{0,64}"')
+
+class Sought(NamedTuple):
+    """What inline data begins behind."""
+
+    needle: bytes
+    """How that begins: found at memchr's speed, so it holds a quote."""
+    whole: re.Pattern[bytes]
+    """All of it, up to the first byte of base64. It ends within a string."""
+
+
+_MEMBER = rb'"data"[ \t\r\n]{0,64}:[ \t\r\n]{0,64}"'
+DATA = Sought(b'"data"', re.compile(_MEMBER))
+"""The value of a member called "data": Google's own shape."""
+DATA_URLS = Sought(b'"data', re.compile(rb'"data:[A-Za-z0-9.+-]{1,64}\\?/[A-Za-z0-9.+;=-]{1,128};base64,|' + _MEMBER))
+"""The same, and what stands behind the head of a data URL: OpenAI's shape."""
+
 _OTHER_ESCAPE = re.compile(rb"\\[^/]")
 
 
@@ -62,17 +78,18 @@ class Text:
             yield gathered
 
 
-def without_base64(body: bytes | bytearray | mmap) -> Text:
+def without_base64(body: bytes | bytearray | mmap, sought: Sought = DATA) -> Text:
     """The body without the values of its inline data. If the result is JSON, then so is the body, and with this very
     structure: what was taken out lay within a string, and holds neither an end of it nor a byte beyond ASCII."""
     spans: list[tuple[int, int]] = []
     kept = at = 0
     all_ascii = not isinstance(body, mmap) and body.isascii()  # once, and not for each of a thousand parts
+    needle, begins = sought
     for _ in range(_MAX_PARTS):
-        at = _find(body, b'"data"', at)
+        at = _find(body, needle, at)
         if at < 0:
             break
-        found = _DATA.match(body, at)
+        found = begins.match(body, at)
         if found is None:
             at += 1
             continue

@@ -101,7 +101,7 @@ def read_whole(body: bytes, reading: Reading) -> bytes | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     usage = bytes(said.usage_metadata)
-    _take_usage(usage, reading)
+    take_usage(usage, reading)
     if said.model_version is not None:
         reading.model_version = said.model_version
     if said.response_id is not None:
@@ -159,7 +159,8 @@ def take_grounding(searches: int, maps: int, reading: Reading) -> None:
         reading.searches, reading.maps = searches, maps
 
 
-def _take_usage(raw: bytes, reading: Reading) -> None:
+def take_usage(raw: bytes, reading: Reading) -> None:
+    """Puts a raw usage into `reading`, unless it is none, or counts nothing and takes another's place."""
     if _is_usage(raw) and (reading.usage is None or _COUNT.search(raw)):
         reading.usage = raw
         reading.unseen = False
@@ -181,10 +182,10 @@ def _is_image(media: _Media | None) -> bool:
 
 def read_values(found: dict[bytes, bytes], reading: Reading) -> None:
     """Puts raw values, by their keys, into `reading`; those that can't be read are passed over."""
-    _take_usage(found.get(b"usageMetadata", b""), reading)
-    reading.model_version = _text(found.get(b"modelVersion")) or reading.model_version
-    reading.response_id = _text(found.get(b"responseId")) or reading.response_id
-    reason = _text(found.get(b"finishReason"))
+    take_usage(found.get(b"usageMetadata", b""), reading)
+    reading.model_version = text(found.get(b"modelVersion")) or reading.model_version
+    reading.response_id = text(found.get(b"responseId")) or reading.response_id
+    reason = text(found.get(b"finishReason"))
     if reason:
         reading.finish_reason, reading.blocked = reason, False
     elif b"promptFeedback" in found:
@@ -193,7 +194,8 @@ def read_values(found: dict[bytes, bytes], reading: Reading) -> None:
         reading.errored = True
 
 
-def _text(raw: bytes | None) -> str | None:
+def text(raw: bytes | None) -> str | None:
+    """The string that a raw value is; None where it isn't one."""
     try:
         return None if raw is None else _decode_text(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -131,11 +131,16 @@ def _check_reference(field: str, value: Any, upstream_hosts: frozenset[str]) -> 
         for each in value:
             _check_reference(field, each, upstream_hosts)
     elif isinstance(value, str) and value and not (field == "fileUri" and crosses(value, upstream_hosts)):
-        raise CallerErred(
-            Reason.RESOURCE_NOT_OWNED,
-            f"The body names a file, cache or store in {field}, and none that your project owns. "
-            "Send the data inline (inlineData), or as an absolute URL on another host.",
-        )
+        raise not_owned(field)
+
+
+def not_owned(field: str) -> CallerErred:
+    """The refusal of a body that names, in `field`, what belongs to the upstream's credential."""
+    return CallerErred(
+        Reason.RESOURCE_NOT_OWNED,
+        f"The body names a file, cache or store in {field}, and none that your project owns. "
+        "Send the data inline (inlineData; in OpenAI's shape a data URL), or as an absolute URL on another host.",
+    )
 
 
 def crosses(uri: str, upstream_hosts: frozenset[str]) -> bool:

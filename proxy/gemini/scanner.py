@@ -37,19 +37,22 @@ class Scanner(Protocol):
         ...
 
 
-def for_framing(framing: str, *, window: int = WINDOW, grounding: bool = False) -> Scanner:
+def for_framing(
+    framing: str, *, window: int = WINDOW, grounding: bool = False, document: type[Document] = Document
+) -> Scanner:
     """A scanner for `single` (one object), `sse` (events with `data:` lines) or `array` (an array of objects).
 
     `window`: bytes kept of each end of a document. `grounding`: the request had tools, or asked for several candidates:
-    searches, images and the first candidate's finish reason are then exact in documents beyond the window, too.
+    searches, images and the first candidate's finish reason are then exact in documents beyond the window, too; of
+    native ones. `document`: the kind of what is in the response.
     Raises ValueError for another framing.
     """
     if framing == "single":
-        return _Single(window, grounding)
+        return _Single(window, grounding, document)
     if framing == "sse":
-        return _Events(window, grounding)
+        return _Events(window, grounding, document)
     if framing == "array":
-        return _Elements(window, grounding)
+        return _Elements(window, grounding, document)
     raise ValueError(f"framing {framing!r} is none of single, sse, array")
 
 
@@ -64,8 +67,8 @@ def scan(framing: str, body: bytes) -> Reading:
 class _Single:
     __slots__ = ("_document", "feed")
 
-    def __init__(self, window: int, grounding: bool) -> None:
-        self._document = Document(window, grounding)
+    def __init__(self, window: int, grounding: bool, document: type[Document]) -> None:
+        self._document = document(window, grounding)
         self.feed = self._document.feed
 
     def finish(self, complete: bool) -> Reading:
@@ -90,9 +93,21 @@ class _Events:
     counts even if its blank line is missing.
     """
 
-    __slots__ = ("_after_cr", "_document", "_grounding", "_intact", "_line", "_prefix", "_reading", "_steps", "_window")
+    __slots__ = (
+        "_after_cr",
+        "_document",
+        "_grounding",
+        "_intact",
+        "_line",
+        "_made",
+        "_prefix",
+        "_reading",
+        "_steps",
+        "_window",
+    )
 
-    def __init__(self, window: int, grounding: bool) -> None:
+    def __init__(self, window: int, grounding: bool, document: type[Document]) -> None:
+        self._made = document
         self._window = window
         self._grounding = grounding
         self._reading = Reading()
@@ -148,7 +163,7 @@ class _Events:
                 return ()
             self._line = _DATA
             if self._document is None:
-                self._document = Document(self._window, self._grounding)
+                self._document = self._made(self._window, self._grounding)
             else:
                 more = b"\n"
         if self._line == _OTHER:
@@ -177,9 +192,21 @@ _GAP = re.compile(rb"[ \t\r\n,]*+")
 class _Elements:
     """The elements of a JSON array, `[{…}\\n,\\n{…}]`. An object that stands alone is taken for its only element."""
 
-    __slots__ = ("_document", "_due", "_ended", "_grounding", "_intact", "_opened", "_reading", "_skipper", "_window")
+    __slots__ = (
+        "_document",
+        "_due",
+        "_ended",
+        "_grounding",
+        "_intact",
+        "_made",
+        "_opened",
+        "_reading",
+        "_skipper",
+        "_window",
+    )
 
-    def __init__(self, window: int, grounding: bool) -> None:
+    def __init__(self, window: int, grounding: bool, document: type[Document]) -> None:
+        self._made = document
         self._window = window
         self._grounding = grounding
         self._reading = Reading()
@@ -215,7 +242,7 @@ class _Elements:
         start = _GAP.match(chunk, start).end()  # type: ignore[union-attr]  # matches nothing at the least
         mark = chunk[start : start + 1]
         if mark == b"{" and not self._ended:
-            self._document = Document(self._window, self._grounding)
+            self._document = self._made(self._window, self._grounding)
             return start
         if mark == b"[" and not self._opened and not self._ended:
             self._opened = True

@@ -10,6 +10,9 @@ https://docs.cloud.google.com/apis/docs/system-parameters"""
 
 _PAGE = frozenset({"pageSize", "page_size", "pageToken", "page_token", "filter"})
 
+COMPATIBLE = "openai"
+"""The first segment of what stands in Google's compatibility layer, which speaks OpenAI's dialect."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
@@ -31,6 +34,10 @@ class Operation:
     """The response comes as a stream: of events with `alt=sse`, else of the elements of one JSON array."""
     parameters: frozenset[str] = _FORMAT
     """Query parameters that cross."""
+    compatible: bool = False
+    """It belongs to Google's compatibility layer: OpenAI's shapes, and a credential of its own."""
+    body_names_model: bool = False
+    """Which model it asks for stands in its body, and whether it streams."""
 
     @property
     def names_model(self) -> bool:
@@ -42,6 +49,20 @@ def _on_model(name: str, *, metered: bool = True, streaming: bool = False) -> Op
     return Operation(name, "POST", path, body=True, metered=metered, repeatable=not metered, streaming=streaming)
 
 
+def _compatible(name: str, method: str, path: str) -> Operation:
+    posts, reads = method == "POST", method == "GET"
+    return Operation(
+        f"{COMPATIBLE}.{name}",
+        method,
+        f"{COMPATIBLE}/{path}",
+        body=posts,
+        metered=posts,
+        repeatable=reads,
+        compatible=True,
+        body_names_model=posts,
+    )
+
+
 OPERATIONS: tuple[Operation, ...] = (
     _on_model("generateContent"),
     _on_model("streamGenerateContent", streaming=True),
@@ -50,6 +71,11 @@ OPERATIONS: tuple[Operation, ...] = (
     _on_model("countTokens", metered=False),
     Operation("models.list", "GET", "models", repeatable=True, parameters=_FORMAT | _PAGE),
     Operation("models.get", "GET", "models/{model}", repeatable=True),
+    _compatible("chat.completions", "POST", "chat/completions"),
+    _compatible("embeddings", "POST", "embeddings"),
+    _compatible("images.generations", "POST", "images/generations"),
+    _compatible("models.list", "GET", "models"),
+    _compatible("models.get", "GET", "models/{model}"),
 )
 
 _TABLE = {(operation.method, operation.path): operation for operation in OPERATIONS}
@@ -74,6 +100,10 @@ def at(path: str) -> Operation | None:
 
 def _shape(path: str) -> tuple[str, str]:
     collection, slash, rest = path.partition("/")
+    if collection == COMPATIBLE:
+        holder, _, model = rest.partition("/")
+        named = holder == "models" and model and "/" not in model
+        return (f"{COMPATIBLE}/models/{{model}}", model) if named else (path, "")
     name, colon, verb = rest.rpartition(":")
     if colon:
         return f"{collection}/{{model}}:{verb}", name

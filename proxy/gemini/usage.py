@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 """Far beyond what any call takes, and so low that its cost in nano-dollars fits the ledger's 64-bit integers."""
 
 
@@ -14,7 +14,7 @@ class ModalityTokenCount(msgspec.Struct, rename="camel", gc=False):
     """One entry of a details list. Zeros and the unspecified modality are left out on the wire."""
 
     modality: str | None = None
-    token_count: _Count | None = None
+    token_count: Count | None = None
 
 
 Details = list[ModalityTokenCount]
@@ -26,12 +26,12 @@ class Usage(msgspec.Struct, rename="camel", gc=False):
     `prompt_token_count` includes the cached tokens; `total_token_count` is prompt + candidates + tool use + thoughts.
     """
 
-    prompt_token_count: _Count | None = None
-    cached_content_token_count: _Count | None = None
-    candidates_token_count: _Count | None = None
-    thoughts_token_count: _Count | None = None
-    tool_use_prompt_token_count: _Count | None = None
-    total_token_count: _Count | None = None
+    prompt_token_count: Count | None = None
+    cached_content_token_count: Count | None = None
+    candidates_token_count: Count | None = None
+    thoughts_token_count: Count | None = None
+    tool_use_prompt_token_count: Count | None = None
+    total_token_count: Count | None = None
     prompt_tokens_details: Details | None = None
     cache_tokens_details: Details | None = None
     candidates_tokens_details: Details | None = None
@@ -67,11 +67,12 @@ def _parse_leniently(raw: bytes) -> Usage:
         return usage
     for name, on_the_wire, kind in _FIELDS:
         if on_the_wire in members and name != "malformed":
-            setattr(usage, name, _value(members[on_the_wire], kind))
+            setattr(usage, name, value(members[on_the_wire], kind))
     return usage
 
 
-def _value(raw: msgspec.Raw, kind: Any) -> Any:
+def value(raw: msgspec.Raw, kind: Any) -> Any:
+    """A member read as `kind`; None where it can't be."""
     try:
         return msgspec.json.decode(raw, type=kind, strict=False)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -4,27 +4,55 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import ClassVar, Final
 
 from proxy.gemini.reading import Reading, read_values, read_whole, take_grounding
 from proxy.gemini.tokens import Skipper, Walker
 
-_WANTED: Final = {
-    b"usageMetadata": (1, b"{"),
-    b"modelVersion": (1, b'"'),
-    b"responseId": (1, b'"'),
-    b"promptFeedback": (1, b"{"),
-    b"error": (1, b'{"'),
-    b"finishReason": (3, b'"'),
-}
-"""The keys looked for in a window: how many brackets are open around them (`{`, or `{"candidates":[{`), and what their
-values may begin with. Beyond its window a candidate's `finishReason` is known by its depth alone."""
-
 _WHITE = b" \t\r\n"
-_COLON = rb"[ \t\r\n]*+:[ \t\r\n]*+"
-_KEY = re.compile(rb'"(%s)"%s(?=[{"])' % (b"|".join(_WANTED), _COLON))
-_IMAGE = re.compile(rb'"mimeType"(?<!\\"mimeType")%s"image\\?/' % _COLON)
+COLON = rb"[ \t\r\n]*+:[ \t\r\n]*+"
+
+
+class Shape:
+    """What is looked for in the windows of one API's documents, and how it is read."""
+
+    __slots__ = ("image", "key", "read_values", "reason", "usage", "wanted")
+
+    def __init__(
+        self,
+        wanted: Mapping[bytes, tuple[int, bytes]],
+        image: bytes,
+        read_values: Callable[[dict[bytes, bytes], Reading], None],
+    ) -> None:
+        """`wanted`: the keys looked for in a window: first the usage's, last that of the finish reason. How many
+        brackets are open around them (`{`, or `{"candidates":[{`), and what their values may begin with. Beyond its
+        window a finish reason is known by its depth alone.
+
+        `image`: a pattern of the name before an image and of what its value begins with; it begins with a quote.
+        `read_values` is as proxy/gemini/reading.py has it.
+        """
+        self.wanted = wanted
+        self.usage, *_, self.reason = wanted
+        self.key = re.compile(rb'"(%s)"%s(?=[{"])' % (b"|".join(wanted), COLON))
+        self.image = re.compile(image)
+        self.read_values = read_values
+
+
+NATIVE: Final = Shape(
+    {
+        b"usageMetadata": (1, b"{"),
+        b"modelVersion": (1, b'"'),
+        b"responseId": (1, b'"'),
+        b"promptFeedback": (1, b"{"),
+        b"error": (1, b'{"'),
+        b"finishReason": (3, b'"'),
+    },
+    rb'"mimeType"(?<!\\"mimeType")%b"image\\?/' % COLON,
+    read_values,
+)
+"""generateContent's own."""
+
 _BLOCK: Final = 4096
 """Bytes searched for a needle from each quote on."""
 _EDGE: Final = 256
@@ -56,6 +84,11 @@ class Document:
         "length",
     )
 
+    shape: ClassVar[Shape] = NATIVE
+    """There is a kind of document for each."""
+    read_whole: ClassVar[staticmethod[[bytes, Reading], bytes | None]] = staticmethod(read_whole)
+    """Decodes one that fits the window: see proxy/gemini/reading.py."""
+
     def __init__(self, window: int, grounding: bool) -> None:
         self._window = window
         self._grounding = grounding
@@ -80,10 +113,10 @@ class Document:
         self._head.clear()
         head = begun + piece[: self._window - len(begun)]
         self._opened = head.lstrip(_WHITE)[:1] == b"{"
-        self._found = look_forward(head)
+        self._found = look_forward(head, self.shape)
         self._tail = deque([begun])
         self._tail_length = len(begun)
-        self._counter = Walker() if self._grounding else _ImageCounter()
+        self._counter = Walker() if self._grounding else _ImageCounter(self.shape.image)
         yield
         yield from self._counter.feed(begun)
         yield from self._pass(self._counter, piece)
@@ -108,34 +141,41 @@ class Document:
         if self._counter is not None:
             return self._finish_long(self._counter, reading, complete)
         head = b"".join(self._head)
-        usage = read_whole(head, reading)
+        usage = self.read_whole(head, reading)
+        shape = self.shape
         if usage is not None:
-            if usage and not usage.startswith(b"{") and head.count(b'"usageMetadata"') > 1:
-                found = {key: value for key, value in look_forward(head).items() if key == b"usageMetadata"}
-                _settle(found, reading, certain=True)
+            if usage and not usage.startswith(b"{") and head.count(b'"%b"' % shape.usage) > 1:
+                found = {key: value for key, value in look_forward(head, shape).items() if key == shape.usage}
+                self._settle(found, reading, certain=True)
             return True
-        found, whole = look_forward(head), is_closed(head)
+        found, whole = look_forward(head, shape), is_closed(head)
         reading.uncounted = True
-        _settle(found, reading, certain=whole or (complete and not head.strip(_WHITE)))
+        self._settle(found, reading, certain=whole or (complete and not head.strip(_WHITE)))
         return whole
 
     def _finish_long(self, counter: Walker | _ImageCounter, reading: Reading, complete: bool) -> bool:
-        found, first = self._found, self._found.get(b"finishReason")
+        found, shape = self._found, self.shape
+        first = found.get(shape.reason)
         self._tail[0] = self._tail[0][max(0, self._tail_length - self._window) :]
         tail = b"".join(self._tail)
         whole = complete and self._opened and tail.rstrip(_WHITE)[-1:] == b"}"
         if whole:
-            found |= look_backward(tail)
+            found |= look_backward(tail, shape)
             if first is not None:
-                found[b"finishReason"] = first
+                found[shape.reason] = first
         if isinstance(counter, Walker):
             if counter.finish_reason is not None:
-                found[b"finishReason"] = b'"%b"' % counter.finish_reason
+                found[shape.reason] = b'"%b"' % counter.finish_reason
             take_grounding(*counter.grounded(), reading)
         reading.images += counter.images
         reading.uncounted |= counter.lost or not whole
-        _settle(found, reading, certain=False)
+        self._settle(found, reading, certain=False)
         return whole
+
+    def _settle(self, found: dict[bytes, bytes], reading: Reading, certain: bool) -> None:
+        if not certain or found.get(self.shape.usage) == b"":
+            reading.unseen = True
+        self.shape.read_values(found, reading)
 
 
 def _keep(pieces: list[bytes] | deque[bytes], piece: bytes) -> None:
@@ -144,44 +184,38 @@ def _keep(pieces: list[bytes] | deque[bytes], piece: bytes) -> None:
     pieces.append(piece)
 
 
-def _settle(found: dict[bytes, bytes], reading: Reading, certain: bool) -> None:
-    if not certain or found.get(b"usageMetadata") == b"":
-        reading.unseen = True
-    read_values(found, reading)
-
-
 def is_closed(text: bytes) -> bool:
     """Whether the text, taken for JSON, is one object with its last bracket closed."""
     text = _neutral(text)
     return text.lstrip(_WHITE)[:1] == b"{" and text.count(b'"') % 2 == 0 and _net(text) == 0
 
 
-def look_forward(head: bytes) -> dict[bytes, bytes]:
+def look_forward(head: bytes, shape: Shape = NATIVE) -> dict[bytes, bytes]:
     """Raw values of the wanted keys in a document's beginning, which may be cut off anywhere.
 
     Sound for any beginning of JSON. A name between two quotes of which neither is escaped is a text of its own: what
     follows the end of another is no letter. One with a colon behind it is a key; its depth is that of the brackets
     before it, outside of texts. Names that bear escapes aren't recognised: Google writes none. Of a repeated key the
-    last value of the right kind counts; of `finishReason`, the first.
+    last value of the right kind counts; of a finish reason, the first.
     """
     if head.lstrip(_WHITE)[:1] != b"{":
         return {}
     neutral = _neutral(head[: head.rfind(b'"') + 1])  # spares a long text that the window ends in
     places, depth, done = [], 0, 0
-    for key in _keys(head)[:_MAX_KEYS]:
+    for key in _keys(head, shape)[:_MAX_KEYS]:
         start, end = key.span()
         depth += _net(neutral[done:start])
         done = end
-        if depth == _WANTED[key[1]][0]:
+        if depth == shape.wanted[key[1]][0]:
             places.append(key)
-    return _values(head, places)
+    return _values(head, places, shape)
 
 
-def look_backward(tail: bytes) -> dict[bytes, bytes]:
+def look_backward(tail: bytes, shape: Shape = NATIVE) -> dict[bytes, bytes]:
     """Like look_forward, from the end: brackets are counted back from the last byte, so the window may start anywhere,
     even inside a text. The document must be whole.
     """
-    keys = _keys(tail)[-_MAX_KEYS:]
+    keys = _keys(tail, shape)[-_MAX_KEYS:]
     if not keys:
         return {}
     begin = keys[0].start()
@@ -191,24 +225,24 @@ def look_backward(tail: bytes) -> dict[bytes, bytes]:
         start, end = key.span()
         depth -= _net(neutral[end - begin : done])
         done = start - begin
-        if depth == _WANTED[key[1]][0]:
+        if depth == shape.wanted[key[1]][0]:
             places.append(key)
-    return _values(tail, places[::-1])
+    return _values(tail, places[::-1], shape)
 
 
-def _keys(text: bytes) -> list[re.Match[bytes]]:
+def _keys(text: bytes, shape: Shape) -> list[re.Match[bytes]]:
     """Wanted keys at any depth, the values of which may be wanted, too; not one that what is cut off may escape."""
-    return [key for key in _search(_KEY, text, 0) if key.start() and text[key.start() - 1] != 0x5C]
+    return [key for key in _search(shape.key, text, 0) if key.start() and text[key.start() - 1] != 0x5C]
 
 
-def _values(text: bytes, places: list[re.Match[bytes]]) -> dict[bytes, bytes]:
+def _values(text: bytes, places: list[re.Match[bytes]], shape: Shape) -> dict[bytes, bytes]:
     """What stands behind the keys; nothing where it was too much work to find its end."""
     found: dict[bytes, bytes] = {}
-    reasons = [key for key in places if key[1] == b"finishReason"]
-    others = [key for key in reversed(places) if key[1] != b"finishReason"]
+    reasons = [key for key in places if key[1] == shape.reason]
+    others = [key for key in reversed(places) if key[1] != shape.reason]
     for key in reasons + others:
         start = end = key.end()
-        if key[1] not in found and text[start] in _WANTED[key[1]][1]:
+        if key[1] not in found and text[start] in shape.wanted[key[1]][1]:
             skipper = Skipper()
             while end < len(text) and skipper.steps < _MAX_STEPS and (skipper.inside or end == start):
                 end = skipper.skip(text, end)
@@ -244,27 +278,29 @@ def _net(neutral: bytes) -> int:
 
 
 class _ImageCounter:
-    """Counts `"mimeType": "image/` outside strings, at any depth; looks only at what stands between quotes.
+    """Counts images by their needle (`"mimeType": "image/`) outside strings, at any depth; looks only at what stands
+    between quotes.
 
     In a response to a request without tools only `inlineData` and `fileData` have a `mimeType`: every name is Google's,
     and what a tenant or the model wrote stands in strings, where the needle's quotes would follow backslashes. A needle
     that white space stretches beyond 256 bytes is missed if it lies across two chunks.
     """
 
-    __slots__ = ("_before", "images")
+    __slots__ = ("_before", "_needle", "images")
     lost = False
 
-    def __init__(self) -> None:
+    def __init__(self, needle: re.Pattern[bytes]) -> None:
         self.images = 0
+        self._needle = needle
         self._before = b""
 
     def feed(self, chunk: bytes) -> Iterable[None]:
         before = self._before
         if b'"' in before:
             seam = before + chunk[:_EDGE]
-            self.images += sum(needle.start() < len(before) < needle.end() for needle in _IMAGE.finditer(seam))
+            self.images += sum(needle.start() < len(before) < needle.end() for needle in self._needle.finditer(seam))
         self._before = (before + chunk if len(chunk) < _EDGE else chunk)[-_EDGE:]
         quote = chunk.find(b'"', before.endswith(b"\\"))
         if quote >= 0:
-            self.images += sum(1 for _ in _search(_IMAGE, chunk, quote))
+            self.images += sum(1 for _ in _search(self._needle, chunk, quote))
         return ()

@@ -48,6 +48,8 @@ class Upstream:
         self._prefix = parts.path.rstrip("/").encode()
         self._host = (b"host", parts.netloc.encode())
         self._credential = credentials.upstream_credential(auth, api_key)
+        # With another header the compatibility layer answers "Missing or invalid Authorization header".
+        self._bearer = credentials.upstream_credential("bearer", api_key)
         self.transport = transport
 
     def __repr__(self) -> str:
@@ -75,7 +77,7 @@ class Upstream:
 
         `goes_up` is called just before the first byte is written. Raises UpstreamFailed.
         """
-        head = [self._host, *headers, self._credential]
+        head = [self._host, *headers, self._bearer if call.operation.compatible else self._credential]
         if call.operation.body:
             head.append((b"content-length", b"%d" % length))
         method = call.operation.method.encode()

@@ -10,6 +10,7 @@ import pytest
 
 from proxy.billing import charge
 from proxy.billing.prices import PriceBook
+from proxy.billing.record_check import faults
 from proxy.billing.records import UsageRecord
 from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.reading import Reading
@@ -26,9 +27,7 @@ def record(model: str = "gemini-3.1-flash-image", **fields: Any) -> UsageRecord:
         started_at=AT,
         model=model,
         model_asked=model,
-        operation="generateContent",
-        **names,
-        **fields,
+        **{"operation": "generateContent"} | names | fields,
     )
 
 
@@ -213,3 +212,52 @@ def test_a_quantity_without_a_rate_stands_beside_those_that_have_one() -> None:
     charge.charge_reading(row, reading(usage), None, BOOK)
     assert row.cost_usd is None
     assert row.rates == {"input_text": (7, 750_000_000), "output_audio": (5, None)}
+
+
+OPENAI = {
+    "prompt_tokens": 100,
+    "completion_tokens": 20,
+    "total_tokens": 170,
+    "prompt_tokens_details": {"cached_tokens": 40},
+}
+
+
+def test_openais_usage_is_charged_by_its_total_and_kept_as_it_came() -> None:
+    row = record("gemini-3.8-flash", operation="openai.chat.completions")
+    quantities = charge.charge_reading(row, reading(OPENAI), None, BOOK)
+    assert quantities == {"input_text": 60, "cached_text": 40, "output_text": 70}
+    # 0.75 in, 0.075 cached, 3.75 out, in USD per million
+    assert row.cost_usd == 60 * 750 + 40 * 75 + 70 * 3750
+    assert row.usage == json.dumps(OPENAI)
+    assert (row.prompt_token_count, row.candidates_token_count, row.total_token_count) == (100, 20, 170)
+    assert not row.estimated
+    assert list(faults(row)) == []
+
+
+@pytest.mark.parametrize(("images", "usd"), [(2, 2 * 1120 * 120_000), (0, 0)])
+def test_pictures_of_the_compatibility_layer_are_charged_by_the_piece(images: int, usd: int) -> None:
+    """Failed ones cost nothing, and an answer that is none but failed ones isn't one whose usage is missing."""
+    row = record("gemini-3-pro-image", operation="openai.images.generations")
+    charge.charge_estimate(row, BodyFacts(candidates=2, text_bytes=1000), BOOK)
+    assert row.cost_usd == 2 * 1120 * 120_000
+    quantities = charge.charge_reading(row, reading(None, images=images), None, BOOK)
+    assert quantities == {"output_image": images * 1120}
+    assert (row.cost_usd, row.images, row.estimated) == (usd, images, False)
+    assert list(faults(row)) == []
+
+
+@pytest.mark.parametrize("how", [{"uncounted": True}, {"errored": True}, {"complete": False}])
+def test_pictures_that_may_have_passed_unseen_are_charged_as_estimated(how: dict[str, bool]) -> None:
+    row = record("gemini-3-pro-image", operation="openai.images.generations")
+    charge.charge_estimate(row, BodyFacts(candidates=3), BOOK)
+    seen = Reading(**{"complete": True, "images": 1} | how)  # type: ignore[arg-type]
+    charge.charge_reading(row, seen, None, BOOK)
+    assert (row.cost_usd, row.estimated, row.images) == (3 * 1120 * 120_000, True, 1)
+
+
+def test_a_picture_of_a_model_without_a_price_has_none_and_one_that_failed_costs_nothing() -> None:
+    for images, usd in ((1, None), (0, 0)):
+        row = record("imagen-4.0", operation="openai.images.generations")
+        charge.charge_estimate(row, BodyFacts(), BOOK)
+        charge.charge_reading(row, reading(None, images=images), None, BOOK)
+        assert row.cost_usd == usd

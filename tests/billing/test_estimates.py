@@ -9,7 +9,7 @@ import pytest
 from proxy.billing.estimates import MAX_INPUT_TOKENS, estimate, images, prompt_tokens
 from proxy.billing.prices import PriceBook
 from proxy.billing.rate_tables import RateTable
-from proxy.gemini.bodies import BodyFacts
+from proxy.gemini.bodies import BodyFacts, Named
 
 BOOK = PriceBook.load()
 
@@ -121,3 +121,16 @@ def test_images_are_counted_where_images_are_made() -> None:
     assert images(facts_of(asks_images=True), "unpriced", {}) == 1
     assert images(two, "text", {"output_text": 5}) == 0
     assert images(facts_of(candidates=10**6), "some-image-model", {}) == 8
+
+
+def test_the_compatibility_layer_is_estimated_by_what_it_is_charged_for() -> None:
+    """Pictures by their number, which is bounded; embeddings have no output."""
+    painter, chat = rates("gemini-3-pro-image"), rates("gemini-3.8-flash")
+    for asked, pictures in ((1, 1), (0, 1), (4, 4), (10**9, 10)):
+        named = Named("m", "m", False, False)
+        facts = facts_of(candidates=asked, asks_images=True, named=named)
+        found = estimate(facts, "openai.images.generations", painter)
+        assert found == {"output_image": pictures * 1120}
+        assert images(facts, "gemini-3-pro-image", found) == pictures
+    assert estimate(facts_of(), "openai.embeddings", rates("gemini-embedding-001")) == {"input_text": 25}
+    assert estimate(facts_of(), "openai.chat.completions", chat) == {"input_text": 25, "output_text": 1024}

@@ -86,3 +86,18 @@ def test_the_dearest_tier_costs_its_multiple() -> None:
 def test_searches_that_are_charged_by_the_query_have_no_bound() -> None:
     with pytest.raises(Unbounded, match="each query is charged"):
         worst(bounds(searches=True, max_output_tokens=1), "generateContent", table("gemini-3.8-flash"), None)
+
+
+@pytest.mark.parametrize(("asked", "pictures"), [(1, 1), (0, 1), (3, 3), (50, 50)])
+def test_a_picture_of_the_compatibility_layer_is_held_as_it_is_charged(asked: int, pictures: int) -> None:
+    """As many as are asked for, whatever that number is: 1,120 tokens at 120 USD a million each."""
+    held = worst(
+        bounds(text_bytes=10**6, candidates=asked), "openai.images.generations", table("gemini-3-pro-image"), None
+    )
+    assert held == pictures * 1120 * 120_000
+
+
+def test_the_compatibility_layer_is_held_like_the_native_surface() -> None:
+    chat, embeddings = bounds(text_bytes=100, max_output_tokens=200), bounds(text_bytes=1000)
+    assert worst(chat, "openai.chat.completions", table("gemini-3.8-flash"), None) == from_usd("0.000825")
+    assert worst(embeddings, "openai.embeddings", table("gemini-embedding-001"), None) == from_usd("0.00015")

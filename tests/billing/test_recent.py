@@ -89,3 +89,8 @@ def test_limits_count_what_was_used_as_far_as_it_is_known() -> None:
     assert recent.taken(sample("a", outcome="upstream_error", prompt_token_count=None)) == {"tpm": 0, "ipm": 0}
     assert recent.taken(sample("a", outcome="truncated", prompt_token_count=None, images=1)) == {"ipm": 1}
     assert recent.taken(sample("a", outcome="unsettled", prompt_token_count=None, images=0)) == {}
+
+
+def test_a_call_all_of_whose_pictures_failed_took_none() -> None:
+    assert recent.taken(sample("a", prompt_token_count=None, images=0, estimated=False)) == {"ipm": 0}
+    assert recent.taken(sample("a", prompt_token_count=None, images=0, estimated=True)) == {}

@@ -267,3 +267,19 @@ def test_with_the_adjustment_a_record_costs_what_it_would_have_cost_at_once(
     record = sample("a", cost_usd=was.cost, rates=dict(was.rates), priced_as=was.priced_as)
     each = rerating._rerated(record, book, 0, 0)
     assert (was.cost or 0) + each.difference == now.price(weighed).cost
+
+
+def test_what_the_compatibility_layer_brought_is_weighed_as_it_was(tmp_path: Path) -> None:
+    """Of models that had no price: pictures by the piece, tokens by OpenAI's usage."""
+    nothing: dict[str, Any] = {"cost_usd": None, "priced_as": None, "model": "new", "model_asked": "new"}
+    usage = '{"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 170}'
+    painted = {"output_image": (2 * 1120, None)}
+    write(
+        tmp_path,
+        [
+            sample("a", operation="openai.images.generations", usage=None, images=2, rates=painted, **nothing),
+            sample("b", operation="openai.chat.completions", usage=usage, images=0, rates={}, **nothing),
+        ],
+    )
+    made = rerate(tmp_path, priced("new", input_text="1", output_text="10", output_image="100"))
+    assert {one.caused_by: one.cost_usd for one in made} == {"a": 2 * 1120 * 100_000, "b": 100 * 1000 + 70 * 10_000}

@@ -39,7 +39,9 @@ def test_show_prints_the_rates_of_every_tier_images_by_size_source_and_assumptio
     assert result.stdout.startswith("gemini-3-pro-image, at 2026-11-21 08:00 UTC")
     assert "source: price book 2026-11-21" in result.stdout
     assert "A-IMAGE-REST-IS-TEXT: " in result.stdout
-    assert "and none is added up. (of streamGenerateContent)" in " ".join(result.stdout.split())
+    assert "and none is added up. (of streamGenerateContent, openai.chat.completions)" in " ".join(
+        result.stdout.split()
+    )
     assert "next change: none announced" in result.stdout
 
 

@@ -311,6 +311,29 @@ def test_a_url_may_stand_in_place_of_base64(client: Client) -> None:
     assert parts[0]["inlineData"]["data"].startswith("https://")
 
 
+def test_the_url_may_be_one_of_the_tests_own(client: Client) -> None:
+    mine = "http://127.0.0.1:1/a.png"
+    parts = client.ask(f"A lorry [[url={mine}]] [[lead-text=off]]", IMAGE).json()["candidates"][0]["content"]["parts"]
+    assert parts[0]["inlineData"]["data"] == mine
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_pictures_come_in_the_format_asked_for(client: Client, kind: str) -> None:
+    answer = client.ask(f"A lorry [[image-type={kind}]] [[lead-text=off]]", IMAGE).json()
+    blob = answer["candidates"][0]["content"]["parts"][0]["inlineData"]
+    assert blob["mimeType"] == f"image/{kind}"
+    assert Image.open(io.BytesIO(base64.b64decode(blob["data"]))).format == kind.upper()
+
+
+def test_drafts_come_before_the_pictures_marked_as_thoughts_and_are_not_billed(client: Client) -> None:
+    answer = client.ask("A lorry [[drafts=2]] [[images=2]] [[url]] [[lead-text=off]]", IMAGE).json()
+    parts = answer["candidates"][0]["content"]["parts"]
+    assert [part.get("thought") for part in parts] == [True, True, None, None]
+    assert len({part["inlineData"]["data"] for part in parts}) == 4
+    assert answer["usageMetadata"]["candidatesTokensDetails"] == [{"modality": "IMAGE", "tokenCount": 2240}]
+    assert client.last_billed()["images"] == 2
+
+
 def test_a_picture_of_20_mb_is_20_mb(client: Client) -> None:
     answer = client.ask("A lorry [[image-bytes=20000000]] [[lead-text=off]]", IMAGE).json()
     data = base64.b64decode(answer["candidates"][0]["content"]["parts"][0]["inlineData"]["data"])

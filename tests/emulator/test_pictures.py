@@ -20,7 +20,7 @@ def _opened(file: bytes) -> Image.Image:
     return image
 
 
-@pytest.mark.parametrize(("media_type", "kind"), [("image/jpeg", "JPEG"), ("image/png", "PNG")])
+@pytest.mark.parametrize(("media_type", "kind"), [("image/jpeg", "JPEG"), ("image/png", "PNG"), ("image/webp", "WEBP")])
 def test_a_picture_has_the_size_and_the_format_asked_for(media_type: str, kind: str) -> None:
     image = _opened(PictureCache().file(replace(SMALL, media_type=media_type)))
     assert (image.size, image.format) == ((512, 288), kind)
@@ -33,7 +33,7 @@ def test_the_same_picture_is_the_same_file_and_others_differ() -> None:
     assert len({file, *map(PictureCache().file, others)}) == 4
 
 
-@pytest.mark.parametrize("media_type", ["image/jpeg", "image/png"])
+@pytest.mark.parametrize("media_type", ["image/jpeg", "image/png", "image/webp"])
 @pytest.mark.parametrize("beyond", [12, 13, 65_537, 65_538, 65_541, 65_544, 131_074, 200_000])
 def test_a_padded_picture_has_exactly_the_bytes_asked_for_and_the_same_pixels(media_type: str, beyond: int) -> None:
     plain = PictureCache().file(replace(SMALL, media_type=media_type))
@@ -42,7 +42,7 @@ def test_a_padded_picture_has_exactly_the_bytes_asked_for_and_the_same_pixels(me
     assert _opened(padded).tobytes() == _opened(plain).tobytes()
 
 
-@pytest.mark.parametrize("media_type", ["image/jpeg", "image/png"])
+@pytest.mark.parametrize("media_type", ["image/jpeg", "image/png", "image/webp"])
 def test_fewer_bytes_than_a_picture_takes_are_refused(media_type: str) -> None:
     with pytest.raises(ApiError, match="takes at least"):
         PictureCache().file(replace(SMALL, media_type=media_type, file_size=100))

@@ -108,3 +108,14 @@ async def test_other_operations_are_not_held() -> None:
 async def test_a_list_that_breaks_off_is_told_before_anything_was_passed_on() -> None:
     with pytest.raises(UpstreamFailed):
         await model_lists.by_alias(Comes(PAGE, breaks=True), LIST, ALIASES)
+
+
+async def test_the_compatibility_layers_lists_have_them_too() -> None:
+    listing = ALIASES.parse("GET", b"/v1beta/openai/models", b"")
+    getting = ALIASES.parse("GET", b"/v1beta/openai/models/old", b"")
+    assert getting.target == b"/v1beta/openai/models/new"
+    entry = b'{"id":"models/new"}'
+    page = await model_lists.by_alias(Comes(b'{"data":[%b]}' % entry), listing, ALIASES)
+    assert await page.read() == b'{"data":[%b,%b]}' % (entry, entry.replace(b"new", b"old"))
+    model = await model_lists.by_alias(Comes(entry), getting, ALIASES)
+    assert await model.read() == entry.replace(b"new", b"old")

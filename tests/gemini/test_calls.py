@@ -124,9 +124,18 @@ def test_a_key_in_the_models_place_is_refused_and_not_repeated(key: str) -> None
         ("GET", b"/v2/models", "version is not served"),
         ("POST", b"/v1/projects/p/locations/l/publishers/google/models/g:generateContent", "Vertex AI"),
         ("POST", b"/v1beta1/publishers/google/models/g:generateContent", "Vertex AI"),
-        ("POST", b"/v1/chat/completions", "OpenAI-shaped"),
-        ("POST", b"/v1beta/openai/chat/completions", "OpenAI-shaped"),
-        ("POST", b"/v1/images/generations", "OpenAI-shaped"),
+        ("POST", b"/v1/chat/completions", "POST /v1beta/openai/chat/completions"),
+        ("POST", b"/openai/v1/chat/completions", "POST /v1beta/openai/chat/completions"),
+        ("POST", b"/v1/responses", "POST /v1beta/openai/chat/completions"),
+        ("POST", b"/v1beta/openai/images/edits", "POST /v1/images/edits of this proxy"),
+        ("POST", b"/v1beta/openai/images/generations/x", "POST /v1beta/openai/images/generations"),
+        ("POST", b"/v1beta/openai/files", "as a data URL"),
+        ("POST", b"/v1beta/openai/batches", "one by one"),
+        ("POST", b"/v1beta/openai/audio/transcriptions", "input_audio"),
+        ("POST", b"/v1beta/openai/videos", "POST openai/chat/completions"),
+        ("GET", b"/v1beta/openai", "base URL ends with /v1beta/openai/"),
+        ("GET", b"/v1beta/openai/chat/completions", "takes POST, not GET"),
+        ("POST", b"/v1beta/openai/models", "takes GET, not POST"),
     ],
 )
 def test_what_is_not_in_the_table_is_unknown_and_the_message_helps(method: str, path: bytes, says: str) -> None:
@@ -314,3 +323,20 @@ def test_no_credential_ever_stands_in_the_target(pieces: list[bytes]) -> None:
     kept = [piece for piece in pieces if not piece.endswith(b"SECRET")]
     assert call.target == STREAM + (b"?" + b"&".join(kept) if b"&".join(kept) else b"")
     assert b"key" not in unquote_to_bytes(call.target)
+
+
+@pytest.mark.parametrize(
+    "path", [b"/v1beta/openai/models/models%2Fg", b"/v1beta/openai/models/models/g", b"/openai//models/models%2fg/"]
+)
+def test_an_id_as_the_compatibility_layers_list_says_it_is_the_models(path: bytes) -> None:
+    call = parse("GET", path, b"")
+    assert (call.operation.name, call.model, call.target) == ("openai.models.get", "g", b"/v1beta/openai/models/g")
+
+
+def test_a_call_whose_body_names_the_model_is_that_models_from_then_on() -> None:
+    call = parse("POST", b"/v1beta/openai/chat/completions", b"")
+    assert (call.model, call.framing, call.adds_usage) == ("", "single", False)
+    named = call.naming("old", "new", streams=True, adds_usage=True)
+    assert (named.model_asked, named.model, named.counted_as) == ("old", "new", "new")
+    assert (named.framing, named.adds_usage, named.target) == ("sse", True, call.target)
+    assert call.naming("m", "m", streams=False, adds_usage=False).framing == "single"

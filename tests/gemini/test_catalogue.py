@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.gemini.catalogue import listed, renamed
+from proxy.gemini.catalogue import COMPATIBLE, listed, renamed
 
 GOOGLES = b"""{
   "models": [
@@ -114,3 +114,11 @@ def test_a_list_with_aliases_is_what_the_upstream_would_have_written(
                 base = {"baseModelId": alias} if model.get("baseModelId") == use else {}
                 expected.append({**model, "name": f"models/{alias}", **base})
     assert listed(written(offered), [("e", "b"), ("f", "b"), ("c", "a")]) == written(expected)
+
+
+def test_the_compatibility_layers_list_is_edited_by_its_own_names() -> None:
+    body = b'{"data": [{"id": "models/a", "object": "model"}, {"id":"b"}], "object": "list", "models": []}'
+    entry = b'{"id": "models/a", "object": "model"}'
+    edited = body.replace(entry, entry + b"," + entry.replace(b"/a", b"/c"))
+    assert listed(body, [("c", "a"), ("d", "x")], COMPATIBLE) == edited
+    assert renamed(entry, "a", "c", COMPATIBLE) == entry.replace(b"/a", b"/c")

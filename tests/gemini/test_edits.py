@@ -111,6 +111,9 @@ def test_no_mixture_of_spellings_gets_the_key_through(before: bytes, after: byte
         (b'\n[ {"error":{"code":1}}', 3),
         (b'\ndata: {"args":{"results":[{"error":{"code":1}}]}}', -1),
         (b'\n  "results": [\n    {\n      "error": {\n        "code": 1', -1),
+        (b'\ndata: [{"error": {"code": 429}}]\n\n', 8),
+        (b'\ndata: {"error": {"message": "slow down", "code": 429}}\n\n', 7),
+        (b',{"error":{"message":"an argument"}}', -1),
         (b"iVBORw0KGgo" * 1000, -1),
     ],
 )

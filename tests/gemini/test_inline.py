@@ -7,7 +7,7 @@ import json
 import pytest
 
 from proxy.errors import Reason
-from proxy.gemini.inline import PIECE, without_base64
+from proxy.gemini.inline import DATA_URLS, PIECE, without_base64
 from tests.gemini.test_bodies import PICTURE, asks, facts, refused
 
 
@@ -36,3 +36,22 @@ def test_many_pieces_of_inline_data_are_looked_at() -> None:
 def test_an_escape_across_the_pieces_of_inline_data_is_seen(escape: str, before: int) -> None:
     body = '{"data":"' + "A" * before + escape + "A" * 9 + '"}'
     assert (facts(body).text_bytes == len(body)) == (escape == "\\n")
+
+
+@pytest.mark.parametrize("kind", ["image/png", "audio/x-wav", "application/pdf;name=a.pdf", "image\\/png"])
+def test_a_data_url_is_stepped_over_from_its_base64_on(kind: str) -> None:
+    body = f'{{"url": "data:{kind};base64,{PICTURE}", "data": "{PICTURE}"}}'.encode()
+    assert without_base64(body, DATA_URLS).whole() == f'{{"url": "data:{kind};base64,", "data": ""}}'.encode()
+    assert without_base64(body).whole() == body.replace(f'"data": "{PICTURE}"'.encode(), b'"data": ""')
+
+
+@pytest.mark.parametrize("url", ["data:image/png,", "data:;base64,", "data:a/b;base64 ,", "xdata:image/png;base64,"])
+def test_what_is_no_data_url_of_base64_stays(url: str) -> None:
+    body = f'{{"url": "{url}{PICTURE}"}}'.encode()
+    assert without_base64(body, DATA_URLS).whole() == body
+
+
+def test_a_data_url_within_a_text_ends_where_that_text_does() -> None:
+    for text in (f'<img src=\\"data:image/png;base64,{PICTURE}\\">', f"see data:image/png;base64,{PICTURE}"):
+        body = f'{{"text": "{text}", "x": 1}}'.encode()
+        assert without_base64(body, DATA_URLS).whole() == body

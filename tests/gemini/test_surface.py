@@ -17,6 +17,11 @@ from proxy.gemini import surface
         ("POST", "models/g:batchEmbedContents", "batchEmbedContents", "g"),
         ("GET", "models", "models.list", ""),
         ("GET", "models/g", "models.get", "g"),
+        ("POST", "openai/chat/completions", "openai.chat.completions", ""),
+        ("POST", "openai/embeddings", "openai.embeddings", ""),
+        ("POST", "openai/images/generations", "openai.images.generations", ""),
+        ("GET", "openai/models", "openai.models.list", ""),
+        ("GET", "openai/models/g", "openai.models.get", "g"),
         ("POST", "models/a:b:countTokens", "countTokens", "a:b"),
         ("POST", "models/:countTokens", "countTokens", ""),
     ],
@@ -43,6 +48,12 @@ def test_an_operation_is_found_by_method_and_path(method: str, path: str, name: 
         ("GET", "models/g:"),
         ("GET", "models/{model}:x"),
         ("POST", "generateContent"),
+        ("POST", "openai/images/edits"),
+        ("GET", "openai/models/"),
+        ("GET", "openai/models/g/h"),
+        ("POST", "openai/models/g:generateContent"),
+        ("POST", "openai/chat"),
+        ("GET", "openai/chat/completions/id"),
     ],
 )
 def test_what_is_not_in_the_table_is_not_found(method: str, path: str) -> None:
@@ -56,17 +67,21 @@ def test_at_finds_the_row_under_another_http_method() -> None:
     assert surface.at("files/g") is None
 
 
-def test_whatever_is_metered_takes_a_body_and_its_model_from_the_path() -> None:
+def test_whatever_is_metered_takes_a_body_and_its_model_from_the_path_or_from_that() -> None:
     metered = [row for row in surface.OPERATIONS if row.metered]
     names = ["generateContent", "streamGenerateContent", "embedContent", "batchEmbedContents"]
-    assert [row.name for row in metered] == names
+    compatible = ["openai.chat.completions", "openai.embeddings", "openai.images.generations"]
+    assert [row.name for row in metered] == names + compatible
     assert [row.name for row in surface.OPERATIONS if row.streaming] == ["streamGenerateContent"]
-    assert all(row.body and row.names_model for row in metered)
+    assert all(row.body and row.names_model != row.body_names_model for row in metered)
+    assert [row.name for row in metered if row.body_names_model] == compatible
 
 
 def test_what_lists_models_names_none_and_gets_take_no_body() -> None:
-    assert [row.name for row in surface.OPERATIONS if not row.names_model] == ["models.list"]
-    assert [row.name for row in surface.OPERATIONS if not row.body] == ["models.list", "models.get"]
+    lists, gets = ["models.list", "openai.models.list"], ["models.get", "openai.models.get"]
+    free = [row.name for row in surface.OPERATIONS if not row.body]
+    assert [row.name for row in surface.OPERATIONS if not (row.names_model or row.body_names_model)] == lists
+    assert sorted(free) == sorted(lists + gets)
 
 
 def test_no_parameter_that_crosses_can_hide_the_usage_or_carry_a_credential() -> None:

@@ -72,3 +72,12 @@ async def test_a_body_is_framed_by_its_length_and_a_get_by_nothing() -> None:
 
 def test_the_credential_is_not_in_the_repr() -> None:
     assert KEY not in repr(Upstream("google", "https://example.com", "bearer", KEY, Recorder()))
+
+
+@pytest.mark.parametrize("auth", ["x-goog-api-key", "bearer"])
+async def test_to_the_compatibility_layer_it_goes_up_as_a_bearer_whatever_the_setting(auth: str) -> None:
+    transport = Recorder()
+    call = calls.parse("POST", b"/v1beta/openai/embeddings", b"")
+    await Upstream("google", "https://example.com", auth, KEY, transport).send(call, [], b"{}", 2, lambda: None)
+    credentials = [field for field in transport.requests[0].headers if KEY.encode() in field[1]]
+    assert credentials == [(b"authorization", b"Bearer " + KEY.encode())]
