@@ -55,6 +55,13 @@ class Reason(Enum):
         self.status = status
 
 
+class Hint(NamedTuple):
+    """What is told beside an answer, of a mistake that is known: proxy/gemini/hints.py."""
+
+    name: str
+    sentence: str
+
+
 class Refusal(Exception):
     """A call that is answered by us. `message` is for the caller, in a sentence or two: what happened, what to do."""
 
@@ -63,12 +70,14 @@ class Refusal(Exception):
     param = ""
     """Which of the request's parameters is wrong, where the dialect has a place for it (OpenAI's)."""
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    def __init__(self, reason: Reason, message: str, hint: Hint | None = None) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.http = reason.http
         """The status that it travels under: the reason's own, but where HTTP has a more exact one."""
+        self.hint = hint
+        """What helps beyond the message."""
 
 
 class CallerErred(Refusal):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from proxy.config.addresses import Address, Network, client_address
-from proxy.errors import Refusal
-from proxy.gemini import openai_errors, status
+from proxy.errors import Hint, Refusal
+from proxy.gemini import error_hints, hints, openai_errors, status
 from proxy.gemini.calls import Call, Framing
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Client:
         "began",
         "call",
         "framing",
+        "hint",
         "project",
         "request_id",
         "started",
@@ -43,6 +44,8 @@ class Client:
         self.call: Call | None = None
         self.framing: Framing = "single"
         """What the call is answered with."""
+        self.hint: Hint | None = None
+        """What it is told beside the answer: the most useful that is known by now."""
         self.project = ""
         self.started = False
         self.status = 0
@@ -64,6 +67,11 @@ class Client:
         """What it wants is known."""
         self.call = call
         self.framing = call.framing
+        self.hint = call.hint
+
+    def hears(self, refusal: Refusal) -> None:
+        """It is to be refused: it is told what that calls for, if anything."""
+        self.hint = error_hints.of_refusal(refusal, self.model) or self.hint
 
     @property
     def gone(self) -> bool:
@@ -94,6 +102,8 @@ class Client:
         # A stream is framed by its terminator, which can be held back until the record is durable.
         whole = not self.streams or status_code >= 300
         ours = headers if whole else [field for field in headers if field[0] != b"content-length"]
+        if self.hint is not None:
+            ours = [*ours, hints.field(self.hint)]
         await self._send({"type": "http.response.start", "status": status_code, "headers": ours})
 
     async def send(self, piece: bytes) -> None:
@@ -118,6 +128,7 @@ class Client:
         if self.started:
             self.break_off()
             return
+        self.hears(refusal)
         body = openai_errors.refusal_body(refusal) if openai else status.refusal_body(refusal, self.framing)
         headers = [
             (b"content-type", b"application/json; charset=UTF-8"),

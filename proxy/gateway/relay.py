@@ -17,7 +17,7 @@ from proxy.gateway.intake import Body, ClientGone, Intake
 from proxy.gateway.looks import Looks
 from proxy.gateway.refusals import tell_refusal
 from proxy.gateway.spliced import Spliced
-from proxy.gateway.upstream_errors import error_to_pass
+from proxy.gateway.upstream_errors import error_to_pass, hint_on
 from proxy.gateway.weigher import Weigher
 from proxy.gateway.weighing import Unweighed, Weighing
 from proxy.gemini import bodies, calls, credentials, headers, openai_bodies, openai_errors
@@ -132,11 +132,14 @@ class Relay:
         facts = await self._look(call, tenant, client, body)
         if facts.named is not None:
             call = self._named(call, facts.named, tenant, client)
+        client.hint = facts.hint or client.hint
         going_up = Spliced(body, facts.splices, facts.growth) if facts.splices else body
         selection = self._pool.select(call.model, tenant.project, self._affinity(call, facts), call.counted_as)
         first = selection.upstream.name
         async with self._weigher.weigh(call, tenant, client, facts, body.length, first) as weighing:
             with closing(await self._attempts.send(selection, call, crossing, going_up, weighing)) as answer:
+                if answer.error is not None:
+                    client.hint = hint_on(answer.error, answer.why, call, facts) or client.hint
                 await self._relay(answer, call, client, weighing)
 
     def _named(self, call: Call, named: Named, tenant: Tenant, client: Client) -> Call:

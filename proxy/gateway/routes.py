@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 ALLOW_METHODS = b"GET, POST, OPTIONS"
 ALLOW_HEADERS = b"authorization, content-type, x-goog-api-client, x-goog-api-key, x-api-key, x-server-timeout"
 """What Google's SDK for browsers sends, and where else a key may stand."""
-EXPOSE_HEADERS = b"retry-after, x-weighbridge-request-id, x-weighbridge-refused, x-gemini-service-tier"
+EXPOSE_HEADERS = (
+    b"retry-after, x-weighbridge-request-id, x-weighbridge-refused, x-weighbridge-hint, x-gemini-service-tier"
+)
 
 
 class Gateway:

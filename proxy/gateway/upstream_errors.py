@@ -6,8 +6,10 @@ import re
 
 import structlog
 
-from proxy.errors import ProxyRefused, Reason
-from proxy.gemini import edits, headers, status
+from proxy.errors import Hint, ProxyRefused, Reason
+from proxy.gemini import edits, error_hints, headers, hints, status
+from proxy.gemini.bodies import BodyFacts
+from proxy.gemini.calls import Call
 from proxy.gemini.headers import Headers
 from proxy.upstreams.error_answer import MAX_BODY, ErrorAnswer, unfit_error
 from proxy.upstreams.health import Why
@@ -34,6 +36,13 @@ def error_to_pass(error: ErrorAnswer, why: Why | None, upstream: Upstream) -> tu
         return fields, error.body
     fields = [field for field in fields if field[0] not in (b"content-length", b"content-encoding")]
     return [*fields, (b"content-length", b"%d" % len(redacted))], redacted
+
+
+def hint_on(error: ErrorAnswer, why: Why | None, call: Call, facts: BodyFacts) -> Hint | None:
+    """What the caller is told beside it; `why` is what `Attempts` made of it."""
+    if why is Why.CREDENTIAL_REFUSED:
+        return hints.hint("operators-key")
+    return error_hints.of_error(call, facts, error.status, error.plain)
 
 
 class StreamErrors:

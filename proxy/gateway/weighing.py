@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
-from proxy.billing import charge, recent
+from proxy.billing import charge, recent, record_hints
 from proxy.billing.ledger_errors import RowRefused
 from proxy.billing.records import UsageRecord, to_usd
 from proxy.errors import Outcome, Refusal, Sent, UpstreamFailed
@@ -199,7 +199,10 @@ class Weighing:
             charge.charge_nothing(record)
         elif self._meter is not None:
             reading = self._meter.finish(complete)
-            quantities = charge.charge_reading(record, reading, self._facts.image_size, self._weigher.book)
+            book = self._weigher.book
+            quantities = charge.charge_reading(record, reading, self._facts.image_size, book)
+            told = record_hints.of_charged(record, reading, self._facts, quantities, book)
+            self._client.hint = told or self._client.hint
             if reading.errored:
                 outcome = Outcome.TRUNCATED
             elif complete and (not quantities or reading.unseen):
@@ -212,6 +215,8 @@ class Weighing:
     def _finished(self, record: UsageRecord, outcome: Outcome) -> UsageRecord:
         if self._meter is not None:
             record.response_bytes = self._meter.seen
+        if self._client.hint is not None:
+            record.hint = self._client.hint.sentence
         record.attempts = self._attempts or None
         record.outcome = outcome
         record.finished_at = self._weigher.now()
@@ -249,6 +254,8 @@ class Weighing:
     ) -> None:
         if self._settling or error is None:
             return
+        if isinstance(error, Refusal):
+            self._client.hears(error)
         outcome = self._outcome(error)
         if outcome is None:
             self._weigher.ledger.drop_lease(self._record.record_id, self._cancel)

@@ -39,7 +39,7 @@ class Aliases:
         if use == asked:
             return call
         before, after = f"/{PREFIX}{asked}".encode(), f"/{PREFIX}{use}".encode()
-        return Call(call.operation, use, call.target.replace(before, after, 1), call.framing, asked)
+        return Call(call.operation, use, call.target.replace(before, after, 1), call.framing, asked, hint=call.hint)
 
     def splices(self, text: bytes | bytearray, operation_name: str) -> Iterator[Splice]:
         """What is to be put in place of each alias that names a model in a document that `references.parse` took."""

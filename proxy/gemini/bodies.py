@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from mmap import mmap
 from typing import Any, NamedTuple
 
-from proxy.errors import CallerErred, Reason
-from proxy.gemini import bounds, generation, references
+from proxy.errors import CallerErred, Hint, Reason
+from proxy.gemini import bounds, generation, references, request_hints
 from proxy.gemini.aliases import Aliases
 from proxy.gemini.bounds import Bounds
 from proxy.gemini.edits import Splice
@@ -85,6 +85,8 @@ class BodyFacts(NamedTuple):
     """What is to be put in place of the aliases in it."""
     growth: int = 0
     """By how many bytes they make it longer."""
+    hint: Hint | None = None
+    """The plain mistake in it, where the model that goes up draws."""
     named: Named | None = None
     """Where the body names its model, and not the path."""
 
@@ -164,7 +166,11 @@ class Outline:
         asked = generation.asked(settings)
         of_body = media[b"image"], self._text.length, found.tools
         images = generation.asks_images(settings)
-        facts = BodyFacts(*asked, *of_body, asks_images=images, bounds=at_most, splices=splices)
+        told = None
+        if settings:
+            goes_up = model if aliases is None else aliases.used(model)
+            told = request_hints.of_settings(goes_up, settings, asked.candidates, asks_images=images)
+        facts = BodyFacts(*asked, *of_body, asks_images=images, bounds=at_most, splices=splices, hint=told)
         if splices:
             facts = facts._replace(growth=sum(splice.growth for splice in splices))
         total = max(media.total(), self._text.left_out)

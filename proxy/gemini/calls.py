@@ -8,9 +8,10 @@ from functools import lru_cache
 from typing import Literal
 from urllib.parse import unquote_to_bytes
 
-from proxy.errors import CallerErred, Reason
+from proxy.errors import CallerErred, Hint, Reason
 from proxy.gemini import surface
 from proxy.gemini.credentials import CREDENTIAL_PARAMETERS, may_hold_credential, parameter_name
+from proxy.gemini.hints import hint, of_retired
 
 Framing = Literal["single", "sse", "array"]
 """What a response looks like: one JSON object, server-sent events, or one JSON array whose elements come one by one."""
@@ -63,6 +64,7 @@ _INSTEAD = {
 _PREFIXED_TWICE = re.compile(rb"(/openai/+models/+)models(?:%2F|/+)(?=[^/])", re.IGNORECASE)
 """models.list says ids with "models/", and OpenAI's SDKs ask for one with its slash encoded."""
 _VERTEX = frozenset({"projects", "publishers"})
+_FILES = frozenset({"files", "upload", "cachedContents"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class Call:
     framing: Framing
     model_asked: str
     """The one that the caller named: another than `model` where that stands in for it."""
+    hint: Hint | None = None
+    """The plain mistake in the request line, which is understood all the same."""
     adds_usage: bool = False
     """Its stream is asked for its usage, by a splice in its body, though whoever calls didn't ask for it."""
 
@@ -108,9 +112,9 @@ def parse(method: str, raw_path: bytes, query: bytes) -> Call:
 def _parse(method: str, raw_path: bytes, query: bytes) -> Call:
     path = _decoded(_PREFIXED_TWICE.sub(rb"\g<1>", raw_path))
     segments = [segment for segment in path.split("/") if segment]
-    version = DEFAULT_VERSION
+    versions = [DEFAULT_VERSION]
     while segments and segments[0] in VERSIONS:
-        version = segments.pop(0)
+        versions.append(segments.pop(0))
     resource = "/".join(segments)
     if resource.startswith("models/models/"):
         raise _bad(f"'models/' stands twice in the path. Write it once, as in {_EXAMPLE}.")
@@ -121,8 +125,9 @@ def _parse(method: str, raw_path: bytes, query: bytes) -> Call:
     if operation.names_model:
         check_model(model)
     framing = _framing(operation, query)
-    target = f"/{version}/{resource}".encode("ascii")
-    return Call(operation, model, target + b"?" + query if query else target, framing, model)
+    target = f"/{versions[-1]}/{resource}".encode("ascii")
+    told = hint("version-twice") if len(versions) > 2 else None
+    return Call(operation, model, target + b"?" + query if query else target, framing, model, hint=told)
 
 
 _cached = lru_cache(maxsize=1024)(_parse)  # refusals are not kept, so a key that stands in a path isn't either
@@ -157,7 +162,8 @@ def check_model(model: str) -> None:
     if _PLACEHOLDER.search(model):
         raise _bad(
             "A placeholder stands where the model's name belongs. Put the name of a model in its place, as in "
-            f"{_EXAMPLE}; GET /v1beta/models lists them."
+            f"{_EXAMPLE}; GET /v1beta/models lists them.",
+            hint("shell-variable") if model.startswith("$") else None,
         )
     if _KEY_SHAPE.match(model):
         raise _bad(
@@ -228,7 +234,8 @@ def _unknown(method: str, segments: list[str], resource: str) -> CallerErred:
     if first in _VERTEX:
         return _not_served(
             "This path belongs to Vertex AI, which is another family of endpoints with other credentials. Call the "
-            f"Gemini API's path, as in POST {_EXAMPLE}; in an SDK, turn off vertexai (GOOGLE_GENAI_USE_VERTEXAI)."
+            f"Gemini API's path, as in POST {_EXAMPLE}; in an SDK, turn off vertexai (GOOGLE_GENAI_USE_VERTEXAI).",
+            hint("vertex-path"),
         )
     if first == surface.COMPATIBLE or first in _OPENAI_ALONE:
         return _not_served(_openai_shaped(segments))
@@ -238,7 +245,16 @@ def _unknown(method: str, segments: list[str], resource: str) -> CallerErred:
         return _bad(f"The Gemini API takes a model as models/NAME, as in {_EXAMPLE}.")
     what = f"{_shown(verb, 'This')} is not served" if first == "models" and verb else "Nothing here has this path"
     served = ", ".join(operation.name for operation in surface.OPERATIONS)
-    return _not_served(f"{what}. Served are: {served}; as in POST {_EXAMPLE}.")
+    return _not_served(f"{what}. Served are: {served}; as in POST {_EXAMPLE}.", _beside(first, name, verb))
+
+
+def _beside(first: str, name: str, verb: str) -> Hint | None:
+    """What helps who asks for something that isn't served: the resource's first segment, its name and its verb."""
+    if first in _FILES:
+        return hint("send-inline")
+    if verb == "predict" and name.startswith("models/imagen-"):
+        return of_retired(name.removeprefix("models/"), "imagen")
+    return None
 
 
 def _openai_shaped(segments: list[str]) -> str:
@@ -256,9 +272,9 @@ def _shown(text: str, otherwise: str) -> str:
     return text if re.fullmatch(r"[A-Za-z$._-]{1,24}", text) else otherwise
 
 
-def _bad(message: str) -> CallerErred:
-    return CallerErred(Reason.BAD_REQUEST, message)
+def _bad(message: str, told: Hint | None = None) -> CallerErred:
+    return CallerErred(Reason.BAD_REQUEST, message, told)
 
 
-def _not_served(message: str) -> CallerErred:
-    return CallerErred(Reason.UNKNOWN_OPERATION, message)
+def _not_served(message: str, told: Hint | None = None) -> CallerErred:
+    return CallerErred(Reason.UNKNOWN_OPERATION, message, told)

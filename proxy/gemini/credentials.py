@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import unquote_to_bytes
 
 from proxy.errors import CallerErred, Reason
+from proxy.gemini.hints import hint
 from proxy.gemini.status import API_KEY_MISSING
 
 CREDENTIAL_HEADERS = frozenset({b"authorization", b"x-goog-api-key", b"x-api-key"})
@@ -17,6 +19,7 @@ CREDENTIAL_PARAMETERS = _KEY_PARAMETERS | _TOKEN_PARAMETERS
 """Query parameters, percent-decoded, that Google reads as credentials. None of them crosses.
 https://docs.cloud.google.com/apis/docs/system-parameters"""
 
+_GOOGLES = re.compile(r"AIza[A-Za-z0-9_-]{30,40}|(?:AQ|ya29)\.[A-Za-z0-9._-]{16,}")
 _SEND_A_KEY = "Send a key of this proxy, and nothing else, in the header x-goog-api-key."
 
 
@@ -28,6 +31,11 @@ def may_hold_credential(query: bytes) -> bool:
 def parameter_name(piece: bytes) -> bytes:
     """The percent-decoded name of one `name=value` piece of a query."""
     return unquote_to_bytes(piece.partition(b"=")[0])
+
+
+def is_googles(key: str) -> bool:
+    """Whether a key looks as those do that Google gives out."""
+    return _GOOGLES.fullmatch(key) is not None
 
 
 def client_key(headers: list[tuple[bytes, bytes]], query: bytes) -> str:
@@ -43,8 +51,8 @@ def client_key(headers: list[tuple[bytes, bytes]], query: bytes) -> str:
     if not may_hold_credential(query):
         if key:
             return key
-        raise CallerErred(Reason.API_KEY_MISSING, API_KEY_MISSING)
-    return _with_query(key, query)
+        raise _missing(headers)
+    return _with_query(key, query, headers)
 
 
 def upstream_credential(auth: str, api_key: str) -> tuple[bytes, bytes]:
@@ -74,12 +82,19 @@ def _from_header(name: bytes, value: bytes) -> str:
     return key[0] if key else ""
 
 
-def _with_query(key: str, query: bytes) -> str:
-    token = ""
+def _missing(headers: list[tuple[bytes, bytes]], *, empty: bool = False) -> CallerErred:
+    """`empty`: the query has a place for a key, and nothing in it."""
+    empty = empty or any(name in CREDENTIAL_HEADERS for name, _ in headers)
+    return CallerErred(Reason.API_KEY_MISSING, API_KEY_MISSING, hint("empty-key" if empty else "no-key"))
+
+
+def _with_query(key: str, query: bytes, headers: list[tuple[bytes, bytes]]) -> str:
+    token, empty = "", False
     for piece in query.split(b"&"):
         name = parameter_name(piece)
         if name in CREDENTIAL_PARAMETERS:
             value = unquote_to_bytes(piece.partition(b"=")[2]).decode("latin-1").strip()
+            empty = empty or not value
             if value and name in _KEY_PARAMETERS:
                 key = _one_of(key, value)
             elif value:
@@ -93,7 +108,7 @@ def _with_query(key: str, query: bytes) -> str:
             f"access_token and oauth_token carry OAuth credentials, which are not taken here. {_SEND_A_KEY}",
         )
     if not key:
-        raise CallerErred(Reason.API_KEY_MISSING, API_KEY_MISSING)
+        raise _missing(headers, empty=empty)
     return key
 
 
@@ -103,5 +118,6 @@ def _one_of(known: str, sent: str) -> str:
             Reason.CREDENTIALS_CONFLICT,
             f"Two different credentials were sent (Authorization, x-goog-api-key, x-api-key and ?key= are read). "
             f"{_SEND_A_KEY}",
+            hint("two-keys") if is_googles(known) != is_googles(sent) else None,
         )
     return sent

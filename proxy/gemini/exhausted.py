@@ -19,8 +19,8 @@ TOLD_BYTES, TOLD_DEPTH = 16 * 1024, 200
 have it written anew, and writing recurses."""
 
 # https://ai.google.dev/gemini-api/docs/rate-limits: these come without details.
-_SPENT = "spend-based rate limit"
-_DEPLETED = ("credits are depleted", "monthly spending cap")
+SPENT = ("spend-based rate limit",)
+DEPLETED = ("credits are depleted", "monthly spending cap")
 
 _DELAY = re.compile(r"(-?[0-9]{1,12}(?:\.[0-9]{1,9})?)s")
 _RETRY_IN = re.compile(r"(?i)(please retry in )(?:[0-9.]+(?:h|ms?|s))+")
@@ -58,7 +58,7 @@ def read(body: bytes) -> Exhausted:
     A wait that is negative, malformed or none at all is taken for UNTOLD_S, one over LONGEST_S for that: Google's own
     minute windows are shorter, and one call then finds out.
     """
-    error = _error(body)
+    error = error_of(body)
     if error is None:
         return Exhausted(UNTOLD_S)
     found = _found(error)
@@ -72,24 +72,29 @@ def shallow(text: str) -> bool:
 
 
 def _found(error: dict[str, Any]) -> Exhausted:
-    daily = any("perday" in quota.lower() for quota in _quotas(error))
-    delay = next(filter(None, map(_seconds, _details(error))), None)
+    daily = is_daily(error)
+    delay = delay_of(error)
     if delay is None:
         return _by_its_words(error)._replace(daily=daily)
     return Exhausted(min(delay, LONGEST_S), daily, error=error)
 
 
 def _by_its_words(error: dict[str, Any]) -> Exhausted:
-    message = error.get("message")
-    said = message.lower() if isinstance(message, str) else ""
-    if _SPENT in said:
+    if says(error, SPENT):
         return Exhausted(SPENT_S, all_models=True, error=error)
-    if any(words in said for words in _DEPLETED):
+    if says(error, DEPLETED):
         return Exhausted(DEPLETED_S, all_models=True, error=error)
     return Exhausted(UNTOLD_S, error=error)
 
 
-def _error(body: bytes) -> dict[str, Any] | None:
+def says(error: dict[str, Any], words: tuple[str, ...]) -> bool:
+    """Whether its message has one of these in it, which are in small letters."""
+    message = error.get("message")
+    said = message.lower() if isinstance(message, str) else ""
+    return any(one in said for one in words)
+
+
+def error_of(body: bytes) -> dict[str, Any] | None:
     """The `error` object of a body: of the object that it is, or of the array's first element."""
     try:
         parsed = json.loads(body)
@@ -101,12 +106,22 @@ def _error(body: bytes) -> dict[str, Any] | None:
     return error if isinstance(error, dict) else None
 
 
+def is_daily(error: dict[str, Any]) -> bool:
+    """Whether a day's quota is used up."""
+    return any("perday" in quota.lower() for quota in quotas_of(error))
+
+
+def delay_of(error: dict[str, Any]) -> float | None:
+    """Seconds until when to come back; None where it says none that lie ahead."""
+    return next(filter(None, map(_seconds, _details(error))), None)
+
+
 def _details(error: dict[str, Any]) -> list[dict[str, Any]]:
     details = error.get("details")
     return [one for one in details if isinstance(one, dict)] if isinstance(details, list) else []
 
 
-def _quotas(error: dict[str, Any]) -> list[str]:
+def quotas_of(error: dict[str, Any]) -> list[str]:
     """The ids of the quotas that were violated, as "GenerateRequestsPerDayPerProjectPerModel"."""
     found = []
     for detail in _details(error):

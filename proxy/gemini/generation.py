@@ -8,6 +8,8 @@ import msgspec
 
 _MAX_VALUE = 1024
 """Bytes of settings up to which all of them are decoded."""
+MAX_MODALITIES = 16
+"""How many of them are looked at."""
 
 _SIZES: dict[str | int, str] = {"0.5K": "512", "512": "512", 512: "512", "1K": "1K", "2K": "2K", "4K": "4K"}
 
@@ -37,6 +39,7 @@ _Members = msgspec.defstruct(
         (name, msgspec.Raw, _NULL)
         for name in (
             *("imageConfig", "image_config", "responseFormat", "response_format", "image", "imageSize", "image_size"),
+            *("aspectRatio", "aspect_ratio"),
             *("candidateCount", "candidate_count", "maxOutputTokens", "max_output_tokens"),
             *("responseModalities", "response_modalities"),
         )
@@ -78,29 +81,34 @@ def _known(raw: msgspec.Raw, depth: int = 3) -> Any:
 
 def of(document: Any) -> Any:
     """The settings of a decoded body; None where it has none."""
-    return _member(document, "generationConfig", "generation_config")
+    return member(document, "generationConfig", "generation_config")
 
 
 def asked(settings: Any) -> Asked:
     """What they ask for. `settings`: what `find` or `of` gave."""
     if not settings:
         return Asked()
-    image = _member(settings, "imageConfig", "image_config")
-    image = image or _member(_member(settings, "responseFormat", "response_format"), "image", "image")
     return Asked(
-        size(_member(image, "imageSize", "image_size")),
-        count(_member(settings, "candidateCount", "candidate_count")) or 1,
-        count(_member(settings, "maxOutputTokens", "max_output_tokens")),
+        size(member(image_config(settings), "imageSize", "image_size")),
+        count(member(settings, "candidateCount", "candidate_count")) or 1,
+        count(member(settings, "maxOutputTokens", "max_output_tokens")),
     )
+
+
+def image_config(settings: Any) -> Any:
+    """What they say of the picture, wherever it stands; None where they say nothing."""
+    image = member(settings, "imageConfig", "image_config")
+    return image or member(member(settings, "responseFormat", "response_format"), "image", "image")
 
 
 def asks_images(settings: Any) -> bool:
     """Whether they ask for images, whatever the model is."""
-    kinds = _member(settings, "responseModalities", "response_modalities")
-    return isinstance(kinds, list) and any(kind == 2 or str(kind).upper() == "IMAGE" for kind in kinds[:16])
+    kinds = member(settings, "responseModalities", "response_modalities")
+    return isinstance(kinds, list) and any(kind == 2 or str(kind).upper() == "IMAGE" for kind in kinds[:MAX_MODALITIES])
 
 
-def _member(value: Any, camel: str, snake: str) -> Any:
+def member(value: Any, camel: str, snake: str) -> Any:
+    """A field of a decoded message, in either spelling; None where it isn't there."""
     if not isinstance(value, dict):
         return None
     found = value.get(camel)

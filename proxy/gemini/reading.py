@@ -22,6 +22,8 @@ class Reading(msgspec.Struct, kw_only=True, gc=False):
     response_id: str | None = None
     finish_reason: str | None = None
     """`finishReason` of the first candidate, else `promptFeedback.blockReason`."""
+    blocked: bool = False
+    """It is the latter: the prompt was blocked."""
     images: int = 0
     """Parts of candidates whose `inlineData` or `fileData` has a `mimeType` that begins with `image/`."""
     searches: int = 0
@@ -109,12 +111,13 @@ def read_whole(body: bytes, reading: Reading) -> bytes | None:
     if said.candidates:
         _read_candidates(said.candidates, reading)
     if said.prompt_feedback is not None and not (said.candidates and said.candidates[0].finish_reason):
-        reading.finish_reason = said.prompt_feedback.block_reason or reading.finish_reason
+        _take_block(said.prompt_feedback.block_reason, reading)
     return usage
 
 
 def _read_candidates(candidates: list[_Candidate], reading: Reading) -> None:
-    reading.finish_reason = candidates[0].finish_reason or reading.finish_reason
+    if reason := candidates[0].finish_reason:
+        reading.finish_reason, reading.blocked = reason, False
     searches = maps = 0
     for candidate in candidates:
         if candidate.content is not None and candidate.content.parts:
@@ -182,8 +185,11 @@ def read_values(found: dict[bytes, bytes], reading: Reading) -> None:
     take_usage(found.get(b"usageMetadata", b""), reading)
     reading.model_version = text(found.get(b"modelVersion")) or reading.model_version
     reading.response_id = text(found.get(b"responseId")) or reading.response_id
-    reason = text(found.get(b"finishReason")) or _block_reason(found.get(b"promptFeedback"))
-    reading.finish_reason = reason or reading.finish_reason
+    reason = text(found.get(b"finishReason"))
+    if reason:
+        reading.finish_reason, reading.blocked = reason, False
+    elif b"promptFeedback" in found:
+        _take_block(_block_reason(found[b"promptFeedback"]), reading)
     if b"error" in found:
         reading.errored = True
 
@@ -196,8 +202,13 @@ def text(raw: bytes | None) -> str | None:
         return None
 
 
-def _block_reason(raw: bytes | None) -> str | None:
+def _take_block(reason: str | None, reading: Reading) -> None:
+    if reason:
+        reading.finish_reason, reading.blocked = reason, True
+
+
+def _block_reason(raw: bytes) -> str | None:
     try:
-        return None if raw is None else _decode_feedback(raw).block_reason
+        return _decode_feedback(raw).block_reason
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

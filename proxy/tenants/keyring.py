@@ -12,6 +12,7 @@ from proxy.errors import CallerErred, ProxyRefused, Reason, Refusal
 from proxy.gemini import status
 from proxy.store.database import Database, StoreError
 from proxy.tenants.key_format import LENGTH, digest, well_formed
+from proxy.tenants.key_hints import of_key
 from proxy.tenants.keys import Tenant
 from proxy.tenants.snapshot import NOTHING, read_snapshot
 from proxy.tenants.uses import write_uses
@@ -101,19 +102,19 @@ class Keyring:
         or STORE_UNAVAILABLE where the database can't be asked).
         """
         if not well_formed(key):
-            raise _refusal(Reason.API_KEY_INVALID)
+            raise _refusal(Reason.API_KEY_INVALID, key=key)
         hashed = digest(key)
         if hashed not in self._snapshot.tenants:
             await self._read_from_now()
         if tenant := self.known(key):
             return tenant
         if expired := self._snapshot.tenants.get(hashed):
-            raise _refusal(Reason.API_KEY_INVALID, expired.project)
+            raise _refusal(Reason.API_KEY_INVALID, expired.project, key)
         if self._failing_since is not None:
             raise _refusal(Reason.STORE_UNAVAILABLE)
         if project := self._snapshot.disabled.get(hashed):
             raise _refusal(Reason.PROJECT_DISABLED, project)
-        raise _refusal(Reason.API_KEY_INVALID)
+        raise _refusal(Reason.API_KEY_INVALID, key=key)
 
     async def watch(self, interval: float = 1.0) -> None:
         """Follows changes and writes down uses, for ever: the app runs this beside its servers."""
@@ -190,11 +191,11 @@ class Keyring:
             log.info("database_back", database=str(self._database.path))
 
 
-def _refusal(reason: Reason, project: str = "") -> Refusal:
+def _refusal(reason: Reason, project: str = "", key: str = "") -> Refusal:
     refusal: Refusal
     if reason is Reason.API_KEY_INVALID:
         # Google's own words, which SDKs and people know.
-        refusal = CallerErred(reason, status.API_KEY_INVALID)
+        refusal = CallerErred(reason, status.API_KEY_INVALID, of_key(key))
     elif reason is Reason.PROJECT_DISABLED:
         refusal = ProxyRefused(
             reason, "The project of this key is disabled. Ask whoever runs this proxy to have it served."

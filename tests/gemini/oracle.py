@@ -126,7 +126,9 @@ def document(text: bytes, cut: int, window: int, grounding: bool, reading: Readi
         pass
     walked = [value for value in said if value.end <= cut] if grounding and not fits else seen
     reasons = [*_texts(walked, "candidates", 0, "finishReason"), *_texts(seen, "candidates", None, "finishReason")]
+    finished = bool(reasons)
     reasons += _texts(seen, "promptFeedback", "blockReason") if _at(seen, "promptFeedback") else []
+    reading.blocked = not finished if reasons else reading.blocked
     reading.finish_reason = reasons[0] if reasons else reading.finish_reason
     reading.errored |= any(raw != b"null" for raw in _at(seen, "error"))
     images = [(value, begun) for value in said if (begun := _image(value))]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from proxy.errors import CallerErred
 from proxy.gemini import bodies, calls, edits
 from proxy.gemini.aliases import Aliases
+from proxy.gemini.hints import hint
 
 ASKED, USED = "gemini-2.5-flash-image", "gemini-nano-banana-2.1"
 
@@ -36,6 +37,12 @@ def test_a_name_beyond_all_models_is_looked_up_in_nothing() -> None:
     long = "gemini-3.1-" + "x" * 1000
     assert ONE.used(long) == long
     assert ONE._used.cache_info().currsize <= 1024
+
+
+def test_what_a_request_line_calls_for_is_told_of_an_alias_too() -> None:
+    call = ONE.parse("POST", f"/v1/v1/models/{ASKED}:generateContent".encode(), b"")
+    assert call.model == USED
+    assert call.hint == hint("version-twice")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from proxy.errors import CallerErred, Reason
 from proxy.gemini import bodies, references
 from proxy.gemini.bodies import BodyFacts, look, skim
+from proxy.gemini.hints import hint
 from proxy.gemini.inline import PIECE
 from proxy.gemini.references import camel
 
@@ -123,7 +124,7 @@ def test_a_model_in_the_body_must_be_the_paths() -> None:
 
 def test_settings_and_tools_spelled_in_escapes_are_read() -> None:
     body = b'{"generation\\u0043onfig":{"candidateC\\u006funt":4},"tools":[{"google\\u0053earch":{}}]}'
-    assert facts(body) == BodyFacts(candidates=4, text_bytes=len(body), tools=True)
+    assert facts(body) == BodyFacts(candidates=4, text_bytes=len(body), tools=True, hint=hint("one-candidate"))
 
 
 @pytest.mark.parametrize("make", [bytes, bytearray])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from proxy.gemini.bodies import BodyFacts
+from proxy.gemini.hints import hint
 from tests.gemini.test_bodies import PICTURE, asks, facts
 
 
@@ -14,7 +15,7 @@ from tests.gemini.test_bodies import PICTURE, asks, facts
 def test_an_image_call_says_what_it_asks_for(spell: Callable[[str], str]) -> None:
     config = {"candidateCount": 2, "maxOutputTokens": "800", spell("imageConfig"): {"imageSize": "4K"}}
     got = facts(asks("blue", PICTURE, PICTURE, generationConfig=config, tools=[{"googleSearch": {}}]))
-    assert got._replace(text_bytes=0) == BodyFacts("4K", 2, 800, 2, 0, True)
+    assert got._replace(text_bytes=0) == BodyFacts("4K", 2, 800, 2, 0, True, hint=hint("one-candidate"))
     assert 100 < got.text_bytes < 500
 
 
@@ -25,7 +26,8 @@ def test_snake_case_throughout_says_the_same() -> None:
         "generation_config": config,
         "tools": [{"google_search": {}}],
     }
-    assert facts(body)._replace(text_bytes=0) == BodyFacts("512", 3, 5, 1, 0, True)
+    told = hint("size-not-offered", model="gemini-3-pro-image", sizes="1K, 2K, 4K")
+    assert facts(body)._replace(text_bytes=0) == BodyFacts("512", 3, 5, 1, 0, True, hint=told)
 
 
 @pytest.mark.parametrize(
