@@ -64,12 +64,14 @@ class Weigher:
         That is a model that has no price, where the operator wants that or there is a budget, and whoever is over a
         limit already.
         """
-        if call.operation.metered:
-            budgeted = self.limits.applying(tenant, call.model).budgeted
-            if (self.refuse_unpriced or budgeted) and not self.book.knows(call.model):
-                why = "the operator serves priced models only" if self.refuse_unpriced else FOR_BUDGETS
-                raise _unpriced(call.model_asked, why)
+        if call.operation.metered and self.needs_price(tenant, call.model) and not self.book.knows(call.model):
+            why = "the operator serves priced models only" if self.refuse_unpriced else FOR_BUDGETS
+            raise _unpriced(call.model_asked, why)
         self.limits.refuse_known(call, tenant)
+
+    def needs_price(self, tenant: Tenant, model: str) -> bool:
+        """Whether a model is refused to a tenant where it has no price."""
+        return self.refuse_unpriced or self.limits.applying(tenant, model).budgeted
 
     def bounds(self, call: Call, tenant: Tenant) -> bool:
         """Whether it must be known of a call's body what it can cost at most."""

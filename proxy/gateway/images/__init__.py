@@ -1,0 +1,1 @@
+"""The OpenAI-shaped front: pictures by OpenAI's image API, and the catalogue of models."""
