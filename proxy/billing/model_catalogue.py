@@ -55,10 +55,10 @@ class ModelCatalogue:
         return self._entry(name, at) if known or self._book.knows(name, at) else None
 
     def used(self, name: str) -> str:
-        """The model that answers on this front who asks for `name`: aliases count first, then what is retired."""
+        """The model that answers who asks for `name` in OpenAI's shape: an alias counts before what is retired."""
         used = self._alias(name)
-        retired = image_models.retired(used)
-        return retired.successor if retired else used
+        retired = image_models.retired(name)
+        return retired.successor if retired and used == name else used
 
     def _entry(self, name: str, at: int) -> Entry:
         alias, used = self._alias(name), self.used(name)

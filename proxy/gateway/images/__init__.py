@@ -1,1 +1,1 @@
-"""The OpenAI-shaped front: pictures by OpenAI's image API, and the catalogue of models."""
+"""The OpenAI-shaped front: pictures asked for as at OpenAI, made by Gemini's image models."""
