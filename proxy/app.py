@@ -169,32 +169,44 @@ class App:
         shared = (self._shared.claim, self._shared.release) if self._shared else ()
         return Attempts(self._health, self.metrics, time.monotonic, *shared)
 
+    def _models(self, settings: Settings, book: PriceBook, pool: Pool, relay: Relay) -> Catalogue:
+        return Catalogue(
+            open_catalogue(settings, book),
+            keyring=self._keyring,
+            pool=pool,
+            needs_price=relay.needs_price,
+            free_calls=self._free_calls,
+            metrics=self.metrics,
+            trusted_proxies=[parse_network(text) for text in settings.server.trusted_proxies],
+            now=unix_us,
+            monotonic=time.monotonic,
+        )
+
     def _data_plane(self, settings: Settings, book: PriceBook, pool: Pool) -> DataPlane:
         """All that hangs on settings, made of one frozen configuration."""
         days = Days(settings.limits.timezone)
         quotas = Quotas(self.limiter, settings.upstreams, unix_us, book.models())
         trusted_proxies = [parse_network(text) for text in settings.server.trusted_proxies]
-        weigher = Weigher(
-            ledger=self.ledger,
-            limits=Limits(self.limiter, days, self.metrics, unix_us, self._free_calls),
-            quotas=quotas,
-            book=book,
-            days=days,
-            metrics=self.metrics,
-            unpriced=self._unpriced,
-            refuse_unpriced=settings.gateway.unpriced_models == "refuse",
-            hold_worst=settings.limits.hold == "worst",
-            drain_after_disconnect_s=settings.gateway.drain_after_disconnect_s,
-            now=unix_us,
-            monotonic=time.monotonic,
-            new_id=self.new_id,
-        )
         relay = Relay(
             keyring=self._keyring,
             pool=pool,
             attempts=self._attempts(),
             intake=self._intake.limited_to(settings.server.max_body_mb << 20),
-            weigher=weigher,
+            weigher=Weigher(
+                ledger=self.ledger,
+                limits=Limits(self.limiter, days, self.metrics, unix_us, self._free_calls),
+                quotas=quotas,
+                book=book,
+                days=days,
+                metrics=self.metrics,
+                unpriced=self._unpriced,
+                refuse_unpriced=settings.gateway.unpriced_models == "refuse",
+                hold_worst=settings.limits.hold == "worst",
+                drain_after_disconnect_s=settings.gateway.drain_after_disconnect_s,
+                now=unix_us,
+                monotonic=time.monotonic,
+                new_id=self.new_id,
+            ),
             metrics=self.metrics,
             trusted_proxies=trusted_proxies,
             monotonic=time.monotonic,
@@ -210,17 +222,7 @@ class App:
             now=unix_us,
             monotonic=time.monotonic,
         )
-        models = Catalogue(
-            open_catalogue(settings, book),
-            keyring=self._keyring,
-            pool=pool,
-            needs_price=weigher.needs_price,
-            free_calls=self._free_calls,
-            metrics=self.metrics,
-            trusted_proxies=trusted_proxies,
-            now=unix_us,
-            monotonic=time.monotonic,
-        )
+        models = self._models(settings, book, pool, relay)
         gateway = Gateway(relay, account, models, ready=self.is_ready, cors_origins=settings.gateway.cors_origins)
         return DataPlane(settings, book, pool, quotas, relay, gateway)
 
