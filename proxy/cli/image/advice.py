@@ -36,6 +36,10 @@ _GOOGLES = {
 }
 
 
+_SAID = ("moderation_blocked", "no_image_generated")
+"""Of errors in OpenAI's shape: a Weighbridge words them itself, and says what to do."""
+
+
 class Told(NamedTuple):
     """An error as it came: in Google's shape or in OpenAI's."""
 
@@ -65,7 +69,8 @@ def sentence(response: httpx2.Response, body: Any, target: Target) -> str:
     told = of_error(body)
     if told is None:
         return f"{target.base_url} answered {response.status_code}: {' '.join(response.text[:300].split())}; {_CHECK}"
-    message = told.message if told.message.endswith((".", "!", "?")) else f"{told.message}."
+    message = " ".join(told.message.split())
+    message = message if message.endswith((".", "!", "?")) else f"{message}."
     hint = response.headers.get("x-weighbridge-hint")
     step = hint or next_step(told, response.status_code, target)
     return f"{told.word}: {message}" + (f" What to do: {step}" if step else "")
@@ -73,6 +78,8 @@ def sentence(response: httpx2.Response, body: Any, target: Target) -> str:
 
 def next_step(told: Told, http: int, target: Target) -> str:
     """What to do about an error; empty where its message says that itself."""
+    if told.word in _SAID:
+        return ""
     if told.ours:
         if told.reason == "API_KEY_INVALID" and target.has_googles_key:
             return f"the key is Google's, and this is a Weighbridge, which has keys of its own: {GET_A_KEY}"

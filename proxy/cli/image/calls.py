@@ -19,6 +19,7 @@ from proxy.cli.options import CommandError
 
 TIMEOUT = httpx2.Timeout(600, connect=30)
 """Seconds. A 4K picture may take minutes; Google's own bound is ten."""
+HINT = "x-weighbridge-hint"
 
 
 class Wish(NamedTuple):
@@ -40,6 +41,8 @@ class Made(NamedTuple):
     request_id: str | None
     cost: int | None
     seconds: float
+    hint: str | None = None
+    """What the proxy says of the request."""
 
 
 Came = Callable[[int, "Made | CommandError"], None]
@@ -78,10 +81,10 @@ async def make_one(http: httpx2.AsyncClient, target: Target, wish: Wish) -> Made
     picture = native.picture(answer)
     seconds = time.monotonic() - began
     request_id = response.headers.get("x-weighbridge-request-id")
-    spent = await cost(http, target, request_id)
+    spent, _ = await bill(http, target, request_id)
     if spent is None:
         spent = await asyncio.to_thread(native.cost, response.content, wish.model, wish.size, began_at)
-    return Made(picture, answer.get("modelVersion", wish.model), request_id, spent, seconds)
+    return Made(picture, answer.get("modelVersion", wish.model), request_id, spent, seconds, response.headers.get(HINT))
 
 
 async def make_openai(http: httpx2.AsyncClient, target: Target, wish: Wish, came: Came) -> int | None:
@@ -95,10 +98,11 @@ async def make_openai(http: httpx2.AsyncClient, target: Target, wish: Wish, came
         raise _other(target)
     seconds = time.monotonic() - began
     request_id = response.headers.get("x-weighbridge-request-id")
-    spent = await cost(http, target, request_id)
+    spent, model = await bill(http, target, request_id)
+    each, hint = spent if wish.n == 1 else None, response.headers.get(HINT)
     pictures = openai_shaped.pictures(answer)
     for number, picture in enumerate(pictures):
-        came(number, Made(picture, wish.model, request_id, spent if len(pictures) == wish.n == 1 else None, seconds))
+        came(number, Made(picture, model or wish.model, request_id, each, seconds, hint))
     for number, failure in enumerate(openai_shaped.failures(answer), len(pictures)):
         came(number, CommandError(failure))
     return spent
@@ -132,15 +136,17 @@ async def post(
     return response, answer
 
 
-async def cost(http: httpx2.AsyncClient, target: Target, request_id: str | None) -> int | None:
-    """What a request costs by a Weighbridge's ledger, in nano-dollars; None where that can't be asked."""
+async def bill(http: httpx2.AsyncClient, target: Target, request_id: str | None) -> tuple[int | None, str | None]:
+    """What a request costs by a Weighbridge's ledger, in nano-dollars, and which model drew; None each where that can't
+    be asked."""
     if request_id is None:
-        return None
+        return None, None
     with suppress(httpx2.HTTPError, ValueError, ArithmeticError, LookupError, TypeError):
         address = f"{target.base_url}/weighbridge/v1/calls/{request_id}"
         answer = await http.get(address, headers={"x-goog-api-key": target.key}, timeout=30)
-        return int(Decimal(answer.json()["cost_usd"]) * 1_000_000_000)
-    return None
+        told = answer.json()
+        return int(Decimal(told["cost_usd"]) * 1_000_000_000), str(told["records"][0]["model"])
+    return None, None
 
 
 def _other(target: Target) -> CommandError:

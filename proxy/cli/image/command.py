@@ -185,7 +185,7 @@ def _print(arrivals: Arrivals, pictures: list[dict[str, Any]], together: dict[st
             preview.show(console, arrivals.pictures[number])
     for told in pictures:
         output.line(files.sentence(told, price=n == 1 or told["cost_usd"] is not None))
-        if told["note"]:
-            typer.echo(f"note: {told['note']}", err=True)
+    for said in dict.fromkeys(told[name] for name in ("hint", "note") for told in pictures if told[name]):
+        typer.echo(f"note: {said}", err=True)
     if n > 1:
         output.line(f"{len(pictures)} of {n} pictures, {together['seconds']} s, {files.dollars(together['cost_usd'])}")

@@ -60,6 +60,7 @@ def describe(path: Path, made: Made) -> dict[str, Any]:
         "cost_usd": None if made.cost is None else to_usd(made.cost),
         "seconds": round(made.seconds, 1),
         "request_id": made.request_id,
+        "hint": made.hint,
         "note": ending_note(path, kind or ""),
     }
 

@@ -132,6 +132,7 @@ def test_errors_are_read_in_either_shape(body: object, told: Told | None) -> Non
         (Told("X", "m", "", ours=False), 404, KEY, "ask for another --model"),
         (Told("X", "m", "", ours=False), 429, KEY, "midnight in Los Angeles"),
         (Told("X", "m", "", ours=False), 503, KEY, "overloaded"),
+        (Told("moderation_blocked", "m", "", ours=False), 400, KEY, ""),
         (Told("X", "m", "", ours=False), 418, KEY, "--check` looks at everything"),
     ],
 )
@@ -143,6 +144,6 @@ def test_each_error_has_its_next_step(told: Told, http: int, key: str, says: str
 
 def test_the_proxys_own_hint_goes_before_ours() -> None:
     response = httpx2.Response(404, headers={"x-weighbridge-hint": "Ask for gemini-3-pro-image."})
-    body = {"error": {"status": "NOT_FOUND", "message": "no such model"}}
+    body = {"error": {"status": "NOT_FOUND", "message": "no such\nmodel"}}
     said = advice.sentence(response, body, Target("http://h", KEY, google=False))
     assert said == "NOT_FOUND: no such model. What to do: Ask for gemini-3-pro-image."

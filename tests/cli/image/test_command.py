@@ -47,6 +47,13 @@ def few(stand: Weighbridge) -> str:
 
 
 @pytest.fixture(scope="module")
+def pair(stand: Weighbridge) -> str:
+    """Another one."""
+    stand.run("project", "create", "pair", "--ipm", "2")
+    return stand.key("pair")
+
+
+@pytest.fixture(scope="module")
 def dear(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weighbridge]:
     """A Weighbridge with a price of its own."""
     own = [{"model": "gemini-nano-banana-2.1", "input_text": 900, "output_text": 900, "output_image": 900}]
@@ -151,6 +158,50 @@ def test_the_cost_is_the_ledgers_not_the_price_books(weighbridge: Command, dear:
     told = json.loads(draw(weighbridge, dear, dear.key(), "a lorry", "--json").stdout)
     assert told["cost_usd"] == to_usd(dear.records()[-1].cost_usd or 0)
     assert float(told["cost_usd"]) > 1
+
+
+def test_openais_shape_is_one_request_for_all_and_the_ledger_tells_its_cost_and_who_drew(
+    weighbridge: Command, stand: Weighbridge, key: str
+) -> None:
+    before = len(stand.records())
+    more = "--via", "openai", "--model", "gemini-3-pro-image-preview", "--aspect", "7:4"
+    done = draw(weighbridge, stand, key, "a lorry", *more, "--n", "2", "--json")
+    assert (done.exit_code, done.stderr) == (0, ""), done.stderr
+    told, records = json.loads(done.stdout), stand.records()[before:]
+    assert {record.request_id for record in records} == {one["request_id"] for one in told["pictures"]}
+    assert (len(records), told["cost_usd"]) == (2, to_usd(sum(record.cost_usd or 0 for record in records)))
+    assert {one["model"] for one in told["pictures"]} == {"gemini-3-pro-image"}
+    assert "16:9, the nearest, was asked for" in told["pictures"][0]["hint"]
+    edited = draw(weighbridge, stand, key, "night", "--via", "openai", "--ref", "picture-1.png")
+    assert edited.stdout.endswith(f" s, ${to_usd(stand.records()[-1].cost_usd or 0)}\n")
+    shown = draw(weighbridge, stand, key, "a lorry", *more)
+    assert shown.stderr.startswith("note: gemini-3-pro-image-preview was shut down on 2026-06-25: ")
+
+
+def test_in_openais_shape_too_what_is_missing_is_said(weighbridge: Command, stand: Weighbridge, pair: str) -> None:
+    done = draw(weighbridge, stand, pair, "a lorry", "--via", "openai", "--n", "3")
+    assert (done.exit_code, len(list(Path().glob("picture-*.png")))) == (1, 2)
+    assert done.stdout.splitlines()[2].startswith("2 of 3 pictures, ")
+    assert "error: picture 3 of 3: rate_limit_exceeded: Project pair is limited to 2 images per minute" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("prompt", "more", "says"),
+    [
+        ("[[refuse=IMAGE_SAFETY]]", (), "moderation_blocked: The picture was refused (IMAGE_SAFETY): word the prompt"),
+        ("x", ("--model", "gemini-3.8-flash"), "bad_request: gemini-3.8-flash makes no pictures."),
+        ("x", ("--size", "17K"), "bad_request: size must be one of these: "),
+        ("x", ("--key", "wb_" + "0" * 38), "invalid_api_key: API key not valid. Please pass a valid API key. What to"),
+        ("[[status=404]]", (), "not_found: "),
+    ],
+)
+def test_in_openais_shape_too_each_failure_is_a_sentence(
+    weighbridge: Command, stand: Weighbridge, key: str, prompt: str, more: tuple[str, ...], says: str
+) -> None:
+    done = draw(weighbridge, stand, key, prompt, "--via", "openai", *more)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {says}")
+    assert done.stderr.count("\n") == 1
 
 
 def at_terminal(stand: Weighbridge, key: str, folder: Path, *more: str) -> tuple[str, str]:
