@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import structlog
 
 from proxy import __version__
-from proxy.billing import taken_book
+from proxy.billing.configured import open_book, open_catalogue
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerBroken, LedgerUnusable
 from proxy.billing.periods import DAY_US, GOOGLES_ZONE, Days
@@ -24,7 +24,6 @@ from proxy.billing.reports import ledger_files
 from proxy.billing.unpriced import Unpriced
 from proxy.config import redis_address
 from proxy.config.addresses import parse_network
-from proxy.config.load import ConfigError
 from proxy.config.schema import Settings, Storage
 from proxy.control import rebuild
 from proxy.control.admin import token as admin_token
@@ -36,6 +35,7 @@ from proxy.control.events import Events
 from proxy.control.routes import control_app
 from proxy.gateway import in_flight
 from proxy.gateway.account import Account
+from proxy.gateway.images.catalogue import Catalogue
 from proxy.gateway.intake import Intake
 from proxy.gateway.limiting import Limits
 from proxy.gateway.quotas import Quotas
@@ -169,6 +169,19 @@ class App:
         shared = (self._shared.claim, self._shared.release) if self._shared else ()
         return Attempts(self._health, self.metrics, time.monotonic, *shared)
 
+    def _models(self, settings: Settings, book: PriceBook, pool: Pool, relay: Relay) -> Catalogue:
+        return Catalogue(
+            open_catalogue(settings, book),
+            keyring=self._keyring,
+            pool=pool,
+            needs_price=relay.needs_price,
+            free_calls=self._free_calls,
+            metrics=self.metrics,
+            trusted_proxies=[parse_network(text) for text in settings.server.trusted_proxies],
+            now=unix_us,
+            monotonic=time.monotonic,
+        )
+
     def _data_plane(self, settings: Settings, book: PriceBook, pool: Pool) -> DataPlane:
         """All that hangs on settings, made of one frozen configuration."""
         days = Days(settings.limits.timezone)
@@ -209,7 +222,8 @@ class App:
             now=unix_us,
             monotonic=time.monotonic,
         )
-        gateway = Gateway(relay, account, ready=self.is_ready, cors_origins=settings.gateway.cors_origins)
+        models = self._models(settings, book, pool, relay)
+        gateway = Gateway(relay, account, models, ready=self.is_ready, cors_origins=settings.gateway.cors_origins)
         return DataPlane(settings, book, pool, quotas, relay, gateway)
 
     @classmethod
@@ -221,7 +235,7 @@ class App:
         """
         data_dir = settings.storage.data_dir
         database = open_database(data_dir)
-        book = _price_book(settings)
+        book = open_book(settings)
         metrics = Metrics(__version__, book.models())
 
         def on_broken(broken: LedgerBroken) -> None:
@@ -261,7 +275,7 @@ class App:
         An upstream that stays the same keeps its connections. The data folder is the one that it was opened with.
         """
         was = self._plane
-        book = _price_book(settings)
+        book = open_book(settings)
         pool = open_pool(settings, self._health, (was.settings, was.pool))
         plane = self._data_plane(settings, book, pool)
         plane.relay.draining = was.relay.draining
@@ -370,20 +384,8 @@ def _steady_ms() -> Callable[[], int]:
     return lambda: (time.monotonic_ns() + ahead) // 1_000_000
 
 
-def _price_book(settings: Settings) -> PriceBook:
-    try:
-        book = PriceBook.load(settings.prices, settings.storage.prices_file)
-    except ValueError as error:
-        raise ConfigError([str(error)]) from error
-    if book.taken:
-        log.info("price_book", source=book.source)
-    if warning := taken_book.outdated(book.taken):
-        log.warning("price_book", what=warning)
-    return book
-
-
 def _aliases(settings: Settings) -> Aliases | None:
     """Decided once: without any, no call is looked at for them."""
     if not settings.models:
         return None
-    return Aliases(settings.model_used, [alias.match for alias in settings.models if not alias.is_glob])
+    return Aliases(settings.model_used, settings.alias_names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,11 @@ class PriceBook:
         if self.taken is not None and self.taken.source != self._book.source:
             return f"{self._book.source} with {self.taken.source}"
         return self._book.source
+
+    @property
+    def made_on(self) -> date:
+        """The day of the book's version."""
+        return date.fromisoformat(self._book.source.rpartition(" ")[2])
 
     def model(self, name: str, at: int = LATEST) -> Model | None:
         """The entry that `name` leads to at `at`, in the book or in genai-prices."""

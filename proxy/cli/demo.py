@@ -20,7 +20,10 @@ from proxy.app import unix_us
 from proxy.billing import reports
 from proxy.billing.rate_tables import divide_half_even
 from proxy.billing.records import UsageRecord, to_usd
-from proxy.cli import image, options, output, snippets
+from proxy.cli import options, output, snippets
+from proxy.cli.image import calls, files
+from proxy.cli.image.command import DEFAULT_MODEL
+from proxy.cli.image.target import Target
 from proxy.config.load import GOOGLE_KEYS
 from proxy.config.schema import Server, Settings, Storage
 from proxy.config.secrets import SecretError, resolve
@@ -49,7 +52,7 @@ def demo(
     Google answers where GEMINI_API_KEY is set, else an emulator that costs nothing. Everything is kept in
     ./weighbridge-data/demo; ports that are taken are replaced by free ones.
     """
-    image.check_place(out)
+    files.check_place(out)
     logs.configure(quiet=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_demo(out, once))
@@ -75,9 +78,10 @@ async def _demo(out: Path, once: bool) -> None:
 async def _make(doors: process.Doors, settings: Settings, upstream: Upstream, key: str, out: Path) -> None:
     who = "the emulator: no Google key is set" if upstream.name == "emulator" else "Google, with your key"
     output.line(f"Upstream: {who}.\n")
-    body = image.request_body(PROMPT, None, "16:9", [])
-    made = await asyncio.to_thread(image.make, doors.base_url, key, image.DEFAULT_MODEL, body, None)
-    output.line(image.sentence(image.describe(image.save(out, made.picture), made)))
+    wish = calls.Wish(PROMPT, DEFAULT_MODEL, aspect="16:9")
+    async with calls.client() as http:
+        made = await calls.make_one(http, Target(doors.base_url, key, google=False), wish)
+    output.line(files.sentence(files.describe(files.save(out, made.picture), made)))
     output.line()
     bill(_record(settings.storage.data_dir, made.request_id))
     data_dir = settings.storage.data_dir
@@ -86,7 +90,7 @@ async def _make(doors: process.Doors, settings: Settings, upstream: Upstream, ke
 
 def _tell_how_to_go_on(doors: process.Doors, key: str) -> None:
     output.line()
-    for line in snippets.lines(doors.base_url, key, image.DEFAULT_MODEL):
+    for line in snippets.lines(doors.base_url, key, DEFAULT_MODEL):
         output.line(line)
     output.line(f"\nMetrics: {doors.admin_url}/metrics   Control door: {doors.admin_url}")
     output.line("\nServing until Ctrl-C.")

@@ -14,7 +14,6 @@ from proxy.cli import (
     demo,
     emulator,
     events,
-    image,
     keys,
     ledger,
     limits,
@@ -26,6 +25,7 @@ from proxy.cli import (
     usage,
 )
 from proxy.cli.doctor import command as doctor
+from proxy.cli.image import command as image
 
 app = typer.Typer(
     cls=options.Group,

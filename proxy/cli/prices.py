@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Annotated, Any
@@ -10,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from proxy.app import unix_us
-from proxy.billing import price_book, taken_book
+from proxy.billing import configured, model_catalogue, price_book, taken_book
 from proxy.billing.assumptions import ASSUMPTIONS
+from proxy.billing.model_catalogue import stated
 from proxy.billing.prices import PriceBook
-from proxy.billing.records import to_usd
-from proxy.cli import options, output, price_update
+from proxy.cli import options, output, price_catalogue, price_update
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.schema import Settings
 
@@ -33,13 +32,29 @@ AtOption = Annotated[
 _LISTED = ("input_text", "cached_text", "output_text", "output_image", "search_per_1000")
 
 
+ModelsOption = Annotated[
+    bool,
+    typer.Option(
+        "--models",
+        help="The catalogue that callers get at /openai/v1/models: pictures by size, aliases, retired models.",
+        show_default=False,
+    ),
+]
+
+
 @app.command("list")
-def list_(at: AtOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
+def list_(
+    at: AtOption = None, models: ModelsOption = False, config: ConfigOption = None, json: JsonOption = False
+) -> None:
     """List every model that the price book or the configuration names, at standard rates, in USD per million tokens.
 
     Example: `weighbridge prices list --at 2027-01-01`
     """
-    book, when = _book(options.settings(config)), _moment(at)
+    settings, when = options.settings(config), _moment(at)
+    book = _book(settings)
+    if models:
+        price_catalogue.tell(configured.open_catalogue(settings, book), book.source, when, json=json)
+        return
     found = [facts for name in book.listed() if (facts := _facts(book, name, when))]
     if json:
         output.document(found)
@@ -122,35 +137,26 @@ def _facts(book: PriceBook, name: str, at: int) -> dict[str, Any] | None:
     tables = {tier: book.rates_at(name, at, tier) or table for tier in book.tiers()}
     change = book.next_change(name, at)
     changed = None if change is None else book.rates_at(name, change)
-    image = table.rates.get("output_image", 0)
     return {
         "model": name,
         "priced_as": table.model,
-        "source": "configuration" if table.configured else table.source,
+        "source": model_catalogue.source(table),
         "configured": sorted(table.configured - table.fallbacks.keys()),
         "note": model.note if model else "",
         "at": output.moment(at),
-        "tiers": {tier: _usd(of.rates, of.fallbacks) for tier, of in tables.items()},
+        "tiers": {tier: stated(of.rates, of.fallbacks) for tier, of in tables.items()},
         "long_above": table.long_above,
-        "long_tiers": {tier: _usd(of.long_rates, of.fallbacks) for tier, of in tables.items()}
+        "long_tiers": {tier: stated(of.long_rates, of.fallbacks) for tier, of in tables.items()}
         if table.long_above is not None
         else None,
         "fallbacks": dict(table.fallbacks),
         "search_per": table.search_per,
         "next_change": output.moment(change),
-        "next_rates": None if changed is None else _usd(changed.rates, changed.fallbacks),
-        "images": {
-            size: {"tokens": tokens, "usd": to_usd(tokens * image // 1_000_000)}
-            for size, tokens in (model.images.items() if model else ())
-        },
+        "next_rates": None if changed is None else stated(changed.rates, changed.fallbacks),
+        "images": model_catalogue.pictures(table),
         "sources": list(model.sources if model else ()),
         "assumptions": book.assumptions(name, at),
     }
-
-
-def _usd(rates: Mapping[str, int], fallbacks: Mapping[str, str]) -> dict[str, str]:
-    """Own rates as decimal strings, stated as Google states them: USD per million tokens, per thousand, per second."""
-    return dict(price_book.stated(name, rate) for name, rate in rates.items() if name not in fallbacks)
 
 
 def _print(facts: dict[str, Any], when: int, next_day: str) -> None:

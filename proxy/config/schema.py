@@ -320,6 +320,11 @@ class Settings(Section):
         """The model that callers get who ask for `model` (ids without "models/"): that itself where it has no alias."""
         return next((alias.use for alias in self.models if matcher(alias.match)(model)), model)
 
+    @property
+    def alias_names(self) -> tuple[str, ...]:
+        """What has an alias by its own name, and not by a glob's."""
+        return tuple(alias.match for alias in self.models if not alias.is_glob)
+
     @model_validator(mode="after")
     def _one_price_at_a_time(self) -> Settings:
         seen = [(price.model, price.from_) for price in self.prices]

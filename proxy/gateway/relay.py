@@ -67,6 +67,7 @@ class Relay:
         self._monotonic = monotonic
         self._aliases = aliases
         self.parse = calls.parse if aliases is None else aliases.parse
+        self.needs_price = weigher.needs_price
         self._looks = Looks()
         self.draining = False
         self.in_flight = 0

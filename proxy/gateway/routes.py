@@ -1,4 +1,4 @@
-"""The gateway door's paths: health, a key's own account, CORS; everything else is the relay."""
+"""The gateway door's paths: health, a key's account, the catalogue of models, CORS; everything else is the relay."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from proxy.gateway.account import PREFIX
+from proxy.gateway.images import catalogue
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,10 +25,17 @@ class Gateway:
     """The ASGI app behind the gateway door."""
 
     def __init__(
-        self, relay: ASGIApp, account: ASGIApp, *, ready: Callable[[], bool], cors_origins: Collection[str]
+        self,
+        relay: ASGIApp,
+        account: ASGIApp,
+        models: ASGIApp,
+        *,
+        ready: Callable[[], bool],
+        cors_origins: Collection[str],
     ) -> None:
         self._relay = relay
         self._account = account
+        self._models = models
         self._ready = ready
         self._origins = frozenset(origin.encode() for origin in cors_origins)
 
@@ -39,12 +47,17 @@ class Gateway:
             ready = self._ready()
             await answer(send, 200 if ready else 503, b"ready\n" if ready else b"not ready\n")
         else:
-            app = self._account if path.startswith(PREFIX) else self._relay
+            app = self._app(path)
             origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
             if origin is None:
                 await app(scope, receive, send)
             else:
                 await self._for_browser(app, scope, receive, send, origin)
+
+    def _app(self, path: str) -> ASGIApp:
+        if path.startswith(PREFIX):
+            return self._account
+        return self._models if path.startswith(catalogue.PATH) else self._relay
 
     async def _for_browser(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, origin: bytes) -> None:
         """Adds what a browser must see to let a page of that origin read the answer; answers preflights."""

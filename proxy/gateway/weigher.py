@@ -66,13 +66,16 @@ class Weigher:
         limit already. A call whose body names the model is asked about twice: without it, and with it.
         """
         if call.operation.metered and call.model:
-            budgeted = self.limits.applying(tenant, call.model).budgeted
-            if (self.refuse_unpriced or budgeted) and not self.book.knows(call.model):
+            if self.needs_price(tenant, call.model) and not self.book.knows(call.model):
                 why = "the operator serves priced models only" if self.refuse_unpriced else FOR_BUDGETS
                 raise _unpriced(call.model_asked, why)
-            if call.operation.name == openai_bodies.CHAT and self._makes_images(call.model):
+            if call.operation.name == openai_bodies.CHAT and self.makes_images(call.model):
                 raise openai_bodies.pictures_in_chat()
         self.limits.refuse_known(call, tenant)
+
+    def needs_price(self, tenant: Tenant, model: str) -> bool:
+        """Whether a model is refused to a tenant where it has no price."""
+        return self.refuse_unpriced or self.limits.applying(tenant, model).budgeted
 
     def bounds(self, call: Call, tenant: Tenant) -> bool:
         """Whether it must be known of a call's body what it can cost at most."""
@@ -80,7 +83,8 @@ class Weigher:
             return False
         return call.operation.body_names_model or self.limits.applying(tenant, call.model).money
 
-    def _makes_images(self, model: str) -> bool:
+    def makes_images(self, model: str) -> bool:
+        """Whether pictures are what a model is for: by its price, or by its name."""
         table = self.book.rates_at(model, self.now())
         return estimates.names_images(model) or (table is not None and table.is_image_model)
 

@@ -53,6 +53,8 @@ _RETIRED: dict[str, Retired] = {
     "gemini-3.1-flash-image-preview": Retired(_PREVIEWS_ENDED, "gemini-3.1-flash-image"),
     "gemini-3-pro-image-preview": Retired(_PREVIEWS_ENDED, "gemini-3-pro-image"),
 }
+RETIRED_IDS = tuple(_RETIRED)
+"""Those that are known by name."""
 _IMAGEN_4 = Retired(date(2026, 8, 17), "gemini-nano-banana-2.1")
 
 

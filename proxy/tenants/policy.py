@@ -41,13 +41,17 @@ class Policy(NamedTuple):
         """Raises ProxyRefused (MODEL_NOT_ALLOWED). Ids without "models/": of the model that is asked for, and of the
         one that stands in for it where there is an alias: whoever may use either may ask."""
         for globs, whose in ((self.models, "This project"), (self.key_models, "This key")):
-            if globs != ALL and not any(matcher(glob)(model) or matcher(glob)(used) for glob in globs):
+            if not _match(globs, model, used):
                 allowed = ", ".join(globs[:_SHOWN_GLOBS]) + (", …" if len(globs) > _SHOWN_GLOBS else "")
                 raise ProxyRefused(
                     Reason.MODEL_NOT_ALLOWED,
                     f"{whose} may not use the model {model[:100]!r}, only {allowed}. "
                     "Ask for one of those, or have whoever runs this proxy allow it.",
                 )
+
+    def allows_model(self, model: str, used: str) -> bool:
+        """Whether `authorize_model` lets it pass."""
+        return _match(self.models, model, used) and _match(self.key_models, model, used)
 
     def authorize_address(self, address: Address | None) -> None:
         """Raises ProxyRefused (ADDRESS_NOT_ALLOWED), also for an address that isn't known where one is asked for."""
@@ -59,6 +63,10 @@ class Policy(NamedTuple):
                 Reason.ADDRESS_NOT_ALLOWED,
                 f"This key may not be used {whence}. Have whoever runs this proxy allow that address.",
             )
+
+
+def _match(globs: tuple[str, ...], model: str, used: str) -> bool:
+    return globs == ALL or any(matcher(glob)(model) or matcher(glob)(used) for glob in globs)
 
 
 UNRESTRICTED = Policy()

@@ -120,6 +120,11 @@ class Pool:
             raise self.none(route)
         return Selection(self, route, found[0], probe=found[1])
 
+    def serves(self, model: str, project: str) -> bool:
+        """Whether an upstream that isn't disabled is for a project's calls of a model, be it out at present or not."""
+        disabled = self.health.disabled
+        return any(one.serves(model, project) for one in self.upstreams if one.name not in disabled)
+
     def first(self, route: Route, tried: tuple[Upstream, ...] = ()) -> tuple[Upstream, bool] | None:
         """The upstream to ask, and whether that is a probe; None where all are out, or tried."""
         health = self.health

@@ -22,8 +22,13 @@ async def account(scope: object, receive: object, send: object) -> None:
     await send({"type": "http.response.body", "body": b"account"})  # type: ignore[operator]
 
 
+async def models(scope: object, receive: object, send: object) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})  # type: ignore[operator]
+    await send({"type": "http.response.body", "body": b"models"})  # type: ignore[operator]
+
+
 def gateway(origins: Collection[str] = ("*",), *, ready: bool = True) -> Gateway:
-    return Gateway(relay, account, ready=lambda: ready, cors_origins=origins)
+    return Gateway(relay, account, models, ready=lambda: ready, cors_origins=origins)
 
 
 def test_health_is_ours_and_all_else_is_the_relays() -> None:
@@ -33,6 +38,9 @@ def test_health_is_ours_and_all_else_is_the_relays() -> None:
         assert httpx2.get(f"{url}/anything").text == "relay"
         assert httpx2.get(f"{url}/weighbridge/v1/usage").text == "account"
         assert httpx2.get(f"{url}/weighbridge").text == "relay"
+        assert httpx2.get(f"{url}/openai/v1/models").text == "models"
+        assert httpx2.get(f"{url}/openai/v1/models/gemini-3-pro-image").text == "models"
+        assert httpx2.get(f"{url}/v1/models").text == "relay", "Google's own"
 
 
 def test_a_page_may_read_the_account_as_it_may_any_answer() -> None:

@@ -18,7 +18,7 @@ import httpx2
 import pytest
 from PIL import Image
 
-from proxy.cli.image import DEFAULT_MODEL
+from proxy.cli.image.command import DEFAULT_MODEL
 from proxy.cli.snippets import snippets
 from tests.journeys.watching import TEXT, body, open_leases, refuses, until
 

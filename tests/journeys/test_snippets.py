@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from proxy.cli.image import DEFAULT_MODEL
+from proxy.cli.image.command import DEFAULT_MODEL
 from proxy.cli.snippets import snippets
 from tests.sdk.node import NODE, modules
 from tests.stand import Weighbridge

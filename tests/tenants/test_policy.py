@@ -64,6 +64,17 @@ def test_a_model_is_matched_whole_and_letter_for_letter(model: str) -> None:
     refused(Policy(models=("gemini-?",)), model)
 
 
+@given(*[st.lists(st.sampled_from(["*", "old", "n*", "other"]), min_size=1, max_size=2)] * 2)
+def test_what_is_offered_is_what_would_be_let_pass(project: list[str], key: list[str]) -> None:
+    policy = Policy(models=tuple(project), key_models=tuple(key))
+    try:
+        policy.authorize_model("old", "new")
+    except ProxyRefused:
+        assert not policy.allows_model("old", "new")
+    else:
+        assert policy.allows_model("old", "new")
+
+
 def test_a_refusal_repeats_no_endless_name_and_no_endless_list() -> None:
     message = refused(Policy(models=tuple(f"m{number}" for number in range(100))), "x" * 10_000)
     assert "only m0, m1, m2, m3, m4, …." in message

@@ -145,6 +145,7 @@ def test_globs_say_whose_calls_of_which_models_an_upstream_serves(steady: Steady
     with pytest.raises(NoUpstream, match=rf"serves the model {MODEL} for your project") as none:
         some.select(MODEL, "bob")
     assert (none.value.http, none.value.wait_ms, none.value.told) == (503, None, None)
+    assert (some.serves(MODEL, "bob"), some.serves(MODEL, "alice")) == (False, True)
 
 
 def test_a_call_goes_to_each_upstream_once(steady: Steady) -> None:

@@ -14,10 +14,9 @@ import typer
 from pydantic import SecretStr
 
 from proxy.billing.ledger_slot import owner_of
-from proxy.cli import output
 from proxy.cli.doctor import aliases, configuration, files, machine, pool, price_books, stores, upstreams, webhooks
 from proxy.cli.doctor.assumptions.command import try_assumptions
-from proxy.cli.doctor.findings import Check, Finding, Verdict, examine
+from proxy.cli.doctor.findings import Check, Finding, examine, tell
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.load import ConfigError, Loaded, read
 from proxy.config.schema import Settings
@@ -63,13 +62,7 @@ def doctor(
         for name, findings in found.items()
         for finding in findings
     ]
-    counts = {verdict: sum(finding.verdict is verdict for _, finding in told) for verdict in Verdict}
-    if json:
-        rows = [{"check": name, **finding._asdict()} for name, finding in told]
-        output.document({"ok": not counts[Verdict.PROBLEM], "findings": rows})
-    else:
-        _print(told, counts)
-    if counts[Verdict.PROBLEM]:
+    if not tell(told, json=json):
         raise typer.Exit(1)
 
 
@@ -158,17 +151,3 @@ def _hider(settings: Settings | None) -> Callable[[str], str]:
         return redact(text)
 
     return hide
-
-
-def _print(told: list[tuple[str, Finding]], counts: Mapping[Verdict, int]) -> None:
-    width = max(len(name) for name, _ in told)
-    for name, finding in told:
-        output.line(f"{finding.verdict:7}  {name:{width}}  {finding.what}")
-        if finding.do:
-            output.line(f"{'':{width + 9}}  → {finding.do}")
-    output.line()
-    output.line(", ".join(f"{count} {_counted(verdict, count)}" for verdict, count in counts.items() if count))
-
-
-def _counted(verdict: Verdict, count: int) -> str:
-    return verdict if verdict is Verdict.OK or count == 1 else f"{verdict}s"

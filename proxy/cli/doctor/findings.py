@@ -1,12 +1,14 @@
-"""What a check finds, and how checks are run: side by side, each for a bounded time."""
+"""What a check finds, how checks are run: side by side, each for a bounded time; and how findings are told."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
+
+from proxy.cli import output
 
 LIMIT_S = 12.0
 """How long all checks together may take. What hangs longer is a finding, too."""
@@ -80,3 +82,28 @@ def _run(check: Check, found: list[Finding]) -> None:
         )
     except Exception as error:  # of one check: the others have their say
         found.append(problem(f"could not be checked: {error!r}", "please report this as a bug"))
+
+
+def tell(told: Sequence[tuple[str, Finding]], *, json: bool) -> bool:
+    """Prints findings, each with its check's name. Returns whether there is no problem among them."""
+    counts = {verdict: sum(finding.verdict is verdict for _, finding in told) for verdict in Verdict}
+    if json:
+        rows = [{"check": name, **finding._asdict()} for name, finding in told]
+        output.document({"ok": not counts[Verdict.PROBLEM], "findings": rows})
+    else:
+        _print(told, counts)
+    return not counts[Verdict.PROBLEM]
+
+
+def _print(told: Sequence[tuple[str, Finding]], counts: Mapping[Verdict, int]) -> None:
+    width = max(len(name) for name, _ in told)
+    for name, finding in told:
+        output.line(f"{finding.verdict:7}  {name:{width}}  {finding.what}")
+        if finding.do:
+            output.line(f"{'':{width + 9}}  → {finding.do}")
+    output.line()
+    output.line(", ".join(f"{count} {_counted(verdict, count)}" for verdict, count in counts.items() if count))
+
+
+def _counted(verdict: Verdict, count: int) -> str:
+    return verdict if verdict is Verdict.OK or count == 1 else f"{verdict}s"
