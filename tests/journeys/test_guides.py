@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.guides import FILES, Block, Chapter, chapters
-from tests.pages import GUIDES
+from tests.pages import GUIDES, chapter_of
 from tests.sdk.node import NODE, modules
 from tests.stand import Weighbridge
 
@@ -74,7 +74,7 @@ def run(block: Block, folder: Path, env: dict[str, str]) -> str:
     done = subprocess.run(
         [*RUN[block.language], file], cwd=folder, env=env, capture_output=True, text=True, timeout=120
     )
-    assert (done.returncode, done.stderr) == (0, ""), f"{block.where}: {done.stdout}"
+    assert (done.returncode, done.stderr) == (0, ""), f"{block.where}: {done.stdout}\n{done.stderr}"
     return done.stdout
 
 
@@ -96,3 +96,11 @@ def test_every_block_is_run_or_says_why_not() -> None:
 def test_every_language_is_run() -> None:
     """Each has a command here, and a block in some guide."""
     assert {block.language for chapter in CHAPTERS for block in chapter.blocks} == RUN.keys() == FILES.keys()
+
+
+def test_which_path_is_for_whom_is_said_alike() -> None:
+    """README and the guides' first page have the same three lines."""
+    readme, index = chapter_of("README.md", "Which path"), chapter_of("docs/guides/index.md", "Guides")
+    rows = [line for line in readme.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 3
+    assert [line for line in index.splitlines() if line.startswith("|")][: len(rows)] == rows
