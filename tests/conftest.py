@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -157,11 +157,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if isinstance(item, pytest.Function) and "proof" in item.fixturenames:
             item.add_marker("proof")
+    leave_out_missing_programs(config, items)
     if os.environ.get("WEIGHBRIDGE_TESTS_REQUIRE") == "all":
         return
     for fixture, (what, there) in NEEDS.items():
         left_out = [item for item in items if isinstance(item, pytest.Function) and fixture in item.fixturenames]
         if left_out and not there():
-            config.hook.pytest_deselected(items=left_out)
-            items[:] = [item for item in items if item not in left_out]
-            print(f"\nleft out: {len(left_out)} tests that need {what}")
+            leave_out(config, items, left_out, what)
+
+
+def leave_out_missing_programs(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Also where everything is required: a guide is followed where its language is, and not every machine has each."""
+    named = {name for item in items for mark in item.iter_markers("programs") for name in mark.args}
+    for program in sorted(name for name in named if shutil.which(name) is None):
+        left_out = [item for item in items if any(program in mark.args for mark in item.iter_markers("programs"))]
+        leave_out(config, items, left_out, f"{program}, which isn't on this machine")
+
+
+def leave_out(config: pytest.Config, items: list[pytest.Item], left_out: Sequence[pytest.Item], need: str) -> None:
+    """Takes tests from those that are run, and says so."""
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+    print(f"\nleft out: {len(left_out)} tests that need {need}")

@@ -34,7 +34,13 @@ from tests.pages import PAGES, ROOT, blocks_of, chapter_of, table_of, text_of
 _SECTIONS = ("server", "storage", "limits", "gateway", "images", "events")
 SECTIONS = {name: type(getattr(Settings(), name)) for name in _SECTIONS}
 LISTS: dict[str, type[BaseModel]] = {"upstreams": Upstream, "models": Alias, "prices": Price}
-OTHER_VARIABLES = {"WEIGHBRIDGE_ADMIN_TOKEN", "WEIGHBRIDGE_CONFIG", "WEIGHBRIDGE_KEY", "WEIGHBRIDGE_TESTS_REQUIRE"}
+OTHER_VARIABLES = {
+    "WEIGHBRIDGE_ADMIN_TOKEN",
+    "WEIGHBRIDGE_CONFIG",
+    "WEIGHBRIDGE_KEY",
+    "WEIGHBRIDGE_TESTS_REQUIRE",
+    "WEIGHBRIDGE_URL",  # of the guides
+}
 BY_TYPER = {"--help", "--install-completion", "--show-completion"}
 
 
