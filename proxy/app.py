@@ -20,12 +20,9 @@ from proxy.billing.ledger_errors import LedgerBroken, LedgerUnusable
 from proxy.billing.periods import DAY_US, GOOGLES_ZONE, Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import id_maker
-from proxy.billing.reports import ledger_files
 from proxy.billing.unpriced import Unpriced
-from proxy.config import redis_address
 from proxy.config.addresses import parse_network
-from proxy.config.schema import Settings, Storage
-from proxy.control import rebuild
+from proxy.config.schema import Settings
 from proxy.control.admin import token as admin_token
 from proxy.control.admin.limits import Configured, in_use
 from proxy.control.admin.routes import admin_api
@@ -36,6 +33,10 @@ from proxy.control.routes import control_app
 from proxy.gateway import in_flight
 from proxy.gateway.account import Account
 from proxy.gateway.images.catalogue import Catalogue
+from proxy.gateway.images.drawing import Easel
+from proxy.gateway.images.fetch import Fetcher
+from proxy.gateway.images.front import Images
+from proxy.gateway.images.order import Orders
 from proxy.gateway.intake import Intake
 from proxy.gateway.limiting import Limits
 from proxy.gateway.quotas import Quotas
@@ -44,14 +45,13 @@ from proxy.gateway.relay import Relay
 from proxy.gateway.routes import Gateway
 from proxy.gateway.weigher import Weigher
 from proxy.gemini.aliases import Aliases
-from proxy.limits.interface import Limiter, counters, of_upstream
-from proxy.limits.memory import MemoryLimiter
+from proxy.limiter import open_limiter, redis_of
+from proxy.limits.interface import Limiter, counters
 from proxy.store.database import Database, open_database
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants import disabled_upstreams
 from proxy.tenants.keyring import Keyring
 from proxy.tenants.keys import Tenant
-from proxy.tenants.projects import list_projects
 from proxy.upstreams.attempts import Attempts
 from proxy.upstreams.configured import open_pool
 from proxy.upstreams.health import Health
@@ -60,7 +60,6 @@ from proxy.upstreams.pool import Pool
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-    from proxy.store.redis import Redis
     from proxy.upstreams.shared_health import SharedHealth
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
@@ -162,7 +161,7 @@ class App:
         from proxy.upstreams.news_stream import FOLLOW_TIMEOUT_S, NewsStream
         from proxy.upstreams.shared_health import SharedHealth
 
-        stream = NewsStream(_redis(settings.storage), _redis(settings.storage, FOLLOW_TIMEOUT_S))
+        stream = NewsStream(redis_of(settings.storage), redis_of(settings.storage, FOLLOW_TIMEOUT_S))
         return SharedHealth(stream, self._health, lambda: self._plane.pool.upstreams, self.new_id())
 
     def _attempts(self) -> Attempts:
@@ -187,11 +186,12 @@ class App:
         days = Days(settings.limits.timezone)
         quotas = Quotas(self.limiter, settings.upstreams, unix_us, book.models())
         trusted_proxies = [parse_network(text) for text in settings.server.trusted_proxies]
+        intake = self._intake.limited_to(settings.server.max_body_mb << 20)
         relay = Relay(
             keyring=self._keyring,
             pool=pool,
             attempts=self._attempts(),
-            intake=self._intake.limited_to(settings.server.max_body_mb << 20),
+            intake=intake,
             weigher=Weigher(
                 ledger=self.ledger,
                 limits=Limits(self.limiter, days, self.metrics, unix_us, self._free_calls),
@@ -222,9 +222,15 @@ class App:
             now=unix_us,
             monotonic=time.monotonic,
         )
-        models = self._models(settings, book, pool, relay)
-        gateway = Gateway(relay, account, models, ready=self.is_ready, cors_origins=settings.gateway.cors_origins)
+        models, images = self._models(settings, book, pool, relay), self._images(settings, relay, intake)
+        origins = settings.gateway.cors_origins
+        gateway = Gateway(relay, account, models, images, ready=self.is_ready, cors_origins=origins)
         return DataPlane(settings, book, pool, quotas, relay, gateway)
+
+    def _images(self, settings: Settings, relay: Relay, intake: Intake) -> Images:
+        fetcher = Fetcher() if settings.images.fetch_urls else None
+        easel = Easel(relay, intake, fetcher, time.monotonic)
+        return Images(easel, Orders(intake, fetcher), settings.images, unix_us)
 
     @classmethod
     async def open(cls, settings: Settings, *, ledger_broke: Callable[[], object]) -> Self:
@@ -256,7 +262,7 @@ class App:
                 "storage.data_dir names the folder: look at who owns it, and at its disk."
             ) from error
         try:
-            limiter = await _open_limiter(settings, database, ledger, metrics)
+            limiter = await open_limiter(settings, database, ledger, metrics, unix_us)
             app = cls(settings, database, ledger, limiter, book, metrics)
             if app._shared:
                 await app._shared.start()
@@ -338,50 +344,11 @@ class App:
                 await self._keyring.close()
 
 
-async def _open_limiter(settings: Settings, database: Database, ledger: Ledger, metrics: Metrics) -> Limiter:
-    """Limits in Redis, where the configuration names one, else in memory: beginning with what the ledger knows."""
-    storage, files = settings.storage, ledger_files(settings.storage.data_dir)
-    days, now = Days(settings.limits.timezone), unix_us()
-    history, spent = rebuild.history(files, days, now, time.monotonic), rebuild.spent(files, days, now)
-    if not storage.redis_url:
-        return MemoryLimiter(_steady_ms(), history, spent)
-    # Imported here: commands, and servers without Redis, do without its 7 MB and its tenth of a second.
-    from proxy.limits.redis import RedisLimiter
-
-    limiter = RedisLimiter(
-        _redis(storage),
-        ledger.file_id,
-        _steady_ms(),
-        history,
-        spent,
-        on_down=settings.limits.on_redis_down,
-        on_error=metrics.limiter_errors.inc,
-    )
-    projects = [project.name for project in list_projects(database)]
-    upstreams = [of_upstream(upstream.name) for upstream in settings.upstreams]
-    await limiter.start([*projects, *upstreams], rebuild.settled(files))
-    return limiter
-
-
-def _redis(storage: Storage, timeout_s: float | None = None) -> Redis:
-    from proxy.store.redis import TIMEOUT_S, open_redis
-
-    password = storage.redis_password.get_secret_value() if storage.redis_password else None
-    address = redis_address.parse(storage.redis_url)
-    return open_redis(address, password, storage.redis_ca_file, timeout_s or TIMEOUT_S)
-
-
 async def _limits_in_use(limiter: Limiter, days: Days, tenant: Tenant) -> dict[str, Any]:
     """A key's limits and its project's, as the admin API tells them. Raises ProxyRefused LIMITER_UNAVAILABLE."""
     policy = tenant.policy
     found = counters(tenant.project, tenant.key_id, policy.project_limits, policy.key_limits)
     return await in_use(limiter, tenant.project, Configured(found, {tenant.key_id: tenant.key_name}), days, unix_us())
-
-
-def _steady_ms() -> Callable[[], int]:
-    """A clock in Unix milliseconds that nobody sets: minutes are counted by it."""
-    ahead = time.time_ns() - time.monotonic_ns()
-    return lambda: (time.monotonic_ns() + ahead) // 1_000_000
 
 
 def _aliases(settings: Settings) -> Aliases | None:

@@ -15,6 +15,7 @@ BANNED_NAMES = {"utils", "util", "helpers", "common", "base", "manager", "manage
 WITHOUT_TWIN = {
     "__main__.py": "starts the command; tests/journeys run it as users do",
     "app.py": "puts the parts together; tests/journeys use it whole",
+    "limiter.py": "opens what tests/contracts holds; tests/journeys begin with it",
     "serve.py": "processes and signals; tests/journeys send them to a real process",
     "errors.py": "names and exceptions without behaviour",
     "resources.py": "tests/journeys/test_serving.py sees its effects in a real process",

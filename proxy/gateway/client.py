@@ -106,11 +106,11 @@ class Client:
             ours = [*ours, hints.field(self.hint)]
         await self._send({"type": "http.response.start", "status": status_code, "headers": ours})
 
-    async def send(self, piece: bytes) -> None:
+    async def send(self, piece: bytes | memoryview) -> None:
         """Sends a piece that something follows. Waits while the client reads slower than the upstream sends."""
         await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
-    async def end(self, last: bytes = b"") -> None:
+    async def end(self, last: bytes | memoryview = b"") -> None:
         """Sends the last piece and completes the framing: from here on the client may hold the response for whole."""
         await self._send({"type": "http.response.body", "body": last})
 

@@ -221,7 +221,7 @@ class Intake:
 
     async def take_in(self, call: Call, tenant: Tenant, headers: Headers, receive: Receive) -> Body:
         """The body of a call: `with await intake.take_in(…) as body`. Raises what `take` does."""
-        declared = _declared_length(headers)
+        declared = declared_length(headers)
         if call.operation.body:
             return await self.take(receive, tenant.project, declared)
         if declared == 0:
@@ -295,7 +295,7 @@ def _no_room() -> ProxyRefused:
     )
 
 
-def _declared_length(headers: Headers) -> int | None:
+def declared_length(headers: Headers) -> int | None:
     """The request's content-length, 0 where it has no body, None where it comes in chunks."""
     field = heads.framing(headers)
     if field is None:

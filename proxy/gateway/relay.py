@@ -67,7 +67,7 @@ class Relay:
         self._monotonic = monotonic
         self._aliases = aliases
         self.parse = calls.parse if aliases is None else aliases.parse
-        self.needs_price = weigher.needs_price
+        self.needs_price, self.makes_images = weigher.needs_price, weigher.makes_images
         self._looks = Looks()
         self.draining = False
         self.in_flight = 0
@@ -83,7 +83,7 @@ class Relay:
             await served
         except Refusal as refusal:
             client.project = client.project or refusal.project
-            self._tell(client, refusal)
+            self.tell(client, refusal)
             await client.refuse(refusal, openai=openai_errors.spoken_at(raw_path))
         except ClientGone:
             pass
@@ -121,9 +121,13 @@ class Relay:
         """What the request line and the client's address show is refused before the body is taken in."""
         if call.operation.names_model:
             tenant.policy.authorize_model(call.model_asked, call.model)
+        self.authorize_address(tenant, scope)
+        self._weigher.authorize(call, tenant)
+
+    def authorize_address(self, tenant: Tenant, scope: Scope) -> None:
+        """Raises ProxyRefused ADDRESS_NOT_ALLOWED."""
         if tenant.policy.addresses:
             tenant.policy.authorize_address(address(scope, self._trusted_proxies))
-        self._weigher.authorize(call, tenant)
 
     async def exchange(self, call: Call, tenant: Tenant, client: Client, crossing: Headers, body: Body) -> None:
         """What becomes of a call whose body is there: docs/one-call.md's steps from looking at it to its settling.
@@ -201,7 +205,8 @@ class Relay:
         await weighing.settle(Outcome.CLIENT_GONE if client.gone else Outcome.OK)
         await client.end(last)
 
-    def _tell(self, client: Client, refusal: Refusal) -> None:
+    def tell(self, client: Client, refusal: Refusal) -> None:
+        """Counts and logs what a request was refused for."""
         if client.started:
             log.info("broken_off", why=refusal.message, request_id=client.request_id, project=client.project)
         else:

@@ -1,4 +1,4 @@
-"""The gateway door's paths: health, a key's account, the catalogue of models, CORS; everything else is the relay."""
+"""The gateway door's paths: health, a key's account, OpenAI-shaped images and models, CORS; all else is the relay."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from proxy.gateway.account import PREFIX
-from proxy.gateway.images import catalogue
+from proxy.gateway.images import catalogue, front
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,6 +29,7 @@ class Gateway:
         relay: ASGIApp,
         account: ASGIApp,
         models: ASGIApp,
+        images: ASGIApp,
         *,
         ready: Callable[[], bool],
         cors_origins: Collection[str],
@@ -36,6 +37,7 @@ class Gateway:
         self._relay = relay
         self._account = account
         self._models = models
+        self._images = images
         self._ready = ready
         self._origins = frozenset(origin.encode() for origin in cors_origins)
 
@@ -55,6 +57,8 @@ class Gateway:
                 await self._for_browser(app, scope, receive, send, origin)
 
     def _app(self, path: str) -> ASGIApp:
+        if front.serves(path):
+            return self._images
         if path.startswith(PREFIX):
             return self._account
         return self._models if path.startswith(catalogue.PATH) else self._relay

@@ -6,6 +6,7 @@ docs/troubleshooting.md has a section for each, under its name, which quotes its
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from proxy.errors import Hint
@@ -174,7 +175,11 @@ SENTENCES: Final[dict[str, str]] = {
     "no-usage": "The answer bore no usage, so it is billed by estimate: the upstream should send usageMetadata.",
     # what the OpenAI-shaped front tells
     "successor-drew": "{model} was shut down on {date}: {successor} was asked in its place.",
-    "some-failed": "{came} of {asked} pictures came, and no others are billed as pictures: ask again for the rest.",
+    "some-failed": "{came} of {asked} pictures came, the others are not: ask again for the rest.",
+    "ratio-nearest": "{wish} is no aspect ratio of this model's: {ratio}, the nearest, was asked for.",
+    "size-nearest": "This model makes no picture of {wish}: {size} was asked for.",
+    "parameters-unknown": "These parameters are not known here, and did nothing: {names}.",
+    "no-transparency": "No Gemini model makes a transparent background: a plain white one was asked for instead.",
 }
 """The one source: name → sentence. What stands in braces comes from our own tables, or is a number or a plain word."""
 
@@ -199,6 +204,17 @@ def of_retired(model: str, name: str = "model-retired") -> Hint | None:
 def of_partial(came: int, asked: int) -> Hint | None:
     """What to say where fewer pictures came than were asked for; None where all or none did."""
     return hint("some-failed", came=came, asked=asked) if 0 < came < asked else None
+
+
+def together(several: Sequence[Hint]) -> Hint | None:
+    """One of several: under the first one's name, and saying all of them as far as there is room. None of none."""
+    if not several:
+        return None
+    sentence = several[0].sentence
+    for other in several[1:]:
+        if len(sentence) + len(other.sentence) < LONGEST:
+            sentence += f" {other.sentence}"
+    return Hint(several[0].name, sentence)
 
 
 def field(told: Hint) -> tuple[bytes, bytes]:
