@@ -59,5 +59,7 @@ def test_a_bill_that_is_wrong_is_found(chaos: Outcome) -> None:
 
 
 def test_every_metered_operation_is_called() -> None:
-    """Whatever the surface table meters is part of the run."""
-    assert sorted(VERBS) == sorted(operation.name for operation in OPERATIONS if operation.metered)
+    """Whatever the surface table meters of the native surface is part of the run. The compatibility layer goes through
+    the same exchange, and tests/sdk/test_compatibility_layer.py holds its bill against the emulator's account."""
+    native = [operation for operation in OPERATIONS if not operation.compatible]
+    assert sorted(VERBS) == sorted(operation.name for operation in native if operation.metered)

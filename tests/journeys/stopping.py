@@ -51,7 +51,7 @@ UP_WHOLE = "request up whole, not answered"
 DOWN_WHOLE = "response down whole"
 STEPS = {
     "parsed": Step("proxy.gemini.calls:parse", AFTER, Left.NOTHING),
-    "authenticated": Step("proxy.gateway.relay:Relay._authenticate", AFTER, Left.NOTHING),
+    "authenticated": Step("proxy.gateway.relay:Relay.authenticate", AFTER, Left.NOTHING),
     "body taken in": Step("proxy.gateway.intake:Intake.take_in", AFTER, Left.NOTHING),
     "body looked through": Step("proxy.gateway.relay:Relay._look", AFTER, Left.NOTHING),
     "lease to be opened": Step("proxy.billing.ledger:Ledger.open_lease", BEFORE, Left.NOTHING),

@@ -180,8 +180,7 @@ UNWEIGHED = (
     "/v1beta/openai/batches",
     "/v1beta/openai/videos",
     "/v1beta/openai/responses",
-    "/v1/images/generations",
-    "/v1/images/edits",
+    "/v1/images/variations",
     "/v1beta/auth_tokens",
     "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
 )

@@ -88,7 +88,7 @@ def test_where_all_is_well_it_says_what_a_picture_costs_and_what_is_left_and_cos
         (("--size", "8K"), ("size", "8K is none of this model's", "--size 512 or 1K or 2K or 4K")),
         (("--aspect", "7:4"), ("aspect", "7:4 is none of this model's", "--aspect 1:1 or 2:3 or")),
         (("--n", "3"), ("left", "2 of 2 images a minute (project)", "wait a minute, or --n 2")),
-        (("--key", "AIza" + "x" * 35), ("key", "INVALID_ARGUMENT: API key not valid", "the key is Google's, and this")),
+        (("--key", "AIza" + "x" * 35), ("key", "INVALID_ARGUMENT: API key not valid", "A key of Google's came, and")),
         (("--key", "wb_" + "0" * 37), ("key", "it was cut short, or mistyped: its checksum is wrong", "copy it anew")),
     ],
 )
