@@ -48,7 +48,8 @@ async def test_one_that_cannot_be_held_is_taken_to_its_end_all_the_same(
     """The call has to be weighed; what went wrong is told when the answer is asked for."""
     monkeypatch.setattr(held, "LARGEST", most)
     intake = Intake(tmp_path, limit=9, memory_bytes=memory, spool_bytes=8, disk_kept_free=0)
-    answer = await hold(intake, [b"1234", b"5", b"6", b""])
+    answer = await hold(intake, [b"123", b"45", b"6", b""])
+    assert answer.body.length == 3, "what follows a gap is of no use"
     with pytest.raises(ProxyRefused) as refused:
         answer.content()
     assert reason in refused.value.reason.word
