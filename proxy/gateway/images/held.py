@@ -27,12 +27,13 @@ class Held:
     async def send(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             self.status, self.headers = message["status"], message["headers"]
-        elif self.failure is None and (piece := message["body"]):
+        elif self.failure is None:
             try:
-                if self.body.length + len(piece) > LARGEST:
-                    raise _too_large()
-                await self.body.add(piece)
-                if not message.get("more_body", False):
+                if piece := message["body"]:
+                    if self.body.length + len(piece) > LARGEST:
+                        raise _too_large()
+                    await self.body.add(piece)
+                if not message.get("more_body", False):  # which an empty piece may tell
                     await self.body.flush()
             except Refusal as failure:
                 self.failure = failure
