@@ -47,7 +47,8 @@ _OPENAI = frozenset(
     }
 )
 """First segments of OpenAI's own paths. Google has some of them too (files, batches)."""
-_OPENAI_ALONE = _OPENAI - {"files", "batches"}
+OPENAI_ALONE = _OPENAI - {"files", "batches"}
+"""First segments that are OpenAI's and nobody else's."""
 _COMPATIBLE = "/v1beta/openai"
 _INSTEAD = {
     "chat": f"Chat stands at POST {_COMPATIBLE}/chat/completions.",
@@ -237,7 +238,7 @@ def _unknown(method: str, segments: list[str], resource: str) -> CallerErred:
             f"Gemini API's path, as in POST {_EXAMPLE}; in an SDK, turn off vertexai (GOOGLE_GENAI_USE_VERTEXAI).",
             hint("vertex-path"),
         )
-    if first == surface.COMPATIBLE or first in _OPENAI_ALONE:
+    if first == surface.COMPATIBLE or first in OPENAI_ALONE:
         return _not_served(_openai_shaped(segments))
     if re.fullmatch(r"v\d+[a-z0-9]*", first):
         return _not_served(f"This API version is not served. Served are: {', '.join(sorted(VERSIONS))}.")

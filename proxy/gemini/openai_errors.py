@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from proxy.errors import NoUpstream, Reason, Refusal
-from proxy.gemini import status
+from proxy.gemini import calls, status, surface
 
 _CODES = {
     Reason.API_KEY_INVALID: "invalid_api_key",
@@ -24,12 +24,12 @@ _CODES = {
 
 _TYPES = {403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
-_SURFACES = (b"/openai/", b"/v1/images/")
-
 
 def spoken_at(raw_path: bytes) -> bool:
-    """Whether refusals at a path are to be in this shape."""
-    return any(surface in raw_path for surface in _SURFACES)
+    """Whether refusals at a path are to be in this shape: OpenAI's own paths, served or not, and the layer's."""
+    segments = [segment for segment in raw_path.decode("latin-1").split("/") if segment]
+    first = next((segment for segment in segments if segment not in calls.VERSIONS), "")
+    return surface.COMPATIBLE in segments or first in calls.OPENAI_ALONE
 
 
 def error_object(

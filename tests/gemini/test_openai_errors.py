@@ -53,7 +53,15 @@ def test_an_odd_error_is_retold_as_far_as_it_can_be_read() -> None:
 
 
 def test_which_paths_speak_openai() -> None:
-    """The front's and the compatibility layer's; the native surface stays Google's."""
-    spoken = [b"/v1/images/generations", b"/openai/v1/models", b"/v1beta/openai/chat/completions"]
+    """The front's, the compatibility layer's, and those that only OpenAI has, where its SDKs look by mistake; the native
+    surface stays Google's."""
+    spoken = [
+        b"/v1/images/generations",
+        b"//v1//images/edits/",
+        b"/openai/v1/models",
+        b"/v1beta/openai/chat/completions",
+    ]
+    spoken += [b"/v1/chat/completions", b"/v1/responses", b"/images/generations", b"/v1/embeddings"]
     assert all(openai_errors.spoken_at(path) for path in spoken)
-    assert not openai_errors.spoken_at(b"/v1beta/models/gemini-3-pro-image:generateContent")
+    googles = [b"/v1beta/models/gemini-3-pro-image:generateContent", b"/v1/models", b"/v1beta/files", b"/", b"/v1"]
+    assert not any(openai_errors.spoken_at(path) for path in googles)
