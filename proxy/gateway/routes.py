@@ -14,11 +14,21 @@ if TYPE_CHECKING:
     from proxy.gemini.headers import Headers
 
 ALLOW_METHODS = b"GET, POST, OPTIONS"
-ALLOW_HEADERS = b"authorization, content-type, x-goog-api-client, x-goog-api-key, x-api-key, x-server-timeout"
-"""What Google's SDK for browsers sends, and where else a key may stand."""
-EXPOSE_HEADERS = (
-    b"retry-after, x-weighbridge-request-id, x-weighbridge-refused, x-weighbridge-hint, x-gemini-service-tier"
+_OPENAIS = (
+    b", openai-organization, openai-project, x-stainless-arch, x-stainless-helper-method, x-stainless-lang, "
+    b"x-stainless-os, x-stainless-package-version, x-stainless-retry-count, x-stainless-runtime, "
+    b"x-stainless-runtime-version, x-stainless-timeout"
 )
+ALLOW_HEADERS = (
+    b"authorization, content-type, x-goog-api-client, x-goog-api-key, x-api-key, x-server-timeout" + _OPENAIS
+)
+"""What Google's SDK for browsers sends, where else a key may stand, and what openai-node 7 sends (client.js,
+buildHeaders)."""
+EXPOSE_HEADERS = (
+    b"retry-after, x-should-retry, x-weighbridge-request-id, x-weighbridge-refused, x-weighbridge-hint, "
+    b"x-gemini-service-tier"
+)
+"""OpenAI's SDK asks x-should-retry whether to repeat, and pay for, what failed."""
 
 
 class Gateway:
