@@ -108,7 +108,9 @@ class Limits:
         wait_ms = max(known) if len(known) == len(waits) and known else None
         sentences = [_sentence(over) for over in refused]
         if any(over.amount > _LEAST and over.counter.value and _is_spent(over) for over in refused):
-            sentences.append("generationConfig.maxOutputTokens bounds what a request may cost.")
+            sentences.append(
+                "generationConfig.maxOutputTokens, in OpenAI's shape max_tokens, bounds what a request may cost."
+            )
         message = " ".join(sentences)
         return RateLimited(message, tuple(_violation(over) for over in refused), wait_ms, _reason(refused))
 

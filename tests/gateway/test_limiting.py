@@ -228,7 +228,7 @@ async def test_what_only_others_hold_of_a_budget_is_to_be_asked_for_again(stand:
     assert (spent.reason, spent.wait_ms) == (Reason.BUDGET_EXCEEDED, None)
     assert spent.message == (
         "Project alice has a budget of 1 USD per day: 0.6 USD are spent, and this request may cost 0.5 USD. "
-        "generationConfig.maxOutputTokens bounds what a request may cost."
+        "generationConfig.maxOutputTokens, in OpenAI's shape max_tokens, bounds what a request may cost."
     )
     await stand.reserve(alice, usd="0.4")
 
@@ -238,7 +238,7 @@ async def test_a_call_that_alone_is_over_the_budget_is_told_what_bounds_it(stand
     assert (refusal.reason, refusal.wait_ms) == (Reason.BUDGET_EXCEEDED, None)
     assert refusal.message == (
         "Key key_1 has a budget of 2 USD, and this request may cost 3.93216 USD by itself. "
-        "generationConfig.maxOutputTokens bounds what a request may cost."
+        "generationConfig.maxOutputTokens, in OpenAI's shape max_tokens, bounds what a request may cost."
     )
     assert refusal.violations[0].id == "UsdPerKey"
     both = await stand.refused(tenant(limits("usd=1,per=day"), limits("usd=2,per=total")), usd="3.93216")
