@@ -53,8 +53,7 @@ def test_an_odd_error_is_retold_as_far_as_it_can_be_read() -> None:
 
 
 def test_which_paths_speak_openai() -> None:
-    """The front's, the compatibility layer's, and those that only OpenAI has, where its SDKs look by mistake; the native
-    surface stays Google's."""
+    """The front's, the compatibility layer's, and those that only OpenAI has, where its SDKs look by mistake."""
     spoken = [
         b"/v1/images/generations",
         b"//v1//images/edits/",

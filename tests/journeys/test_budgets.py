@@ -186,7 +186,10 @@ async def test_what_cannot_be_bounded_or_priced_is_refused_where_there_is_a_budg
     assert {record.project for record in stand.records()} == {"bob"}
     answer = await call_once(stand.base_url, key, PRO_PICTURE, asks())
     message = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["message"]
-    assert "by itself. generationConfig.maxOutputTokens, in OpenAI's shape max_tokens, bounds what a request may cost." in message
+    assert (
+        "by itself. generationConfig.maxOutputTokens, in OpenAI's shape max_tokens, bounds what a request may cost."
+        in message
+    )
 
 
 async def test_a_call_that_broke_off_is_billed_no_more_than_was_held(
