@@ -210,4 +210,8 @@ class Relay:
         if client.started:
             log.info("broken_off", why=refusal.message, request_id=client.request_id, project=client.project)
         else:
-            tell_refusal(self._metrics, refusal, client.request_id, client.project, client.operation, client.model)
+            self.tell_refusal(client, refusal)
+
+    def tell_refusal(self, client: Client, refusal: Refusal) -> None:
+        """The same of one of several calls, by which nothing was broken off."""
+        tell_refusal(self._metrics, refusal, client.request_id, client.project, client.operation, client.model)

@@ -80,6 +80,7 @@ class Images:
         relay.authorize(call, tenant, scope)
         with ExitStack() as held:
             body = held.enter_context(await self._orders.native_body(order, tenant.project, shape))
+            del order  # its pictures are in the body: they would take memory twice until the last answer
             seats = Seats(cast("Cycle", scope["extensions"]["weighbridge"]))
             drawing = Drawing(self._easel, seats, tenant, call, body, request, held)
             created = self._now() // 1_000_000
@@ -92,9 +93,9 @@ class Images:
         chosen = {"": self._settings.default_model, "auto": self._settings.auto_model}
         asked = chosen.get(request.model, request.model)
         call, said = self._call(asked), []
-        if call.model == asked and (gone := image_models.retired(asked)):
+        if gone := image_models.retired(call.model):
+            said += [told] if (told := hints.of_retired(call.model, "successor-drew")) else []
             call = dataclasses.replace(self._call(gone.successor), model_asked=asked)
-            said += [told] if (told := hints.of_retired(asked, "successor-drew")) else []
         if call.model.startswith(_OPENAIS) or not self._easel.relay.makes_images(call.model):
             raise wrong(
                 "model",
@@ -183,10 +184,9 @@ class _Answering:
             await self._answer()
         else:
             await self._fail(answers.most_useful(failures))
-            return
         for failed in failures:
             if failed.refusal is not None:
-                relay.tell(client, failed.refusal)
+                relay.tell_refusal(client, failed.refusal)
 
     async def _answer(self) -> None:
         pictures = [self._pictures[number] for number in sorted(self._pictures)]
