@@ -89,7 +89,10 @@ class Drawing:
             held.let_go()
 
     async def _made(self, held: Held) -> Picture | Failed:
-        content = await asyncio.to_thread(held.content) if headers.coding(held.headers) else held.content()
+        try:
+            content = await asyncio.to_thread(held.content) if headers.coding(held.headers) else held.content()
+        except Refusal as error:
+            return Failed.of(error)._replace(paid=held.status == 200)
         if held.status != 200:
             return _error(held.status, content)
         if held.body.spooled or held.body.length > SKIMMED_AT_ONCE:
