@@ -57,8 +57,8 @@ class ModelCatalogue:
     def used(self, name: str) -> str:
         """The model that answers who asks for `name` in OpenAI's shape: an alias counts before what is retired."""
         used = self._alias(name)
-        retired = image_models.retired(name)
-        return retired.successor if retired and used == name else used
+        retired = image_models.retired(used)
+        return self._alias(retired.successor) if retired else used
 
     def _entry(self, name: str, at: int) -> Entry:
         alias, used = self._alias(name), self.used(name)
