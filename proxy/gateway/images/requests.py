@@ -168,8 +168,8 @@ def _check_native(given: Mapping[str, Any]) -> None:
         if native in NATIVE:
             raise wrong(
                 name,
-                f"{native} is a field of the Gemini API's own generateContent, and this is OpenAI's shape. What it has in "
-                f"place of it: {NATIVE[native]}. Or send the whole request, as it is, to "
+                f"{native} is a field of the Gemini API's own generateContent, and this is OpenAI's shape. What that "
+                f"has in place of it: {NATIVE[native]}. Or send the whole request, as it is, to "
                 "POST /v1beta/models/MODEL:generateContent.",
             )
 
