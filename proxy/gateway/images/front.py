@@ -99,7 +99,7 @@ class Images:
         if call.model.startswith(_OPENAIS) or not self._easel.relay.makes_images(call.model):
             raise wrong(
                 "model",
-                f"{asked} is no model of Gemini's that makes pictures. GET /openai/v1/models lists those that do; "
+                f"{asked} makes no pictures. GET /openai/v1/models lists the models that do; "
                 "where a tool can't name another, an alias of that name ([[models]]) can stand for one.",
             )
         shape = sizes.shape(request.size, request.aspect_ratio, request.quality, image_models.offers(call.model))
