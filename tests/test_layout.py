@@ -20,7 +20,6 @@ WITHOUT_TWIN = {
     "errors.py": "names and exceptions without behaviour",
     "resources.py": "tests/journeys/test_serving.py sees its effects in a real process",
     "billing/ledger_errors.py": "exceptions without behaviour",
-    "cli/image/calls.py": "tests/cli/image/test_command.py makes them as users do",
     "cli/image/native.py": "tests/cli/image/test_command.py asks in this shape",
     "cli/serve.py": "tests/journeys run it as users do",
     "cli/snippets.py": "tests/journeys/test_snippets.py runs each",

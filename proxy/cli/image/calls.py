@@ -45,6 +45,14 @@ class Made(NamedTuple):
     """What the proxy says of the request."""
 
 
+class Undrawn(CommandError):
+    """A whole answer without a picture, which is billed all the same. `cost` as of `Made`."""
+
+    def __init__(self, why: str, cost: int | None) -> None:
+        super().__init__(why)
+        self.cost = cost
+
+
 Came = Callable[[int, "Made | CommandError"], None]
 """Takes each picture, or why it didn't come, by its number, as soon as that is known."""
 
@@ -62,7 +70,7 @@ async def make_native(http: httpx2.AsyncClient, target: Target, wish: Wish, came
             made = await make_one(http, target, wish)
         except CommandError as error:
             came(number, error)
-            return 0
+            return error.cost if isinstance(error, Undrawn) else 0
         came(number, made)
         return made.cost
 
@@ -78,12 +86,15 @@ async def make_one(http: httpx2.AsyncClient, target: Target, wish: Wish) -> Made
     response, answer = await post(http, target, path, body, {"x-goog-api-key": target.key})
     if not answer.keys() & {"candidates", "promptFeedback"}:
         raise _other(target)
-    picture = native.picture(answer)
     seconds = time.monotonic() - began
     request_id = response.headers.get("x-weighbridge-request-id")
     spent, _ = await bill(http, target, request_id)
     if spent is None:
         spent = await asyncio.to_thread(native.cost, response.content, wish.model, wish.size, began_at)
+    try:
+        picture = native.picture(answer)
+    except CommandError as error:
+        raise Undrawn(str(error), spent) from None
     return Made(picture, answer.get("modelVersion", wish.model), request_id, spent, seconds, response.headers.get(HINT))
 
 
