@@ -41,8 +41,9 @@ EDITS = Operation("images.edit", "POST", "images/edits", body=True)
 _PATH = re.compile(r"/+(?:openai/+)?(?:v1/+)+images/+([a-z]+)/*")
 _OPENAIS = ("gpt-", "dall-e", "chatgpt-")
 """How OpenAI's own models begin, which its tools name by themselves."""
-_WINDOW = 1 << 20
-"""Bytes of a picture that go down in one piece. Of one that lies in a file, so much is in memory."""
+_WINDOW = 256 * 1024
+"""Bytes of a picture that go down in one piece: with TLS they are encrypted on the event loop, and of a picture that
+lies in a file, so much is in memory."""
 _OPERATIONS = {"generations": GENERATIONS, "edits": EDITS}
 
 
