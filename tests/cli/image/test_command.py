@@ -192,7 +192,7 @@ def test_in_openais_shape_too_what_is_missing_is_said(weighbridge: Command, stan
         (
             "x",
             ("--model", "gemini-3.8-flash"),
-            "bad_request: gemini-3.8-flash is no model of Gemini's that makes pictures.",
+            "bad_request: gemini-3.8-flash makes no pictures.",
         ),
         ("x", ("--size", "17K"), "bad_request: size must be one of these: "),
         ("x", ("--key", "wb_" + "0" * 38), "invalid_api_key: API key not valid. Please pass a valid API key. What to"),
