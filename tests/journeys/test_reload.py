@@ -170,7 +170,8 @@ def test_ctrl_c_says_at_once_how_many_calls_it_waits_for(tmp_path: Path) -> None
 
 def test_what_may_change_is_in_force_for_the_next_call(upstream: str, tmp_path: Path) -> None:
     page = {"origin": "https://app.example.com"}
-    with weighbridge(tmp_path, upstream) as stand:
+    west = {"limits": {"timezone": "Etc/GMT+12"}}  # 26 hours behind Kiritimati: never the same day
+    with weighbridge(tmp_path, upstream, west) as stand:
         headers = {"x-goog-api-key": stand.key()}
 
         def call(model: str = "gemini-3.8-flash", prompt: str = "hi", **also: str) -> httpx2.Response:
