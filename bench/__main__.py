@@ -27,7 +27,9 @@ COUNTED = "SM"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench ARGS=", description=__doc__)
     parser.add_argument(
-        "--only", default="SRPMLUE", help="which payloads, such as S or SM; and nothing else is measured"
+        "--only",
+        default="".join(payload.letter for payload in PAYLOADS),
+        help="which payloads, such as S or SM; and nothing else is measured",
     )
     parser.add_argument("--pairs", type=int, default=5, help="how many interleaved pairs")
     parser.add_argument("--seconds", type=int, default=6, help="how long each side of a pair runs")
@@ -74,10 +76,13 @@ def bench(payloads: list[Payload], options: argparse.Namespace, *, whole: bool) 
             with_redis = [sides[0], Side("weighbridge", shared_pid, shared_port)]
             beside_one = [sides[0], Side("one", pid, port), Side("weighbridge", *pooled[:2])]
             among = {p.letter: with_fitted if p.pictures else sides for p in payloads}
-            among |= {"R": with_redis, "P": beside_one}
+            native = next(payload for payload in PAYLOADS if payload.letter == "M")
+            beside_native = [Side("native", pid, port, native), sides[1]]
+            among |= {"R": with_redis, "P": beside_one, "I": beside_native}
             for payload in payloads:
                 own_key = shared_key if payload.in_redis else key
-                measure.prepare(folder, payload, own_key)
+                for asked in {payload, *(side.asked or payload for side in among[payload.letter])}:
+                    measure.prepare(folder, asked, own_key)
                 assert_same(folder, payload, among[payload.letter], own_key)
             results = content["payloads"] = {}
             for payload in payloads:
@@ -100,17 +105,28 @@ def bench(payloads: list[Payload], options: argparse.Namespace, *, whole: bool) 
 
 
 def assert_same(folder: Path, payload: Payload, sides: list[Side], key: str) -> None:
-    """All proxies give the client the same bytes."""
-    body = (folder / f"{payload.letter}.json").read_bytes()
-    answers = {stand.fetch(f"http://127.0.0.1:{side.port}{payload.path}", body, key) for side in sides}
-    assert len(answers) == 1, f"the proxies' answers to {payload.letter} differ"
+    """All give the client the same bytes; where they are asked in different ways, the same picture."""
+    answers = set()
+    for side in sides:
+        asked = side.asked or payload
+        body = (folder / f"{asked.letter}.json").read_bytes()
+        answer = stand.fetch(f"http://127.0.0.1:{side.port}{asked.path}", body, key)
+        answers.add(picture_in(answer) if payload.openai else answer)
+    assert len(answers) == 1, f"the answers to {payload.letter} differ"
+
+
+def picture_in(answer: bytes) -> str:
+    """The base64 of the picture that was answered: it is by far the longest string."""
+    return max(re.findall(r'"([^"]*)"', answer.decode()), key=len)
 
 
 def compare(folder: Path, payload: Payload, sides: list[Side], pairs: int, seconds: int) -> dict[str, Any]:
     """Processor time of all, in turn, and for each other one the pairs' ratios."""
     for side in sides:
-        measure.load(folder, payload, side.port, 2)
-    runs = [[measure.processor_time(folder, payload, side, seconds) for side in sides] for _ in range(pairs)]
+        measure.load(folder, side.asked or payload, side.port, 2)
+    runs = [
+        [measure.processor_time(folder, side.asked or payload, side, seconds) for side in sides] for _ in range(pairs)
+    ]
     *others, ours = zip(*runs, strict=True)
     return {
         "connections": payload.connections,

@@ -58,6 +58,8 @@ class Side(NamedTuple):
     name: str
     pid: int
     port: int
+    asked: Payload | None = None
+    """What it is asked in place of what the others are."""
 
 
 def prepare(folder: Path, payload: Payload, key: str) -> None:

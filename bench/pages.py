@@ -86,23 +86,33 @@ def table(content: dict[str, Any]) -> str:
     ]
     for payload in PAYLOADS:
         result = content["payloads"].get(payload.letter)
-        if result is None:
-            continue  # results of before it was measured
+        if result is None or "nginx" not in result["ratio"]:
+            continue  # results of before it was measured; what isn't measured beside nginx
         rows.append(
             f"| {payload.letter}: {payload.what}, per {payload.per}, {payload.connections} at a time"
             f" | {statistics.median(result['us']['weighbridge']):,.0f} | {_beside(result, 'nginx')}"
             f" | {payload.must:g} | {payload.goal:g} | {_beside(result, 'fitted')} |"
         )
-    return "\n".join(rows) + f"\n\n{_pooled(content)}"
+    return "\n".join(rows) + f"\n\n{_pooled(content)}{_openai(content)}"
 
 
 def _pooled(content: dict[str, Any]) -> str:
     """What ten upstreams cost beside one."""
-    ratio = content["payloads"].get("P", {}).get("ratio", {}).get("one")
-    if ratio is None:
-        return ""  # a result of before it was measured
-    spread = f"{ratio['median']:.2g} {TIMES} ({ratio['min']:.2g} to {ratio['max']:.2g})"
-    return f"With ten upstreams, a call takes {spread} the processor time that it takes with one.\n\n"
+    times = _times(content, "P", "one")
+    return f"With ten upstreams, a call takes {times} the processor time that it takes with one.\n\n" if times else ""
+
+
+def _openai(content: dict[str, Any]) -> str:
+    """What a picture costs that is asked for in OpenAI's shape."""
+    times = _times(content, "I", "native")
+    said = f"M through POST /v1/images/generations takes {times} the processor time of the native call."
+    return f"{said}\n\n" if times else ""
+
+
+def _times(content: dict[str, Any], letter: str, other: str) -> str:
+    """One ratio with its spread; empty for a result of before it was measured."""
+    ratio = content["payloads"].get(letter, {}).get("ratio", {}).get(other)
+    return f"{ratio['median']:.2g} {TIMES} ({ratio['min']:.2g} to {ratio['max']:.2g})" if ratio else ""
 
 
 def _beside(result: dict[str, Any], other: str) -> str:

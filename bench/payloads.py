@@ -1,4 +1,4 @@
-"""What the bench sends and what its upstream answers: S, R, P, M, L, U and E, and what each may cost beside nginx."""
+"""What the bench sends and what its upstream answers: S, R, P, M, L, U, E and I, and what each may cost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ HEAD = (
 
 
 class Payload(NamedTuple):
-    """One kind of call, kept busy on so many connections. `must` and `goal`: its processor time, nginx's being 1."""
+    """One kind of call, kept busy on so many connections. `must` and `goal`: its processor time, nginx's being 1; of I,
+    that of a native call being 1."""
 
     letter: str
     what: str
@@ -47,11 +48,18 @@ class Payload(NamedTuple):
         return self.letter == "R"
 
     @property
+    def openai(self) -> bool:
+        """It asks for the picture as OpenAI's clients do."""
+        return self.letter == "I"
+
+    @property
     def per(self) -> str:
         return "event" if self.streams else "call"
 
     @property
     def path(self) -> str:
+        if self.openai:
+            return "/v1/images/generations"
         return f"/v1beta/models/{self.model}:{'streamGenerateContent?alt=sse' if self.streams else 'generateContent'}"
 
 
@@ -63,11 +71,16 @@ PAYLOADS = (
     Payload("L", "a picture of 20 MB down", "gemini-3-pro-image", 266, 20_000_000, 4, 1.7, 1.2),
     Payload("U", "pictures, 8 MB up, 3 MB down", "gemini-2.5-flash-image", 8_000_000, 3_000_000, 4, 2, 1.3),
     Payload("E", "events of 283 B, 5 ms apart", "gemini-3.1-pro-preview", 934, EVENTS * EVENT_BYTES, 100, 4, 2.5),
+    Payload("I", "M, asked for in OpenAI's shape", "gemini-3.1-flash-image", 266, 3_000_000, 8, 3, 2),
 )
 
 
 def request_body(payload: Payload) -> bytes:
-    """A generateContent body of just that size; a large one holds a picture."""
+    """A body of just that size: generateContent's, where a large one holds a picture, or that of OpenAI's images."""
+    if payload.openai:
+        asked = {"model": payload.model, "size": "1536x1024", "prompt": ""}
+        asked["prompt"] = _noise(payload.letter, payload.request_bytes - len(json.dumps(asked)))
+        return json.dumps(asked).encode()
     part: dict[str, Any] = {"text": ""}
     if payload.request_bytes > 1_000_000:
         part = {"inlineData": {"mimeType": "image/png", "data": ""}}

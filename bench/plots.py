@@ -30,7 +30,7 @@ def ratios(results: dict[str, Any]) -> str:
 
     A ring stands for an nginx whose buffers fit pictures.
     """
-    payloads = [payload for payload in PAYLOADS if payload.letter in results]
+    payloads = [payload for payload in PAYLOADS if "nginx" in results.get(payload.letter, {}).get("ratio", {})]
     values = [value for p in payloads for _, ratio in _beside_nginx(results[p.letter]) for value in ratio.values()]
     low = 2 ** math.floor(math.log2(min([*values, 1])))
     high = 2 ** math.ceil(math.log2(max([*values, *(p.must for p in payloads)])))
