@@ -44,7 +44,7 @@ class Upstream:
 
     `{"picture": n}` with an image of n bytes, `{"error": true}` with a 503, `{"cut": true}` with a part of an answer;
     `{"event": true}` with the first event of a stream and no more, `{"think": true}` not at all. The latter two hold
-    until `release` is set.
+    until `release` is set. Where the proxy made the body of an OpenAI-shaped request, its prompt says so.
     """
 
     def __init__(self) -> None:
@@ -55,6 +55,8 @@ class Upstream:
         while True:
             head, body = await peer.request()
             asked = json.loads(body)
+            if "generationConfig" in asked:
+                asked = json.loads(asked["contents"][0]["parts"][0]["text"])
             self.arrived += 1
             if "picture" in asked:
                 await _picture(peer, asked["picture"], head.partition(b"\r\n")[0])
@@ -115,6 +117,15 @@ class Caller:
             size += len(piece)
             last = (last + piece)[-5:]
         return size if last == b"0\r\n\r\n" else 0
+
+    async def measured(self) -> int:
+        """Reads an answer whose head tells its length: bytes of the body, as far as it came."""
+        head = await self.head()
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        left = length
+        while left and (piece := await self._reader.read(min(left, MB))):
+            left -= len(piece)
+        return length - left
 
     def leave(self) -> None:
         self._writer.transport.abort()

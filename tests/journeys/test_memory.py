@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import resource
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,6 +20,8 @@ from tests.upstreams.origin import make_security, serving
 TOGETHER = 25
 """Calls that begin at the same moment. More would wait for this test's own processor time, some until they time out."""
 SLOW_WINDOW = 64 * KB
+READERS = min(32, (os.cpu_count() or 1) + 4)
+"""asyncio's threads."""
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +110,29 @@ async def test_pictures_pass_through_windows(tmp_path: Path, monkeypatch: pytest
                 f"{count} of {size // MB} MB, {'over TLS' if tls else 'plain'}, {'halted' if late else 'read at once'}"
             )
             proof(**{how: f"+{footprint.peak / MB:.1f} MB"})
+
+
+async def test_pictures_asked_for_in_openais_shape_stay_in_the_pool_or_go_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
+) -> None:
+    """Answers are held whole: 30 by one project take half the pool, 128 MB, and then files, of which those that are
+    being read and a window each of the others are in memory."""
+    count = sized(16, 30)
+    for size in (3 * MB, 20 * MB):
+        body = b'{"model":"gemini-3-pro-image","prompt":"{\\"picture\\": %d}"}' % size
+        async with scene(tmp_path / str(size), False, monkeypatch) as on:
+            footprint = Footprint(on.stand)
+            callers = await on.call(count, body, "/v1/images/generations", window=SLOW_WINDOW)
+            await stalled(footprint)
+            received = await asyncio.gather(*(one.measured() for one in callers))
+            assert all(size < each < size + KB for each in received)
+            grown = min(count * size, 128 * MB) * 9 // 8  # a bytearray has room for some more
+            being_read = (0 if count * size <= 128 * MB else READERS * size) + count * 2 * MB
+            assert footprint.peak <= grown + being_read
+            records = on.stand.records()
+            assert [(record.images, record.total_token_count) for record in records] == [(1, 1129)] * (1 + count)
+            assert not [fd for fd in (footprint.proc / "fd").iterdir() if "spool" in str(fd.readlink())]
+            proof(**{f"{count} of {size // MB} MB": f"+{footprint.peak / MB:.1f} MB"})
 
 
 async def test_slow_streams_are_held_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof) -> None:

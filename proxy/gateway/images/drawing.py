@@ -66,11 +66,13 @@ class Drawing:
         self._body = body
         self._request = request
         self._held = held
+        self._answers: list[Held] = []
 
     async def draw(self, number: int) -> Picture | Failed:
         """Makes one of the calls. Raises Refusal, ClientGone."""
         easel = self._easel
         held = Held(self._held.enter_context(easel.intake.room(self._tenant.project)))
+        self._answers.append(held)
         client = Client({"extensions": {"weighbridge": self._seats.take()}}, held.send, easel.monotonic())
         client.asks(self._call)
         client.project = self._tenant.project
@@ -81,12 +83,18 @@ class Drawing:
         made = await self._made(held)
         return made._replace(hint=client.hint) if isinstance(made, Failed) else made
 
+    def let_go(self) -> None:
+        """Of the answers that lie in files, nothing is in memory any more that isn't needed again."""
+        for held in self._answers:
+            held.let_go()
+
     async def _made(self, held: Held) -> Picture | Failed:
         content = held.content()
         if held.status != 200:
             return _error(held.status, content)
         if held.body.spooled or held.body.length > SKIMMED_AT_ONCE:
             answer = await asyncio.to_thread(translate.read_answer, content)
+            held.let_go()
         else:
             answer = translate.read_answer(content)
         if answer is None:

@@ -41,6 +41,8 @@ EDITS = Operation("images.edit", "POST", "images/edits", body=True)
 _PATH = re.compile(r"/+(?:openai/+)?(?:v1/+)+images/+([a-z]+)/*")
 _OPENAIS = ("gpt-", "dall-e", "chatgpt-")
 """How OpenAI's own models begin, which its tools name by themselves."""
+_WINDOW = 1 << 20
+"""Bytes of a picture that go down in one piece. Of one that lies in a file, so much is in memory."""
 _OPERATIONS = {"generations": GENERATIONS, "edits": EDITS}
 
 
@@ -80,7 +82,8 @@ class Images:
             body = held.enter_context(await self._orders.native_body(order, tenant.project, shape))
             seats = Seats(cast("Cycle", scope["extensions"]["weighbridge"]))
             drawing = Drawing(self._easel, seats, tenant, call, body, request, held)
-            answering = _Answering(client, request, shape, said, self._now() // 1_000_000, edits=operation is EDITS)
+            created = self._now() // 1_000_000
+            answering = _Answering(client, request, shape, said, created, drawing.let_go, edits=operation is EDITS)
             await SideBySide(drawing.draw, answering.take).run(request.n)
             await answering.finish(relay)
 
@@ -129,13 +132,23 @@ class _Answering:
     """What is answered to one request: as each picture comes where it asked for a stream, else when all have come."""
 
     def __init__(
-        self, client: Client, request: ImageRequest, shape: Shape, said: list[Hint], created: int, *, edits: bool
+        self,
+        client: Client,
+        request: ImageRequest,
+        shape: Shape,
+        said: list[Hint],
+        created: int,
+        let_go: Callable[[], None],
+        *,
+        edits: bool,
     ) -> None:
+        """`let_go` is called when a window of a picture was sent."""
         self._client = client
         self._request = request
         self._shape = shape
         self._said = said
         self._created = created
+        self._let_go = let_go
         self._edits = edits
         self._pictures: dict[int, Picture] = {}
         self._failures: list[Failed] = []
@@ -155,7 +168,7 @@ class _Answering:
                     self._client.hint = hints.together(self._said)
                     await self._client.start(200, head)
                 for piece in events:
-                    await self._client.send(piece)
+                    await self._send(piece)
         else:
             self._pictures[number] = result
 
@@ -182,8 +195,13 @@ class _Answering:
         self._client.hint = hints.together([*([partly] if partly else []), *self._said])
         await self._client.start(200, _json(pieces))
         for piece in pieces[:-1]:
-            await self._client.send(piece)
+            await self._send(piece)
         await self._client.end(pieces[-1])
+
+    async def _send(self, piece: Piece) -> None:
+        for start in range(0, len(piece), _WINDOW):
+            await self._client.send(piece[start : start + _WINDOW])
+            self._let_go()
 
     async def _fail(self, failed: Failed) -> None:
         if failed.refusal is not None and not any(other.paid for other in self._failures):

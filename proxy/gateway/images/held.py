@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -23,6 +24,7 @@ class Held:
         self.body = body
         self.failure: Refusal | None = None
         """Why not all of it could be held. The call went on to its end all the same: it had to be weighed."""
+        self._mapped: mmap.mmap | None = None
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -42,13 +44,20 @@ class Held:
         if self.failure is not None:
             raise self.failure
         if not (coding := headers.coding(self.headers)):
-            return self.body.view()
+            view = self.body.view()
+            self._mapped = view if isinstance(view, mmap.mmap) and self.body.spooled else None
+            return view
         try:
             return codings.decoded(bytes(self.body.view()), coding, LARGEST)
         except ValueError:
             raise ProxyRefused(
                 Reason.UPSTREAM_UNREACHABLE, "The upstream answered in a content coding that it was not asked for."
             ) from None
+
+    def let_go(self) -> None:
+        """What was looked at of a file takes no memory any more. It comes back from the disk where it is needed."""
+        if self._mapped is not None:
+            self._mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _too_large() -> ProxyRefused:
