@@ -1,4 +1,4 @@
-"""OpenAI's images for journeys: pictures to send, what the emulator saw of them, an upstream that draws when told to."""
+"""OpenAI's images for journeys: pictures to send, what the emulator saw, an upstream that draws when told to."""
 
 from __future__ import annotations
 

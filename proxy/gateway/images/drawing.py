@@ -21,7 +21,7 @@ from proxy.gateway.images.together import Seats
 from proxy.gateway.images.translate import Drawn
 from proxy.gateway.intake import Body, Intake
 from proxy.gateway.relay import Relay
-from proxy.gemini import openai_errors
+from proxy.gemini import headers, openai_errors
 from proxy.gemini.bodies import SKIMMED_AT_ONCE
 from proxy.gemini.calls import Call
 from proxy.gemini.headers import Headers
@@ -82,7 +82,7 @@ class Drawing:
         return made._replace(hint=client.hint) if isinstance(made, Failed) else made
 
     async def _made(self, held: Held) -> Picture | Failed:
-        content = held.content()
+        content = await asyncio.to_thread(held.content) if headers.coding(held.headers) else held.content()
         if held.status != 200:
             return _error(held.status, content)
         if held.body.spooled or held.body.length > SKIMMED_AT_ONCE:
@@ -110,12 +110,12 @@ class Drawing:
         asked, compression = self._request.output_format, self._request.output_compression
         if asked and (f"image/{asked}" != media_type or compression is not None):
             try:
-                converted = await pictures.in_thread(pictures.convert, _text(data), asked, compression)
+                converted = await pictures.in_thread(_converted, data, asked, compression)
             except pictures.Unsound as unsound:
                 # It is paid for: as it is, it is worth more than an error.
                 log.warning("picture_not_converted", to=asked, why=str(unsound))
             else:
-                media_type, data = f"image/{asked}", memoryview(b'"' + converted + b'"')
+                media_type, data = f"image/{asked}", memoryview(converted)
         found = pictures.dimensions(bytes(data[1:_HEAD]))
         return media_type, data, found and found[:2]
 
@@ -128,7 +128,7 @@ class Drawing:
                 "(images.fetch_urls). Use the native route, which passes the URL on, or have fetching switched on.",
             )
         try:
-            content, media_type = await self._easel.fetcher.fetch(msgspec.json.decode(data, type=str))
+            content, media_type = await self._easel.fetcher.fetch(_string(data))
         except CallerErred as error:
             what = "The upstream answered with the picture's URL, and that could not be fetched."
             raise ProxyRefused(Reason.UPSTREAM_UNREACHABLE, f"{what} {error.message}") from None
@@ -136,10 +136,20 @@ class Drawing:
         return media_type, memoryview(b'"' + encoded + b'"')
 
 
+def _string(data: memoryview) -> str:
+    """What a JSON string says. What isn't UTF-8 in it is replaced: then it is neither base64 nor a URL that leads."""
+    return str(msgspec.json.decode(bytes(data).decode("utf-8", "replace")))
+
+
+def _converted(data: memoryview, to: str, compression: int | None) -> bytes:
+    """As a JSON string, of one. Raises Unsound."""
+    return b'"' + pictures.convert(_text(data), to, compression) + b'"'
+
+
 def _text(data: memoryview) -> Any:
     """Base64 without the quotes, and without escapes: a slash may have come as \\/."""
     inner = data[1:-1]
-    return inner if b"\\" not in bytes(inner) else str(msgspec.json.decode(data)).encode()
+    return inner if b"\\" not in bytes(inner) else _string(data).encode("utf-8", "replace")
 
 
 def _error(status: int, content: Any) -> Failed:
