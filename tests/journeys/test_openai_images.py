@@ -299,6 +299,15 @@ BROKEN: dict[str, tuple[dict[str, str], bytes]] = {
     "deep": ({"content-type": "application/json"}, b'{"prompt":' + b"[" * 60_000),
     "deep picture": ({"content-type": "application/json"}, b'{"prompt":"x","image":' + b"[" * 60_000),
     "not UTF-8": ({"content-type": "application/json"}, b'{"prompt":"\xff"}'),
+    "a million numbers": (
+        {"content-type": "application/json"},
+        b'{"prompt":"x","images":[' + b"1," * 1_000_000 + b"1]}",
+    ),
+    "a million names": (
+        {"content-type": "application/json"},
+        b'{"prompt":"x"' + b"".join(b',"%d":1' % number for number in range(1_000_000)) + b"}",
+    ),
+    "a prompt of megabytes": ({"content-type": "application/json"}, b'{"prompt":"' + b"x" * (1 << 22) + b'"}'),
     "picture not UTF-8": ({"content-type": "application/json"}, b'{"prompt":"x","image":"\xff"}'),
     "bad escape": ({"content-type": "application/json"}, b'{"prompt":"x","image":"\\q"}'),
     "escapes in base64": (

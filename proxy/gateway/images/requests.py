@@ -201,6 +201,12 @@ class Named(NamedTuple):
 
 _URL_OF = ("image_url", "url")
 _DATA = re.compile(rb'"data:[^,"]{0,99};base64,', re.IGNORECASE)
+_MOST_COMMAS = 64 * 1024
+"""In a body. Base64 has none, the longest prompt half of them: what has more is made of values by the million, which
+would take gigabytes, and the interpreter for seconds."""
+_LONGEST_VALUE = 256 * 1024
+"""Bytes of a parameter. The longest prompt, escaped, takes three quarters of it."""
+_STEP = 1 << 20
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -210,9 +216,10 @@ def read_json(body: Any) -> tuple[dict[str, Any], list[Named], Named | None]:
 
     Stepping over pictures takes a millisecond a megabyte.
     """
+    _check_commas(body)
     try:
         raw = _decode_fields(body)
-        fields = {name: msgspec.json.decode(value) for name, value in raw.items() if name not in PICTURES}
+        fields = {name: _value(name, value) for name, value in raw.items() if name not in PICTURES}
         found: list[Named] = []
         for name in ("images", "image", "image[]"):
             if name in raw:
@@ -223,6 +230,22 @@ def read_json(body: Any) -> tuple[dict[str, Any], list[Named], Named | None]:
     if len(masks) > 1:
         raise wrong("mask", "mask must be one picture.")
     return fields, found, masks[0] if masks else None
+
+
+def _check_commas(body: Any) -> None:
+    """Raises CallerErred. What a body may decode to is known by its commas, which are counted in no time."""
+    commas = 0
+    with memoryview(body) as view:
+        for start in range(0, len(view), _STEP):
+            commas += bytes(view[start : start + _STEP]).count(b",")
+            if commas > _MOST_COMMAS:
+                raise wrong("", f"The body has more than {_MOST_COMMAS} commas, so many values. Send fewer.")
+
+
+def _value(name: str, raw: msgspec.Raw) -> Any:
+    if len(memoryview(raw)) > _LONGEST_VALUE:
+        raise wrong(name[:40], f"{name[:40]} is longer than {_LONGEST_VALUE} bytes.")
+    return msgspec.json.decode(raw)
 
 
 def _named(param: str, raw: msgspec.Raw) -> list[Named]:
