@@ -16,7 +16,7 @@ from proxy.gateway.images import answers, pictures, translate
 from proxy.gateway.images.answers import Failed, Picture
 from proxy.gateway.images.fetch import Fetcher
 from proxy.gateway.images.held import Held
-from proxy.gateway.images.requests import ImageRequest
+from proxy.gateway.images.requests import ImageRequest, unescaped
 from proxy.gateway.images.together import Seats
 from proxy.gateway.images.translate import Drawn
 from proxy.gateway.intake import Body, Intake
@@ -147,9 +147,12 @@ def _converted(data: memoryview, to: str, compression: int | None) -> bytes:
 
 
 def _text(data: memoryview) -> Any:
-    """Base64 without the quotes, and without escapes: a slash may have come as \\/."""
+    """Base64 without the quotes, and without escapes: a slash may have come as \\/. Raises Unsound."""
     inner = data[1:-1]
-    return inner if b"\\" not in bytes(inner) else _string(data).encode("utf-8", "replace")
+    try:
+        return inner if b"\\" not in bytes(inner) else unescaped(bytes(inner))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise pictures.Unsound("is not base64.") from None
 
 
 def _error(status: int, content: Any) -> Failed:

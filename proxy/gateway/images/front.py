@@ -44,6 +44,10 @@ _OPENAIS = ("gpt-", "dall-e", "chatgpt-")
 _OPERATIONS = {"generations": GENERATIONS, "edits": EDITS}
 
 
+_SENT = 256 * 1024
+"""Bytes that are sent at once. With TLS they are encrypted on the event loop."""
+
+
 def serves(path: str) -> bool:
     """Whether a path is the front's."""
     return "/images/" in path and _PATH.fullmatch(path) is not None
@@ -154,8 +158,7 @@ class _Answering:
                     head = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
                     self._client.hint = hints.together(self._said)
                     await self._client.start(200, head)
-                for piece in events:
-                    await self._client.send(piece)
+                await self._send(events)
         else:
             self._pictures[number] = result
 
@@ -181,9 +184,13 @@ class _Answering:
         partly = hints.of_partial(len(pictures), self._request.n)
         self._client.hint = hints.together([*([partly] if partly else []), *self._said])
         await self._client.start(200, _json(pieces))
-        for piece in pieces[:-1]:
-            await self._client.send(piece)
+        await self._send(pieces[:-1])
         await self._client.end(pieces[-1])
+
+    async def _send(self, pieces: list[Piece]) -> None:
+        for piece in pieces:
+            for start in range(0, len(piece), _SENT):
+                await self._client.send(piece[start : start + _SENT])
 
     async def _fail(self, failed: Failed) -> None:
         if failed.refusal is not None and not any(other.paid for other in self._failures):

@@ -281,7 +281,7 @@ def _one(param: str, raw: msgspec.Raw, depth: int = 2) -> Named:
             return Named(param, url=msgspec.json.decode(raw, type=str))
         if head is not None:
             text = bytes(view[head.end() : -1])
-            return Named(param, text if b"\\" not in text else _unescaped(text))
+            return Named(param, text if b"\\" not in text else unescaped(text))
     raise wrong(
         param,
         'A picture must be given as {"image_url": "data:image/png;base64,…"}: a data URL in base64, or an https URL '
@@ -289,8 +289,17 @@ def _one(param: str, raw: msgspec.Raw, depth: int = 2) -> Named:
     )
 
 
-def _unescaped(text: bytes) -> bytes:
-    return str(msgspec.json.decode(b'"' + text + b'"')).encode("utf-8", "replace")
+def unescaped(text: bytes) -> bytes:
+    """What stands in a JSON string, of which some writers escape / and +. In steps, between which other threads have
+    their turn. Raises msgspec.DecodeError."""
+    pieces, at = [], 0
+    while at < len(text):
+        end = at + _STEP
+        if (escape := text.rfind(b"\\", end - 6, end)) > at:  # so that none is cut in two
+            end = escape
+        pieces.append(str(msgspec.json.decode(b'"' + text[at:end] + b'"')).encode("utf-8", "replace"))
+        at = end
+    return b"".join(pieces)
 
 
 def check_count(pictures: Collection[object], param: str = "image") -> None:
