@@ -82,7 +82,10 @@ class Drawing:
         return made._replace(hint=client.hint) if isinstance(made, Failed) else made
 
     async def _made(self, held: Held) -> Picture | Failed:
-        content = await asyncio.to_thread(held.content) if headers.coding(held.headers) else held.content()
+        try:
+            content = await asyncio.to_thread(held.content) if headers.coding(held.headers) else held.content()
+        except Refusal as refusal:
+            return Failed.of(refusal)._replace(paid=True)
         if held.status != 200:
             return _error(held.status, content)
         if held.body.spooled or held.body.length > SKIMMED_AT_ONCE:
