@@ -16,12 +16,12 @@ from proxy.gateway.images import answers, pictures, translate
 from proxy.gateway.images.answers import Failed, Picture
 from proxy.gateway.images.fetch import Fetcher
 from proxy.gateway.images.held import Held
-from proxy.gateway.images.requests import ImageRequest
+from proxy.gateway.images.requests import ImageRequest, unescaped
 from proxy.gateway.images.together import Seats
 from proxy.gateway.images.translate import Drawn
 from proxy.gateway.intake import Body, Intake
 from proxy.gateway.relay import Relay
-from proxy.gemini import openai_errors
+from proxy.gemini import headers, openai_errors
 from proxy.gemini.bodies import SKIMMED_AT_ONCE
 from proxy.gemini.calls import Call
 from proxy.gemini.headers import Headers
@@ -92,7 +92,10 @@ class Drawing:
             held.let_go()
 
     async def _made(self, held: Held) -> Picture | Failed:
-        content = held.content()
+        try:
+            content = await asyncio.to_thread(held.content) if headers.coding(held.headers) else held.content()
+        except Refusal as error:
+            return Failed.of(error)._replace(paid=True)
         if held.status != 200:
             return _error(held.status, content)
         if held.body.spooled or held.body.length > SKIMMED_AT_ONCE:
@@ -122,12 +125,12 @@ class Drawing:
         asked, compression = self._request.output_format, self._request.output_compression
         if asked and (f"image/{asked}" != media_type or compression is not None):
             try:
-                converted = await pictures.in_thread(pictures.convert, _text(data), asked, compression)
+                converted = await pictures.in_thread(_converted, data, asked, compression)
             except pictures.Unsound as unsound:
                 # It is paid for: as it is, it is worth more than an error.
                 log.warning("picture_not_converted", to=asked, why=str(unsound))
             else:
-                media_type, data = f"image/{asked}", memoryview(b'"' + converted + b'"')
+                media_type, data = f"image/{asked}", memoryview(converted)
         found = pictures.dimensions(bytes(data[1:_HEAD]))
         return media_type, data, found and found[:2]
 
@@ -140,7 +143,7 @@ class Drawing:
                 "(images.fetch_urls). Use the native route, which passes the URL on, or have fetching switched on.",
             )
         try:
-            content, media_type = await self._easel.fetcher.fetch(msgspec.json.decode(data, type=str))
+            content, media_type = await self._easel.fetcher.fetch(_string(data))
         except CallerErred as error:
             what = "The upstream answered with the picture's URL, and that could not be fetched."
             raise ProxyRefused(Reason.UPSTREAM_UNREACHABLE, f"{what} {error.message}") from None
@@ -148,10 +151,23 @@ class Drawing:
         return media_type, memoryview(b'"' + encoded + b'"')
 
 
+def _string(data: memoryview) -> str:
+    """What a JSON string says. What isn't UTF-8 in it is replaced: then it is neither base64 nor a URL that leads."""
+    return str(msgspec.json.decode(bytes(data).decode("utf-8", "replace")))
+
+
+def _converted(data: memoryview, to: str, compression: int | None) -> bytes:
+    """As a JSON string, of one. Raises Unsound."""
+    return b'"' + pictures.convert(_text(data), to, compression) + b'"'
+
+
 def _text(data: memoryview) -> Any:
-    """Base64 without the quotes, and without escapes: a slash may have come as \\/."""
+    """Base64 without the quotes, and without escapes: a slash may have come as \\/. Raises Unsound."""
     inner = data[1:-1]
-    return inner if b"\\" not in bytes(inner) else str(msgspec.json.decode(data)).encode()
+    try:
+        return inner if b"\\" not in bytes(inner) else unescaped(bytes(inner))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise pictures.Unsound("is not base64.") from None
 
 
 def _error(status: int, content: Any) -> Failed:

@@ -29,11 +29,12 @@ class Held:
     async def send(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             self.status, self.headers = message["status"], message["headers"]
-        elif self.failure is None and (piece := message["body"]):
+        elif self.failure is None:
             try:
-                if self.body.length + len(piece) > LARGEST:
-                    raise _too_large()
-                await self.body.add(piece)
+                if piece := message["body"]:
+                    if self.body.length + len(piece) > LARGEST:
+                        raise _too_large()
+                    await self.body.add(piece)
                 if not message.get("more_body", False):
                     await self.body.flush()
             except Refusal as failure:

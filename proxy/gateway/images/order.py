@@ -57,13 +57,12 @@ class Orders:
         mask = None if order.mask is None else await self._content(order.mask)
         if given:
             async with self._turns.turn(project):
-                pieces = await pictures.in_thread(_with_pictures, order, shape, given, mask)
+                content = await pictures.in_thread(_with_pictures, order, shape, given, mask)
         else:
-            pieces = translate.native_body(order.request, shape, [], None)
-        body = self._intake.room(project, sum(map(len, pieces)))
+            content = b"".join(translate.native_body(order.request, shape, [], None))
+        body = self._intake.room(project)
         try:
-            for piece in pieces:
-                await body.add(piece)
+            await body.add(content)  # in one piece, which is kept without a copy
             await body.flush()
         except BaseException:
             body.close()
@@ -109,14 +108,14 @@ def _read(body: Any, form_type: bytes, *, edits: bool) -> Order:
     return Order(request, found, mask)
 
 
-def _with_pictures(order: Order, shape: Shape, given: Sequence[File | Named], mask: File | Named | None) -> list[bytes]:
+def _with_pictures(order: Order, shape: Shape, given: Sequence[File | Named], mask: File | Named | None) -> bytes:
     """Checks the pictures, and puts them into a body. Raises CallerErred."""
     checked = [_checked(one) for one in given]
     masked = None
     if mask is not None:
         drawn = pictures.mask(_bytes(mask), checked[0][1])
         masked = Given("image/png", pictures.to_base64(drawn))
-    return translate.native_body(order.request, shape, [picture for picture, _ in checked], masked)
+    return b"".join(translate.native_body(order.request, shape, [picture for picture, _ in checked], masked))
 
 
 def _checked(one: File | Named) -> tuple[Given, pictures.Facts]:

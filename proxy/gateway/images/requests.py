@@ -201,6 +201,12 @@ class Named(NamedTuple):
 
 _URL_OF = ("image_url", "url")
 _DATA = re.compile(rb'"data:[^,"]{0,99};base64,', re.IGNORECASE)
+_MOST_COMMAS = 64 * 1024
+"""In a body. Base64 has none, the longest prompt half of them: what has more is made of values by the million, which
+would take gigabytes, and the interpreter for seconds."""
+_LONGEST_VALUE = 256 * 1024
+"""Bytes of a parameter. The longest prompt, escaped, takes three quarters of it."""
+_STEP = 1 << 20
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -210,19 +216,36 @@ def read_json(body: Any) -> tuple[dict[str, Any], list[Named], Named | None]:
 
     Stepping over pictures takes a millisecond a megabyte.
     """
+    _check_commas(body)
     try:
         raw = _decode_fields(body)
-        fields = {name: msgspec.json.decode(value) for name, value in raw.items() if name not in PICTURES}
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        fields = {name: _value(name, value) for name, value in raw.items() if name not in PICTURES}
+        found: list[Named] = []
+        for name in ("images", "image", "image[]"):
+            if name in raw:
+                found += _named(name, raw[name])
+        masks = _named("mask", raw["mask"]) if "mask" in raw else []
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # of a picture, its UTF-8 is looked at last
         raise wrong("", 'The body must be a JSON object, in UTF-8, such as {"prompt": "a red lorry"}.') from None
-    found: list[Named] = []
-    for name in ("images", "image", "image[]"):
-        if name in raw:
-            found += _named(name, raw[name])
-    masks = _named("mask", raw["mask"]) if "mask" in raw else []
     if len(masks) > 1:
         raise wrong("mask", "mask must be one picture.")
     return fields, found, masks[0] if masks else None
+
+
+def _check_commas(body: Any) -> None:
+    """Raises CallerErred. What a body may decode to is known by its commas, which are counted in no time."""
+    commas = 0
+    with memoryview(body) as view:
+        for start in range(0, len(view), _STEP):
+            commas += bytes(view[start : start + _STEP]).count(b",")
+            if commas > _MOST_COMMAS:
+                raise wrong("", f"The body has more than {_MOST_COMMAS} commas, so many values. Send fewer.")
+
+
+def _value(name: str, raw: msgspec.Raw) -> Any:
+    if len(memoryview(raw)) > _LONGEST_VALUE:
+        raise wrong(name[:40], f"{name[:40]} is longer than {_LONGEST_VALUE} bytes.")
+    return msgspec.json.decode(raw)
 
 
 def _named(param: str, raw: msgspec.Raw) -> list[Named]:
@@ -258,7 +281,7 @@ def _one(param: str, raw: msgspec.Raw, depth: int = 2) -> Named:
             return Named(param, url=msgspec.json.decode(raw, type=str))
         if head is not None:
             text = bytes(view[head.end() : -1])
-            return Named(param, text if b"\\" not in text else _unescaped(text))
+            return Named(param, text if b"\\" not in text else unescaped(text))
     raise wrong(
         param,
         'A picture must be given as {"image_url": "data:image/png;base64,…"}: a data URL in base64, or an https URL '
@@ -266,8 +289,17 @@ def _one(param: str, raw: msgspec.Raw, depth: int = 2) -> Named:
     )
 
 
-def _unescaped(text: bytes) -> bytes:
-    return str(msgspec.json.decode(b'"' + text + b'"')).encode("utf-8", "replace")
+def unescaped(text: bytes) -> bytes:
+    """What stands in a JSON string, of which some writers escape / and +. In steps, between which other threads have
+    their turn. Raises msgspec.DecodeError."""
+    pieces, at = [], 0
+    while at < len(text):
+        end = at + _STEP
+        if (escape := text.rfind(b"\\", end - 6, end)) > at:  # so that none is cut in two
+            end = escape
+        pieces.append(str(msgspec.json.decode(b'"' + text[at:end] + b'"')).encode("utf-8", "replace"))
+        at = end
+    return b"".join(pieces)
 
 
 def check_count(pictures: Collection[object], param: str = "image") -> None:

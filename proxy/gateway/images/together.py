@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from proxy.errors import RateLimited, Reason, Refusal
+from proxy.gateway.intake import ClientGone
 
 if TYPE_CHECKING:
     from proxy.gateway.cycle import Cycle
@@ -78,8 +79,13 @@ class SideBySide(Generic[T]):
         group.create_task(self._do(group, number))
 
     async def _do(self, group: asyncio.TaskGroup, number: int) -> None:
-        result = await self._result(number)
-        self._running -= 1
+        try:
+            result = await self._result(number)
+        except ClientGone:
+            # Raised on, it would cancel the others: those have gone up, and are to be weighed to their end.
+            return
+        finally:
+            self._running -= 1
         if result is None:
             self._waiting.append(number)
             return
