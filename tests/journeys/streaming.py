@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -169,6 +169,14 @@ class Footprint:
     def files(self) -> int:
         """Open file descriptors, in all."""
         return sum(1 for _ in (self.proc / "fd").iterdir())
+
+    def spooled(self) -> int:
+        """Open files that bodies lie in."""
+        count = 0
+        for fd in (self.proc / "fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                count += "spool" in str(fd.readlink())
+        return count
 
     @property
     def threads(self) -> int:

@@ -32,6 +32,8 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 _CROSSING: Headers = [(b"accept-encoding", b"identity"), (b"content-type", b"application/json")]
 _HEAD = 64 * 1024
 """Bytes of a picture's base64 in which its width and height are looked for."""
+READ_AT_ONCE = 2
+"""Large answers: one that lies in a file is in memory while it is read. The interpreter reads but one at a time."""
 
 
 class Easel:
@@ -43,6 +45,7 @@ class Easel:
         self.intake = intake
         self.fetcher = fetcher
         self.monotonic = monotonic
+        self.reading = asyncio.Semaphore(READ_AT_ONCE)
 
 
 class Drawing:
@@ -96,8 +99,9 @@ class Drawing:
         if held.status != 200:
             return _error(held.status, content)
         if held.body.spooled or held.body.length > SKIMMED_AT_ONCE:
-            answer = await asyncio.to_thread(translate.read_answer, content)
-            held.let_go()
+            async with self._easel.reading:
+                answer = await asyncio.to_thread(translate.read_answer, content)
+                held.let_go()
         else:
             answer = translate.read_answer(content)
         if answer is None:

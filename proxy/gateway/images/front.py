@@ -41,10 +41,9 @@ EDITS = Operation("images.edit", "POST", "images/edits", body=True)
 _PATH = re.compile(r"/+(?:openai/+)?(?:v1/+)+images/+([a-z]+)/*")
 _OPENAIS = ("gpt-", "dall-e", "chatgpt-")
 """How OpenAI's own models begin, which its tools name by themselves."""
-_WINDOW = 256 * 1024
-"""Bytes of a picture that go down in one piece: with TLS they are encrypted on the event loop, and of a picture that
-lies in a file, so much is in memory."""
 _OPERATIONS = {"generations": GENERATIONS, "edits": EDITS}
+_SENT = 256 * 1024
+"""Bytes that are sent at once: with TLS they are encrypted on the event loop, and of a file they are in memory."""
 
 
 def serves(path: str) -> bool:
@@ -169,8 +168,7 @@ class _Answering:
                     head = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
                     self._client.hint = hints.together(self._said)
                     await self._client.start(200, head)
-                for piece in events:
-                    await self._send(piece)
+                await self._send(events)
         else:
             self._pictures[number] = result
 
@@ -195,14 +193,14 @@ class _Answering:
         partly = hints.of_partial(len(pictures), self._request.n)
         self._client.hint = hints.together([*([partly] if partly else []), *self._said])
         await self._client.start(200, _json(pieces))
-        for piece in pieces[:-1]:
-            await self._send(piece)
+        await self._send(pieces[:-1])
         await self._client.end(pieces[-1])
 
-    async def _send(self, piece: Piece) -> None:
-        for start in range(0, len(piece), _WINDOW):
-            await self._client.send(piece[start : start + _WINDOW])
-            self._let_go()
+    async def _send(self, pieces: list[Piece]) -> None:
+        for piece in pieces:
+            for start in range(0, len(piece), _SENT):
+                await self._client.send(piece[start : start + _SENT])
+                self._let_go()
 
     async def _fail(self, failed: Failed) -> None:
         if failed.refusal is not None and not any(other.paid for other in self._failures):
