@@ -6,29 +6,27 @@ from collections.abc import Collection
 
 import httpx2
 import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.gateway.routes import Gateway
 from tests.gateway.wire import door, parse
 from tests.servers import running
 
 
-async def relay(scope: object, receive: object, send: object) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})  # type: ignore[operator]
-    await send({"type": "http.response.body", "body": b"relay"})  # type: ignore[operator]
+def answering(name: bytes) -> ASGIApp:
+    """An app that answers with its name."""
 
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        length = (b"content-length", b"%d" % len(name))
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": name})
 
-async def account(scope: object, receive: object, send: object) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"7")]})  # type: ignore[operator]
-    await send({"type": "http.response.body", "body": b"account"})  # type: ignore[operator]
-
-
-async def models(scope: object, receive: object, send: object) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})  # type: ignore[operator]
-    await send({"type": "http.response.body", "body": b"models"})  # type: ignore[operator]
+    return app
 
 
 def gateway(origins: Collection[str] = ("*",), *, ready: bool = True) -> Gateway:
-    return Gateway(relay, account, models, ready=lambda: ready, cors_origins=origins)
+    apps = map(answering, (b"relay", b"account", b"models", b"images"))
+    return Gateway(*apps, ready=lambda: ready, cors_origins=origins)
 
 
 def test_health_is_ours_and_all_else_is_the_relays() -> None:
@@ -41,6 +39,15 @@ def test_health_is_ours_and_all_else_is_the_relays() -> None:
         assert httpx2.get(f"{url}/openai/v1/models").text == "models"
         assert httpx2.get(f"{url}/openai/v1/models/gemini-3-pro-image").text == "models"
         assert httpx2.get(f"{url}/v1/models").text == "relay", "Google's own"
+        for path in (
+            "/v1/images/generations",
+            "/openai/v1/images/edits",
+            "/v1//images/variations",
+            "/v1/v1/images/edits",
+        ):
+            assert httpx2.post(f"{url}{path}").text == "images"
+        for path in ("/v1beta/openai/images/generations", "/v1beta/images/generations", "/images/generations"):
+            assert httpx2.post(f"{url}{path}").text == "relay"
 
 
 def test_a_page_may_read_the_account_as_it_may_any_answer() -> None:

@@ -33,7 +33,7 @@ class Held:
                     if self.body.length + len(piece) > LARGEST:
                         raise _too_large()
                     await self.body.add(piece)
-                if not message.get("more_body", False):
+                if not message.get("more_body", False):  # which an empty piece may tell
                     await self.body.flush()
             except Refusal as failure:
                 self.failure = failure

@@ -220,12 +220,9 @@ def read_json(body: Any) -> tuple[dict[str, Any], list[Named], Named | None]:
     try:
         raw = _decode_fields(body)
         fields = {name: _value(name, value) for name, value in raw.items() if name not in PICTURES}
-        found: list[Named] = []
-        for name in ("images", "image", "image[]"):
-            if name in raw:
-                found += _named(name, raw[name])
+        found = [one for name in ("images", "image", "image[]") if name in raw for one in _named(name, raw[name])]
         masks = _named("mask", raw["mask"]) if "mask" in raw else []
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # of a picture, its UTF-8 is looked at last
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise wrong("", 'The body must be a JSON object, in UTF-8, such as {"prompt": "a red lorry"}.') from None
     if len(masks) > 1:
         raise wrong("mask", "mask must be one picture.")
