@@ -84,8 +84,8 @@ class Drawing:
     async def _made(self, held: Held) -> Picture | Failed:
         try:
             content = await asyncio.to_thread(held.content) if headers.coding(held.headers) else held.content()
-        except Refusal as refusal:
-            return Failed.of(refusal)._replace(paid=True)
+        except Refusal as unreadable:
+            return Failed.of(unreadable)._replace(paid=True)
         if held.status != 200:
             return _error(held.status, content)
         if held.body.spooled or held.body.length > SKIMMED_AT_ONCE:
