@@ -174,24 +174,23 @@ async def test_one_refused_leaves_its_turn_to_one_that_waits() -> None:
     assert results == {1: 1, 2: 2}
 
 
-async def test_when_the_client_left_those_that_have_gone_up_run_to_their_end() -> None:
-    """They are paid for, and to be weighed: one that hadn't gone up yet doesn't cancel them."""
-    results: dict[int, int | Refusal] = {}
+async def test_a_client_that_left_ends_none_that_has_gone_up() -> None:
+    """One that finds its client gone before it went up just ends: cancelled with it, the others' cost would be lost."""
     left = asyncio.Event()
+    results: dict[int, int | Refusal] = {}
 
     async def one(number: int) -> int:
         if number == 1:
-            left.set()
+            asyncio.get_running_loop().call_soon(left.set)
             raise ClientGone
         await left.wait()
-        await asyncio.sleep(0)
         return number
 
     async def ended(number: int, result: int | Refusal) -> None:
         results[number] = result
 
-    await asyncio.wait_for(SideBySide(one, ended).run(3), 30)
-    assert results == {0: 0, 2: 2}
+    await asyncio.wait_for(SideBySide(one, ended).run(4), 30)
+    assert results == {0: 0, 2: 2, 3: 3}
 
 
 def test_each_seat_is_told_when_the_client_leaves() -> None:
