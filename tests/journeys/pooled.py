@@ -117,7 +117,8 @@ class Upstream:
             for connection in self._connections:
                 with contextlib.suppress(OSError):
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                    connection.shutdown(socket.SHUT_RD)  # wakes its thread, which closes it
+                    # Wakes its thread, which closes it. After ssl's own shutdown it would read TLS as it came.
+                    socket.socket.shutdown(connection, socket.SHUT_RD)
 
     def _accept(self) -> None:
         while True:

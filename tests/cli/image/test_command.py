@@ -16,6 +16,7 @@ import sys
 import termios
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -257,7 +258,9 @@ def test_ctrl_c_ends_it_at_once_and_says_what_is_saved(key: str, tmp_path: Path)
     command = [sys.executable, "-m", "proxy", "image", "a lorry", "-o", str(tmp_path / "p.jpg"), "--key", key]
     env, shown = {**os.environ, "TERM": "xterm-256color"}, b""
     with listening(never) as url:
-        running = subprocess.Popen([*command, "--base-url", url], stderr=theirs, env=env, cwd=ROOT)
+        # As a terminal starts it: what runs in the background is started with interrupts ignored, and passes that on.
+        heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        running = subprocess.Popen([*command, "--base-url", url], stderr=theirs, env=env, cwd=ROOT, preexec_fn=heeds)
         os.close(theirs)
         while b"0:00:01" not in shown:  # it counts the seconds
             shown += os.read(ours, 65536)
