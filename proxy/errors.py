@@ -68,10 +68,8 @@ class Refusal(Exception):
 
     project = ""
     """Whose call it was, where that is known though its key isn't valid: for metrics and log alone."""
-    param = ""
-    """Which of the request's parameters is wrong, where the dialect has a place for it (OpenAI's)."""
 
-    def __init__(self, reason: Reason, message: str, hint: Hint | None = None) -> None:
+    def __init__(self, reason: Reason, message: str, hint: Hint | None = None, *, param: str = "") -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
@@ -79,6 +77,8 @@ class Refusal(Exception):
         """The status that it travels under: the reason's own, but where HTTP has a more exact one."""
         self.hint = hint
         """What helps beyond the message."""
+        self.param = param
+        """Which of the request's parameters is wrong, where the dialect has a place for it (OpenAI's)."""
 
 
 class CallerErred(Refusal):

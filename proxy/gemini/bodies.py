@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import re
 from collections import Counter
-from collections.abc import Iterator
 from mmap import mmap
 from typing import Any, NamedTuple
 
@@ -157,7 +156,8 @@ class Outline:
             if aliases is None:
                 references.check_model(document, operation_name, model)
             elif references.check_model(document, operation_name, model, aliases.used):
-                splices = tuple(self._splices(aliases, operation_name))
+                # Those of the text as such of the body: none of them reaches over inline data.
+                splices = tuple(self._text.in_body(aliases.splices(self._text.whole(), operation_name)))
             settings = generation.of(document)
             if bounded:
                 at_most = bounds.read(document, self._length, self._text.length)
@@ -182,13 +182,6 @@ class Outline:
         return facts._replace(
             text_bytes=facts.text_bytes + texts, audio_bytes=audio, video_bytes=video, document_bytes=documents
         )
-
-    def _splices(self, aliases: Aliases, operation_name: str) -> Iterator[Splice]:
-        """Those of the text as such of the body: none of them reaches over inline data."""
-        of_text = list(aliases.splices(self._text.whole(), operation_name))
-        starts = self._text.in_body([splice.start for splice in of_text])
-        for (was, end, becomes), start in zip(of_text, starts, strict=True):
-            yield Splice(start, start + end - was, becomes)
 
 
 def look(body: Buffer, operation_name: str, model: str, upstream_hosts: frozenset[str]) -> BodyFacts:

@@ -6,7 +6,7 @@ docs/troubleshooting.md has a section for each, under its name, which quotes its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from proxy.errors import Hint
@@ -206,15 +206,16 @@ def of_partial(came: int, asked: int) -> Hint | None:
     return hint("some-failed", came=came, asked=asked) if 0 < came < asked else None
 
 
-def together(several: Sequence[Hint]) -> Hint | None:
+def together(several: Iterable[Hint | None]) -> Hint | None:
     """One of several: under the first one's name, and saying all of them as far as there is room. None of none."""
-    if not several:
+    told = [one for one in several if one is not None]
+    if not told:
         return None
-    sentence = several[0].sentence
-    for other in several[1:]:
+    sentence = told[0].sentence
+    for other in told[1:]:
         if len(sentence) + len(other.sentence) < LONGEST:
             sentence += f" {other.sentence}"
-    return Hint(several[0].name, sentence)
+    return Hint(told[0].name, sentence)
 
 
 def field(told: Hint) -> tuple[bytes, bytes]:

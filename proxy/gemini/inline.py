@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from mmap import mmap
 from typing import NamedTuple
 
+from proxy.gemini.edits import Splice
+
 PIECE = 256 * 1024
 """Bytes that are done at once: one step through C holds up all other threads."""
 
@@ -55,15 +57,16 @@ class Text:
             return self._body
         return b"".join([self._body[start:end] for start, end in self._spans])
 
-    def in_body(self, places: Iterable[int]) -> Iterator[int]:
-        """Where in the body the bytes stand that are at these places of the text, given in order."""
+    def in_body(self, splices: Iterable[Splice]) -> Iterator[Splice]:
+        """Splices of the text, given in order, as those of the body: none of them may reach over inline data."""
         spans = iter(self._spans)
         (start, end), passed = next(spans), 0
-        for place in places:
+        for place, stop, becomes in splices:
             while place >= passed + end - start:
                 passed += end - start
                 start, end = next(spans)
-            yield start + place - passed
+            before = start - passed
+            yield Splice(place + before, stop + before, becomes)
 
     def pieces(self) -> Iterator[bytes | bytearray]:
         """For long text: each shorter than two PIECE, none empty."""

@@ -102,10 +102,8 @@ class Outline:
         """Those of the body, in order: none of them reaches over inline data."""
         if named.used == named.model and not named.adds_usage:
             return
-        of_text = sorted(_spliced(str(whole, "latin-1"), named, has_options="stream_options" in fields))
-        starts = self._text.in_body([splice.start for splice in of_text])
-        for (was, end, becomes), start in zip(of_text, starts, strict=True):
-            yield Splice(start, start + end - was, becomes)
+        of_text = _spliced(str(whole, "latin-1"), named, has_options="stream_options" in fields)
+        yield from self._text.in_body(sorted(of_text))
 
 
 def skim(body: Buffer) -> Outline:
@@ -248,16 +246,13 @@ def _including(source: str, options: spans.Span) -> Splice:
 
 
 def _bad(message: str, param: str = "") -> CallerErred:
-    refusal = CallerErred(Reason.BAD_REQUEST, message)
-    refusal.param = param
-    return refusal
+    return CallerErred(Reason.BAD_REQUEST, message, param=param)
 
 
 def _unmeterable(param: str) -> CallerErred:
-    refusal = CallerErred(
+    return CallerErred(
         Reason.UNMETERABLE_PARAMETER,
         f"In {param} only functions are taken here: how often another tool was used, which is charged, doesn't show in "
         f"this layer's answers. Use {_NATIVE} for tools that Google runs.",
+        param=param,
     )
-    refusal.param = param
-    return refusal

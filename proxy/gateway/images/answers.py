@@ -77,10 +77,10 @@ def _rank(failed: Failed) -> int:
 
 
 def as_json(
-    created: int, request: ImageRequest, image_size: str | None, pictures: Sequence[Picture], failures: Sequence[Failed]
+    created: int, image_size: str | None, pictures: Sequence[Picture], failures: Sequence[Failed]
 ) -> list[Piece]:
     """The body of an answer with at least one picture, in pieces: the pictures' base64 is not copied."""
-    told = _told(request, image_size, pictures[0])
+    told = _told(image_size, pictures[0])
     pieces: list[Piece] = [b'{"created":%d,"data":[' % created]
     for number, picture in enumerate(pictures):
         pieces += [b',{"b64_json":' if number else b'{"b64_json":', picture.base64]
@@ -94,7 +94,7 @@ def as_json(
     return pieces
 
 
-def _told(request: ImageRequest, image_size: str | None, picture: Picture) -> dict[str, Any]:
+def _told(image_size: str | None, picture: Picture) -> dict[str, Any]:
     told: dict[str, Any] = {"background": "opaque", "quality": _QUALITIES[image_size or "1K"]}
     if kind := _FORMATS.get(picture.media_type):
         told["output_format"] = kind
@@ -109,7 +109,7 @@ def events(
     """One picture as server-sent events (openai-python 3.54, types/image_gen_completed_event.py): its drafts, as far
     as partial images were asked for, and itself."""
     name = "image_edit" if edits else "image_generation"
-    told = {"created_at": created, "size": "auto", **_told(request, image_size, picture)}
+    told = {"created_at": created, "size": "auto", **_told(image_size, picture)}
     pieces: list[Piece] = []
     for index, draft in enumerate(picture.drafts[: request.partial_images]):
         pieces += _event(f"{name}.partial_image", draft, {**told, "partial_image_index": index})

@@ -120,6 +120,4 @@ def _asked(method: str, path: str) -> str:
 
 
 def _not_found(message: str) -> CallerErred:
-    refusal = CallerErred(Reason.MODEL_NOT_FOUND, message)
-    refusal.param = "model"
-    return refusal
+    return CallerErred(Reason.MODEL_NOT_FOUND, message, param="model")

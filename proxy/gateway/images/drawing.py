@@ -21,7 +21,7 @@ from proxy.gateway.images.together import Seats
 from proxy.gateway.images.translate import Drawn
 from proxy.gateway.intake import Body, Intake
 from proxy.gateway.relay import Relay
-from proxy.gemini import headers, openai_errors
+from proxy.gemini import exhausted, headers, openai_errors
 from proxy.gemini.bodies import SKIMMED_AT_ONCE
 from proxy.gemini.calls import Call
 from proxy.gemini.headers import Headers
@@ -172,10 +172,4 @@ def _text(data: memoryview) -> Any:
 
 def _error(status: int, content: Any) -> Failed:
     """An upstream's own error, retold."""
-    try:
-        said = msgspec.json.decode(content)
-        error = said[0]["error"] if isinstance(said, list) else said["error"]
-        told = openai_errors.retold(error, status)
-    except (msgspec.DecodeError, LookupError, TypeError, AttributeError):
-        told = openai_errors.retold({}, status)
-    return Failed(status, told)
+    return Failed(status, openai_errors.retold(exhausted.error_of(bytes(content)) or {}, status))

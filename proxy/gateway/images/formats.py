@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 from typing import NamedTuple
 
-from proxy.errors import CallerErred, Reason
+from proxy.gateway.images.requests import wrong
 from proxy.gateway.images.structure import (
     Unsound,
     check_jpeg,
@@ -81,12 +81,6 @@ def dimensions(base64: Content) -> tuple[int, int, str] | None:
         except (ValueError, Unsound):
             pass
     return None
-
-
-def wrong(param: str, message: str) -> CallerErred:
-    refusal = CallerErred(Reason.BAD_REQUEST, message)
-    refusal.param = param
-    return refusal
 
 
 def _check_size(facts: Facts) -> None:

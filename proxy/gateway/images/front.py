@@ -88,13 +88,14 @@ class Images:
             await SideBySide(drawing.draw, answering.take).run(request.n)
             await answering.finish(relay)
 
-    def _understood(self, request: ImageRequest) -> tuple[Call, Shape, list[Hint]]:
+    def _understood(self, request: ImageRequest) -> tuple[Call, Shape, list[Hint | None]]:
         """The call that brings one picture; what its size and ratio become; what is said of it. Raises CallerErred."""
         chosen = {"": self._settings.default_model, "auto": self._settings.auto_model}
         asked = chosen.get(request.model, request.model)
-        call, said = self._call(asked), []
+        call = self._call(asked)
+        said: list[Hint | None] = []
         if gone := image_models.retired(call.model):
-            said += [told] if (told := hints.of_retired(call.model, "successor-drew")) else []
+            said.append(hints.of_retired(call.model, "successor-drew"))
             call = dataclasses.replace(self._call(gone.successor), model_asked=asked)
         if call.model.startswith(_OPENAIS) or not self._easel.relay.makes_images(call.model):
             raise wrong(
@@ -137,7 +138,7 @@ class _Answering:
         client: Client,
         request: ImageRequest,
         shape: Shape,
-        said: list[Hint],
+        said: list[Hint | None],
         created: int,
         let_go: Callable[[], None],
         *,
@@ -189,9 +190,8 @@ class _Answering:
 
     async def _answer(self) -> None:
         pictures = [self._pictures[number] for number in sorted(self._pictures)]
-        pieces = answers.as_json(self._created, self._request, self._shape.image_size, pictures, self._failures)
-        partly = hints.of_partial(len(pictures), self._request.n)
-        self._client.hint = hints.together([*([partly] if partly else []), *self._said])
+        pieces = answers.as_json(self._created, self._shape.image_size, pictures, self._failures)
+        self._client.hint = hints.together([hints.of_partial(len(pictures), self._request.n), *self._said])
         await self._client.start(200, _json(pieces))
         await self._send(pieces[:-1])
         await self._client.end(pieces[-1])
@@ -203,12 +203,13 @@ class _Answering:
                 self._let_go()
 
     async def _fail(self, failed: Failed) -> None:
-        if failed.refusal is not None and not any(other.paid for other in self._failures):
+        paid = any(other.paid for other in self._failures)
+        if failed.refusal is not None and not paid:
             raise failed.refusal
         body = answers.error_body(failed)
         self._client.hint = failed.hint or hints.together(self._said)
         fields = _json([body])
-        if any(other.paid for other in self._failures):
+        if paid:
             fields.append((b"x-should-retry", b"false"))  # OpenAI's SDKs would repeat, and pay, what may cost money
         await self._client.answer(failed.http, fields, body)
 

@@ -94,10 +94,8 @@ def _read(body: Any, form_type: bytes, *, edits: bool) -> Order:
     if form_type:
         form = forms.parse(body, form_type)
         found = [file for file in form.files if file.param != "mask"]
-        masks = [file for file in form.files if file.param == "mask"]
-        if len(masks) > 1:
-            raise wrong("mask", "mask must be one picture.")
-        request, mask = requests.read(form.fields, edits=edits, form=True), masks[0] if masks else None
+        mask = requests.the_mask([file for file in form.files if file.param == "mask"])
+        request = requests.read(form.fields, edits=edits, form=True)
     else:
         fields, found, mask = requests.read_json(body)
         request = requests.read(fields, edits=edits, form=False)

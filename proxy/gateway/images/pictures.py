@@ -10,7 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from proxy.gateway.images.formats import Content, Facts, check, dimensions, inspect, wrong
+from proxy.gateway.images.formats import Content, Facts, check, dimensions, inspect
+from proxy.gateway.images.requests import wrong
 from proxy.gateway.images.structure import Unsound, damaged
 
 if TYPE_CHECKING:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from proxy.errors import CallerErred, Reason
 from proxy.gateway.images import sizes
+from proxy.gemini.references import camel
 
-T = TypeVar("T")
+P = TypeVar("P")
 
 MOST_PICTURES = 10
 """Of one request. OpenAI's bound of `n`."""
@@ -38,7 +39,6 @@ FORMATS = ("png", "jpeg", "webp")
 _WHOLE = re.compile(r"-?[0-9]{1,9}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\[\]]{0,39}")
 _MODEL = re.compile(r"(?:models/)?([A-Za-z0-9][A-Za-z0-9._-]{0,99})")
-_UNDERSCORE = re.compile(r"_([a-z])")
 _UNKNOWN_SHOWN = 5
 
 
@@ -66,9 +66,7 @@ class ImageRequest(NamedTuple):
 
 def wrong(param: str, message: str) -> CallerErred:
     """A refusal that names the parameter which is wrong."""
-    refusal = CallerErred(Reason.BAD_REQUEST, message)
-    refusal.param = param
-    return refusal
+    return CallerErred(Reason.BAD_REQUEST, message, param=param)
 
 
 def read(fields: Mapping[str, Any], *, edits: bool, form: bool) -> ImageRequest:
@@ -164,7 +162,7 @@ def _model(value: Any) -> str:
 
 def _check_native(given: Mapping[str, Any]) -> None:
     for name in given:
-        native = _UNDERSCORE.sub(lambda match: match[1].upper(), name)
+        native = camel(name)
         if native in NATIVE:
             raise wrong(
                 name,
@@ -224,9 +222,7 @@ def read_json(body: Any) -> tuple[dict[str, Any], list[Named], Named | None]:
         masks = _named("mask", raw["mask"]) if "mask" in raw else []
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise wrong("", 'The body must be a JSON object, in UTF-8, such as {"prompt": "a red lorry"}.') from None
-    if len(masks) > 1:
-        raise wrong("mask", "mask must be one picture.")
-    return fields, found, masks[0] if masks else None
+    return fields, found, the_mask(masks)
 
 
 def _check_commas(body: Any) -> None:
@@ -297,6 +293,13 @@ def unescaped(text: bytes) -> bytes:
         pieces.append(str(msgspec.json.decode(b'"' + text[at:end] + b'"')).encode("utf-8", "replace"))
         at = end
     return b"".join(pieces)
+
+
+def the_mask(masks: Sequence[P]) -> P | None:
+    """The one of those that are given, where one is. Raises CallerErred."""
+    if len(masks) > 1:
+        raise wrong("mask", "mask must be one picture.")
+    return masks[0] if masks else None
 
 
 def check_count(pictures: Collection[object], param: str = "image") -> None:

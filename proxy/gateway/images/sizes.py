@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from proxy.errors import Hint
 from proxy.gemini import hints
-from proxy.gemini.image_models import COMMON_RATIOS, ImageModel, Size
+from proxy.gemini.image_models import ImageModel, Size
 
 STANDARD_SIZES = ("1024x1024", "1536x1024", "1024x1536", "1792x1024", "1024x1792", "512x512", "256x256")
 """Those that OpenAI's clients name; any other WIDTHxHEIGHT within the bounds below is taken, too."""
@@ -102,7 +102,7 @@ def parse_ratio(ratio: str) -> tuple[int, int]:
 def shape(size: str, aspect_ratio: str, quality: str, model: ImageModel) -> Shape:
     """What a wish becomes for a model. All three have been read; `aspect_ratio` is empty where none is asked for."""
     wanted = parse_size(size)
-    ratio, differs = _ratio(wanted, aspect_ratio, model.ratios or COMMON_RATIOS)
+    ratio, differs = _ratio(wanted, aspect_ratio, model.ratios)
     asked = wanted if isinstance(wanted, str) else None if wanted is None else _class(*wanted)
     least = QUALITIES[quality]
     if least is not None and (asked is None or _ORDER.index(asked) < _ORDER.index(least)):

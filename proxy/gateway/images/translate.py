@@ -68,7 +68,6 @@ class _Content(msgspec.Struct, gc=False):
 class _Candidate(msgspec.Struct, rename="camel", gc=False):
     content: _Content | None = None
     finish_reason: str | None = None
-    finish_message: str | None = None
 
 
 class _Feedback(msgspec.Struct, rename="camel", gc=False):

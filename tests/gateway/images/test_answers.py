@@ -26,7 +26,7 @@ USAGE = {
 
 
 def body(*pictures: Picture, size: str | None = None, failures: tuple[Failed, ...] = ()) -> Any:
-    return json.loads(b"".join(answers.as_json(1_700_000_000, REQUEST, size, pictures, failures)))
+    return json.loads(b"".join(answers.as_json(1_700_000_000, size, pictures, failures)))
 
 
 def test_a_picture_is_answered_in_openais_shape() -> None:
@@ -64,7 +64,7 @@ def test_a_format_that_openai_has_no_name_for_is_not_told() -> None:
 
 
 def test_the_base64_is_the_very_object_that_came() -> None:
-    pieces = answers.as_json(1, REQUEST, None, [FIRST, SECOND], [])
+    pieces = answers.as_json(1, None, [FIRST, SECOND], [])
     assert [piece for piece in pieces if piece is FIRST.base64 or piece is SECOND.base64] == [b'"A\\/+="', b'"B"']
     assert any(piece is FIRST.base64 for piece in answers.events(1, REQUEST, None, FIRST, edits=False))
 
