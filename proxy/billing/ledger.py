@@ -64,6 +64,7 @@ class Ledger:
     def open(
         cls,
         data_dir: Path,
+        slot: str = "0",
         *,
         now_us: Callable[[], int],
         on_broken: Callable[[LedgerBroken], None],
@@ -73,19 +74,22 @@ class Ledger:
         tick_s: float = 1.0,
         patience_s: float = 30.0,
         retention_us: int = 0,
+        locked: bool = False,
     ) -> Ledger:
-        """Opens `data_dir`/ledger/0.db, closes out what a predecessor left open, and starts the writer.
+        """Opens `data_dir`/ledger/`slot`.db, closes out what a predecessor left open, and starts the writer.
 
         To be called with the loop running; it blocks for milliseconds. `now_us` is the clock, in Unix microseconds.
         `on_broken` is called on the loop, once, when the file fails: break off all calls and end the process.
         `on_commit` is called in the writer's thread with the seconds that a commit took, its fsync included. `tick_s`:
         how often a full disk, or a file that another process has locked, is looked at again. `patience_s`: how long a
         record waits for either before the file counts as failed; leases don't wait. `retention_us`: how old records
-        get before they are removed, little by little; 0: they stay.
+        get before they are removed, little by little; 0: they stay. `locked`: see LedgerFile.open.
 
         Raises LedgerLocked where another process owns the file, LedgerUnusable where it can't be used.
         """
-        file = LedgerFile.open(data_dir, busy_timeout_s=patience_s, ballast_bytes=ballast_bytes, random=random)
+        file = LedgerFile.open(
+            data_dir, slot, busy_timeout_s=patience_s, ballast_bytes=ballast_bytes, random=random, locked=locked
+        )
         try:
             with_all_room(file.path, lambda: close_out(file, now_us()))
             if not (available := file.restore_ballast()):

@@ -37,7 +37,7 @@ NO_FALLOCATE = frozenset((errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL))
 class LedgerFile:
     """The one connection that writes a ledger file and checkpoints it. Used by one thread at a time."""
 
-    def __init__(self, path: Path, lock: int, connection: sqlite3.Connection, ballast_bytes: int) -> None:
+    def __init__(self, path: Path, lock: int | None, connection: sqlite3.Connection, ballast_bytes: int) -> None:
         self.path = path
         self._lock = lock
         self._connection = connection
@@ -52,21 +52,28 @@ class LedgerFile:
 
     @classmethod
     def open(
-        cls, data_dir: Path, *, busy_timeout_s: float, ballast_bytes: int, random: Callable[[int], bytes]
+        cls,
+        data_dir: Path,
+        slot: str = "0",
+        *,
+        busy_timeout_s: float,
+        ballast_bytes: int,
+        random: Callable[[int], bytes],
+        locked: bool = False,
     ) -> LedgerFile:
-        """Takes the lock of slot 0 of `data_dir` and opens its file; makes what isn't there.
+        """Takes the lock of the ledger of `data_dir` and opens the file of a slot; makes what isn't there.
 
+        `locked`: it is ours already, with all slots, of which each has one owner: proxy/supervisor.py sees to that.
         `busy_timeout_s`: how long it waits for another process that has it locked; from then on, at most LOCK_WAIT_S.
         Raises LedgerLocked, LedgerUnusable.
         """
-        path = data_dir.absolute() / "ledger" / "0.db"
-        make_folder(path.parent)
-        refuse_network_file_system(path.parent)
-        lock = take_lock(path.parent)
+        path = data_dir.absolute() / "ledger" / f"{slot}.db"
+        lock = None if locked else lock_ledger(data_dir)
         try:
             connection = with_all_room(path, lambda: _connect(path, busy_timeout_s, random(16).hex()))
         except BaseException:
-            os.close(lock)
+            if lock is not None:
+                os.close(lock)
             raise
         return cls(path, lock, connection, ballast_bytes)
 
@@ -182,7 +189,8 @@ class LedgerFile:
             self.checkpoint()
         finally:
             self._connection.close()
-            os.close(self._lock)
+            if self._lock is not None:
+                os.close(self._lock)
 
     def abandon(self) -> None:
         """Leaves a file that failed as it is, open and locked until the process ends: its successor recovers it.
@@ -190,6 +198,14 @@ class LedgerFile:
         Closing would checkpoint, which trusts frames that a failed fsync may have lost; recovery checks each of them.
         """
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+
+
+def lock_ledger(data_dir: Path) -> int:
+    """The descriptor of the folder of ledger files, locked, with all slots. Raises LedgerLocked, LedgerUnusable."""
+    folder = data_dir.absolute() / "ledger"
+    make_folder(folder)
+    refuse_network_file_system(folder)
+    return take_lock(folder)
 
 
 def _take_room(descriptor: int, size: int) -> None:
