@@ -32,6 +32,8 @@ class DatabaseAddress:
     def __str__(self) -> str:
         """As it may be shown."""
         user = f"{self.user}@" if self.user else ""
+        if self.hosts[0][0].startswith("/"):
+            return f"postgresql://{user}/{self.database}?host={self.hosts[0][0]}"
         hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
         return f"postgresql://{user}{hosts}/{self.database}"
 

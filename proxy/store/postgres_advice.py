@@ -66,6 +66,8 @@ _LONG = {
     "connections": "each process of Weighbridge takes a few connections: raise max_connections, or put pgbouncer "
     "before it",
 }
+_WHERE = r"^(connection (failed|is bad): )?(connection to server .*? failed: )?(FATAL: +)?"
+"""What stands before what was said: our own name of the database says the same."""
 
 
 def explained(error: BaseException, password: str | None = None) -> str:
@@ -94,4 +96,4 @@ def _said(error: BaseException) -> str:
         text = error.diag.message_primary
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     line = lines[0] if lines else type(error).__name__
-    return re.sub(r"^connection failed: |^connection is bad: ", "", line).rstrip(".;")
+    return re.sub(_WHERE, "", line).rstrip(".;")
