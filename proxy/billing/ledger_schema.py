@@ -51,7 +51,7 @@ def bring_up_to_date(connection: sqlite3.Connection, file_id: str) -> None:
     connection.execute("BEGIN IMMEDIATE")
     _create_tables(connection)
     _add_columns(connection, "file", FILE_REMOVED)
-    _add_columns(connection, "usage_records", _record_columns())
+    _add_columns(connection, "usage_records", record_columns())
     _add_columns(connection, "usage_hourly", _hourly_columns())
     _create_triggers(connection)
     # A call is asked for by the id of its request, whose records, and their adjustments, may be far apart.
@@ -87,7 +87,8 @@ def refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
 
 
 @cache
-def _record_columns() -> dict[str, str]:
+def record_columns() -> dict[str, str]:
+    """The declaration of each column of usage_records, as SQLite has it."""
     return {field.name: _declaration(field) for field in msgspec.structs.fields(UsageRecord)}
 
 
@@ -111,7 +112,7 @@ def _listed(columns: dict[str, str]) -> str:
 
 
 def _create_tables(connection: sqlite3.Connection) -> None:
-    records = _listed(_record_columns() | {"record_id": "TEXT NOT NULL UNIQUE"})
+    records = _listed(record_columns() | {"record_id": "TEXT NOT NULL UNIQUE"})
     connection.execute(
         "CREATE TABLE IF NOT EXISTS file"
         " (one INTEGER PRIMARY KEY CHECK (one = 1), file_id TEXT NOT NULL, schema_version INTEGER NOT NULL) STRICT"
