@@ -1,13 +1,13 @@
 """Tables of the ledger in PostgreSQL, where the records of every ledger file come together. A migration makes them.
 
-Columns and values are those of a ledger file (billing/ledger_schema.py), so that the same SQL reads both: times are Unix
-microseconds, money is nano-dollars, truth values are 0 and 1, maps and lists are JSON text. Texts are ordered by their
-bytes, as SQLite does it, and as no upgrade of the system's locales changes it.
+Columns and values are those of a ledger file (billing/ledger_schema.py), so that the same SQL reads both: times are
+Unix microseconds, money is nano-dollars, truth values are 0 and 1, maps and lists are JSON text. Texts are ordered by
+their bytes, as SQLite does it, and as no upgrade of the system's locales changes it.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, MetaData, PrimaryKeyConstraint, Table, Text
+from sqlalchemy import BigInteger, Column, Index, MetaData, PrimaryKeyConstraint, Table, Text, text
 
 from proxy.billing.ledger_schema import HOURLY_KEYS, HOURLY_ORDER, HOURLY_SUMS, record_columns
 from proxy.billing.records import COLUMNS
@@ -42,10 +42,20 @@ usage_records = Table(
     Index("ix_usage_records_record_id", "record_id"),
     Index("ix_usage_records_request_id", "request_id"),
     Index("ix_usage_records_file_id", "file_id", "seq"),
+    Index("ix_usage_records_no_call", "started_at", postgresql_where=text("kind NOT IN ('call', 'turn')")),
     postgresql_partition_by="RANGE (started_at)",
 )
 """The records: insert-only, a partition a month of UTC (billing/partitions.py). `file_id` and `seq` say where each was
 written. A record is told by its id; the key has `started_at` before it because a partition can only watch its own."""
+
+removed_partitions = Table(
+    "removed_partitions",
+    metadata,
+    _text("name"),
+    _number("removed_before"),
+    PrimaryKeyConstraint("name", name="pk_removed_partitions"),
+)
+"""The months that retention removed: every record of a call that started in them, before this Unix microsecond."""
 
 usage_hourly = Table(
     "usage_hourly",
@@ -83,9 +93,9 @@ shipped = Table(
     PrimaryKeyConstraint("file_id", name="pk_shipped"),
 )
 """How far each ledger file was shipped, moved in the transaction that inserts its records. `through_record_id` is the
-record with that number ("" where there is none): a file that has another there isn't the one that was shipped. `missing`
-counts records that were removed from the file before they were shipped. `seen_at`: when a live worker last had the file,
-by the database's clock; `node` and `slot`: where."""
+record with that number ("" where it isn't known): a file that has another there isn't the one that was shipped.
+`missing` counts records that were removed from the file before they were shipped. `seen_at`: when a live worker last
+had the file, by the database's clock (0: never); `node` and `slot`: where it was last."""
 
 refused_records = Table(
     "refused_records",
@@ -106,4 +116,4 @@ jobs = Table(
     _number("done_at"),
     PrimaryKeyConstraint("name", name="pk_jobs"),
 )
-"""What one process is to do for all, and when it was last done, by the database's clock: billing/jobs.py claims them."""
+"""What one process does for all, and when it was last done, by the database's clock: see billing/jobs.py."""

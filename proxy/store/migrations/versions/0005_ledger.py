@@ -8,9 +8,14 @@ from alembic import op
 revision = "0005"
 down_revision = "0004"
 
-_NUMBERS = """
-    prompt_token_count cached_content_token_count tool_use_prompt_token_count thoughts_token_count
-    candidates_token_count total_token_count""".split()
+_NUMBERS = (
+    "prompt_token_count",
+    "cached_content_token_count",
+    "tool_use_prompt_token_count",
+    "thoughts_token_count",
+    "candidates_token_count",
+    "total_token_count",
+)
 
 
 def upgrade() -> None:
@@ -30,6 +35,11 @@ def upgrade() -> None:
         "refused_records",
         *(_text("file_id"), _number("seq"), _text("record_id"), _text("why"), _text("record")),
         sa.PrimaryKeyConstraint("file_id", "seq", name="pk_refused_records"),
+    )
+    op.create_table(
+        "removed_partitions",
+        *(_text("name"), _number("removed_before")),
+        sa.PrimaryKeyConstraint("name", name="pk_removed_partitions"),
     )
     op.create_table("jobs", _text("name"), _number("done_at"), sa.PrimaryKeyConstraint("name", name="pk_jobs"))
 
@@ -65,6 +75,12 @@ def _create_records() -> None:
     op.create_index("ix_usage_records_record_id", "usage_records", ["record_id"])
     op.create_index("ix_usage_records_request_id", "usage_records", ["request_id"])
     op.create_index("ix_usage_records_file_id", "usage_records", ["file_id", "seq"])
+    op.create_index(
+        "ix_usage_records_no_call",
+        "usage_records",
+        ["started_at"],
+        postgresql_where=sa.text("kind NOT IN ('call', 'turn')"),
+    )
 
 
 def _refuse_changes() -> None:
