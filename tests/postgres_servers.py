@@ -21,7 +21,7 @@ from tests.redis_servers import free_port
 
 ROLE = "weighbridge"
 """Who owns the databases that `PostgresServer.database` makes: no superuser."""
-PASSWORD = "pass word/of:weighbridge@%"
+PASSWORD = "pass/word?of:weighbridge@%41"
 """What has a meaning in a URL, and in a connection string."""
 SUPERUSER = "postgres"
 PATIENCE_S = 30.0
