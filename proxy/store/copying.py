@@ -65,7 +65,9 @@ def check(source: Connection, target: Connection) -> bool:
         if (missing := (wanted := _identities(source, table)) - _identities(target, table))
     ]
     if lacks:
-        raise TargetTaken(f"it isn't empty ({', '.join(there) or 'events'}), and lacks {' and '.join(lacks)} of the source")
+        raise TargetTaken(
+            f"it isn't empty ({', '.join(there) or 'events'}), and lacks {' and '.join(lacks)} of the source"
+        )
     if not _identities(source, projects):
         raise TargetTaken("it isn't empty, and the source has no projects")
     return False

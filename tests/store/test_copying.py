@@ -48,14 +48,18 @@ def test_every_row_of_every_table_is_in_the_target_as_it_was(source: Database, p
     assert tenants_keys.list_keys(postgres_database) == tenants_keys.list_keys(source)
 
 
-def test_ids_that_are_counted_go_on_behind_those_that_were_copied(source: Database, postgres_database: Database) -> None:
+def test_ids_that_are_counted_go_on_behind_those_that_were_copied(
+    source: Database, postgres_database: Database
+) -> None:
     copying.copy(source, postgres_database)
     last = audit.list_events(source, limit=1)[0].id
     create_project(postgres_database, "green")
     assert audit.list_events(postgres_database, limit=1)[0].id == last + 1
 
 
-def test_whoever_caches_keys_of_the_target_sees_that_they_changed(source: Database, postgres_database: Database) -> None:
+def test_whoever_caches_keys_of_the_target_sees_that_they_changed(
+    source: Database, postgres_database: Database
+) -> None:
     def number() -> int:
         with postgres_database.reading() as connection:
             return int(connection.execute(revision.select()).one().number)
