@@ -157,8 +157,25 @@ def postgres_schema(postgres_server: PostgresServer) -> str:
 
 
 @pytest.fixture
-def sqlite_database(tmp_path: Path) -> Database:
-    return open_database(Storage(data_dir=tmp_path))
+def sqlite_storage(tmp_path: Path) -> Storage:
+    return Storage(data_dir=tmp_path)
+
+
+@pytest.fixture
+def postgres_storage(postgres: PostgresDatabase, tmp_path: Path) -> Storage:
+    return postgres.storage(data_dir=tmp_path)
+
+
+@pytest.fixture(params=["sqlite_storage", "postgres_storage"])
+def each_storage(request: pytest.FixtureRequest) -> Storage:
+    """A configuration that names a database, of each kind that there is; nothing is in it yet."""
+    storage: Storage = request.getfixturevalue(request.param)
+    return storage
+
+
+@pytest.fixture
+def sqlite_database(sqlite_storage: Storage) -> Database:
+    return open_database(sqlite_storage)
 
 
 @pytest.fixture
@@ -195,6 +212,8 @@ def pgbouncer(postgres_server: PostgresServer) -> Iterator[int]:
 SET_CLOCK = "libfaketime, to set a server's clock", has_set_clock
 REDIS = "redis-server", has_redis
 POSTGRES = "PostgreSQL", has_postgres
+PGBOUNCER = "PostgreSQL and pgbouncer", has_pgbouncer
+USES_POSTGRES = POSTGRES, PGBOUNCER
 NEEDS = {
     "small_disk": ("root, to mount a disk of their own", lambda: os.geteuid() == 0),
     "loop_disk": (
@@ -217,8 +236,9 @@ NEEDS = {
     "postgres_server": POSTGRES,
     "own_postgres": POSTGRES,
     "postgres_database": POSTGRES,
-    "pgbouncer_database": ("PostgreSQL and pgbouncer", has_pgbouncer),
-    "pgbouncer": ("PostgreSQL and pgbouncer", has_pgbouncer),
+    "postgres_storage": POSTGRES,
+    "pgbouncer_database": PGBOUNCER,
+    "pgbouncer": PGBOUNCER,
     "valkey_store": SET_CLOCK,
 }
 """What fixtures need that not every machine has, and whether this one has it."""
@@ -231,6 +251,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if isinstance(item, pytest.Function) and "proof" in item.fixturenames:
             item.add_marker("proof")
+        if isinstance(item, pytest.Function) and any(NEEDS.get(name) in USES_POSTGRES for name in _fixtures(item)):
+            item.add_marker("postgres")
     leave_out_missing_programs(config, items)
     if os.environ.get("WEIGHBRIDGE_TESTS_REQUIRE") == "all":
         return
