@@ -90,15 +90,26 @@ class Metrics:
         )
         for outcome in ("applied", "rejected"):
             self.config_reloads.labels(outcome)
+        self._watch_ledger()
+        Gauge("weighbridge_build_info", "The version that runs.", ["version"], registry=self.registry).labels(
+            version
+        ).set(1)
+
+    def _watch_ledger(self) -> None:
         self.ledger_commit = Histogram(
             "weighbridge_ledger_commit_seconds",
             "Time that one commit of the ledger file took, its fsync included.",
             buckets=COMMIT_SECONDS,
             registry=self.registry,
         )
-        Gauge("weighbridge_build_info", "The version that runs.", ["version"], registry=self.registry).labels(
-            version
-        ).set(1)
+        self._unshipped = Gauge(
+            "weighbridge_unshipped_records", "Records that PostgreSQL hasn't got yet.", registry=self.registry
+        )
+        self._ledger_lag = Gauge(
+            "weighbridge_ledger_lag_seconds",
+            "Age of the oldest of these records.",
+            registry=self.registry,
+        )
 
     def _count_upstreams(self) -> None:
         self.upstream_requests = self._counter(
@@ -185,6 +196,11 @@ class Metrics:
         for label, ratio in told.items():
             self._budgets.labels(label).set(ratio)
         self._budgeted = set(told)
+
+    def ledger_backlog(self, records: int, seconds: float) -> None:
+        """So many records of this node aren't in PostgreSQL yet, and the oldest is so old."""
+        self._unshipped.set(records)
+        self._ledger_lag.set(seconds)
 
     def shadow_refused(self, project: str, kind: str) -> None:
         """A shadow limit ("rpm" …) would have refused a call."""
