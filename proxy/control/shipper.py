@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ import structlog
 
 from proxy.billing import partitions, shipping
 from proxy.billing.jobs import claimed
-from proxy.billing.ledger import close_out
 from proxy.billing.ledger_errors import LedgerUnusable
-from proxy.billing.ledger_file import BALLAST_BYTES, LedgerFile
+from proxy.billing.ledger_schema import version_of
+from proxy.billing.orphans import close_out_orphan
 from proxy.billing.records import UsageRecord
 from proxy.billing.reports import ledger_files, reading
 from proxy.billing.shipped_mark import marked_through, write_mark
@@ -37,7 +38,6 @@ AMISS_S = 60.0
 CHORES_S = 60.0
 PARTITIONS_EVERY_US = 3_600_000_000
 MONTHS_AHEAD = 2
-LOCK_WAIT_S = 10.0
 
 
 @dataclass
@@ -100,6 +100,7 @@ class Shipper:
         self._closed_out: set[Path] = set()
         self._next_look = self._next_chores = 0.0
         self._told: dict[str, str] = {}
+        self._stepping = threading.Lock()
 
     async def watch(self) -> None:
         """Ships for as long as it isn't cancelled. What can't be had now is told once, and tried again."""
@@ -107,9 +108,16 @@ class Shipper:
             more = await asyncio.to_thread(self._try)
             await asyncio.sleep(0 if more else PAUSE_S)
 
+    async def finish(self, within_s: float) -> None:
+        """Ships what there is, for so long at most; after `watch` was cancelled, and the ledger files closed."""
+        deadline = self._clock() + within_s
+        while await asyncio.to_thread(self._try) and self._clock() < deadline:
+            pass
+
     def _try(self) -> bool:
         try:
-            more = self.step()
+            with self._stepping:  # a thread goes on with its step when `watch` is cancelled
+                more = self.step()
         except (StoreError, OSError) as error:
             self._tell("", str(error))
             return False
@@ -146,21 +154,9 @@ class Shipper:
                 self._next_look = 0.0
 
     def _close_out(self, orphan: _File) -> None:
-        file = LedgerFile.open(
-            self._data_dir,
-            orphan.slot,
-            busy_timeout_s=LOCK_WAIT_S,
-            ballast_bytes=BALLAST_BYTES,
-            random=self._random,
-            locked=True,
-        )
-        try:
-            unsettled = close_out(file, self._now_us())
-            file.drop_ballast()
-        finally:
-            file.close()
+        file_id, unsettled = close_out_orphan(orphan.path, self._now_us(), self._random)
         self._closed_out.add(orphan.path)
-        self._on_closed_out(file.file_id, unsettled)
+        self._on_closed_out(file_id, unsettled)
 
     def _measure(self) -> None:
         records, oldest = 0, None
@@ -274,8 +270,9 @@ class Shipper:
 
 
 def _file_id(file: _File) -> str:
+    """ "" of a file that is being made."""
     with reading(file.path) as connection:
-        return shipping.file_id_of(connection)
+        return shipping.file_id_of(connection) if version_of(connection) else ""
 
 
 def _unshipped(file: _File) -> tuple[int, int | None]:

@@ -185,6 +185,11 @@ class Metrics:
         if cost is None:
             self.unpriced.labels(model).inc()
 
+    def unshipped(self, records: int, oldest_s: float) -> None:
+        """How many records wait to be shipped, and the age of the oldest."""
+        self._unshipped.set(records)
+        self._ledger_lag.set(oldest_s)
+
     def budgets_used(self, ratios: Mapping[str, float]) -> None:
         """Of each project that has a budget, how much of it is used: 1 is all. Of others nothing is told any more."""
         told: dict[str, float] = {}
@@ -196,11 +201,6 @@ class Metrics:
         for label, ratio in told.items():
             self._budgets.labels(label).set(ratio)
         self._budgeted = set(told)
-
-    def ledger_backlog(self, records: int, seconds: float) -> None:
-        """So many records of this node aren't in PostgreSQL yet, and the oldest is so old."""
-        self._unshipped.set(records)
-        self._ledger_lag.set(seconds)
 
     def shadow_refused(self, project: str, kind: str) -> None:
         """A shadow limit ("rpm" …) would have refused a call."""

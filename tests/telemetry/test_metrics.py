@@ -22,10 +22,10 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 def test_the_backlog_of_the_ledger_is_told_as_it_is_now() -> None:
     metrics = Metrics("1", [])
-    metrics.ledger_backlog(7, 90.5)
+    metrics.unshipped(7, 90.5)
     assert value(metrics, "weighbridge_unshipped_records") == 7
     assert value(metrics, "weighbridge_ledger_lag_seconds") == 90.5
-    metrics.ledger_backlog(0, 0)
+    metrics.unshipped(0, 0)
     assert value(metrics, "weighbridge_unshipped_records") == 0
 
 
