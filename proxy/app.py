@@ -118,7 +118,7 @@ class App:
         admin = admin_api(
             token=admin_token.read_or_make(settings.storage.data_dir, os.environ, secrets.token_bytes),
             database=database,
-            data_dir=settings.storage.data_dir,
+            sources=self._sources,
             ledger=ledger,
             limiter=limiter,
             book=lambda: self._plane.book,
@@ -213,7 +213,7 @@ class App:
             aliases=_aliases(settings),
         )
         account = Account(
-            data_dir=settings.storage.data_dir,
+            sources=self._sources,
             keyring=self._keyring,
             limits_in_use=partial(_limits_in_use, self.limiter, days),
             timezone=settings.limits.timezone,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from proxy.billing.ledger import Ledger
 from proxy.billing.periods import Days
-from proxy.billing.reports import ledger_files
+from proxy.billing.ledger_reading import ledger_files
 from proxy.config import redis_address
 from proxy.config.schema import Settings, Storage
 from proxy.control import rebuild
