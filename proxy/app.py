@@ -240,7 +240,7 @@ class App:
         StoreError, LedgerLocked, LedgerUnusable, ConfigError, each with a sentence for the operator.
         """
         data_dir = settings.storage.data_dir
-        database = open_database(data_dir)
+        database = open_database(settings.storage)
         book = open_book(settings)
         metrics = Metrics(__version__, book.models())
 

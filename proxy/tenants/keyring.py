@@ -149,7 +149,7 @@ class Keyring:
                 async with asyncio.timeout(LONGEST_READ_S):
                     read = await loop.run_in_executor(self._thread, read_snapshot, self._database, self._snapshot)
             except TimeoutError:
-                self._do_without(f"{self._database.path} did not answer in {LONGEST_READ_S} s")
+                self._do_without(f"{self._database} did not answer in {LONGEST_READ_S} s")
             except StoreError as error:
                 self._do_without(str(error))
             except Exception as error:  # whatever it is: changes must be followed after it, too
@@ -188,7 +188,7 @@ class Keyring:
     def _database_is_back(self) -> None:
         if self._failing_since is not None:
             self._failing_since = None
-            log.info("database_back", database=str(self._database.path))
+            log.info("database_back", database=str(self._database))
 
 
 def _refusal(reason: Reason, project: str = "", key: str = "") -> Refusal:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.config.schema import Storage
 from proxy.control import event_table
 from proxy.control.event_table import Event
 from proxy.store.database import Database, StoreError, open_database
@@ -15,7 +16,7 @@ NOW = 1_795_262_400_000_000
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
-    return open_database(tmp_path)
+    return open_database(Storage(data_dir=tmp_path))
 
 
 def event(number: int, once: str = "", send: bool = True) -> Event:
@@ -79,6 +80,6 @@ def revision(database: Database) -> object:
 
 
 def test_a_database_that_has_gone_is_told(database: Database) -> None:
-    database.path.unlink()
+    Path(str(database)).unlink()
     with pytest.raises(StoreError):
         event_table.note(database, [event(1)])

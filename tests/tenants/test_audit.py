@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from proxy.config.schema import Storage
 from proxy.store.database import Database, open_database
 from proxy.tenants import audit, projects
 from proxy.tenants.audit import AuditEvent
@@ -14,7 +15,7 @@ from proxy.tenants.audit import AuditEvent
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
-    return open_database(tmp_path)
+    return open_database(Storage(data_dir=tmp_path))
 
 
 def note(database: Database, project: str, at: int, **options: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config.limits import parse_all
+from proxy.config.schema import Storage
 from proxy.store.database import Database, open_database
 from proxy.tenants import audit, projects
 from proxy.tenants.key_format import mint
@@ -16,7 +17,7 @@ from proxy.tenants.projects import BadNameError, BadOptionError, Project, Projec
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
-    return open_database(tmp_path)
+    return open_database(Storage(data_dir=tmp_path))
 
 
 def test_a_project_that_was_made_is_listed_and_shown(database: Database) -> None:
