@@ -20,6 +20,7 @@ from proxy.billing.ledger_errors import LedgerBroken, LedgerUnusable
 from proxy.billing.periods import DAY_US, GOOGLES_ZONE, Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import id_maker
+from proxy.billing.sources import Sources
 from proxy.billing.unpriced import Unpriced
 from proxy.config.addresses import parse_network
 from proxy.config.schema import Settings
@@ -49,6 +50,7 @@ from proxy.limiter import open_limiter, redis_of
 from proxy.limits.interface import Limiter, counters
 from proxy.store.database import Database, open_database
 from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.multiprocess import WorkerFiles
 from proxy.tenants import disabled_upstreams
 from proxy.tenants.keyring import Keyring
 from proxy.tenants.keys import Tenant
@@ -67,6 +69,29 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 def unix_us() -> int:
     return time.time_ns() // 1000
+
+
+METRICS = "metrics"
+"""The folder in data_dir where workers write theirs."""
+METRICS_WRITTEN_EVERY_S = 1.0
+
+
+class Process(NamedTuple):
+    """Which part of Weighbridge a process is, and which ledger file is its own."""
+
+    slot: str = "0"
+    gateway: bool = True
+    """It serves calls."""
+    control: bool = True
+    """It serves operators, and does what one process of a node does."""
+    locked: bool = False
+    """There are others on this data_dir, and the supervisor has the lock of the ledger for all of them."""
+
+    def __str__(self) -> str:
+        return f"worker {self.slot}" if self.gateway else "control process"
+
+
+ALONE = Process()
 
 
 class DataPlane(NamedTuple):
@@ -91,9 +116,13 @@ class App:
         limiter: Limiter,
         book: PriceBook,
         metrics: Metrics,
+        process: Process,
+        written: WorkerFiles | None,
     ) -> None:
         """Puts the parts together. Use `open`."""
         self.ready = False
+        self._process = process
+        self._written = written
         self.ledger = ledger
         self.limiter = limiter
         self.metrics = metrics
@@ -106,28 +135,34 @@ class App:
         self._health.disable(disabled_upstreams.list_disabled(database))
         self._keyring = Keyring(database, now=unix_us, monotonic=time.monotonic, disable_upstreams=self._health.disable)
         self._shared = self._share(settings)
+        self._sources = Sources.of(settings.storage, database)
         self._plane = self._data_plane(settings, book, open_pool(settings, self._health))
         self._planes = [self._plane]
         self._tell_upstreams()
         self._retiring: set[asyncio.Task[None]] = set()
         self.tell_refusal = partial(tell_refusal, metrics)
         """What the door refuses before it reaches the relay is counted and logged like all else."""
-        metrics.in_flight.set_function(lambda: self.in_flight)
-        budgets = Budgets(lambda: self._keyring.tenants, limiter, lambda: Days(self._timezone()), unix_us)
-        self._events = Events(database, settings.events, budgets.used, metrics, now_us=unix_us, new_id=self.new_id)
+        if written is None:
+            metrics.in_flight.set_function(lambda: self.in_flight)
+        if process.control:
+            self._control(settings, database)
+
+    def _control(self, settings: Settings, database: Database) -> None:
+        budgets = Budgets(lambda: self._keyring.tenants, self.limiter, lambda: Days(self._timezone()), unix_us)
+        self._events = Events(database, settings.events, budgets.used, self.metrics, now_us=unix_us, new_id=self.new_id)
         admin = admin_api(
             token=admin_token.read_or_make(settings.storage.data_dir, os.environ, secrets.token_bytes),
             database=database,
             sources=self._sources,
-            ledger=ledger,
-            limiter=limiter,
+            ledger=self.ledger,
+            limiter=self.limiter,
             book=lambda: self._plane.book,
             timezone=self._timezone,
             now_us=unix_us,
             new_id=self.new_id,
             upstreams=self._upstreams(database),
         )
-        self.control = control_app(metrics=metrics, ready=self.is_ready, admin=admin)
+        self.control = control_app(metrics=self.metrics, ready=self.is_ready, admin=admin)
 
     def _upstreams(self, database: Database) -> Upstreams:
         return Upstreams(
@@ -233,7 +268,7 @@ class App:
         return Images(easel, Orders(intake, fetcher), settings.images, unix_us)
 
     @classmethod
-    async def open(cls, settings: Settings, *, ledger_broke: Callable[[], object]) -> Self:
+    async def open(cls, settings: Settings, process: Process = ALONE, *, ledger_broke: Callable[[], object]) -> Self:
         """Opens database and ledger, and puts the parts together.
 
         `ledger_broke` is called once, on the loop, when the ledger file fails: it must end the process. Raises
@@ -242,7 +277,8 @@ class App:
         data_dir = settings.storage.data_dir
         database = open_database(settings.storage)
         book = open_book(settings)
-        metrics = Metrics(__version__, book.models())
+        written = WorkerFiles(data_dir / METRICS, process.slot) if process.gateway and process.locked else None
+        metrics = Metrics(__version__, book.models(), data_dir / METRICS if process.locked else None)
 
         def on_broken(broken: LedgerBroken) -> None:
             log.critical("ledger_broken", why=str(broken), what="breaking off every call and ending")
@@ -251,6 +287,8 @@ class App:
         try:
             ledger = Ledger.open(
                 data_dir,
+                process.slot,
+                locked=process.locked,
                 now_us=unix_us,
                 on_broken=on_broken,
                 on_commit=metrics.ledger_commit.observe,
@@ -263,7 +301,7 @@ class App:
             ) from error
         try:
             limiter = await open_limiter(settings, database, ledger, metrics, unix_us)
-            app = cls(settings, database, ledger, limiter, book, metrics)
+            app = cls(settings, database, ledger, limiter, book, metrics, process, written)
             if app._shared:
                 await app._shared.start()
             return app
@@ -289,7 +327,8 @@ class App:
         self._plane = plane
         self._planes.append(plane)
         self._tell_upstreams()
-        self._events.configure(settings.events)
+        if self._process.control:
+            self._events.configure(settings.events)
         retiring = asyncio.get_running_loop().create_task(self._retire(was))
         self._retiring.add(retiring)
         retiring.add_done_callback(self._retiring.discard)
@@ -323,9 +362,19 @@ class App:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keyring.watch())
             group.create_task(self.limiter.watch())
-            group.create_task(self._events.watch())
+            if self._process.control:
+                group.create_task(self._events.watch())
+            if self._written is not None:
+                group.create_task(self._write_metrics(self._written))
             if self._shared:
                 group.create_task(self._shared.follow())
+
+    async def _write_metrics(self, files: WorkerFiles) -> None:
+        while True:
+            await asyncio.sleep(METRICS_WRITTEN_EVERY_S)
+            self.metrics.in_flight.set(self.in_flight)
+            # In a thread: a thousand projects have ten thousand values.
+            await asyncio.to_thread(files.write)
 
     async def close(self) -> None:
         """Commits what the ledger still holds, and lets everything go."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy.billing.ledger import Ledger
-from proxy.billing.periods import Days
 from proxy.billing.ledger_reading import ledger_files
+from proxy.billing.periods import Days
 from proxy.config import redis_address
 from proxy.config.schema import Settings, Storage
 from proxy.control import rebuild

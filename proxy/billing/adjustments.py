@@ -58,8 +58,8 @@ def make(
 ) -> UsageRecord:
     """An adjustment of a project that exists, as its record. Nothing is written.
 
-    `cost_usd` is dollars, as a plain decimal number. `of` is the id of a record in `sources` that it corrects:
-    the adjustment is then of that record's key and model as well. It stands in the bill of `period`, the day of `now_us`:
+    `cost_usd` is dollars, as a plain decimal number. `of` is the id of a record in `sources` that it corrects: the
+    adjustment is then of that record's key and model as well. It stands in the bill of `period`, the day of `now_us`:
     bills of days gone by stay as they were. Raises AdjustmentRefused, LedgerUnusable, StoreError.
     """
     if not _ID.fullmatch(record_id):
@@ -185,7 +185,8 @@ def _corrected(sources: Sequence[Source], record_id: str, project: str) -> Usage
         late = ". One that another node has just written gets here in a moment: try again" if _shipped(sources) else ""
         raise AdjustmentRefused(
             "of",
-            f"there is no record {record_id[:64]!r} in the ledger; `weighbridge usage export` has their ids{late}{gone}",
+            f"there is no record {record_id[:64]!r} in the ledger; `weighbridge usage export` has their ids"
+            f"{late}{gone}",
         )
     if found.project != project:
         raise AdjustmentRefused("of", f"record {record_id!r} is of another project, {found.project!r}")

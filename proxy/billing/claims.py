@@ -24,7 +24,7 @@ adjustment_claims = Table(
     Column("record", Text(collation="C"), nullable=False),
     PrimaryKeyConstraint("record_id", name="pk_adjustment_claims"),
 )
-"""`record` is the whole record, as JSON: whoever writes it, and were it twice, it is the same record, which counts once.
+"""`record` is the whole record, as JSON: written twice, by whomever, it is the same record, which counts once.
 `claimed_at` is Unix microseconds of the database's clock, which is one for all nodes."""
 
 _now = text("CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)")

@@ -66,7 +66,11 @@ class Export:
     def _check(self, file_id: str, through: int) -> None:
         """Raises CursorRefused."""
         if file_id not in self._files:
-            unshipped = ", or has its node shipped nothing yet? Try again then, or export" if any(map(is_shipped, self._sources)) else "? Export"
+            unshipped = (
+                ", or has its node shipped nothing yet? Try again then, or export"
+                if any(map(is_shipped, self._sources))
+                else "? Export"
+            )
             raise CursorRefused(
                 f"the cursor speaks of a ledger file that isn't here ({file_id}): was it made by another "
                 f"installation{unshipped} without it, from the start"

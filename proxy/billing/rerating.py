@@ -82,7 +82,9 @@ def rerate_these(
     found: dict[str, Rerated] = {}
     for source in sources:
         with reading(source) as reader:
-            for record in reader.records(f"record_id IN ({ids}) AND started_at >= :since {_CALLS}", **named, since=since):
+            for record in reader.records(
+                f"record_id IN ({ids}) AND started_at >= :since {_CALLS}", **named, since=since
+            ):
                 found[record.record_id] = _rerated(record, book, *earlier[record.record_id])
     return found
 
@@ -182,9 +184,10 @@ def _earlier(sources: Iterable[Source], record_ids: Iterable[str]) -> Mapping[st
     while asked:
         costs: dict[str, int] = {}
         ids, named = each_of("id", asked)
+        select = f"SELECT record_id, cost_usd FROM usage_records WHERE record_id IN ({ids})"  # noqa: S608
         for source in sources:
             with reading(source) as reader:
-                costs |= reader.rows(f"SELECT record_id, cost_usd FROM usage_records WHERE record_id IN ({ids})", **named)
+                costs |= reader.rows(select, **named)
         again = {}
         for made, cost in costs.items():
             count, added = found[asked[made]]

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import msgspec
 from sqlalchemy import text
@@ -16,6 +16,7 @@ from sqlalchemy import text
 from proxy.billing import ledger_reading
 from proxy.billing.ledger_reading import Removed, ledger_files, removed
 from proxy.billing.records import COLUMNS, UsageRecord, from_row
+from proxy.config.schema import Storage
 from proxy.store.database import Database
 
 Source: TypeAlias = Path | Database
@@ -24,7 +25,7 @@ Row = tuple[Any, ...]
 RECORDS_PAGE = 500
 """How much one statement reads: a reader that holds its transaction long keeps the writer's WAL from shrinking."""
 SHIPPED_SPAN = 20_000
-"""Numbers that one statement of PostgreSQL passes over at most, where few of them are asked for: a bound of its time."""
+"""Numbers that a statement of PostgreSQL passes over at most, where few of them are asked for: a bound of its time."""
 
 
 def is_shipped(source: Source) -> bool:
@@ -131,7 +132,7 @@ class _PostgresReader(Reader):
             "SELECT file_id, (SELECT min(seq) FROM usage_records WHERE usage_records.file_id = shipped.file_id),"
             " through_seq FROM shipped ORDER BY file_id"
         )
-        return [_shipped(*row, before) for row in shipped]
+        return [_shipped(file_id, first, last, before) for file_id, first, last in shipped]
 
     def removed_before(self) -> int:
         [(before,)] = self.rows("SELECT coalesce(max(removed_before), 0) FROM removed_partitions")
@@ -169,7 +170,7 @@ def each_of(name: str, values: Iterable[Any]) -> tuple[str, dict[str, Any]]:
 
 
 class Unshipped(NamedTuple):
-    """Records of this node that PostgreSQL hasn't yet, and when the first of their calls started: Unix microseconds."""
+    """Records of this node that PostgreSQL hasn't yet; calls before `since`, Unix microseconds, are all there."""
 
     records: int
     since: int
@@ -181,6 +182,10 @@ class Sources:
 
     data_dir: Path
     postgres: Database | None = None
+
+    @classmethod
+    def of(cls, storage: Storage, database: Database) -> Self:
+        return cls(storage.data_dir, database if database.postgresql else None)
 
     def bill(self) -> list[Source]:
         """Where each record stands once, for sums and exports: PostgreSQL, else this node's files."""

@@ -141,9 +141,7 @@ class Account:
             ) from None
         except LedgerUnusable as error:
             log.error("ledger_unreadable", why=str(error))
-            raise ProxyRefused(
-                Reason.LEDGER_UNAVAILABLE, f"The ledger can't be read now. {_TRY_AGAIN}"
-            ) from None
+            raise ProxyRefused(Reason.LEDGER_UNAVAILABLE, f"The ledger can't be read now. {_TRY_AGAIN}") from None
 
     def _usage(self, project: str, asked: Parameters) -> dict[str, Any]:
         by = [word.strip() for word in asked.get("by", "day,model").split(",") if word.strip()]

@@ -18,12 +18,12 @@ from proxy.billing.adjustments import AdjustmentRefused
 from proxy.billing.exports import Export
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_file import LedgerFile
+from proxy.billing.ledger_reading import Removed, reading
 from proxy.billing.ledger_writer import REMOVED_AT_ONCE, Kind, Writer
 from proxy.billing.periods import DAY_US
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord, id_maker, to_row
 from proxy.billing.rerating import Selection
-from proxy.billing.ledger_reading import Removed, reading
 from proxy.billing.spent import spent
 from proxy.billing.verify import Verifier
 from tests.billing.sample import NOON, sample

@@ -15,6 +15,7 @@ import pytest
 
 from proxy.billing import reports
 from proxy.billing.records import id_maker
+from proxy.billing.sources import Sources
 from proxy.config.addresses import parse_network
 from proxy.config.schema import Storage
 from proxy.gateway.account import Account
@@ -88,7 +89,7 @@ async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
         return {"project": tenant.project, "limits": []}
 
     account = Account(
-        data_dir=tmp_path,
+        sources=Sources(tmp_path),
         keyring=keyring,
         limits_in_use=limits_in_use,
         timezone="America/Los_Angeles",

@@ -14,6 +14,7 @@ from proxy.billing import reports
 from proxy.billing.ledger import Ledger
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord
+from proxy.billing.sources import Sources
 from proxy.config.schema import Storage
 from proxy.control.admin.routes import admin_api
 from proxy.control.admin.upstreams import Quota, Upstreams
@@ -75,7 +76,7 @@ async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
     api = admin_api(
         token=TOKEN,
         database=database,
-        data_dir=tmp_path,
+        sources=Sources(tmp_path),
         ledger=ledger,
         limiter=limiter,
         book=lambda: BOOK,
