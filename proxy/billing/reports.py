@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from proxy.billing.ledger_reading import ledger_files as ledger_files
+from proxy.billing.ledger_reading import reading as reading
 from proxy.billing.records import COLUMNS, UsageRecord, from_row, to_usd
-from proxy.billing.sources import RECORDS_PAGE, Part, Row, Source, parts, reading
+from proxy.billing.sources import RECORDS_PAGE, Part, Row, Source, opened, parts
 
 Dimension = Literal["project", "key", "model", "operation", "upstream", "tier", "outcome", "hour", "day", "month"]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
@@ -151,7 +152,7 @@ def within(since: datetime | None, until: datetime | None) -> tuple[int, int]:
 def find(sources: Iterable[Source], record_id: str) -> UsageRecord | None:
     """The record of this id; None where there is none. Raises LedgerUnusable, StoreError."""
     for source in sources:
-        with reading(source) as reader:
+        with opened(source) as reader:
             for record in reader.records("record_id = :record_id", record_id=record_id):
                 return record
     return None
@@ -168,7 +169,7 @@ def of_request(sources: Iterable[Source], request_id: str, project: str, most: i
         " ORDER BY coalesce(finished_at, started_at), seq, record_id LIMIT :most"
     )
     for source in sources:
-        with reading(source) as reader:
+        with opened(source) as reader:
             for record in reader.records(where, request_id=request_id, project=project, most=most):
                 found.setdefault(record.record_id, record)
     return list(found.values())
@@ -198,7 +199,7 @@ def pages(
     other columns than `columns`, None stands in the rows. Rows written after the reading began are left out. Raises
     LedgerUnusable, StoreError.
     """
-    with reading(source) as reader:
+    with opened(source) as reader:
         part = part or reader.parts()[0]
         select = (
             f"SELECT {reader.listed(columns)} FROM usage_records WHERE {reader.of_part}"  # noqa: S608
@@ -221,7 +222,7 @@ def _hourly_sums(source: Source, columns: list[str], first: int, end: int, proje
     if project is None and set(columns) <= {"hour", "project"}:
         table, sums = _BY_HOUR_AND_PROJECT, ", ".join(map(_sum, _ADDED))
     select = f"SELECT {', '.join([*columns, sums])} FROM {table} {grouped}"  # noqa: S608
-    with reading(source) as reader:
+    with opened(source) as reader:
         # Together, min and max would read all of it.
         ends = "SELECT (SELECT min(hour) FROM usage_hourly), (SELECT max(hour) FROM usage_hourly)"
         [(oldest, newest)] = reader.rows(ends)

@@ -11,7 +11,7 @@ from proxy.billing.estimates import picture_tokens
 from proxy.billing.prices import PriceBook
 from proxy.billing.rate_tables import UNPRICED, Priced, RateTable
 from proxy.billing.records import COLUMNS, UsageRecord, from_row, to_usd
-from proxy.billing.sources import RECORDS_PAGE, Source, each_of, parts, reading
+from proxy.billing.sources import RECORDS_PAGE, Source, each_of, opened, parts
 from proxy.config.globs import matcher
 from proxy.errors import Outcome
 from proxy.gemini import openai_bodies
@@ -81,7 +81,7 @@ def rerate_these(
     ids, named = each_of("id", record_ids)
     found: dict[str, Rerated] = {}
     for source in sources:
-        with reading(source) as reader:
+        with opened(source) as reader:
             for record in reader.records(
                 f"record_id IN ({ids}) AND started_at >= :since {_CALLS}", **named, since=since
             ):
@@ -159,7 +159,7 @@ def by_hand(sources: Iterable[Source], since: int) -> dict[str, int]:
     rerated = adjustments.RERATED
     asked = {"since": since, "kind": adjustments.KIND, "begins": len(rerated), "rerated": rerated}
     for source in sources:
-        with reading(source) as reader:
+        with opened(source) as reader:
             for record_id, usd in reader.rows(query, **asked):
                 sums[record_id] = sums.get(record_id, 0) + usd
     return sums
@@ -186,7 +186,7 @@ def _earlier(sources: Iterable[Source], record_ids: Iterable[str]) -> Mapping[st
         ids, named = each_of("id", asked)
         select = f"SELECT record_id, cost_usd FROM usage_records WHERE record_id IN ({ids})"  # noqa: S608
         for source in sources:
-            with reading(source) as reader:
+            with opened(source) as reader:
                 costs |= reader.rows(select, **named)
         again = {}
         for made, cost in costs.items():

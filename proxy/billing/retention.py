@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from proxy.billing.ledger_reading import removed as removed
 from proxy.billing.records import to_rfc3339
-from proxy.billing.sources import Source, is_shipped, reading
+from proxy.billing.sources import Source, is_shipped, opened
 
 
 def records_since(sources: Iterable[Source]) -> int:
@@ -17,7 +18,7 @@ def records_since(sources: Iterable[Source]) -> int:
     before = 0
     sources = list(sources)
     for source in [source for source in sources if is_shipped(source)] or sources:
-        with reading(source) as reader:
+        with opened(source) as reader:
             before = max(before, reader.removed_before())
     return before
 

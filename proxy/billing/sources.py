@@ -148,18 +148,18 @@ def _shipped(file_id: str, first: int | None, last: int, before: int) -> Part:
 
 
 @contextmanager
-def reading(source: Source) -> Iterator[Reader]:
+def opened(source: Source) -> Iterator[Reader]:
     """The source, opened. Raises LedgerUnusable for a file, StoreError for PostgreSQL, in the block too."""
     if isinstance(source, Database):
         yield _PostgresReader(source)
     else:
-        with ledger_reading.reading(source) as connection:
+        with ledger_reading.opened(source) as connection:
             yield _FileReader(connection)
 
 
 def parts(source: Source) -> list[Part]:
     """What a source has of which ledger files. Raises LedgerUnusable, StoreError."""
-    with reading(source) as reader:
+    with opened(source) as reader:
         return reader.parts()
 
 
@@ -210,7 +210,7 @@ class Sources:
         through = {part.file_id: part.last for part in parts(self.postgres)}
         count, since = 0, 2**63 - 1
         for path in self.files():
-            with reading(path) as reader:
+            with opened(path) as reader:
                 [part] = reader.parts()
                 behind = max(through.get(part.file_id, 0), part.first - 1)
                 if part.last > behind:
