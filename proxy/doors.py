@@ -134,7 +134,7 @@ class Doors:
         self.admin_url = url_of("http", control) if control else ""
         protocol = gateway_protocol(app.new_id, app.tell_refusal)
         self.gateway = Door(app.gateway, gateway, http=protocol, **tls) if gateway else None
-        self._control = Door(app.control, control, http="httptools") if control else None
+        self._control = Door(app.control.asgi, control, http="httptools") if control and app.control else None
         self._doors = [door for door in (self.gateway, self._control) if door is not None]
         self._settings = settings
         self._draining: asyncio.Task[None] | None = None

@@ -153,7 +153,7 @@ def opened(source: Source) -> Iterator[Reader]:
     if isinstance(source, Database):
         yield _PostgresReader(source)
     else:
-        with ledger_reading.opened(source) as connection:
+        with ledger_reading.reading(source) as connection:
             yield _FileReader(connection)
 
 
