@@ -165,6 +165,7 @@ def _hourly_trigger() -> str:
 
 
 HOUR_OF_NEW = "NEW.started_at / 3600000000 * 3600"
+SUMS_OF_NEW = ", ".join(f"sum({sql})" for sql in HOURLY_SUMS.values())
 KEYS_OF_NEW = ", ".join(f"coalesce(NEW.{key}, '')" if key == "service_tier" else f"NEW.{key}" for key in HOURLY_KEYS)
 _ADD = f"INSERT INTO usage_hourly ({', '.join((*HOURLY_ORDER, *HOURLY_SUMS))})"
 _TO_SUMS = f"""
@@ -177,7 +178,7 @@ HOURLY_TABLE = (
 )
 ADD_TO_HOUR = f"{_ADD} VALUES ({', '.join('?' * (len(HOURLY_ORDER) + len(HOURLY_SUMS)))}) {_TO_SUMS}"
 HOURS_OF_RECORDS = f"""
-    SELECT {HOUR_OF_NEW}, {KEYS_OF_NEW}, {", ".join(f"sum({sql})" for sql in HOURLY_SUMS.values())}
+    SELECT {HOUR_OF_NEW}, {KEYS_OF_NEW}, {SUMS_OF_NEW}
     FROM usage_records AS NEW WHERE seq > ? AND seq <= ? GROUP BY {HOUR_OF_NEW}, {KEYS_OF_NEW}"""  # noqa: S608
 """What the records behind one seq, up to another, add to which hours: rows for ADD_TO_HOUR."""
 

@@ -231,7 +231,7 @@ _INSERT = text(
         ON CONFLICT (started_at, record_id) DO NOTHING RETURNING *
     ), hourly AS (
         INSERT INTO usage_hourly ({", ".join((*schema.HOURLY_ORDER, *schema.HOURLY_SUMS))})
-        SELECT {schema.HOUR_OF_NEW}, {schema.KEYS_OF_NEW}, {", ".join(f"sum({sql})" for sql in schema.HOURLY_SUMS.values())}
+        SELECT {schema.HOUR_OF_NEW}, {schema.KEYS_OF_NEW}, {schema.SUMS_OF_NEW}
         FROM inserted AS new GROUP BY {schema.HOUR_OF_NEW}, {schema.KEYS_OF_NEW}
         ORDER BY {schema.HOUR_OF_NEW}, {schema.KEYS_OF_NEW}
         {_added(usage_hourly, schema.HOURLY_SUMS)}

@@ -101,7 +101,11 @@ def upgrade(storage: Storage) -> Upgrade:
 
     Raises StoreError, also for a database that is newer than the program and can't be worked with.
     """
-    return schema.upgrade(backend_of(storage))
+    backend = backend_of(storage)
+    try:
+        return schema.upgrade(backend)
+    finally:
+        backend.reader.dispose()
 
 
 def backend_of(storage: Storage) -> Backend:

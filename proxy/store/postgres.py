@@ -66,6 +66,9 @@ class _Bounded(psycopg.Connection[Any]):
 
     patience_s = PING_S
 
+    def __del__(self, *_: Any) -> None:
+        """Whoever lets go of a database lets go of its connections: psycopg would warn of each."""
+
     def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
         try:
             return super().wait(gen, interval, self.patience_s if timeout is None else timeout)

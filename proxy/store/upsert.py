@@ -10,5 +10,7 @@ Insert = postgresql.Insert | sqlite.Insert
 
 
 def insert(connection: Connection, table: Table) -> Insert:
-    """An insert into a table, in the dialect of the database that the connection leads to."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    """An insert into a table, in the dialect of the database that the connection leads to. Its `rowcount` counts."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    new: Insert = dialect.insert(table)
+    return new.execution_options(preserve_rowcount=True)  # else it is -1 for PostgreSQL

@@ -2,44 +2,86 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, create_engine, engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from pydantic import SecretStr
+from sqlalchemy import text
 
-import proxy.store.migrations
-from proxy.store.database import Database, StoreError
+from proxy.billing import ledger_schema as schema
+from proxy.billing import shipping
+from proxy.billing.records import COLUMNS
+from proxy.billing.reports import reading
+from proxy.billing.shipping import Cursor, Place, Shipping
+from proxy.config.schema import Storage
+from proxy.store.database import Database, open_database, upgrade
 from tests.postgres_servers import PASSWORD, PostgresDatabase
 
 
-class Pg(Database):
-    def __init__(self, postgres: PostgresDatabase) -> None:
-        url = engine.make_url(postgres.url).set(drivername="postgresql+psycopg", password=PASSWORD)
-        self._e = create_engine(url, connect_args={"prepare_threshold": None, "connect_timeout": 3}, pool_pre_ping=True)
-
-    @contextmanager
-    def noting(self, *, limit_s=None) -> Iterator[Connection]:
-        try:
-            with self._e.begin() as c:
-                yield c
-        except SQLAlchemyError as error:
-            raise StoreError(str(error.orig) if isinstance(error, DBAPIError) else str(error)) from error
-
-    reading = noting
+def storage_of(postgres: PostgresDatabase, **settings: Any) -> Storage:
+    return Storage(database_url=postgres.url, database_password=SecretStr(PASSWORD), **settings)
 
 
 def ledger_database(postgres: PostgresDatabase) -> Database:
-    """The database at this program's version."""
-    config = Config()
-    config.set_main_option("script_location", proxy.store.migrations.__path__[0])
-    database = Pg(postgres)
-    with database.noting() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    return database
+    """The database, brought up to this program's version."""
+    upgrade(storage_of(postgres))
+    return open_database(storage_of(postgres))
+
+
+def rows(database: Database, query: str) -> list[tuple[Any, ...]]:
+    with database.reading() as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
+
+
+def ship_all(database: Database, path: Path) -> Cursor:
+    """All that the file has behind its cursor, as the shipper does it."""
+    shipping_of = Shipping(database)
+    with reading(path) as connection:
+        file_id = shipping.file_id_of(connection)
+        cursor = shipping.look(database, {file_id: Place("node", path.stem)}, [])[file_id]
+        while page := shipping.read_page(connection, file_id, cursor.seq):
+            cursor = shipping_of.ship(file_id, cursor, page)
+    return cursor
+
+
+def records_in(database: Database) -> list[tuple[Any, ...]]:
+    """file_id, seq and COLUMNS of each record, in the order of ids."""
+    return rows(database, f"SELECT file_id, seq, {', '.join(COLUMNS)} FROM usage_records ORDER BY record_id")
+
+
+def records_of(path: Path) -> list[tuple[Any, ...]]:
+    """The same of a ledger file."""
+    with reading(path) as connection:
+        return connection.execute(
+            f"SELECT file_id, seq, {', '.join(COLUMNS)} FROM usage_records, file ORDER BY record_id"
+        ).fetchall()
+
+
+def assert_sums_are_those_of_the_records(database: Database) -> None:
+    """Of the hours, and of what each file's records cost; no row more, none less."""
+    keys, sums = ", ".join(schema.HOURLY_ORDER), schema.HOURLY_SUMS
+    hours = rows(database, f"SELECT {keys}, {', '.join(sums)} FROM usage_hourly ORDER BY {keys}")
+    added_up = rows(
+        database,
+        f"SELECT {schema.HOUR_OF_NEW} AS hour, {schema.KEYS_OF_NEW}, {', '.join(f'sum({sql})' for sql in sums.values())}"
+        f" FROM usage_records AS new GROUP BY 1, {schema.KEYS_OF_NEW} ORDER BY 1, {schema.KEYS_OF_NEW}",
+    )
+    assert hours == added_up
+    who = "file_id, period, project, key_id, model"
+    spendings = rows(database, f"SELECT {who}, cost_usd FROM file_spendings ORDER BY {who}")
+    spent = f"SELECT {who}, sum(coalesce(cost_usd, 0)) FROM usage_records GROUP BY {who} ORDER BY {who}"
+    assert spendings == rows(database, spent)
+
+
+def hours_of(path: Path) -> list[tuple[Any, ...]]:
+    """Sums by hour of a ledger file."""
+    keys = ", ".join(schema.HOURLY_ORDER)
+    with reading(path) as connection:
+        return connection.execute(
+            f"SELECT {keys}, {', '.join(schema.HOURLY_SUMS)} FROM usage_hourly ORDER BY {keys}"
+        ).fetchall()
+
+
+def hours_in(database: Database) -> list[tuple[Any, ...]]:
+    keys = ", ".join(schema.HOURLY_ORDER)
+    return rows(database, f"SELECT {keys}, {', '.join(schema.HOURLY_SUMS)} FROM usage_hourly ORDER BY {keys}")

@@ -4,46 +4,31 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, engine, inspect
+from sqlalchemy import MetaData, inspect
 
-import proxy.store.migrations
 from proxy.billing.ledger_schema import HOURLY_ORDER, HOURLY_SUMS
 from proxy.billing.ledger_tables import metadata, usage_hourly, usage_records
 from proxy.billing.records import COLUMNS
 from proxy.store import tables
-from tests.postgres_servers import PASSWORD, PostgresDatabase
+from proxy.store.database import open_database, upgrade
+from proxy.store.schema import schema_support
+from tests.billing.shipped import storage_of
+from tests.postgres_servers import PostgresDatabase
 
 
-def engine_of(postgres: PostgresDatabase) -> engine.Engine:
-    url = engine.make_url(postgres.url).set(drivername="postgresql+psycopg", password=PASSWORD)
-    return create_engine(url, poolclass=None, connect_args={"prepare_threshold": None})
-
-
-@pytest.fixture
-def migrated(postgres: PostgresDatabase) -> PostgresDatabase:
-    config = Config()
-    config.set_main_option("script_location", proxy.store.migrations.__path__[0])
-    made = engine_of(postgres)
-    with made.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    made.dispose()
-    return postgres
-
-
-def test_migrations_make_the_tables_that_the_code_knows(migrated: PostgresDatabase) -> None:
-    made = engine_of(migrated)
-    with made.connect() as connection:
+def test_migrations_make_the_tables_that_the_code_knows(postgres: PostgresDatabase) -> None:
+    upgrade(storage_of(postgres))
+    ours = MetaData()
+    for table in (*tables.metadata.sorted_tables, *metadata.sorted_tables, schema_support):
+        table.to_metadata(ours)
+    with open_database(storage_of(postgres)).reading() as connection:
         context = MigrationContext.configure(connection)
-        assert compare_metadata(context, [tables.metadata, metadata]) == []
+        assert compare_metadata(context, ours) == []
         for table in metadata.sorted_tables:
             columns = inspect(connection).get_columns(table.name)
             assert {column["type"].collation for column in columns if hasattr(column["type"], "collation")} <= {"C"}
-    made.dispose()
 
 
 def test_a_record_has_the_columns_of_the_ledger_file() -> None:
@@ -51,8 +36,9 @@ def test_a_record_has_the_columns_of_the_ledger_file() -> None:
     assert [column.name for column in usage_hourly.columns] == [*HOURLY_ORDER, *HOURLY_SUMS]
 
 
-def test_a_record_is_neither_changed_nor_deleted(migrated: PostgresDatabase) -> None:
-    with migrated.client() as client:
+def test_a_record_is_neither_changed_nor_deleted(postgres: PostgresDatabase) -> None:
+    upgrade(storage_of(postgres))
+    with postgres.client() as client:
         client.execute("CREATE TABLE usage_records_all PARTITION OF usage_records DEFAULT")
         columns = ", ".join(column.name for column in usage_records.columns if not column.nullable)
         values = ", ".join("1" if str(c.type) == "BIGINT" else "'x'" for c in usage_records.columns if not c.nullable)
