@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -15,6 +16,7 @@ from proxy.billing.sources import Source, Sources
 from proxy.store.database import Database
 from tests.billing.shipped import ship_all
 
+_numbers = itertools.count()
 KINDS = ("one file", "files side by side", "PostgreSQL", "PostgreSQL behind pgbouncer")
 
 
@@ -74,4 +76,6 @@ def books(kind: str, tmp_path: Path, database: Database | None) -> Books:
     if kind == "files side by side":
         return Books(Sources(here), [(here, slot) for slot in ("0", "1", "2", "control")])
     assert database is not None
-    return Books(Sources(here, database), [(tmp_path / "a", "0"), (tmp_path / "a", "1"), (tmp_path / "b", "0")], database)
+    return Books(
+        Sources(here, database), [(tmp_path / "a", "0"), (tmp_path / "a", "1"), (tmp_path / "b", "0")], database
+    )
