@@ -76,6 +76,18 @@ def books(kind: str, tmp_path: Path, database: Database | None) -> Books:
     if kind == "files side by side":
         return Books(Sources(here), [(here, slot) for slot in ("0", "1", "2", "control")])
     assert database is not None
-    return Books(
-        Sources(here, database), [(tmp_path / "a", "0"), (tmp_path / "a", "1"), (tmp_path / "b", "0")], database
-    )
+    one, other = tmp_path / "one", tmp_path / "other"
+    return Books(Sources(here, database), [(one, "0"), (one, "1"), (other, "0")], database)
+
+
+def copied(server: PostgresServer, template: str) -> PostgresDatabase:
+    """A database as the template has it, which nobody may be connected to."""
+    made = PostgresDatabase(f"copy_{next(_numbers)}", server.port)
+    with PostgresDatabase("postgres", server.port).client(SUPERUSER) as client:
+        client.execute(f"CREATE DATABASE {made.name} TEMPLATE {template} OWNER {ROLE}")
+    return made
+
+
+def dispose(database: Database) -> None:
+    """Closes the connections that it keeps."""
+    database._backend.reader.dispose()
