@@ -15,6 +15,7 @@ from proxy.billing.records import UsageRecord, to_row
 from proxy.billing.sources import Source, Sources
 from proxy.store.database import Database
 from tests.billing.shipped import ship_all
+from tests.postgres_servers import ROLE, SUPERUSER, PostgresDatabase, PostgresServer
 
 _numbers = itertools.count()
 KINDS = ("one file", "files side by side", "PostgreSQL", "PostgreSQL behind pgbouncer")
