@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +17,7 @@ from proxy.billing.jobs import NOW_US
 from proxy.billing.ledger_tables import file_spendings, usage_hourly, usage_records
 from proxy.billing.partitions import Partition
 from proxy.billing.records import COLUMNS, UsageRecord
+from proxy.billing.removed_sums import removed_sums
 from proxy.billing.retention import removed
 from proxy.store.database import Database, StoreError
 
@@ -56,6 +57,8 @@ class Lack(NamedTuple):
     through: int
     missing: int
     """Records removed from the file before PostgreSQL had them; 0: the file isn't the one that was shipped."""
+    sums: Sequence[dict[str, Any]] = ()
+    """What the file's hourly sums hold of them: known where PostgreSQL has nothing of the file yet."""
 
 
 class Moved(Exception):
@@ -67,15 +70,27 @@ def file_id_of(connection: sqlite3.Connection) -> str:
     return str(connection.execute("SELECT file_id FROM file").fetchone()[0])
 
 
-def lack(connection: sqlite3.Connection, cursor: Cursor) -> Lack | None:
-    """Whether the file goes on where PostgreSQL's records of it end; None: it does."""
+def lack(connection: sqlite3.Connection, cursor: Cursor, day_of: Callable[[int], str]) -> Lack | None:
+    """Whether the file goes on where PostgreSQL's records of it end; None: it does.
+
+    `day_of` names the day of a time in Unix microseconds. The file must be up to date.
+    """
     gone = removed(connection).through
     if cursor.seq < gone:
-        return Lack(gone, gone - cursor.seq)
+        return _never_shipped(connection, day_of) if cursor == Cursor() else Lack(gone, gone - cursor.seq)
     found = connection.execute("SELECT record_id FROM usage_records WHERE seq = ?", (cursor.seq,)).fetchone()
     if found is None:
         return None if cursor.seq == gone else Lack(gone, 0)
     return None if cursor.record_id in ("", found[0]) else Lack(gone, 0)
+
+
+def _never_shipped(connection: sqlite3.Connection, day_of: Callable[[int], str]) -> Lack:
+    connection.execute("BEGIN")  # retention may go on meanwhile: the sums are of what is gone by now
+    try:
+        gone = removed(connection).through
+        return Lack(gone, gone, removed_sums(connection, day_of))
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def read_page(connection: sqlite3.Connection, file_id: str, after: int) -> list[Row]:
@@ -161,9 +176,16 @@ class Shipping:
         return through
 
     def restart(self, file_id: str, at: Cursor, lack: Lack) -> Cursor:
-        """Moves the cursor to where the file can be shipped from. Raises Moved, StoreError."""
+        """Moves the cursor to where the file can be shipped from; sums that came with what lacks are added, once.
+
+        Raises Moved, StoreError.
+        """
         with self._database.noting(limit_s=LIMIT_S) as connection:
-            return _move(connection, file_id, at, Cursor(lack.through), lack.missing)
+            through = _move(connection, file_id, at, Cursor(lack.through), lack.missing)
+            for begin in range(0, len(lack.sums), PAGE_RECORDS):
+                rows = {"rows": encoded([*lack.sums[begin : begin + PAGE_RECORDS]]), "file_id": file_id}
+                connection.execute(_INSERT_SUMS, rows)
+        return through
 
 
 class Place(NamedTuple):
@@ -239,6 +261,23 @@ _INSERT = text(
     INSERT INTO file_spendings (file_id, period, project, key_id, model, cost_usd)
     SELECT file_id, period, project, key_id, model, sum(coalesce(cost_usd, 0)) FROM inserted
     GROUP BY file_id, period, project, key_id, model
+    {_added(file_spendings, ["cost_usd"])}"""  # noqa: S608
+)
+_SUMS = ", ".join(schema.HOURLY_SUMS)
+_KEYS = ", ".join(schema.HOURLY_ORDER)
+_TYPED_SUMS = ", ".join(
+    f"{column.name} {'bigint' if isinstance(column.type, BigInteger) else 'text'}" for column in usage_hourly.columns
+)
+_INSERT_SUMS = text(
+    f"""
+    WITH removed AS (SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS row ({_TYPED_SUMS}, period text)), hourly AS (
+        INSERT INTO usage_hourly ({_KEYS}, {_SUMS})
+        SELECT {_KEYS}, {", ".join(f"sum({name})" for name in schema.HOURLY_SUMS)} FROM removed
+        GROUP BY {_KEYS} ORDER BY {_KEYS}
+        {_added(usage_hourly, schema.HOURLY_SUMS)}
+    )
+    INSERT INTO file_spendings (file_id, period, project, key_id, model, cost_usd)
+    SELECT :file_id, period, project, key_id, model, sum(cost_usd) FROM removed GROUP BY period, project, key_id, model
     {_added(file_spendings, ["cost_usd"])}"""  # noqa: S608
 )
 _MOVE = text(

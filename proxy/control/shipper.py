@@ -69,6 +69,7 @@ class Shipper:
         now_us: Callable[[], int],
         *,
         node: str,
+        day_of: Callable[[int], str],
         retention_us: int = 0,
         on_backlog: Callable[[int, float], object] = lambda records, seconds: None,
         on_closed_out: Callable[[str, list[UsageRecord]], object] = lambda file_id, records: None,
@@ -78,15 +79,17 @@ class Shipper:
         """`owned`: the slots that a worker writes, or is about to. Other files are closed out before they are shipped,
         under the lock of the ledger's folder, which this process or its parent has.
 
-        `node` is this machine's name. `retention_us`: how old records get in PostgreSQL; 0: they stay. `on_backlog` is
-        called with the number of records that aren't shipped, and the age of the oldest in seconds; `on_closed_out`
-        with a file's id and its calls that are now written down as `unsettled`. Both are called in a thread.
+        `node` is this machine's name. `day_of` names the day of a time in Unix microseconds. `retention_us`: how old
+        records get in PostgreSQL; 0: they stay. `on_backlog` is called with the number of records that aren't shipped,
+        and the age of the oldest in seconds; `on_closed_out` with a file's id and its calls that are now written down
+        as `unsettled`. Both are called in a thread.
         """
         self._database = database
         self._data_dir = data_dir
         self._owned = owned
         self._now_us = now_us
         self._node = node
+        self._day_of = day_of
         self._retention_us = retention_us
         self._on_backlog = on_backlog
         self._on_closed_out = on_closed_out
@@ -188,7 +191,7 @@ class Shipper:
                 if shipping.file_id_of(connection) != file.file_id:
                     del self._files[file.path]  # another was put in its place
                     return True
-                if lacking := shipping.lack(connection, file.cursor):
+                if lacking := shipping.lack(connection, file.cursor, self._day_of):
                     return self._begin_again(file, file.cursor, lacking)
                 rows = shipping.read_page(connection, file.file_id, file.cursor.seq)
             if not rows:
@@ -202,13 +205,20 @@ class Shipper:
 
     def _begin_again(self, file: _File, cursor: Cursor, lacking: shipping.Lack) -> bool:
         """Where PostgreSQL's records of the file end, the file doesn't go on: says so, and ships what there is."""
-        if lacking.missing:
+        if lacking.missing and cursor == Cursor():
+            log.info(
+                "ledger_sums_shipped",
+                file=str(file.path),
+                records=f"1 to {lacking.through}",
+                what="retention had removed these records: their hourly sums are shipped, which is what was left of them",
+            )
+        elif lacking.missing:
             log.error(
                 "ledger_records_missing",
                 file=str(file.path),
                 records=f"{cursor.seq + 1} to {lacking.through}",
-                what="they were removed from the file before PostgreSQL had them: restore a newer backup of it, or take "
-                "their sums from the file's usage_hourly",
+                what="they were removed from the file before PostgreSQL had them: restore a newer backup of it, or "
+                "take their sums from the file's usage_hourly",
             )
         else:
             log.error(
