@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -15,10 +14,9 @@ from proxy.billing.records import UsageRecord, to_row
 from proxy.billing.sources import Source, Sources
 from proxy.store.database import Database
 from tests.billing.shipped import ship_all
-from tests.postgres_servers import ROLE, SUPERUSER, PostgresDatabase, PostgresServer
 
-_numbers = itertools.count()
-KINDS = ("one file", "files side by side", "PostgreSQL", "PostgreSQL behind pgbouncer")
+KINDS = ("one_file", "several_files", "postgres_database", "pgbouncer_database")
+"""Of the latter, the fixture that makes it."""
 
 
 @dataclass
@@ -70,25 +68,12 @@ def _opened(data_dir: Path, slot: str) -> LedgerFile:
 
 
 def books(kind: str, tmp_path: Path, database: Database | None) -> Books:
-    """An empty ledger of a kind. `database`: where it is PostgreSQL."""
+    """An empty ledger of a kind. `database`: PostgreSQL's."""
     here = tmp_path / "here"
-    if kind == "one file":
+    if kind == "one_file":
         return Books(Sources(here), [(here, "0")])
-    if kind == "files side by side":
+    if kind == "several_files":
         return Books(Sources(here), [(here, slot) for slot in ("0", "1", "2", "control")])
     assert database is not None
     one, other = tmp_path / "one", tmp_path / "other"
     return Books(Sources(here, database), [(one, "0"), (one, "1"), (other, "0")], database)
-
-
-def copied(server: PostgresServer, template: str) -> PostgresDatabase:
-    """A database as the template has it, which nobody may be connected to."""
-    made = PostgresDatabase(f"copy_{next(_numbers)}", server.port)
-    with PostgresDatabase("postgres", server.port).client(SUPERUSER) as client:
-        client.execute(f"CREATE DATABASE {made.name} TEMPLATE {template} OWNER {ROLE}")
-    return made
-
-
-def dispose(database: Database) -> None:
-    """Closes the connections that it keeps."""
-    database._backend.reader.dispose()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import islice
@@ -23,44 +22,20 @@ from proxy.billing.exports import CursorRefused, Export
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord, to_json
 from proxy.billing.rerating import Selection
-from proxy.store.database import open_database
 from tests.billing.sample import NOON, sample
-from tests.billing.shipped import ledger_database, storage_of
 from tests.billing.test_reports import HOUR, at_random, summed
-from tests.contracts.ledgers import KINDS, Books, books, copied, dispose
-from tests.postgres_servers import SUPERUSER, PostgresServer
+from tests.contracts.ledgers import KINDS, Books, books
 
 DAY = 24 * HOUR
 ALL = Selection(0, 2**62)
 AT_NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def template(request: pytest.FixtureRequest) -> str:
-    """The name of an empty ledger's database, to be copied: ten times as fast as making it."""
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    made = server.database()
-    ledger_database(made)
-    with made.client(SUPERUSER) as client:
-        client.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
-            (made.name,),
-        )
-    return made.name
-
-
 @pytest.fixture(params=KINDS)
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Books]:
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Books:
     """An empty ledger."""
-    if "PostgreSQL" not in request.param:
-        yield books(request.param, tmp_path, None)
-        return
-    made = copied(request.getfixturevalue("postgres_server"), request.getfixturevalue("template"))
-    if "pgbouncer" in request.param:
-        made = replace(made, port=request.getfixturevalue("pgbouncer"))
-    database = open_database(storage_of(made))
-    yield books(request.param, tmp_path, database)
-    dispose(database)
+    in_postgres = request.param.endswith("_database")
+    return books(request.param, tmp_path, request.getfixturevalue(request.param) if in_postgres else None)
 
 
 def some(count: int, seed: int) -> list[UsageRecord]:
@@ -189,7 +164,7 @@ def test_the_lines_of_an_export_are_the_same_in_every_format(ledger: Books, tmp_
     """As those of one file that has the same records."""
     records = some(400, 3)
     ledger.write(records)
-    plain = books("one file", tmp_path / "plain", None)
+    plain = books("one_file", tmp_path / "plain", None)
     plain.write(records)
     for name, format_ in export_formats.FORMATS.items():
         told, lines = (
