@@ -68,28 +68,17 @@ def total(rows: Iterable[ReportRow]) -> ReportRow:
 
 
 _ADDED = ReportRow.__struct_fields__[1:]
-_SOME = {
-    "estimated_calls": ("calls", "estimated <> 0"),
-    "estimated_cost_usd": ("cost_usd", "estimated <> 0"),
-    "adjustments_cost_usd": ("cost_usd", "operation = 'adjustment'"),
+_PARTS = {
+    "estimated_calls": "sum(calls) FILTER (WHERE estimated <> 0)",
+    "estimated_cost_usd": "sum(cost_usd) FILTER (WHERE estimated <> 0)",
+    "adjustments_cost_usd": "sum(cost_usd) FILTER (WHERE operation = 'adjustment')",
 }
 """Sums over some of the rows. An adjustment's operation says what it is: billing/adjustments.py."""
-
-
-def _sum_of(name: str) -> str:
-    """BIGINT, because PostgreSQL's sums of whole numbers are decimals."""
-    summed, where = _SOME.get(name, (name, ""))
-    return f"CAST(coalesce(sum({summed}) FILTER (WHERE {where}), 0) AS BIGINT)" if where else _sum(name)
-
-
-def _sum(name: str) -> str:
-    return f"CAST(sum({name}) AS BIGINT)"
-
-
-_SUMS = ", ".join(map(_sum_of, _ADDED))
+_SUM_OF = {name: f"coalesce({_PARTS[name]}, 0)" if name in _PARTS else f"sum({name})" for name in _ADDED}
+_SUMS = ", ".join(_SUM_OF.values())
 _ALL = "usage_hourly WHERE hour >= :first AND hour < :end"
 _BY_HOUR_AND_PROJECT = f"""(
-    SELECT hour, project, {", ".join(f"{_sum_of(name)} AS {name}" for name in _ADDED)}
+    SELECT hour, project, {", ".join(f"{sql} AS {name}" for name, sql in _SUM_OF.items())}
     FROM {_ALL} GROUP BY hour, project) AS summed"""  # noqa: S608
 """The primary key's own order: what is left to be sorted is an eighth where a project has eight rows an hour."""
 HOURS_OF_PROJECT = f"""(
@@ -220,7 +209,7 @@ def _hourly_sums(source: Source, columns: list[str], first: int, end: int, proje
     grouped = f"GROUP BY {', '.join(columns)}" if columns else "HAVING count(*) > 0"
     table, sums = (_ALL, _SUMS) if project is None else (HOURS_OF_PROJECT, _SUMS)
     if project is None and set(columns) <= {"hour", "project"}:
-        table, sums = _BY_HOUR_AND_PROJECT, ", ".join(map(_sum, _ADDED))
+        table, sums = _BY_HOUR_AND_PROJECT, ", ".join(f"sum({name})" for name in _ADDED)
     select = f"SELECT {', '.join([*columns, sums])} FROM {table} {grouped}"  # noqa: S608
     with opened(source) as reader:
         # Together, min and max would read all of it.

@@ -152,7 +152,7 @@ def by_hand(sources: Iterable[Source], since: int) -> dict[str, int]:
     """
     sums: dict[str, int] = {}
     query = (
-        "SELECT caused_by, CAST(sum(cost_usd) AS BIGINT) FROM usage_records"
+        "SELECT caused_by, sum(cost_usd) FROM usage_records"
         " WHERE started_at >= :since AND kind NOT IN ('call', 'turn') AND kind = :kind AND caused_by IS NOT NULL"
         " AND substr(record_id, 1, :begins) <> :rerated GROUP BY caused_by"
     )

@@ -24,6 +24,8 @@ Source: TypeAlias = Path | Database
 Row = tuple[Any, ...]
 RECORDS_PAGE = 500
 """How much one statement reads: a reader that holds its transaction long keeps the writer's WAL from shrinking."""
+_NUMERIC = 1700
+"""The type that PostgreSQL's sums of whole numbers have: https://www.postgresql.org/docs/current/functions-aggregate.html"""
 SHIPPED_SPAN = 20_000
 """Numbers that a statement of PostgreSQL passes over at most, where few of them are asked for: a bound of its time."""
 
@@ -124,7 +126,9 @@ class _PostgresReader(Reader):
     def named(self, sql: str, values: Mapping[str, Any]) -> tuple[Sequence[str], list[Row]]:
         with self._database.reading() as connection:
             found = connection.execute(text(sql), values)
-            return list(found.keys()), [tuple(row) for row in found]
+            sums = [at for at, column in enumerate(found.cursor.description or ()) if column[1] == _NUMERIC]
+            rows = [tuple(row) for row in found]
+            return list(found.keys()), [_whole(row, sums) for row in rows] if sums else rows
 
     def parts(self) -> list[Part]:
         before = self.removed_before()
@@ -140,6 +144,13 @@ class _PostgresReader(Reader):
 
     def listed(self, columns: Container[str]) -> str:
         return ", ".join(("seq", *(name if name in columns else "NULL" for name in COLUMNS)))
+
+
+def _whole(row: Row, sums: Sequence[int]) -> Row:
+    values = list(row)
+    for at in sums:
+        values[at] = int(values[at])
+    return tuple(values)
 
 
 def _shipped(file_id: str, first: int | None, last: int, before: int) -> Part:
