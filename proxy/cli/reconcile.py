@@ -14,7 +14,7 @@ from proxy.billing import reports, retention
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord, to_rfc3339, to_usd
 from proxy.billing.sources import Sources
-from proxy.cli import options, output, shipping
+from proxy.cli import options, output, unshipped
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.schema import Settings
 from proxy.control import google_export, reconcile
@@ -54,7 +54,7 @@ def _reconcile(
     """
     settings = options.settings(config)
     sources = options.sources(settings)
-    shipped = shipping.tell(sources)
+    shipped = unshipped.tell(sources)
     export = _kept(sources, _read(settings, file, _mapped(mapped or ())))
     if not export.rows:
         raise CommandError(f"{file} has no row of the Gemini API. {' '.join(_left_out(export))}".strip())

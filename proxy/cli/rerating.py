@@ -17,7 +17,7 @@ from proxy.billing.recent import OUT_OF_ORDER_US
 from proxy.billing.records import UsageRecord, from_usd, to_rfc3339, to_usd
 from proxy.billing.rerating import Rerated, Selection
 from proxy.billing.sources import Sources
-from proxy.cli import control, options, output, shipping, times
+from proxy.cli import control, options, output, times, unshipped
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.schema import Settings
 from proxy.control.admin.rerating import note
@@ -75,7 +75,7 @@ def rerate(
     selection = Selection(_moment(since, timezone, 0), _moment(until, timezone, 2**62), project, model)
     book = _book(settings)
     sources = options.sources(settings)
-    shipped = shipping.tell(sources)
+    shipped = unshipped.tell(sources)
     sums = _sum(sources, book, selection)
     since_when = retention.records_since(sources.bill())
     told = _document(book, sums) | {"records_since": to_rfc3339(since_when) if since_when else None} | shipped

@@ -19,7 +19,7 @@ from proxy.billing.periods import Days
 from proxy.billing.records import as_cell, csv_lines, id_maker, to_json, to_rfc3339, to_usd
 from proxy.billing.reports import Dimension, ReportRow
 from proxy.billing.sources import Source, Sources
-from proxy.cli import control, options, output, reconcile, shipping, times
+from proxy.cli import control, options, output, reconcile, times, unshipped
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.schema import Settings, Storage
 from proxy.control.admin.adjustments import begin
@@ -89,7 +89,7 @@ def report(
     period = times.period(since, until, timezone)
     words = cast("list[Dimension]", [word.strip() for word in by.split(",") if word.strip()])
     bill = sources.bill()
-    shipped = shipping.tell(sources)
+    shipped = unshipped.tell(sources)
     try:
         rows = reports.report(bill, words, *period, timezone)
     except ValueError as error:
@@ -227,7 +227,7 @@ def export(
         after = cursor_file.read_text()
     period, sources = times.period(since, until, timezone), options.sources(settings)
     printed = sys.stdout.buffer
-    shipping.tell(sources)
+    unshipped.tell(sources)
     try:
         stream = Export(sources.bill(), *period, after, export_formats.READ[format_])
     except CursorRefused as error:

@@ -1,130 +1,105 @@
-"""Commands where the ledger is in PostgreSQL: they read what was shipped, and say what of this node isn't yet."""
+"""`weighbridge ledger ship`, as typed."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from proxy.billing import reports
-from proxy.store.database import Database
-from proxy.tenants import audit, projects
-from tests.billing.sample import NOON, sample
-from tests.billing.shipped import ship_all
+from proxy.billing.ledger_file import lock_ledger
+from proxy.store.database import Database, open_database
+from tests.billing.sample import lease
+from tests.billing.shipped import assert_sums_are_those_of_the_records, calls, put, records_in, records_of, rows
 from tests.cli.conftest import Weighbridge
-from tests.contracts.ledgers import write
-from tests.postgres_servers import PASSWORD
-
-MISSING = "records of this node aren't in PostgreSQL yet, and missing here: its calls from before 2026-11-21T12:00:05"
+from tests.postgres_servers import PASSWORD, PostgresServer
 
 
 @pytest.fixture
-def data_dir(
-    weighbridge: Weighbridge, tmp_path: Path, postgres_database: Database, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    """Of a node that has shipped a call of alice, and not yet two more."""
-    monkeypatch.setenv("DATABASE_PASSWORD", PASSWORD)
-    url = str(postgres_database)
+def database(
+    postgres_server: PostgresServer, postgres_schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Database:
+    """The database that weighbridge.toml names."""
+    made = postgres_server.database(postgres_schema)
     (tmp_path / "weighbridge.toml").write_text(
-        f'[storage]\ndatabase_url = "{url}"\ndatabase_password_env = "DATABASE_PASSWORD"\n'
+        f'[storage]\ndatabase_url = "{made.url}"\ndatabase_password_env = "DATABASE_PASSWORD"\n'
     )
-    projects.create(postgres_database, "alice", NOON, actor="test")
-    made = tmp_path / "weighbridge-data"
-    write(made, "0", [sample("a", project="alice")])
-    ship_all(postgres_database, made / "ledger" / "0.db")
-    write(made, "0", [sample(name, project="alice", started_at=NOON + 5_000_000) for name in ("b", "c")])
-    return made
+    monkeypatch.setenv("DATABASE_PASSWORD", PASSWORD)
+    return open_database(made.storage())
 
 
-def ship(data_dir: Path, database: Database) -> None:
-    for path in reports.ledger_files(data_dir):
-        ship_all(database, path)
-
-
-def told(weighbridge: Weighbridge, *arguments: str) -> tuple[Any, str]:
-    """What is printed as JSON, and said on standard error."""
-    result = weighbridge(*arguments)
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout), result.stderr
-
-
-def test_a_report_is_of_what_was_shipped_and_says_up_to_when_that_is_all(
-    weighbridge: Weighbridge, data_dir: Path, postgres_database: Database
+def test_a_dead_nodes_disk_is_closed_out_and_shipped_and_a_second_time_changes_nothing(
+    weighbridge: Weighbridge, tmp_path: Path, database: Database
 ) -> None:
-    report, said = told(weighbridge, "usage", "report", "--json")
-    assert report["total"]["calls"] == 1
-    assert (report["unshipped_records"], report["shipped_until"]) == (2, "2026-11-21T12:00:05.000000Z")
-    assert said.startswith(f"2 {MISSING}")
-    ship(data_dir, postgres_database)
-    report, said = told(weighbridge, "usage", "report", "--json")
-    assert report["total"]["calls"] == 3
-    assert (report["unshipped_records"], report["shipped_until"], said) == (0, None, "")
+    """While a server of this configuration runs on its own folder."""
+    lock = lock_ledger(tmp_path / "weighbridge-data")
+    first = put(tmp_path / "dead", *calls(range(5)), leases=[lease("under-way")])
+    second = put(tmp_path / "dead", *calls(range(3), "more"), slot="1")
+    result = weighbridge("ledger", "ship", "dead")
+    assert (result.exit_code, result.stdout.splitlines()) == (
+        0,
+        [
+            "dead/ledger/0.db: PostgreSQL has everything up to 6",
+            "  1 calls were open when its server died: written down as unsettled",
+            "dead/ledger/1.db: PostgreSQL has everything up to 3",
+        ],
+    )
+    assert "ledger_closed_out" in result.stderr
+    os.close(lock)
+    there = records_in(database)
+    assert there == sorted([*records_of(first), *records_of(second)], key=lambda row: row[2])
+    assert_sums_are_those_of_the_records(database)
+    assert rows(database, "SELECT DISTINCT seen_at FROM shipped") == [(0,)]
+
+    told = json.loads(weighbridge("ledger", "ship", "dead", "--json").stdout)["files"]
+    assert [(one["ok"], one["shipped_through"], one["unshipped"], one["closed_out"]) for one in told] == [
+        (True, 6, 0, 0),
+        (True, 3, 0, 0),
+    ]
+    assert records_in(database) == there
+
+    verified = weighbridge("ledger", "verify", "--data-dir", "dead")
+    assert "  PostgreSQL has everything up to number 6" in verified.stdout.splitlines()
 
 
-def test_a_file_that_cannot_be_read_is_told_and_the_report_stands(weighbridge: Weighbridge, data_dir: Path) -> None:
-    (data_dir / "ledger" / "1.db").write_text("no database")
-    report, said = told(weighbridge, "usage", "report", "--json")
-    assert report["total"]["calls"] == 1
-    assert (report["unshipped_records"], report["shipped_until"]) == (None, None)
-    assert said.startswith("Whether this node has shipped all that it wrote isn't known: ")
-    assert "1.db can't be read" in said
-
-
-def test_an_export_goes_on_behind_its_cursor_as_records_are_shipped(
-    weighbridge: Weighbridge, data_dir: Path, postgres_database: Database
+def test_a_folder_on_which_a_server_runs_is_refused(
+    weighbridge: Weighbridge, tmp_path: Path, database: Database
 ) -> None:
-    def exported() -> tuple[list[str], str]:
-        result = weighbridge("usage", "export", "--cursor-file", "cursor")
-        assert result.exit_code == 0, result.output
-        return [json.loads(line)["record_id"] for line in result.stdout.splitlines()], result.stderr
-
-    (ids, said) = exported()
-    assert ids == ["a"]
-    assert f"2 {MISSING}" in said
-    ship(data_dir, postgres_database)
-    (ids, said) = exported()
-    assert (ids, "\n" in said.strip()) == (["b", "c"], False)
-    assert exported()[0] == []
+    put(tmp_path / "live", *calls(range(2)), leases=[lease("under-way")])
+    lock = lock_ledger(tmp_path / "live")
+    result = weighbridge("ledger", "ship", "live")
+    os.close(lock)
+    assert result.exit_code == 1
+    assert "a server already runs" in result.stderr
+    assert records_in(database) == []
 
 
-def test_an_adjustment_is_made_without_a_server_and_counts_when_it_is_shipped(
-    weighbridge: Weighbridge, data_dir: Path, postgres_database: Database
+@pytest.mark.parametrize(("folder", "why"), [("empty", "there is no ledger in empty"), ("gone", "no ledger in gone")])
+def test_a_folder_without_a_ledger_is_told(
+    weighbridge: Weighbridge, tmp_path: Path, database: Database, folder: str, why: str
 ) -> None:
-    """Also of a call that only this node's file has."""
-    asked = ("usage", "adjust", "alice", "-0.01", "--why", "torn", "--of", "b", "--id", "adj_1", "--json")
-    made, _ = told(weighbridge, *asked)
-    assert (made["record_id"], made["model"]) == ("adj_1", "gemini-2.5-flash-image")
-    assert told(weighbridge, *asked)[0] == made
-    ship(data_dir, postgres_database)
-    assert told(weighbridge, *asked)[0] == made
-    report, _ = told(weighbridge, "usage", "report", "--json")
-    assert report["total"]["adjustments_cost_usd"] == "-0.01"
-    actions = [event.action for event in audit.list_events(postgres_database, limit=9, project="alice")]
-    assert actions == ["adjustment.create", "project.create"]
-    refused = weighbridge("usage", "adjust", "alice", "-2", "--why", "torn", "--id", "adj_1")
-    assert (refused.exit_code, "another adjustment adj_1" in refused.stderr) == (1, True)
+    (tmp_path / "empty").mkdir()
+    result = weighbridge("ledger", "ship", folder)
+    assert result.exit_code == 1
+    assert why in result.stderr
 
 
-def test_a_period_priced_anew_is_what_was_shipped_and_is_done_once(
-    weighbridge: Weighbridge, data_dir: Path, postgres_database: Database
+def test_without_postgresql_it_says_so(weighbridge: Weighbridge, tmp_path: Path) -> None:
+    put(tmp_path / "dead", *calls(range(2)))
+    result = weighbridge("ledger", "ship", "dead")
+    assert result.exit_code == 1
+    assert "storage.database_url" in result.stderr
+
+
+def test_what_postgresql_lacks_of_what_was_shipped_is_a_finding(
+    weighbridge: Weighbridge, tmp_path: Path, database: Database
 ) -> None:
-    with (data_dir.parent / "weighbridge.toml").open("a") as file:
-        file.write('[[prices]]\nmodel = "gemini-2.5-flash-image"\ninput_text = "0.3"\noutput_image = "31"\n')
-    asked = ("ledger", "rerate", "--since", "2026-11-01", "--yes", "--json")
-    made, said = told(weighbridge, *asked)
-    assert (made["calls"], made["written"]["adjustments"], made["unshipped_records"]) == (1, 1, 2)
-    assert f"2 {MISSING}" in said
-    assert told(weighbridge, *asked)[0]["written"]["adjustments"] == 0  # the adjustment isn't shipped yet
-    ship(data_dir, postgres_database)
-    assert told(weighbridge, *asked)[0]["written"]["adjustments"] == 2
-    ship(data_dir, postgres_database)
-    assert told(weighbridge, *asked)[0]["written"]["adjustments"] == 0
-
-
-def test_it_is_held_against_googles_export(weighbridge: Weighbridge, data_dir: Path) -> None:
-    (data_dir.parent / "usage.csv").write_text("Date,Model,Requests\n2026-11-21,gemini-2.5-flash-image,1\n")
-    found, said = told(weighbridge, "usage", "reconcile", "usage.csv", "--json")
-    assert [(line["ours"]["requests"], line["differs"]) for line in found["lines"]] == [(1, [])]
-    assert (found["unshipped_records"], f"2 {MISSING}" in said) == (2, True)
+    put(tmp_path / "dead", *calls(range(5)))
+    weighbridge("ledger", "ship", "dead")
+    with database.noting() as connection:
+        connection.exec_driver_sql("DROP TABLE usage_records_2026_11")
+    for command in (["ship", "dead"], ["verify", "--data-dir", "dead"]):
+        result = weighbridge("ledger", *command)
+        assert result.exit_code == 1
+        assert "PostgreSQL has 0 that cost 0 USD; here are 5" in result.stdout
