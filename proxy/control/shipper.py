@@ -210,7 +210,7 @@ class Shipper:
                 "ledger_sums_shipped",
                 file=str(file.path),
                 records=f"1 to {lacking.through}",
-                what="retention had removed these records: their hourly sums are shipped, which is what was left of them",
+                what="retention had removed these records: what is left of them, their hourly sums, is shipped",
             )
         elif lacking.missing:
             log.error(
