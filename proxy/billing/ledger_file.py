@@ -108,8 +108,8 @@ class LedgerFile:
         """Removes the oldest records, as far as they were written before that Unix microsecond; returns how many.
 
         None beyond the number `through`, and at most `most`, so that a call waits for little. Hourly sums stay. Not
-        fsynced: what a power loss brings back is removed again. A record of a later time, whatever clock wrote it, keeps
-        all that were written behind it.
+        fsynced: what a power loss brings back is removed again. A record of a later time, whatever clock wrote it,
+        keeps all that were written behind it.
         """
         oldest = self._execute(schema.OLDEST, (most,)).fetchall()
         old = list(takewhile(lambda row: row[2] < before and row[0] <= through, oldest))

@@ -217,8 +217,8 @@ class Shipper:
                 "ledger_records_missing",
                 file=str(file.path),
                 records=f"{cursor.seq + 1} to {lacking.through}",
-                what="they were removed from the file before PostgreSQL had them: restore a newer backup of it, or take "
-                "their sums from the file's usage_hourly",
+                what="they were removed from the file before PostgreSQL had them: restore a newer backup of it, or "
+                "take their sums from the file's usage_hourly",
             )
         else:
             log.error(

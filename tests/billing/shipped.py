@@ -1,31 +1,47 @@
-"""What PostgreSQL has of ledger files, for the tests of shipping: an empty ledger's database, and what is in it."""
+"""Ledger files to be shipped, and what PostgreSQL has of them, for the tests of shipping."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
+import msgspec
 from sqlalchemy import text
 
 from proxy.billing import ledger_schema as schema
 from proxy.billing import shipping
-from proxy.billing.records import COLUMNS
+from proxy.billing.ledger_file import LedgerFile
+from proxy.billing.records import COLUMNS, UsageRecord, to_row
 from proxy.billing.reports import reading
 from proxy.billing.shipping import Cursor, Place, Shipping
-from proxy.config.schema import Storage
-from proxy.store.database import Database, open_database, upgrade
-from tests.postgres_servers import PASSWORD, PostgresDatabase
+from proxy.store.database import Database
+from proxy.store.folders import make_folder
+from tests.billing.sample import NOON, sample
 
 
-def storage_of(postgres: PostgresDatabase, **settings: Any) -> Storage:
-    return Storage(database_url=postgres.url, database_password=SecretStr(PASSWORD), **settings)
+def put(data_dir: Path, *records: UsageRecord, leases: Sequence[UsageRecord] = (), slot: str = "0") -> Path:
+    """Writes records and leases into the ledger file of a slot, in one commit; the file."""
+    make_folder(data_dir / "ledger")
+    with closing(
+        LedgerFile.open(data_dir, slot, busy_timeout_s=30, ballast_bytes=0, random=os.urandom, locked=True)
+    ) as file:
+        opened = [(one.record_id, one.started_at, msgspec.json.encode(one)) for one in leases]
+        file.commit(opened, [to_row(record) for record in records], [])
+        return file.path
 
 
-def ledger_database(postgres: PostgresDatabase) -> Database:
-    """The database, brought up to this program's version."""
-    upgrade(storage_of(postgres))
-    return open_database(storage_of(postgres))
+def calls(numbers: Iterable[int], name: str = "call", **changes: Any) -> list[UsageRecord]:
+    """Calls of two projects, a minute apart."""
+    return [
+        sample(
+            f"{name}-{number:06}",
+            **{"started_at": NOON + number * 60_000_000, "project": ("acme", "zeta")[number % 2]} | changes,
+        )
+        for number in numbers
+    ]
 
 
 def rows(database: Database, query: str) -> list[tuple[Any, ...]]:
@@ -34,7 +50,7 @@ def rows(database: Database, query: str) -> list[tuple[Any, ...]]:
 
 
 def ship_all(database: Database, path: Path) -> Cursor:
-    """All that the file has behind its cursor, as the shipper does it."""
+    """All that the file has behind its cursor, as the shipper does it; where it is shipped through then."""
     shipping_of = Shipping(database)
     with reading(path) as connection:
         file_id = shipping.file_id_of(connection)
@@ -63,7 +79,7 @@ def assert_sums_are_those_of_the_records(database: Database) -> None:
     hours = rows(database, f"SELECT {keys}, {', '.join(sums)} FROM usage_hourly ORDER BY {keys}")
     added_up = rows(
         database,
-        f"SELECT {schema.HOUR_OF_NEW} AS hour, {schema.KEYS_OF_NEW}, {', '.join(f'sum({sql})' for sql in sums.values())}"
+        f"SELECT {schema.HOUR_OF_NEW} AS hour, {schema.KEYS_OF_NEW}, {schema.SUMS_OF_NEW}"
         f" FROM usage_records AS new GROUP BY 1, {schema.KEYS_OF_NEW} ORDER BY 1, {schema.KEYS_OF_NEW}",
     )
     assert hours == added_up
