@@ -37,8 +37,8 @@ def _lines() -> Callable[[int], None]:
     def tell(left: int) -> None:
         nonlocal total, told
         total = max(total, left)
-        done = 100 * (total - left) // total if total else 100
-        if done >= told + TOLD_EVERY:
+        done = 100 * (total - left) // total if total else 0
+        if total and done >= told + TOLD_EVERY:
             told = done - done % TOLD_EVERY
             typer.echo(f"{total - left:,} of {total:,} records are moved ({done} %)", err=True)
 
