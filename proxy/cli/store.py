@@ -65,7 +65,6 @@ def move(
 
     Example: `weighbridge store move --to postgresql://weighbridge@db.internal/weighbridge`
     """
-    logs.configure(quiet=True)
     settings = options.settings(config)
     data_dir, there = _source(settings, source), _target(settings, target)
     moving = Move(_opened(data_dir, dry_run=dry_run), data_dir, open_database(there))
@@ -128,6 +127,7 @@ def _move(moving: Move, settings: Settings, *, json: bool) -> bool:
     """Returns whether both sides are equal. Nothing is copied where the ledger isn't: it is first what it was."""
     with _locked(moving.data_dir):
         left = moving.check()
+        logs.configure(quiet=True)  # the shipper tells what it meets there
         with _goes_on(), progress.shown() as tell:
             moving.ship(Days(settings.limits.timezone).name, unix_us, tell)
         files = moving.file_ids()
@@ -212,6 +212,6 @@ def _say_what_next(settings: Settings, there: Storage) -> None:
         output.line()
     output.wrapped(
         "Start the server again, with the same storage.data_dir: the workers' ledger files stay in it, and limits and "
-        f"budgets go on from them. {FILE_NAME} is read no more, and is as it was: the way back, until a server works on "
-        "PostgreSQL."
+        f"budgets go on from them. {FILE_NAME} is read no more, and is as it was: the way back, until a server works "
+        "on PostgreSQL."
     )

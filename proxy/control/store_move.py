@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from proxy.billing.ledger_schema import version_of
 from proxy.billing.ledger_tables import shipped
 from proxy.billing.reports import ledger_files, reading
 from proxy.billing.shipping import file_id_of
@@ -61,7 +62,8 @@ class Move:
         found = {}
         for path in ledger_files(self.data_dir):
             with reading(path) as connection:
-                found[file_id_of(connection)] = path
+                if version_of(connection):  # else a server died before it had made its tables
+                    found[file_id_of(connection)] = path
         return found
 
     def ship(
@@ -99,8 +101,8 @@ class Move:
             yield
         except TargetTaken as error:
             raise MoveRefused(
-                f"{self.target} can't be moved into: {error}. If a move filled it, the source changed after that, and no "
-                "server works on it yet: drop that database, make it anew, and move again. Else move into another one"
+                f"{self.target} can't be moved into: {error}. If a move filled it, the source changed after that, and "
+                "no server works on it yet: drop that database, make it anew, move again. Else move into another one"
             ) from None
         except CopyDiffers as error:
             raise MoveRefused(f"{self.target}: {error}") from None

@@ -92,11 +92,8 @@ def of_postgres(database: Database, file_ids: Iterable[str]) -> Ledger:
         return Ledger(
             _count(connection, "usage_records", files),
             _count(connection, "refused_records", files),
-            {
-                (file_id, project): int(spent)
-                for file_id, project, spent in connection.execute(text(_SPENT), files).tuples()
-            },
-            _by_month(connection.execute(text(_HOURS)).tuples()),
+            {(file_id, project): int(spent) for file_id, project, spent in connection.execute(text(_SPENT), files)},
+            _by_month(connection.execute(text(_HOURS))),
         )
 
 

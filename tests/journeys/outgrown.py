@@ -1,4 +1,4 @@
-"""A data folder to be moved: projects, keys, and ledger files as servers leave them; and a PostgreSQL that can be held."""
+"""A data folder to be moved: projects, keys, ledger files as servers leave them; and a brake for PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""`weighbridge store move`, whole: killed again and again, PostgreSQL ending under it, and what goes on afterwards."""
+"""`weighbridge store move`, whole: killed again and again; and what goes on afterwards."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import signal
-import time
 from collections import Counter
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -21,7 +20,7 @@ from tests.billing.shipped import records_in, records_of
 from tests.journeys.limited import ASK, Held, call_at_once, limits_told, with_limits
 from tests.journeys.outgrown import LEASES, Brake, await_held, fill
 from tests.journeys.watching import body, until
-from tests.postgres_servers import PASSWORD, PostgresDatabase, PostgresServer
+from tests.postgres_servers import PASSWORD, PostgresDatabase
 from tests.proof import Proof, sized
 from tests.redis_servers import RedisServer
 from tests.stand import Weighbridge
@@ -46,7 +45,7 @@ def moved(stand: Weighbridge) -> dict[str, Any]:
 def killed_at(
     stand: Weighbridge, postgres: PostgresDatabase, table: str, event: str, condition: str
 ) -> tuple[int, int]:
-    """Starts a move, and kills it within a transaction that changes such a row. What is there then: records, projects."""
+    """Starts a move, and kills it within a transaction that changes such a row. What was there: records, projects."""
     with Brake(postgres).at(table, event, condition) as client:
         process = stand.popen("proxy", "store", "move")
         await_held(client)
@@ -86,12 +85,11 @@ def test_a_move_that_is_killed_goes_on_and_the_sums_are_equal(
     assert found[0] == (0, 0)
     assert 0 < found[1][0] < left
     assert found[2] == (left, 0)
-    began = time.monotonic()
     told = moved(stand)
     assert told["equal"]
     held = {one["what"]: (one["source"], one["target"]) for one in told["held"]}
     assert held["usage_records"] == (left, left)
-    assert TABLES <= held.keys()
+    assert held.keys() >= TABLES
     months = [month["target"] for month in told["months"]]
     assert sum(month["calls"] for month in months) == calls
     assert sum(month["tokens"] for month in months) == calls * 1_127
@@ -106,28 +104,8 @@ def test_a_move_that_is_killed_goes_on_and_the_sums_are_equal(
     proof(records=left, removed_records=records // 10, calls=calls, cost_usd_nano=cost, kills=3, months=len(months))
 
 
-def test_postgresql_that_ends_in_the_midst_is_told_and_the_next_move_goes_on(
-    tmp_path: Path, own_postgres: PostgresServer
-) -> None:
-    postgres = own_postgres.database()
-    stand = moving(tmp_path, postgres)
-    fill(stand.data_dir, 4_000)
-    with Brake(postgres).at("shipped", "UPDATE", "NEW.through_seq >= 2000") as client:
-        process = stand.popen("proxy", "store", "move")
-        await_held(client)
-        own_postgres.kill()
-        assert process.wait(30) == 1
-        assert process.stdout is not None
-        assert process.stdout.read() == ""
-        process.stdout.close()
-    assert "What is moved by now stays: run this again, and it goes on from there" in stand.log()
-    own_postgres.start()
-    assert moved(stand)["equal"]
-    assert PASSWORD not in stand.log()
-
-
 async def test_limits_and_budgets_go_on_from_where_they_stood(
-    tmp_path: Path, postgres: PostgresDatabase, redis_server: RedisServer, upstream: str, at_end: ExitStack
+    tmp_path: Path, postgres: PostgresDatabase, redis_server: RedisServer, at_end: ExitStack
 ) -> None:
     """The server dies with a call in flight. After the move, the day's calls and the month's money are what they were,
     that call is on the bill, and its place is free; also in Redis, which nothing was copied to."""
