@@ -24,7 +24,7 @@ _decode_lease = msgspec.json.Decoder(UsageRecord).decode
 
 
 class Finding(NamedTuple):
-    """What is wrong. `check` is one word: file, damage, lease, sequence, record, cost, usage or hourly."""
+    """What is wrong. `check` is one word: file, damage, lease, sequence, record, cost, usage, hourly or shipped."""
 
     check: str
     says: str
