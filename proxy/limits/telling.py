@@ -1,4 +1,4 @@
-"""Each says what it took: what Redis doesn't know is put in, and of budgets nobody is let in before all have said it."""
+"""Each says what it took: Redis is given what it lacks, and no call of a budget passes before all have spoken."""
 
 from __future__ import annotations
 
