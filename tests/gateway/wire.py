@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 
 from proxy.errors import Refusal
 from proxy.gateway.heads import Bounds
+from proxy.gateway.keep_alive import KeepAlive
 from proxy.gateway.server import GatewayProtocol, gateway_protocol
 from tests.upstreams.origin import Security
 
@@ -108,7 +109,7 @@ def parse(raw: bytes, method: str = "GET") -> Response:
 async def door(
     app: App,
     *,
-    keep_alive_s: int = 5,
+    kept: KeepAlive | None = None,
     send_buffer: int | None = None,
     tls: Security | None = None,
     watch: Callable[[type[GatewayProtocol]], type[GatewayProtocol]] = lambda protocol: protocol,
@@ -117,7 +118,7 @@ async def door(
     """Serves `app` behind the gateway's protocol, as `watch` derives it. Requests are named request-1, request-2 …"""
     ids: Iterator[int] = count(1)
     refused: list[tuple[Refusal, str]] = []
-    made = gateway_protocol(lambda: f"request-{next(ids)}", lambda *what: refused.append(what), Bounds(**bounds))
+    made = gateway_protocol(lambda: f"request-{next(ids)}", lambda *what: refused.append(what), Bounds(**bounds), kept)
     protocol = watch(made)
     config = uvicorn.Config(
         app,
@@ -125,7 +126,6 @@ async def door(
         interface="asgi3",
         log_config=None,
         lifespan="off",
-        timeout_keep_alive=keep_alive_s,
         proxy_headers=False,
     )
     config.load()
