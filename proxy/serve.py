@@ -8,7 +8,10 @@ import errno
 import os
 import signal
 import socket
+import ssl
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +23,14 @@ from proxy import resources
 from proxy.app import App
 from proxy.billing import ledger_slot
 from proxy.config import certificates
+from proxy.config.addresses import parse_network
+from proxy.config.expiry import LOOKS_EVERY_S, Expiry
 from proxy.config.load import ConfigError, Loaded
 from proxy.config.reload import Reloader
 from proxy.config.schema import Server, Settings, base_url
+from proxy.errors import Reason
+from proxy.gateway.acceptor import Acceptor, Caps, busy
+from proxy.gateway.keep_alive import KeepAlive
 from proxy.gateway.server import GatewayProtocol, gateway_protocol
 from proxy.telemetry import logs
 
@@ -34,6 +42,8 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 INTERRUPT_DRAIN_S = 5
 """How long Ctrl-C waits for calls in flight; a second Ctrl-C doesn't wait."""
 KEEP_ALIVE_S = 75
+CONTROL_CAPS = Caps(connections=512, per_address=256)
+"""Of the control door: operators, and what scrapes metrics."""
 BROKEN_LEDGER_EXIT = 74
 """EX_IOERR of sysexits(3)."""
 
@@ -115,6 +125,29 @@ class Door(uvicorn.Server):
         self.should_exit = True
         self._told.set()
 
+
+class GuardedDoor(Door):
+    """A door that strangers may come to: it accepts connections by itself, no more than it may have."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        protocol: type[GatewayProtocol],
+        *,
+        caps: Caps,
+        tls: ssl.SSLContext | None,
+        farewell: Callable[[], bytes],
+    ) -> None:
+        super().__init__(app, listener, http=protocol)
+        make = partial(protocol, config=self.config, server_state=self.server_state, app_state={})
+        self.acceptor = Acceptor(listener, make, caps=caps, tls=tls, farewell=farewell)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.servers = [self.acceptor]  # type: ignore[list-item]  # it closes like an asyncio.Server
+        self.acceptor.start()
+        self.started = True
+
     def break_off(self) -> None:
         """Ends every call so that no client takes what it has for complete."""
         for connection in list(self.server_state.connections):
@@ -126,14 +159,17 @@ class Doors:
     """Both doors of a running Weighbridge."""
 
     def __init__(self, app: App, settings: Server, gateway: socket.socket, control: socket.socket) -> None:
-        tls: dict[str, Any] = {}
-        if settings.tls_cert is not None:
-            tls = {"ssl_certfile": settings.tls_cert, "ssl_keyfile": settings.tls_key}
+        tls, farewell = _tls(settings), partial(_turn_away, app)
         self.app = app
-        self.base_url = _url("https" if tls else "http", gateway)
+        self.base_url = _url("http" if tls is None else "https", gateway)
         self.admin_url = _url("http", control)
-        self.gateway = Door(app.gateway, gateway, http=gateway_protocol(app.new_id, app.tell_refusal), **tls)
-        self.control = Door(app.control, control, http="httptools")
+        self.kept = KeepAlive()
+        spoken = gateway_protocol(app.new_id, app.tell_refusal, kept=self.kept)
+        self.gateway = GuardedDoor(app.gateway, gateway, spoken, caps=Caps(), tls=tls, farewell=farewell)
+        spoken = gateway_protocol(app.new_id, app.tell_refusal)
+        self.control = GuardedDoor(app.control, control, spoken, caps=CONTROL_CAPS, tls=None, farewell=farewell)
+        self._expiry = Expiry()
+        self._bound_connections(settings)
         self._settings = settings
         self._draining: asyncio.Task[None] | None = None
 
@@ -157,20 +193,42 @@ class Doors:
 
     async def _drain(self) -> None:
         self.app.ready = False
+        self.kept.leaving = True
         log.info("draining", lame_duck_seconds=self._settings.lame_duck_seconds, in_flight=self.app.in_flight)
         await asyncio.sleep(self._settings.lame_duck_seconds)
         self._close(self._settings.drain_seconds)
 
     def apply(self, settings: Settings) -> None:
         """Takes another configuration: whoever calls from now on is served under it. Raises ConfigError."""
-        server, context = settings.server, getattr(self.gateway.config, "ssl", None)
-        if context is not None and server.tls_cert is not None and server.tls_key is not None:
-            try:
-                certificates.load_pair(context, server.tls_cert, server.tls_key)
-            except ValueError as error:
-                raise ConfigError([str(error)]) from None
+        server = settings.server
+        try:
+            tls = _tls(server)
+        except ValueError as error:
+            raise ConfigError([str(error)]) from None
         self.app.configure(settings)
+        if self.gateway.acceptor.tls is not None and tls is not None:  # whether there is TLS at all, a start decides
+            self.gateway.acceptor.tls = tls
+        self._bound_connections(server)
         self._settings = server
+
+    def _bound_connections(self, server: Server) -> None:
+        most = resources.connections_possible(server.max_connections)
+        if most < server.max_connections and "max_connections" in server.model_fields_set:
+            what = (
+                f"a process may open too few files for server.max_connections = {server.max_connections}: {most} it is"
+            )
+            log.warning(
+                "files_bound_connections", what=f"{what}; raise its limit of open files (LimitNOFILE, ulimit -n)"
+            )
+        trusted = [parse_network(text) for text in server.trusted_proxies]
+        self.gateway.acceptor.caps = Caps(most, server.max_connections_per_address, trusted)
+        self.kept.seconds, self.kept.requests = server.keep_alive_seconds, server.keep_alive_requests
+
+    async def watch_certificate(self) -> None:
+        """Tells in time that the gateway door's expires, for ever."""
+        while True:
+            self._expiry.look(self._settings.tls_cert, time.time())
+            await asyncio.sleep(LOOKS_EVERY_S)
 
     def interrupt(self) -> None:
         """SIGINT: closes at once and waits a few seconds; a second one doesn't wait."""
@@ -185,6 +243,7 @@ class Doors:
             what = f"waiting up to {drain_s:g} s for {calls} to end; Ctrl-C breaks off what is left"
             log.warning("closing", what=what, in_flight=waited_for, seconds=drain_s)
         self.app.drain()
+        self.kept.leaving = True
         self.gateway.close(drain_s)
 
     def watch_ended(self, watching: asyncio.Task[None]) -> None:
@@ -233,7 +292,7 @@ async def open_doors(
         resources.keep_what_start_up_made()
         doors.announce(settings.storage.data_dir)
         app.ready = True
-        tasks = [loop.create_task(app.watch())]
+        tasks = [loop.create_task(app.watch()), loop.create_task(doors.watch_certificate())]
         tasks[0].add_done_callback(doors.watch_ended)
         if beside is not None:
             tasks.append(loop.create_task(beside(doors)))
@@ -282,6 +341,19 @@ def run(loaded: Loaded, environ: Mapping[str, str], *, opened: Callable[[Doors],
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         runner.run(serve(loaded, environ, gateway, control, opened))
+
+
+def _tls(server: Server) -> ssl.SSLContext | None:
+    """Raises ValueError with a sentence for the operator."""
+    if server.tls_cert is None or server.tls_key is None:
+        return None
+    return certificates.server_context(server.tls_cert, server.tls_key)
+
+
+def _turn_away(app: App) -> bytes:
+    """Counts a connection beyond the caps; what it is told. The acceptor logs, not each of them."""
+    app.metrics.refusals.labels(app.metrics.project(""), Reason.TOO_MANY_CONNECTIONS.word).inc()
+    return busy(app.new_id())
 
 
 def _url(scheme: str, bound: socket.socket) -> str:

@@ -1,4 +1,4 @@
-"""Takes connections at a door, no more than it may have: in all, of one address, and in the midst of a TLS handshake."""
+"""Takes connections at a door, no more than it may have: in all, of one address, and in their TLS handshake."""
 
 from __future__ import annotations
 

@@ -60,7 +60,17 @@ class StallWatch:
     """Whether a client goes on reading while bytes wait for it. It may begin and end many times in one response: so its
     timer, too, is left to look again."""
 
-    __slots__ = ("_least", "_loop", "_patience_s", "_stalled", "_stalled_at", "_timer", "_transport", "_unsent", "_watching")
+    __slots__ = (
+        "_least",
+        "_loop",
+        "_patience_s",
+        "_stalled",
+        "_stalled_at",
+        "_timer",
+        "_transport",
+        "_unsent",
+        "_watching",
+    )
 
     def __init__(
         self,

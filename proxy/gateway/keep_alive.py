@@ -1,4 +1,4 @@
-"""How long clients' connections are kept for further requests: one object for a door, which may change while it is open."""
+"""How long clients' connections are kept for further requests: what holds for a door, and may change meanwhile."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ class KeepAlive:
         self.seconds = seconds
         self.requests = requests
         self.leaving = False
-        """The door is about to close: each answer says that it is its connection's last, so that clients go elsewhere."""
+        """The door is about to close: each answer says that it is its connection's last, so that clients leave."""
