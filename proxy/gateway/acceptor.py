@@ -234,8 +234,7 @@ class _Parting(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.lost = asyncio.Event()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
         transport.write(self._farewell)
         if transport.can_write_eof():

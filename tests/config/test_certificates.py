@@ -41,6 +41,7 @@ def shaken(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
     return near
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
 def test_a_door_speaks_tls_1_2_and_1_3_with_forward_secrecy_and_http_1_1_inside_it(tmp_path: Path) -> None:
     """Whatever a client offers besides; with any name that it asks for."""
     made = make_certificate(tmp_path, "localhost").path

@@ -113,7 +113,7 @@ async def door(
     app: App,
     *,
     kept: KeepAlive | None = None,
-    caps: Caps = Caps(),
+    caps: Caps | None = None,
     send_buffer: int | None = None,
     tls: Security | None = None,
     watch: Callable[[type[GatewayProtocol]], type[GatewayProtocol]] = lambda protocol: protocol,
@@ -142,7 +142,7 @@ async def door(
     listener.listen(2048)
     listener.setblocking(False)
     make: Any = partial(protocol, config=config, server_state=state, app_state={})
-    acceptor = Acceptor(listener, make, caps=caps, tls=tls and tls.server, farewell=lambda: busy("request-0"))
+    acceptor = Acceptor(listener, make, caps=caps or Caps(), tls=tls and tls.server, farewell=lambda: busy("request-0"))
     acceptor.start()
     clients: list[Connection] = []
     try:
