@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 
 from tests import disk
 from tests.clock import Clock
+from tests.haproxy_servers import Haproxy, has_haproxy, running_haproxy
 from tests.namespaces import Namespace, has_namespaces, namespace
 from tests.proof import Proof
 from tests.redis_servers import (
@@ -124,6 +125,12 @@ def valkey(tmp_path: Path) -> Iterator[tuple[RedisServer, SetClock]]:
         yield started
 
 
+@pytest.fixture
+def start_haproxy(tmp_path: Path, at_end: ExitStack) -> Callable[[Mapping[str, int]], Haproxy]:
+    """Starts one before servers: their ports by their names."""
+    return lambda servers: at_end.enter_context(running_haproxy(tmp_path / "haproxy", servers))
+
+
 SET_CLOCK = "libfaketime, to set a server's clock", has_set_clock
 REDIS = "redis-server", has_redis
 NEEDS = {
@@ -144,6 +151,7 @@ NEEDS = {
     "start_redis": REDIS,
     "cluster": REDIS,
     "sentinel": REDIS,
+    "start_haproxy": ("haproxy", has_haproxy),
     "valkey": SET_CLOCK,
     "valkey_store": SET_CLOCK,
 }

@@ -23,6 +23,7 @@ from proxy.gateway.acceptor import HANDSHAKES
 from tests.certificates import Certificate, make_certificate
 from tests.journeys.test_reload import counted, logged, tell
 from tests.journeys.watching import DEADLINE_S, TEXT, body, connect, until
+from tests.proof import sized
 from tests.stand import Weighbridge, weighbridge
 
 RENEWALS = 6
@@ -30,7 +31,7 @@ UNTOLD = 1
 """The renewal that it must see by itself."""
 BAD = 3
 """The one that can't be used."""
-STUCK = 2000
+STUCK = sized(1000, 2000)
 
 
 @pytest.fixture
