@@ -29,7 +29,7 @@ from proxy.config.load import ConfigError, Loaded
 from proxy.config.reload import Reloader
 from proxy.config.schema import Server, Settings, base_url
 from proxy.errors import Reason
-from proxy.gateway.acceptor import Acceptor, Caps, busy
+from proxy.gateway.acceptor import OPERATORS, Acceptor, Caps, busy
 from proxy.gateway.keep_alive import KeepAlive
 from proxy.gateway.server import GatewayProtocol, gateway_protocol
 from proxy.telemetry import logs
@@ -42,8 +42,6 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 INTERRUPT_DRAIN_S = 5
 """How long Ctrl-C waits for calls in flight; a second Ctrl-C doesn't wait."""
 KEEP_ALIVE_S = 75
-CONTROL_CAPS = Caps(connections=512, per_address=256)
-"""Of the control door: operators, and what scrapes metrics."""
 BROKEN_LEDGER_EXIT = 74
 """EX_IOERR of sysexits(3)."""
 
@@ -167,7 +165,7 @@ class Doors:
         spoken = gateway_protocol(app.new_id, app.tell_refusal, kept=self.kept)
         self.gateway = GuardedDoor(app.gateway, gateway, spoken, caps=Caps(), tls=tls, farewell=farewell)
         spoken = gateway_protocol(app.new_id, app.tell_refusal)
-        self.control = GuardedDoor(app.control, control, spoken, caps=CONTROL_CAPS, tls=None, farewell=farewell)
+        self.control = GuardedDoor(app.control, control, spoken, caps=OPERATORS, tls=None, farewell=farewell)
         self._expiry = Expiry()
         self._bound_connections(settings)
         self._settings = settings

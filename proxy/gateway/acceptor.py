@@ -51,6 +51,10 @@ class Caps(NamedTuple):
     """Whose addresses stand for many clients."""
 
 
+OPERATORS = Caps(connections=512, per_address=256)
+"""Of the control door: people, and what scrapes metrics."""
+
+
 class Acceptor:
     """Accepts on a listening socket. With uvicorn, it stands where an asyncio.Server would."""
 
