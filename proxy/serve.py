@@ -136,10 +136,11 @@ class GuardedDoor(Door):
         caps: Caps,
         tls: ssl.SSLContext | None,
         farewell: Callable[[], bytes],
+        name: str,
     ) -> None:
         super().__init__(app, listener, http=protocol)
         make = partial(protocol, config=self.config, server_state=self.server_state, app_state={})
-        self.acceptor = Acceptor(listener, make, caps=caps, tls=tls, farewell=farewell)
+        self.acceptor = Acceptor(listener, make, caps=caps, tls=tls, farewell=farewell, door=name)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.servers = [self.acceptor]  # type: ignore[list-item]  # it closes like an asyncio.Server
@@ -157,15 +158,16 @@ class Doors:
     """Both doors of a running Weighbridge."""
 
     def __init__(self, app: App, settings: Server, gateway: socket.socket, control: socket.socket) -> None:
-        tls, farewell = _tls(settings), partial(_turn_away, app)
+        tls = _tls(settings)
         self.app = app
         self.base_url = _url("http" if tls is None else "https", gateway)
         self.admin_url = _url("http", control)
         self.kept = KeepAlive()
+        guarded = partial(GuardedDoor, farewell=partial(_turn_away, app))
         spoken = gateway_protocol(app.new_id, app.tell_refusal, kept=self.kept)
-        self.gateway = GuardedDoor(app.gateway, gateway, spoken, caps=Caps(), tls=tls, farewell=farewell)
+        self.gateway = guarded(app.gateway, gateway, spoken, name="gateway", caps=Caps(), tls=tls)
         spoken = gateway_protocol(app.new_id, app.tell_refusal)
-        self.control = GuardedDoor(app.control, control, spoken, caps=OPERATORS, tls=None, farewell=farewell)
+        self.control = guarded(app.control, control, spoken, name="control", caps=OPERATORS, tls=None)
         self._expiry = Expiry()
         self._bound_connections(settings)
         self._settings = settings
@@ -212,11 +214,10 @@ class Doors:
     def _bound_connections(self, server: Server) -> None:
         most = resources.connections_possible(server.max_connections)
         if most < server.max_connections and "max_connections" in server.model_fields_set:
-            what = (
-                f"a process may open too few files for server.max_connections = {server.max_connections}: {most} it is"
-            )
             log.warning(
-                "files_bound_connections", what=f"{what}; raise its limit of open files (LimitNOFILE, ulimit -n)"
+                "files_bound_connections",
+                what=f"too few files may be open for server.max_connections = {server.max_connections}: {most} it is; "
+                "raise the limit of open files (LimitNOFILE= in the systemd unit, ulimit -n in a shell)",
             )
         trusted = [parse_network(text) for text in server.trusted_proxies]
         self.gateway.acceptor.caps = Caps(most, server.max_connections_per_address, trusted)

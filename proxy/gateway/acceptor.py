@@ -66,10 +66,12 @@ class Acceptor:
         caps: Caps,
         tls: ssl.SSLContext | None,
         farewell: Callable[[], bytes],
+        door: str = "gateway",
     ) -> None:
         """`make` makes a connection's protocol; `farewell` is the whole response for one that isn't served: it counts.
 
-        `caps` and `tls` may be set anew at any time: they hold for the connections that come from then on.
+        `door` is what the log calls it. `caps` and `tls` may be set anew at any time: they hold for the connections
+        that come from then on.
         """
         self.caps = caps
         self.tls = tls
@@ -77,6 +79,7 @@ class Acceptor:
         self._listener = listener
         self._make = make
         self._farewell = farewell
+        self._door = door
         self._by_host: dict[str, int] = {}
         self._connecting: dict[asyncio.Task[None], float] = {}
         """When each began, the oldest first."""
@@ -142,9 +145,9 @@ class Acceptor:
         connection.setblocking(False)
         host = _host(peer)
         if self.open >= self.caps.connections:
-            self._turn_away(connection, peer, "server.max_connections")
+            self._turn_away(connection, peer, "max_connections")
         elif self._by_host.get(host, 0) >= self.caps.per_address and not self._trusts(peer):
-            self._turn_away(connection, peer, "server.max_connections_per_address")
+            self._turn_away(connection, peer, "max_connections_per_address")
         else:
             self._admit(connection, host)
 
@@ -211,7 +214,7 @@ class Acceptor:
     def _tell(self, event: str, **why: str | None) -> None:
         self._untold += 1
         if self._loop.time() - self._told_at >= TOLD_EVERY_S:
-            log.warning(event, times=self._untold, open=self.open, **why)
+            log.warning(event, door=self._door, times=self._untold, open=self.open, **why)
             self._told_at, self._untold = self._loop.time(), 0
 
 

@@ -109,7 +109,7 @@ async def test_more_than_can_be_told_are_reset_and_the_log_says_it_once() -> Non
         assert sum(b"TOO_MANY_CONNECTIONS" in answer for answer in answers) == acceptor.FAREWELLS
         assert answers.count(b"reset") == 50
         assert [line["event"] for line in said] == ["connections_refused"]
-        assert said[0]["over"] == "server.max_connections"
+        assert said[0]["over"] == "max_connections"
         assert await served(kept)
 
 

@@ -279,7 +279,7 @@ def test_other_bounds_of_connections_hold_for_those_that_come_from_then_on(upstr
         turned_away = httpx2.get(f"{stand.base_url}/healthz")
         assert (turned_away.status_code, turned_away.headers["x-weighbridge-refused"]) == (503, "TOO_MANY_CONNECTIONS")
         assert 'reason="TOO_MANY_CONNECTIONS"} 1.0' in httpx2.get(f"{stand.admin_url}/metrics").text
-        assert logged(stand, "connections_refused")[0]["over"] == "server.max_connections"
+        assert logged(stand, "connections_refused")[0]["over"] == "max_connections"
         assert kept.get("/healthz").status_code == 200, "it goes on"
         write(stand, server={"max_connections": 10, "max_connections_per_address": 1})
         reload(stand)
