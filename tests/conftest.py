@@ -14,6 +14,14 @@ import pytest
 from tests import disk
 from tests.clock import Clock
 from tests.namespaces import Namespace, has_namespaces, namespace
+from tests.postgres_servers import (
+    PostgresDatabase,
+    PostgresServer,
+    has_pgbouncer,
+    has_postgres,
+    running_pgbouncer,
+    running_postgres,
+)
 from tests.proof import Proof
 from tests.redis_servers import (
     RedisServer,
@@ -124,8 +132,36 @@ def valkey(tmp_path: Path) -> Iterator[tuple[RedisServer, SetClock]]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL for all tests, which none of them may stop."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> PostgresDatabase:
+    """An empty database in PostgreSQL."""
+    return postgres_server.database()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL for one test, which may do with it what it wants."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres_server: PostgresServer) -> Iterator[int]:
+    """The port of a pgbouncer in transaction mode before `postgres_server`."""
+    with running_pgbouncer(postgres_server) as port:
+        yield port
+
+
 SET_CLOCK = "libfaketime, to set a server's clock", has_set_clock
 REDIS = "redis-server", has_redis
+POSTGRES = "PostgreSQL", has_postgres
 NEEDS = {
     "small_disk": ("root, to mount a disk of their own", lambda: os.geteuid() == 0),
     "loop_disk": (
@@ -145,6 +181,9 @@ NEEDS = {
     "cluster": REDIS,
     "sentinel": REDIS,
     "valkey": SET_CLOCK,
+    "postgres_server": POSTGRES,
+    "own_postgres": POSTGRES,
+    "pgbouncer": ("PostgreSQL and pgbouncer", has_pgbouncer),
     "valkey_store": SET_CLOCK,
 }
 """What fixtures need that not every machine has, and whether this one has it."""
