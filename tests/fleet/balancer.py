@@ -34,7 +34,7 @@ backend nodes
     default-server check inter 200ms fall 1 rise 1
 {servers}
 """
-"""A check fails by its answer or by a refused connection; a machine that stalls makes it late, and late isn't failed."""
+"""A check fails by its answer or by a refused connection. A machine that stalls makes it late: that isn't failed."""
 
 
 @dataclass

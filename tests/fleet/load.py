@@ -8,12 +8,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from tests.chaos.callers import Callers
+from starlette.types import Receive, Scope, Send
+
+from tests.chaos.callers import Callers, Seen, Tally
 from tests.chaos.calls import Call
 from tests.chaos.plan import Calls
+from tests.chaos.upstream import Served, Upstream
 
-OURS = ("LIMITER_UNAVAILABLE", "LEDGER_UNAVAILABLE", "STORE_UNAVAILABLE", "DRAINING")
-"""Refusals of who can't serve anybody, or not this one."""
+HELD = 8
+"""Calls that wait upstream when a process is killed: some of them are that one's."""
+MONEY = "paid"
+"""The project that has a budget (tests/chaos/tenants.py)."""
 
 
 @dataclass
@@ -48,3 +53,37 @@ class Steady(Callers):
         now = time.monotonic()
         self._next = max(self._next + 1 / self.a_second, now)
         await asyncio.sleep(self._next - now)
+
+    async def _call(self, call: Call, connection: object, seen: Seen) -> None:
+        await super()._call(call, connection, seen)  # type: ignore[arg-type]
+        seen.complete = seen.complete and bool(seen.request_id)  # what haproxy says itself isn't an answer
+        if call.project == MONEY:
+            self.tally.happened(f"{MONEY}: {seen.refused or seen.status}")
+            self.tally.happened(MONEY)
+
+
+class Origin(Upstream):
+    """The upstream, which may hold back what arrives: so that a process dies in the midst of calls."""
+
+    def __init__(self, calls: Lasting, tally: Tally) -> None:
+        super().__init__(calls, lambda: tally.happened("arrived"))
+        self._goes_on = asyncio.Event()
+        self._goes_on.set()
+        self._tally, self._waiting = tally, 0
+
+    async def hold(self) -> None:
+        """Answers nobody until `release`; returns when enough wait."""
+        self._goes_on.clear()
+        await self._tally.until(lambda: self._waiting >= HELD)
+
+    def release(self) -> None:
+        self._goes_on.set()
+
+    async def _serve(self, served: Served, scope: Scope, receive: Receive, send: Send) -> None:
+        self._waiting += 1
+        self._tally.happened("waits")
+        try:
+            await self._goes_on.wait()
+        finally:
+            self._waiting -= 1
+        await super()._serve(served, scope, receive, send)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -48,6 +47,16 @@ class Node(Weighbridge):
         workers = ("--workers", str(self.workers)) if self.workers > 1 and MANY else ()
         self.process = self.popen("proxy", "serve", *workers, start_new_session=True)
 
+    def start(self) -> None:
+        self.spawn()
+        self.opened()
+
+    def opened(self) -> None:
+        """Waits until both its doors are open."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        self.serves(self.process.stdout.readline())
+
     def popen(self, module: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         return super().popen(module, *arguments, cwd=self.tree, **options)
 
@@ -75,11 +84,15 @@ class Node(Weighbridge):
                     return process
         return None
 
-    def kill_worker(self, slot: int) -> None:
-        """Kills it, and waits until another has taken its place."""
+    def kill_worker(self, slot: int) -> int:
+        """Kills the process that has this slot; gives its id."""
         killed = self.worker(slot)
         assert killed is not None, f"nobody has slot {slot}"
         os.kill(killed, signal.SIGKILL)
+        return killed
+
+    def replaced(self, slot: int, killed: int) -> None:
+        """Waits until another process has taken that one's place."""
         until(lambda: self.worker(slot) not in (None, killed), f"slot {slot} has a worker again")
 
     def power_off(self) -> None:
@@ -105,7 +118,7 @@ class Node(Weighbridge):
 
 def _leads_to(link: Path, file: str) -> bool:
     with suppress(OSError):
-        return os.readlink(link) == file
+        return str(link.readlink()) == file
     return False
 
 
@@ -117,5 +130,3 @@ def _alive(group: int) -> bool:
             if int(pgrp) == group and state != "Z":
                 return True
     return False
-
-
