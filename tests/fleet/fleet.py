@@ -12,8 +12,8 @@ from proxy.billing.records import UsageRecord
 from proxy.config.schema import Storage
 from proxy.store.database import FILE_NAME, Database, open_database
 from tests.fleet.balancer import Balancer, haproxy
-from tests.fleet.node import Node
-from tests.postgres_servers import PASSWORD, PostgresDatabase, PostgresServer
+from tests.fleet.node import PASSWORD_ENV, Node
+from tests.postgres_servers import PostgresDatabase, PostgresServer
 from tests.redis_servers import Watched, running_sentinel
 from tests.stand import Section
 
@@ -21,7 +21,6 @@ APPENDING = ("--appendonly", "yes", "--appendfsync", "everysec")
 """What Redis answered a second ago and more, it knows again when it is started anew."""
 SHARED = "database_url" in Storage.model_fields
 """Whether this version can keep projects and keys in PostgreSQL."""
-PASSWORD_ENV = "FLEET_DATABASE_PASSWORD"
 
 
 def scaled_out(redis_url: str, database: PostgresDatabase) -> dict[str, Section]:
@@ -82,7 +81,7 @@ def fleet(
         database = postgres.database()
         shared = {**scaled_out(redis.url, database), **(settings or {})}
         made = [
-            Node(folder / name, upstream_url, shared, environment={PASSWORD_ENV: PASSWORD}, name=name, workers=workers)
+            Node(folder / name, upstream_url, shared, name=name, workers=workers)
             for name in (f"node{number}" for number in range(nodes))
         ]
         started(made, fill, stack)

@@ -13,12 +13,14 @@ from typing import Any
 
 from proxy.config.schema import Server
 from tests.journeys.watching import until
+from tests.postgres_servers import PASSWORD
 from tests.redis_servers import free_port
 from tests.stand import Weighbridge
 
 ROOT = Path(__file__).parents[2]
 MANY = "workers" in Server.model_fields
 """Whether this version can have more than one."""
+PASSWORD_ENV = "FLEET_DATABASE_PASSWORD"
 
 
 @dataclass
@@ -65,7 +67,7 @@ class Node(Weighbridge):
         return [*there, *super()._command(module, *arguments)]
 
     def _env(self) -> dict[str, str]:
-        return {**super()._env(), "PYTHONPATH": str(self.tree)}
+        return {**super()._env(), "PYTHONPATH": str(self.tree), PASSWORD_ENV: PASSWORD}
 
     def processes(self) -> list[int]:
         """The supervisor, and all its children."""
