@@ -203,6 +203,7 @@ class LedgerFile:
 def lock_ledger(data_dir: Path) -> int:
     """The descriptor of the folder of ledger files, locked, with all slots. Raises LedgerLocked, LedgerUnusable."""
     folder = data_dir.absolute() / "ledger"
+    make_folder(folder.parent)
     make_folder(folder)
     refuse_network_file_system(folder)
     return take_lock(folder)

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from proxy.billing.ledger_errors import LedgerError
 from proxy.config.load import ConfigError, load
 from proxy.config.schema import Settings
-from proxy.serve import PortTaken
+from proxy.doors import PortTaken
 from proxy.store.database import Database, StoreError, open_database
 from proxy.telemetry.logs import redact
 from proxy.tenants.projects import TenancyError

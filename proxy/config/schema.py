@@ -110,6 +110,8 @@ class Server(Section):
     port: Port = 8080
     admin_host: str = Field("127.0.0.1", min_length=1)
     admin_port: Port = 8081
+    workers: int = Field(1, ge=1, le=64)
+    """Processes that serve calls. More than one need a Redis to count limits together."""
     tls_cert: FilePath | None = None
     tls_key: FilePath | None = None
     max_body_mb: int = Field(100, ge=1, le=1024)
@@ -296,6 +298,15 @@ class Settings(Section):
     models: tuple[Alias, ...] = ()
     """Aliases: of those that match a model, the first counts, and once: what it leads to is looked up no further."""
     prices: tuple[Price, ...] = ()
+
+    @model_validator(mode="after")
+    def _counted_together(self) -> Settings:
+        if self.server.workers > 1 and not self.storage.redis_url:
+            raise ValueError(
+                f"server.workers is {self.server.workers}, and storage.redis_url is not set: each worker would count "
+                "limits and budgets by itself. Set storage.redis_url, or server.workers to 1"
+            )
+        return self
 
     @field_validator("upstreams")
     @classmethod

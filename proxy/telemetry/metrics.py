@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
+
+from proxy.telemetry.multiprocess import AddedUp
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
@@ -31,8 +34,10 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # else each counter 
 class Metrics:
     """The metrics of one process. Models outside `models` read `other`; so do projects past the first thousand."""
 
-    def __init__(self, version: str, models: Collection[str]) -> None:
+    def __init__(self, version: str, models: Collection[str], workers: Path | None = None) -> None:
+        """`workers`: the folder where workers write theirs, which are told with these."""
         self.registry = CollectorRegistry()
+        self._workers = workers
         self.know_models(models)
         self._projects: set[str] = set()
         self._finished: dict[tuple[str, str, str, int], tuple[Counter, Histogram]] = {}
@@ -55,7 +60,12 @@ class Metrics:
         self.first_byte = self._histogram(
             "first_byte_seconds", "From the request's head to the first byte of the upstream's response.", "operation"
         )
-        self.in_flight = Gauge("weighbridge_in_flight_requests", "Requests being served now.", registry=self.registry)
+        self.in_flight = Gauge(
+            "weighbridge_in_flight_requests",
+            "Requests being served now.",
+            registry=self.registry,
+            multiprocess_mode="sum",
+        )
         """Read when scraped: the app sets its function."""
         self.tokens = self._counter(
             "tokens", "Tokens that upstreams reported.", "project", "model", "direction", "modality"
@@ -199,7 +209,11 @@ class Metrics:
         return name if name in self._models or not name else "other"
 
     def exposition(self) -> bytes:
-        return generate_latest(self.registry)
+        if self._workers is None:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        together.register(AddedUp(self._workers, self.registry))
+        return generate_latest(together)
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
         return Counter(f"weighbridge_{name}", help_text, labels, registry=self.registry)
