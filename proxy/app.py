@@ -148,7 +148,7 @@ class App:
         StoreError, LedgerLocked, LedgerUnusable, ConfigError, each with a sentence for the operator.
         """
         data_dir = settings.storage.data_dir
-        database = open_database(data_dir)
+        database = open_database(settings.storage)
         book = open_book(settings)
         written = WorkerFiles(data_dir / METRICS, process.slot) if process.gateway and process.locked else None
         metrics = Metrics(__version__, book.models(), data_dir / METRICS if process.locked else None)

@@ -33,6 +33,7 @@ async def open_limiter(
         return MemoryLimiter(_steady_ms(), history, spent)
     # Imported here: commands, and servers without Redis, do without its 7 MB and its tenth of a second.
     from proxy.limits.redis import RedisLimiter
+    from proxy.limits.roll import FOLLOW_TIMEOUT_S
 
     limiter = RedisLimiter(
         redis_of(storage),
@@ -40,6 +41,7 @@ async def open_limiter(
         _steady_ms(),
         history,
         spent,
+        following=redis_of(storage, FOLLOW_TIMEOUT_S),
         on_down=settings.limits.on_redis_down,
         on_error=metrics.limiter_errors.inc,
     )

@@ -7,10 +7,13 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from proxy.config.schema import Storage
+from proxy.store.database import Database, open_database, upgrade
 from tests import disk
 from tests.clock import Clock
 from tests.namespaces import Namespace, has_namespaces, namespace
@@ -145,6 +148,36 @@ def postgres(postgres_server: PostgresServer) -> PostgresDatabase:
     return postgres_server.database()
 
 
+@pytest.fixture(scope="session")
+def postgres_schema(postgres_server: PostgresServer) -> str:
+    """The name of a database that is at HEAD, and that nobody uses: to be copied."""
+    made = postgres_server.database()
+    upgrade(made.storage())
+    return made.name
+
+
+@pytest.fixture
+def sqlite_database(tmp_path: Path) -> Database:
+    return open_database(Storage(data_dir=tmp_path))
+
+
+@pytest.fixture
+def postgres_database(postgres_server: PostgresServer, postgres_schema: str) -> Database:
+    return open_database(postgres_server.database(postgres_schema).storage())
+
+
+@pytest.fixture
+def pgbouncer_database(postgres_server: PostgresServer, postgres_schema: str, pgbouncer: int) -> Database:
+    return open_database(replace(postgres_server.database(postgres_schema), port=pgbouncer).storage())
+
+
+@pytest.fixture(params=["sqlite_database", "postgres_database"])
+def each_database(request: pytest.FixtureRequest) -> Database:
+    """The database, at HEAD and empty, of each kind that there is."""
+    database: Database = request.getfixturevalue(request.param)
+    return database
+
+
 @pytest.fixture
 def own_postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL for one test, which may do with it what it wants."""
@@ -183,6 +216,8 @@ NEEDS = {
     "valkey": SET_CLOCK,
     "postgres_server": POSTGRES,
     "own_postgres": POSTGRES,
+    "postgres_database": POSTGRES,
+    "pgbouncer_database": ("PostgreSQL and pgbouncer", has_pgbouncer),
     "pgbouncer": ("PostgreSQL and pgbouncer", has_pgbouncer),
     "valkey_store": SET_CLOCK,
 }
@@ -200,9 +235,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if os.environ.get("WEIGHBRIDGE_TESTS_REQUIRE") == "all":
         return
     for fixture, (what, there) in NEEDS.items():
-        left_out = [item for item in items if isinstance(item, pytest.Function) and fixture in item.fixturenames]
+        left_out = [item for item in items if isinstance(item, pytest.Function) and fixture in _fixtures(item)]
         if left_out and not there():
             leave_out(config, items, left_out, what)
+
+
+def _fixtures(item: pytest.Function) -> list[str]:
+    """What a test uses, also where a parameter says which."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return [*item.fixturenames, *(name for name in parameters if isinstance(name, str))]
 
 
 def leave_out_missing_programs(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import psycopg
 
+from proxy.config.schema import Storage
 from tests.redis_servers import free_port
 
 ROLE = "weighbridge"
 """Who owns the databases that `PostgresServer.database` makes: no superuser."""
-PASSWORD = "pass word/of:weighbridge@%"
+PASSWORD = "pass/word?of:weighbridge@%41"
 """What has a meaning in a URL, and in a connection string."""
 SUPERUSER = "postgres"
 PATIENCE_S = 30.0
@@ -84,6 +85,10 @@ class PostgresDatabase:
     @property
     def url(self) -> str:
         return f"postgresql://{ROLE}@127.0.0.1:{self.port}/{self.name}"
+
+    def storage(self, **more: object) -> Storage:
+        """As a configuration that names it has it."""
+        return Storage.model_validate({"database_url": self.url, "database_password": PASSWORD, **more})
 
     def client(self, user: str = ROLE) -> psycopg.Connection:
         """A plain connection of the test's own, without transactions of its own: its owner's, or SUPERUSER's."""
@@ -149,12 +154,12 @@ class PostgresServer:
             with suppress(ProcessLookupError):
                 os.kill(process, what)
 
-    def database(self) -> PostgresDatabase:
-        """A new and empty database, which ROLE owns."""
+    def database(self, like: str = "template1") -> PostgresDatabase:
+        """A new database, which ROLE owns: an empty one, or a copy of one that nobody is connected to."""
         made = PostgresDatabase(f"weighbridge_{next(_numbers)}", self.port)
         with PostgresDatabase("postgres", self.port).client(SUPERUSER) as client:
-            names = psycopg.sql.Identifier(made.name), psycopg.sql.Identifier(ROLE)
-            client.execute(psycopg.sql.SQL("CREATE DATABASE {} OWNER {}").format(*names))
+            names = map(psycopg.sql.Identifier, (made.name, ROLE, like))
+            client.execute(psycopg.sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(*names))
         return made
 
     @property

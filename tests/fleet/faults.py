@@ -12,7 +12,7 @@ from typing import TypeVar
 from tests.chaos.callers import Tally
 from tests.fleet.fleet import Fleet
 from tests.fleet.load import MONEY, Origin
-from tests.fleet.node import MANY, Node
+from tests.fleet.node import Node
 from tests.journeys.watching import DEADLINE_S, until
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ FAULTS = (
     Scene.postgres_stopped,
     Scene.redis_stopped,
     Scene.redis_failed_over,
-    *((Scene.worker_killed,) if MANY else ()),
+    Scene.worker_killed,
     Scene.node_killed,
 )
 """One after another."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.billing.records import UsageRecord
-from proxy.config.schema import Storage
-from proxy.store.database import FILE_NAME, Database, open_database
+from proxy.store.database import Database, open_database
+from proxy.store.sqlite import FILE_NAME
 from tests.fleet.balancer import Balancer, haproxy
 from tests.fleet.node import PASSWORD_ENV, Node
 from tests.postgres_servers import PostgresDatabase, PostgresServer
@@ -19,23 +19,22 @@ from tests.stand import Section
 
 APPENDING = ("--appendonly", "yes", "--appendfsync", "everysec")
 """What Redis answered a second ago and more, it knows again when it is started anew."""
-SHARED = "database_url" in Storage.model_fields
-"""Whether this version can keep projects and keys in PostgreSQL."""
 
 
 def scaled_out(redis_url: str, database: PostgresDatabase) -> dict[str, Section]:
     """The settings of a node that shares both stores with others; budgets are held so that they are never over."""
-    shared = {"database_url": database.url, "database_password_env": PASSWORD_ENV} if SHARED else {}
-    return {"storage": {"redis_url": redis_url, **shared}, "limits": {"hold": "worst"}}
+    shared = {"redis_url": redis_url, "database_url": database.url, "database_password_env": PASSWORD_ENV}
+    return {"storage": shared, "limits": {"hold": "worst"}}
 
 
 def started(nodes: Sequence[Node], fill: Callable[[Database], object], at_end: ExitStack) -> None:
     """Starts all nodes on one set of projects and keys, which `fill` makes."""
     first, *others = nodes
-    if SHARED:
+    shared = first.storage.database_url
+    if shared:
         first.run("db", "upgrade")
-    fill(open_database(first.data_dir))
-    for node in others if not SHARED else ():
+    fill(open_database(first.storage))
+    for node in () if shared else others:
         node.data_dir.mkdir(parents=True)
         shutil.copy(first.data_dir / FILE_NAME, node.data_dir / FILE_NAME)
     for node in nodes:

@@ -11,15 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from proxy.config.schema import Server
 from tests.journeys.watching import until
 from tests.postgres_servers import PASSWORD
 from tests.redis_servers import free_port
 from tests.stand import Weighbridge
 
 ROOT = Path(__file__).parents[2]
-MANY = "workers" in Server.model_fields
-"""Whether this version can have more than one."""
 PASSWORD_ENV = "FLEET_DATABASE_PASSWORD"
 
 
@@ -46,7 +43,7 @@ class Node(Weighbridge):
 
     def spawn(self) -> None:
         """Starts it in a session of its own: so that all of it can die at once."""
-        workers = ("--workers", str(self.workers)) if self.workers > 1 and MANY else ()
+        workers = ("--workers", str(self.workers)) if self.workers > 1 else ()
         self.process = self.popen("proxy", "serve", *workers, start_new_session=True)
 
     def start(self) -> None:
