@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,16 +96,18 @@ class Node(Weighbridge):
         until(lambda: self.worker(slot) not in (None, killed), f"slot {slot} has a worker again")
 
     def power_off(self) -> None:
-        """All its processes die at once, as where a machine loses its power."""
+        """All its processes die, as where a machine loses its power: the supervisor first, so that none is replaced."""
         assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGKILL)
+        for process in (self.process.pid, *_of_session(self.process.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self.process.wait(30)
         if self.process.stdout is not None:
             self.process.stdout.close()
-        until(lambda: not _alive(self.process.pid) if self.process else True, "its processes are gone")
+        until(partial(_ended, self.process.pid), "its processes are gone")
 
     def close(self) -> None:
-        if self.process is not None and _alive(self.process.pid):
+        if self.process is not None and not _ended(self.process.pid):
             self.power_off()
 
     def told(self, event: str, since: int = 0) -> int:
@@ -121,11 +124,16 @@ def _leads_to(link: Path, file: str) -> bool:
     return False
 
 
-def _alive(group: int) -> bool:
-    """Whether a process of this group is left that isn't a zombie."""
+def _of_session(leader: int) -> list[int]:
+    """The processes of a session that live."""
+    found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
-            if int(pgrp) == group and state != "Z":
-                return True
-    return False
+            state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+            if int(session) == leader and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
+def _ended(leader: int) -> bool:
+    return not _of_session(leader)
