@@ -58,6 +58,7 @@ class Ledger:
         )
         self.file_id = file.file_id
         """Names this worker, before and after a restart."""
+        self.path = file.path
         self._inbox = self._writer.inbox
         self._wake = self._writer.wake
 

@@ -76,7 +76,7 @@ file_spendings = Table(
     _text("key_id"),
     _text("model"),
     _number("cost_usd"),
-    PrimaryKeyConstraint("file_id", "period", "project", "key_id", "model", name="pk_file_spendings"),
+    PrimaryKeyConstraint("project", "period", "file_id", "key_id", "model", name="pk_file_spendings"),
 )
 """What the shipped records of each file cost, by day (`period`): budgets of files that nobody writes begin with it."""
 

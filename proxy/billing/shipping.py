@@ -28,6 +28,8 @@ PAGE_BYTES = 4 << 20
 """What one transaction takes at most: it locks the sums of its hours for as long as it takes, some 40 ms."""
 LIMIT_S = 30.0
 """What a statement gets: more than a writer that died can hold the sums it waits for."""
+LIVE_US = 60_000_000
+"""How long a file counts as written by a worker after that was last said."""
 LONGEST_TIER = 200
 """Characters of a service tier, which an upstream may answer at any length, and PostgreSQL has in an index."""
 ROW_FAULTS = ("22", "23", "54")
@@ -206,6 +208,12 @@ def look(database: Database, places: Mapping[str, Place], live: Iterable[str]) -
         return {file_id: Cursor(seq, record_id) for file_id, seq, record_id in found}
 
 
+def live(database: Database) -> set[str]:
+    """The ids of files that somebody's worker wrote a minute ago or later. Raises StoreError."""
+    with database.reading() as connection:
+        return set(connection.scalars(_LIVE))
+
+
 def encoded(rows: list[dict[str, Any]]) -> str:
     """Rows as one JSON array, in which PostgreSQL can hold every text."""
     document = _encode(rows)
@@ -285,6 +293,7 @@ _MOVE = text(
     " WHERE file_id = :file_id AND through_seq = :seq AND through_record_id = :record_id"
 )
 _CURSORS = text("SELECT file_id, through_seq, through_record_id FROM shipped WHERE file_id = ANY(:file_ids)")
+_LIVE = text(f"SELECT file_id FROM shipped WHERE seen_at > {NOW_US} - {LIVE_US}")  # noqa: S608
 _SEEN = {
     live: text(
         f"INSERT INTO shipped VALUES (:file_id, 0, '', 0, :node, :slot, {NOW_US if live else 0})"  # noqa: S608

@@ -15,9 +15,8 @@ import structlog
 
 from proxy.billing import partitions, shipping
 from proxy.billing.jobs import claimed
-from proxy.billing.ledger import close_out
 from proxy.billing.ledger_errors import LedgerUnusable
-from proxy.billing.ledger_file import BALLAST_BYTES, LedgerFile
+from proxy.billing.orphans import close_out_orphan
 from proxy.billing.records import UsageRecord
 from proxy.billing.reports import ledger_files, reading
 from proxy.billing.shipped_mark import marked_through, write_mark
@@ -37,7 +36,6 @@ AMISS_S = 60.0
 CHORES_S = 60.0
 PARTITIONS_EVERY_US = 3_600_000_000
 MONTHS_AHEAD = 2
-LOCK_WAIT_S = 10.0
 
 
 @dataclass
@@ -107,6 +105,12 @@ class Shipper:
             more = await asyncio.to_thread(self._try)
             await asyncio.sleep(0 if more else PAUSE_S)
 
+    async def finish(self, within_s: float) -> None:
+        """Ships what there is, for so long at most; after `watch` was cancelled, and the ledger files closed."""
+        deadline = self._clock() + within_s
+        while await asyncio.to_thread(self._try) and self._clock() < deadline:
+            pass
+
     def _try(self) -> bool:
         try:
             more = self.step()
@@ -146,21 +150,9 @@ class Shipper:
                 self._next_look = 0.0
 
     def _close_out(self, orphan: _File) -> None:
-        file = LedgerFile.open(
-            self._data_dir,
-            orphan.slot,
-            busy_timeout_s=LOCK_WAIT_S,
-            ballast_bytes=BALLAST_BYTES,
-            random=self._random,
-            locked=True,
-        )
-        try:
-            unsettled = close_out(file, self._now_us())
-            file.drop_ballast()
-        finally:
-            file.close()
+        file_id, unsettled = close_out_orphan(orphan.path, self._now_us(), self._random)
         self._closed_out.add(orphan.path)
-        self._on_closed_out(file.file_id, unsettled)
+        self._on_closed_out(file_id, unsettled)
 
     def _measure(self) -> None:
         records, oldest = 0, None

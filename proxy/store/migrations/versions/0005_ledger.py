@@ -118,6 +118,6 @@ def _create_sums() -> None:
     op.create_table(
         "file_spendings",
         *(_text("file_id"), _text("period"), _text("project"), _text("key_id"), _text("model"), _number("cost_usd")),
-        sa.PrimaryKeyConstraint("file_id", "period", "project", "key_id", "model", name="pk_file_spendings"),
+        sa.PrimaryKeyConstraint("project", "period", "file_id", "key_id", "model", name="pk_file_spendings"),
         postgresql_with={"fillfactor": 70},
     )
