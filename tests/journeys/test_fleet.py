@@ -22,7 +22,7 @@ def test_a_fleet_serves_and_bills_each_call_whatever_goes_away(
     are served all the time (while Redis is away: all that have no budget), the ledger is the upstream's own account,
     and limits are over by no more than the policy says."""
     outage_s = float(sized(3, 30)), float(sized(2, 15))
-    run = Run(tmp_path, own_postgres, Load(SEED, sized(2000, 20_000), sized(60, 100)), outage_s)
+    run = Run(tmp_path, own_postgres, Load(SEED, sized(2000, 20_000), sized(75, 100)), outage_s)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         verdict = runner.run(run.run())
     figures = verdict.figures()
