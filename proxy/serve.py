@@ -12,7 +12,7 @@ import uvloop
 
 from proxy import resources
 from proxy.app import ALONE, METRICS, Process
-from proxy.billing.ledger_file import lock_ledger
+from proxy.billing.ledger_file import lock_ledger, make_ledger_file
 from proxy.config.load import Loaded
 from proxy.config.reload import Reloader
 from proxy.doors import Doors, bind, open_doors, url_of
@@ -58,18 +58,21 @@ def _supervise(
     lock_ledger(data_dir)  # for all of them, until the last one has ended
     multiprocess.clear(data_dir / METRICS)
     workers = [Process(str(slot), control=False, locked=True) for slot in range(loaded.settings.server.workers)]
+    processes = [*workers, Process("control", gateway=False, locked=True)]
+    for process in processes:  # before any reads another's, which has no tables for a moment
+        make_ledger_file(data_dir, process.slot)
     # The supervisor lets go of the door when it ends: who comes when no worker listens any more is refused, not kept.
-    supervisor = Supervisor([*workers, Process("control", gateway=False, locked=True)], gateway.close)
-    process = supervisor.start(tell)
-    if process is None:
+    supervisor = Supervisor(processes, gateway.close)
+    started = supervisor.start(tell)
+    if started is None:
         return
-    logs.name_process(str(process))
-    if process.gateway:
+    logs.name_process(str(started))
+    if started.gateway:
         control.close()
-        _serve(loaded, environ, process, gateway, None, supervisor.ready, supervisor.lifeline)
+        _serve(loaded, environ, started, gateway, None, supervisor.ready, supervisor.lifeline)
     else:
         gateway.close()
-        _serve(loaded, environ, process, None, control, supervisor.ready, supervisor.lifeline)
+        _serve(loaded, environ, started, None, control, supervisor.ready, supervisor.lifeline)
 
 
 def _serve(
