@@ -16,12 +16,13 @@ import structlog
 import uvicorn
 
 from proxy import resources
-from proxy.app import ALONE, App, Process
+from proxy.app import App
 from proxy.billing import ledger_slot
 from proxy.config import certificates
 from proxy.config.load import ConfigError
 from proxy.config.schema import Server, Settings, base_url
 from proxy.gateway.server import GatewayProtocol, gateway_protocol
+from proxy.process import ALONE, Process
 from proxy.telemetry import logs
 
 if TYPE_CHECKING:
