@@ -16,9 +16,11 @@ from proxy import __version__
 from proxy.billing.configured import open_book
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerBroken, LedgerUnusable
+from proxy.billing.orphans import close_out_orphans
 from proxy.billing.periods import DAY_US, GOOGLES_ZONE, Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import id_maker
+from proxy.billing.shipped_mark import stay_us
 from proxy.billing.unpriced import Unpriced
 from proxy.config.schema import Settings
 from proxy.control_plane import ControlPlane
@@ -100,7 +102,10 @@ class App:
         """What the door refuses before it reaches the relay is counted and logged like all else."""
         if written is None:
             metrics.in_flight.set_function(lambda: self.in_flight)
-        self.control = ControlPlane(self._parts, database, settings, lambda: self._plane) if process.control else None
+        self.control: ControlPlane | None = None
+        if process.control:
+            owned = process.owned(settings.server.workers)
+            self.control = ControlPlane(self._parts, database, settings, owned, lambda: self._plane)
 
     def _tell_upstreams(self) -> None:
         """Metrics name those of the configuration in force, and no others."""
@@ -131,7 +136,7 @@ class App:
         StoreError, LedgerLocked, LedgerUnusable, ConfigError, each with a sentence for the operator.
         """
         data_dir = settings.storage.data_dir
-        database = open_database(data_dir)
+        database = open_database(settings.storage)
         book = open_book(settings)
         written = WorkerFiles(data_dir / METRICS, process.slot) if process.gateway and process.locked else None
         metrics = Metrics(__version__, book.models(), data_dir / METRICS if process.locked else None)
@@ -148,7 +153,8 @@ class App:
                 now_us=unix_us,
                 on_broken=on_broken,
                 on_commit=metrics.ledger_commit.observe,
-                retention_us=settings.storage.retention_days * DAY_US,
+                retention_us=_retention_us(settings, database),
+                shipped=database.postgresql,
             )
         except OSError as error:
             raise LedgerUnusable(
@@ -156,7 +162,10 @@ class App:
                 "storage.data_dir names the folder: look at who owns it, and at its disk."
             ) from error
         try:
-            limiter = await open_limiter(settings, database, ledger, metrics, unix_us)
+            orphans = None
+            if process.control:
+                orphans = close_out_orphans(data_dir, process.owned(settings.server.workers), unix_us())
+            limiter = await open_limiter(settings, database, ledger, orphans, metrics, unix_us)
             app = cls(settings, database, ledger, limiter, book, metrics, process, written)
             if app._shared:
                 await app._shared.start()
@@ -245,5 +254,14 @@ class App:
         finally:
             try:
                 await self.ledger.close()
+                if self.control is not None:
+                    await self.control.close()
             finally:
                 await self._keyring.close()
+
+
+def _retention_us(settings: Settings, database: Database) -> int:
+    """How old records get in the ledger file; 0: they stay. Those that were shipped are kept elsewhere."""
+    if database.postgresql:
+        return stay_us(settings.limits.timezone)
+    return settings.storage.retention_days * DAY_US

@@ -268,6 +268,7 @@ async def open_doors(
                 await serving
             for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
     finally:
         await app.close()
 

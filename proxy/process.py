@@ -16,6 +16,10 @@ class Process(NamedTuple):
     locked: bool = False
     """There are others on this data_dir, and the supervisor has the lock of the ledger for all of them."""
 
+    def owned(self, workers: int) -> frozenset[str]:
+        """The slots that a process of this data_dir writes, where there are so many workers."""
+        return frozenset((*map(str, range(workers)), "control")) if self.locked else frozenset((self.slot,))
+
     def __str__(self) -> str:
         return f"worker {self.slot}" if self.gateway else "control process"
 

@@ -129,16 +129,16 @@ class Supervisor:
         try:
             while not select.select([ready], [], [], LOOK_FOR_SIGNALS_S)[0]:
                 if told := signal.sigpending() & set(TO_END):
-                    return 128 + min(told)
+                    return 128 + int(min(told))
             if os.read(ready, 1):
                 return 0
         finally:
             os.close(ready)
-        status: int = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
+        status = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
         child.pid = 0
         if status < 0:
             log.critical("process_died", process=str(child.process), how=_how(status), what="it can't be started")
-        return status if status > 0 else 1
+        return max(status, 1)
 
     def ready(self) -> None:
         """In a child: its doors are open."""

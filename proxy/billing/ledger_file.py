@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from proxy.billing import ledger_schema as schema
 from proxy.billing.ledger_errors import LedgerUnusable
@@ -32,6 +32,16 @@ LOCK_WAIT_S = 2.0
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 NO_FALLOCATE = frozenset((errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL))
 """What file systems that can't reserve room answer: posix_fallocate(3)."""
+
+
+LAST_SEQ = 2**63 - 1
+
+
+class Removable(NamedTuple):
+    """Records that may go: written before that Unix microsecond, with no higher number."""
+
+    before: int
+    through: int = LAST_SEQ
 
 
 class LedgerFile:
@@ -94,14 +104,15 @@ class LedgerFile:
             if dropped:
                 self._executemany(schema.DELETE_LEASE, dropped)
 
-    def remove(self, before: int, most: int) -> int:
+    def remove(self, before: int, most: int, through: int = LAST_SEQ) -> int:
         """Removes the oldest records, as far as they were written before that Unix microsecond; returns how many.
 
-        At most `most`, so that a call waits for little. Hourly sums stay. Not fsynced: what a power loss brings back is
-        removed again. A record of a later time, whatever clock wrote it, keeps all that were written behind it.
+        None beyond the number `through`, and at most `most`, so that a call waits for little. Hourly sums stay. Not
+        fsynced: what a power loss brings back is removed again. A record of a later time, whatever clock wrote it,
+        keeps all that were written behind it.
         """
         oldest = self._execute(schema.OLDEST, (most,)).fetchall()
-        old = list(takewhile(lambda row: row[2] < before, oldest))
+        old = list(takewhile(lambda row: row[2] < before and row[0] <= through, oldest))
         if old:
             removed = {"through": old[-1][0], "before": max(started_at for _, started_at, _ in old) + 1}
             with self._transaction(durable=False):

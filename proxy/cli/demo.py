@@ -62,7 +62,7 @@ async def _demo(out: Path, once: bool) -> None:
     with _bind(8080) as gateway, _bind(8081) as control:
         async with _upstream(os.environ) as upstream:
             settings = _settings(upstream)
-            key = _key(open_database(settings.storage.data_dir))
+            key = _key(open_database(settings.storage))
             async with open_doors(settings, gateway, control) as doors:
                 try:
                     await _make(doors, settings, upstream, key, out)

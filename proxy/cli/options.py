@@ -85,7 +85,7 @@ def settings_and_upstreams(config: Path | None) -> Settings:
 
 def database(config: Path | None) -> Database:
     """The database that the configuration names, made where it isn't there yet. Raises ConfigError, StoreError."""
-    return open_database(settings(config).storage.data_dir)
+    return open_database(settings(config).storage)
 
 
 def actor() -> str:

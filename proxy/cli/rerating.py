@@ -191,7 +191,7 @@ def _write_by(door: control.ControlDoor, pages: Iterator[list[Rerated]]) -> tupl
 
 def _write_alone(settings: Settings, pages: Iterator[list[Rerated]]) -> tuple[int, int]:
     data_dir = settings.storage.data_dir
-    database, days, added = open_database(data_dir), Days(settings.limits.timezone), 0
+    database, days, added = open_database(settings.storage), Days(settings.limits.timezone), 0
 
     def batches() -> Iterator[list[UsageRecord]]:
         nonlocal added

@@ -21,10 +21,11 @@ from proxy.billing.reports import Dimension, ReportRow
 from proxy.billing.spent import spent
 from proxy.cli import control, options, output, reconcile, times
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
-from proxy.config.schema import Settings
+from proxy.config.schema import Settings, Storage
 from proxy.control.admin.adjustments import note
-from proxy.store.database import FILE_NAME, open_database
+from proxy.store.database import open_database
 from proxy.store.folders import write_file
+from proxy.store.sqlite import FILE_NAME
 from proxy.tenants import keys, projects
 
 app = options.group("What calls used and cost. Reads the ledger, also while a server writes it.")
@@ -95,7 +96,7 @@ def report(
     total, kept_from = reports.total(rows), retention.records_since(files)
     by_model = reports.report(files, ["model"], *period, timezone) if total.unpriced_calls else []
     unpriced = {row.group["model"]: row.unpriced_calls for row in by_model if row.unpriced_calls}
-    prepaid = _prepaid(data_dir, files)
+    prepaid = _prepaid(settings.storage, files)
     if json:
         asked = {"by": words, "since": since, "until": until, "timezone": timezone}
         sums = {"rows": [reports.to_json(row) for row in rows], "total": reports.to_json(total)}
@@ -104,7 +105,7 @@ def report(
     elif csv:
         _print_csv(words, rows)
     elif rows:
-        names = {key.id: key.name for key in keys.list_keys(open_database(data_dir))} if "key" in words else {}
+        names = {key.id: key.name for key in keys.list_keys(open_database(settings.storage))} if "key" in words else {}
         _print(words, rows, total, names)
         _print_notes(rows, total)
         _tell_unpriced(unpriced)
@@ -142,9 +143,10 @@ def _print_notes(rows: Sequence[ReportRow], total: ReportRow) -> None:
         )
 
 
-def _prepaid(data_dir: Path, files: Sequence[Path]) -> list[dict[str, str]]:
+def _prepaid(storage: Storage, files: Sequence[Path]) -> list[dict[str, str]]:
     """What of the projects' credit is left, whatever period is reported: it is for all time."""
-    database = open_database(data_dir) if (data_dir / FILE_NAME).exists() else None  # a ledger may stand alone
+    there = storage.database_url or (storage.data_dir / FILE_NAME).exists()  # a ledger may stand alone
+    database = open_database(storage) if there else None
     of = projects.list_projects(database) if database else []
     credited = {project.name: usd for project in of if (usd := projects.prepaid(project)) is not None}
     sums = dict.fromkeys(credited, 0)
@@ -283,7 +285,7 @@ def _new_id() -> str:
 def _adjust_alone(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
     """The record as JSON has it. Raises CommandError, TenancyError, StoreError, LedgerError."""
     data_dir, now = settings.storage.data_dir, unix_us()
-    database, files = open_database(data_dir), reports.ledger_files(data_dir)
+    database, files = open_database(settings.storage), reports.ledger_files(data_dir)
     projects.show(database, asked["project"])
     period = Days(settings.limits.timezone).name(now)
     try:

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from proxy.config import limits, redis_address
+from proxy.config import database_address, limits, redis_address
 from proxy.config.addresses import parse_network
 from proxy.config.globs import check_glob, is_glob, matcher
 from proxy.config.section import Section, check_base_url
@@ -54,6 +54,12 @@ def _origin(origin: str) -> str:
 def _redis_url(url: str) -> str:
     if url:
         redis_address.parse(url)
+    return url
+
+
+def _database_url(url: str) -> str:
+    if url:
+        database_address.parse(url)
     return url
 
 
@@ -135,9 +141,14 @@ class Server(Section):
 
 
 class Storage(Section):
-    """Where what is kept is kept. `redis_password` is never written in the file: it is what the reference led to."""
+    """Where what is kept is kept. Passwords are never written in the file: they are what references led to."""
 
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Path("weighbridge-data")
+    database_url: Annotated[str, AfterValidator(_database_url)] = ""
+    """PostgreSQL; empty: SQLite, in `data_dir`."""
+    database_password_env: str | None = None
+    database_password_file: Path | None = None
+    database_password: SecretStr | None = None
     redis_url: Annotated[str, AfterValidator(_redis_url)] = ""
     redis_password_env: str | None = None
     redis_password_file: Path | None = None
@@ -150,6 +161,13 @@ class Storage(Section):
     def prices_file(self) -> Path:
         """The price book that was taken in place of the package's, if one was."""
         return self.data_dir / "prices.json"
+
+    @model_validator(mode="after")
+    def _of_database(self) -> Storage:
+        for name in ("database_password_env", "database_password_file"):
+            if getattr(self, name) is not None and not self.database_url:
+                raise ValueError(f"{name} is set, and database_url is not: it says which PostgreSQL that is for")
+        return self
 
     @model_validator(mode="after")
     def _of_redis(self) -> Storage:

@@ -3,13 +3,16 @@
 -- next looked at. A bucket's number is its time by its width. A day is a number. What is open is a sorted set of leases
 -- by the millisecond in which they lapse. Money is a hash: of each worker "<epoch>|<nano-dollars spent>|<nano-dollars
 -- held>", all that went through it in that period. A worker that may have missed something begins a new epoch, and
--- states its own sums anew.
+-- states its own sums anew. In the place of an epoch, "?" is for one who is still to say, and "@rest" for one who can't,
+-- and for whom somebody else said it. "@history" says in which history of the server's data that was said, and "@rest"
+-- is there when all that is of nobody has been put in; both look like sums of nothing.
 -- tests/contracts holds all of it against proxy/limits/algorithm.py.
 local SPAN, LEASE_MS = 61, 60000
 local WIDTH_S = {minute = 1, ten_minutes = 10}
 local KEEP_BUCKETS, KEEP_OPEN_S, KEEP_DAY_S, KEEP_LEASES_S, KEEP_CANCELLED_S = 65, 125, 180000, 691200, 600
 local KEEP_MONEY_S = {day = KEEP_DAY_S, month = 3024000, total = 34560000}
 
+local history
 local time = redis.call('TIME')
 local now_s = tonumber(time[1])
 local now_ms = now_s * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -84,16 +87,44 @@ local function add_open(key, lease)
   redis.call('EXPIRE', key, KEEP_OPEN_S)
 end
 
--- What all workers spent and hold, and what one of them did: {epoch, spent, held}, nil where it never stated that.
+-- Which data this server has. Started anew, or made master in place of another whose last words it may not have heard,
+-- it has another history than before.
+local function server_history()
+  if not history then
+    local said = redis.pcall('INFO', 'replication')
+    local refused = type(said) == 'table' and said.err
+    if refused and not string.find(refused, 'unknown command', 1, true) then error(said) end
+    history = not refused and string.match(said, 'master_replid:(%w+)') or ''
+  end
+  return history
+end
+
+-- What stands in a field of an account.
+local function read(field)
+  local epoch, spent, held = string.match(field, '^(.*)|(%-?%d+)|(%-?%d+)$')
+  return {epoch, tonumber(spent), tonumber(held)}
+end
+
+-- What all workers spent and hold; what one of them said: {epoch, spent, held}, nil where it never did; the history in
+-- which all that was said; and who is still to say something, nil if nobody is.
 local function money(key, worker)
-  local spent, held, mine = 0, 0, nil
+  local spent, held, mine, at, rest, untold = 0, 0, nil, nil, nil, nil
   local of = redis.call('HGETALL', key)
   for i = 1, #of, 2 do
     local epoch, its_spent, its_held = string.match(of[i + 1], '^(.*)|(%-?%d+)|(%-?%d+)$')
     spent, held = spent + tonumber(its_spent), held + tonumber(its_held)
     if of[i] == worker then mine = {epoch, tonumber(its_spent), tonumber(its_held)} end
+    if of[i] == '@history' then at = epoch end
+    if of[i] == '@rest' then rest = true end
+    if epoch == '?' then untold = (untold and untold .. ' ' or '') .. of[i] end
   end
-  return spent, held, mine
+  if not rest then untold = (untold and untold .. ' ' or '') .. '@rest' end
+  return spent, held, mine, at, untold
+end
+
+-- Whether a worker has said, in this epoch and this history, what it spent and holds.
+local function has_said(epoch, mine, at)
+  return mine and mine[1] == epoch and at == server_history()
 end
 
 -- Has a worker's sums stand in an account, whose key ends in what it is per, and its period.

@@ -90,6 +90,12 @@ class Money:
             for accounts in of_project.values():
                 yield from accounts.values()
 
+    def budgets(self, project: str, day: str) -> Iterator[Counter]:
+        """Those of a project whose accounts were opened, for a period that `day` lies in."""
+        periods = self._periods_of(day)
+        for accounts in self._accounts.get(project, {}).values():
+            yield from (account.counter for account in accounts.values() if account.period in periods)
+
     def sweep(self) -> Iterator[None]:
         """Forgets days and months that are over. Yields between projects, for others to have their turn."""
         if self._newest == self._swept_at:

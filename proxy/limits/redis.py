@@ -6,7 +6,9 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from contextlib import suppress
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 from redis import exceptions
 from redis.exceptions import RedisError
@@ -19,8 +21,10 @@ from proxy.limits.memory import RENEWED_EVERY_S
 from proxy.limits.money import Spending
 from proxy.limits.redis_link import Link
 from proxy.limits.refusals import Refusals
+from proxy.limits.roll import BEAT_S, Question, Questions, Roll, nobody
 from proxy.limits.scripts import Command, Entry, Scripts
 from proxy.limits.store_clock import StoreClock
+from proxy.limits.telling import AskRest, Telling
 from proxy.store.redis import Redis
 
 RENEWED_AT_ONCE = 1000
@@ -45,6 +49,14 @@ Settled = Callable[[str], Mapping[str, int] | None]
 Is called in a thread: it may read files."""
 
 
+class Left(NamedTuple):
+    """What a process that ended may have left in Redis: open leases, of these projects."""
+
+    worker: str
+    projects: Sequence[str]
+    settled: Settled
+
+
 class RedisLimiter:
     """A Limiter whose store is Redis. One round trip a reserve; nobody waits for a settle or cancel.
 
@@ -53,7 +65,8 @@ class RedisLimiter:
     meanwhile is counted a second time by itself, to be put into Redis when it is back. Where Redis has lost what this
     worker took, which it sees by what the worker has stated, the mirror is put into it.
 
-    Of money no worker decides alone: while Redis is away, nobody who has a budget is let in.
+    Of money no worker decides alone: while Redis is away, nobody who has a budget is let in; and where Redis was
+    emptied, or a budget is new, not before all have said what they spent (telling.py).
     """
 
     def __init__(
@@ -64,6 +77,9 @@ class RedisLimiter:
         history: History = lambda counter, day, now_ms: {},
         spent: Iterable[Spending] = (),
         *,
+        following: Redis | None = None,
+        rest: AskRest | None = nobody,
+        others: Iterable[str] = (),
         on_down: Literal["local", "deny"] = "local",
         on_error: Callable[[], object] = lambda: None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -72,10 +88,14 @@ class RedisLimiter:
 
         `now_ms` is this machine's clock. `on_error` is called when Redis goes away, and at each try that
         finds it away still.
+
+        `following` is another way to the same Redis, with FOLLOW_TIMEOUT_S, on which others' questions are heard; None
+        where there are no others. `rest` tells what those spent who can't say it themselves, None where other processes
+        do; `others` are workers to be waited for though this process has yet to hear of them.
         """
         self._redis = redis
         redis.scripts = scripts.ALL
-        self._link = Link(redis, self._end_what_was_left, self._owed, on_error, self._state_money_anew, sleep)
+        self._link = Link(redis, self._return, self._owed, on_error, self._state_money_anew, sleep)
         self._epochs = (f"{now_ms()}-{number}" for number in _numbers)
         self._scripts = Scripts(worker, next(self._epochs))
         self._worker = worker
@@ -88,8 +108,23 @@ class RedisLimiter:
         self._deny = on_down == "deny"
         self._sleep = sleep
         self._outages = itertools.count()
-        self._left: Sequence[str] = ()
-        self._settled: Settled = lambda lease_id: None
+        self._left: list[Left] = []
+        self._roll = Roll(worker, now_ms, others)
+        self._questions = Questions(worker, redis, following, self._roll, asyncio.sleep) if following else None
+        self._telling = Telling(
+            self._link,
+            self._scripts,
+            self._mirror,
+            self._clock,
+            self._roll,
+            self._questions,
+            rest,
+            on_error,
+            redis.timeout_s,
+            asyncio.sleep,
+        )
+        self._spent_in: set[str] = set()
+        """Projects in which this process spent, and asked which budgets that counts in."""
 
     @property
     def away(self) -> bool:
@@ -103,8 +138,18 @@ class RedisLimiter:
         cancelled.
         Where Redis is away, that is done when it is back.
         """
-        self._left, self._settled = projects, settled
+        self._left.append(Left(self._worker, projects, settled))
         await self._link.start()
+
+    async def end_left_by(self, worker: str, projects: Sequence[str], settled: Settled) -> None:
+        """Ends the leases of another worker, whose ledger file was closed out as it won't come back; likewise."""
+        left = Left(worker, projects, settled)
+        try:
+            if self._link.away:
+                raise exceptions.ConnectionError("it is away")
+            await self._end_what_was_left(left)
+        except RedisError:
+            self._left.append(left)
 
     async def reserve(self, lease_id: str, day: str, holds: Sequence[Hold]) -> Verdict:
         if not holds:
@@ -113,16 +158,18 @@ class RedisLimiter:
             return CANCELLED
         if self._link.away:
             return self._reserve_alone(lease_id, day, holds)
-        held = scripts.held(day, holds)
+        held, project = scripts.held(day, holds), holds[0].counter.project
         try:
+            said = self._telling.said[project]
             command = self._scripts.reserve(lease_id, held, holds)
             answer = await self._link.ask(command)
-            if answer[1] == scripts.UNSTATED_CODE:
-                answer = await self._state_and_ask_again(answer, command, day, [hold.counter for hold in holds])
-        except (RedisError, asyncio.CancelledError) as error:
+            if answer[1] >= scripts.UNSTATED_CODE:
+                of = [hold.counter for hold in holds]
+                answer = await self._telling.until_known(answer, command, day, of, said)
+        except (RedisError, ProxyRefused, asyncio.CancelledError) as error:
             if lease_id not in self._mirror.leases:
-                self._cancel_in_redis(lease_id, held, holds[0].counter.project)
-            if isinstance(error, asyncio.CancelledError):
+                self._cancel_in_redis(lease_id, held, project)
+            if not isinstance(error, RedisError):
                 raise
             return self._reserve_alone(lease_id, day, holds)
         return self._answered(answer, lease_id, held, holds)
@@ -144,8 +191,13 @@ class RedisLimiter:
         project = spent.project if spent else lease.holds[0].counter.project if lease else ""
         accounts = self._mirror.money.counting(spent) if spent else ()
         money = scripts.spent_money(accounts, spent.usd if spent else 0, held)
+        if spent and spent.usd and project not in self._spent_in:
+            self._spent_in.add(project)
+            self._telling.ask_who_knows(project, spent.day)
         if held or money:
-            self._link.deliver(self._scripts.settle(project, lease_id, held, actual, money))
+            command = self._scripts.settle(project, lease_id, held, actual, money)
+            day = lease.day if lease else spent.day if spent else ""
+            self._link.deliver(command, partial(self._ended, project, day) if money else None)
 
     def cancel(self, lease_id: str) -> None:
         lease, now_ms = self._mirror.leases.get(lease_id), self._clock()
@@ -162,10 +214,11 @@ class RedisLimiter:
     async def used(self, day: str, counters: Sequence[Counter]) -> list[Taken]:
         if counters and not self._link.away:
             try:
+                said = self._telling.said[counters[0].project]
                 command = self._scripts.used(day, counters)
                 answer = await self._link.ask(command)
-                if answer[1] == scripts.UNSTATED_CODE:
-                    answer = await self._state_and_ask_again(answer, command, day, counters)
+                if answer[1] >= scripts.UNSTATED_CODE:
+                    answer = await self._telling.until_known(answer, command, day, counters, said)
                 return scripts.taken(answer)
             except RedisError:
                 pass
@@ -174,6 +227,20 @@ class RedisLimiter:
         return [self._mirror.taken(self._clock(), day, counter) for counter in counters]
 
     async def watch(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._renew())
+            if self._questions:
+                group.create_task(self._beat())
+                group.create_task(self._questions.follow(self._telling.answer))
+
+    async def close(self) -> None:
+        await self._telling.close()
+        if self._questions:
+            self._link.deliver(self._scripts.beat(leaves=True))
+            await self._questions.close()
+        await self._link.close()
+
+    async def _renew(self) -> None:
         while True:
             await self._sleep(RENEWED_EVERY_S)
             self._mirror.renew(self._clock(), tuple(self._mirror.leases))
@@ -183,31 +250,12 @@ class RedisLimiter:
                 for command in self._renewals():
                     self._link.deliver(command)
 
-    async def close(self) -> None:
-        await self._link.close()
-
-    async def _state_and_ask_again(
-        self, answer: Sequence[Any], command: Command, day: str, counters: Sequence[Counter]
-    ) -> Sequence[Any]:
-        """Puts into Redis what this worker took of the counters by whose indexes it answered that it doesn't know.
-
-        Raises RedisError.
-        """
-        try:
-            async with asyncio.timeout(self._redis.timeout_s):
-                # More than once where Redis was emptied in between, or has to be given the script itself first.
-                while answer[1] == scripts.UNSTATED_CODE:
-                    unstated, now_ms = [counters[index] for index in answer[2:]], self._clock.heard(answer[0])
-                    # Sent before anything else can happen: a settle that went first would be lost.
-                    self._link.deliver(self._scripts.state_some(self._mirror, now_ms, day, unstated))
-                    answer = await self._link.ask(command)
-                    if answer[1] == scripts.UNSTATED_CODE and command.project in self._link.spoiled_projects:
-                        raise exceptions.ResponseError("a key of this project is spoiled")
-        except TimeoutError:
-            error = exceptions.TimeoutError("Redis loses what it is told")
-            self._link.lost(error, command.project)
-            raise error from None
-        return answer
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            if not self._link.away:
+                with suppress(RedisError):  # which the link tells
+                    self._roll.take(await self._link.ask(self._scripts.beat()))
 
     def _answered(self, answer: Sequence[Any], lease_id: str, held: Entry, holds: Sequence[Hold]) -> Verdict:
         now_ms, verdict = self._clock.heard(answer[0]), scripts.verdict(answer, holds)
@@ -220,6 +268,12 @@ class RedisLimiter:
             self._mirror.charge(now_ms, lease_id, held.day, holds)
         return verdict
 
+    def _ended(self, project: str, day: str, answer: Sequence[Any]) -> None:
+        """A call's end was counted, but for accounts in which others have spoken for this worker meanwhile."""
+        for account in answer[2:]:
+            budgets = [one for one in self._mirror.money.budgets(project, day) if scripts.is_account(account, one, day)]
+            self._telling.answer(Question(project, day, tuple(budgets)))
+
     def _reserve_alone(self, lease_id: str, day: str, holds: Sequence[Hold]) -> Verdict:
         if self._deny:
             raise ProxyRefused(Reason.LIMITER_UNAVAILABLE, NOT_LET_IN)
@@ -231,8 +285,9 @@ class RedisLimiter:
             self._alone.charge(now_ms, lease_id, day, holds)
         return verdict
 
-    def _cancel_in_redis(self, lease_id: str, held: Entry, project: str, epoch: str = "") -> None:
-        self._link.deliver(self._scripts.cancel(project, lease_id, held, epoch))
+    def _cancel_in_redis(self, lease_id: str, held: Entry, project: str) -> None:
+        command = self._scripts.cancel(project, lease_id, held)
+        self._link.deliver(command, partial(self._ended, project, held.day))
 
     def _state_money_anew(self) -> None:
         """Whatever Redis has missed of it: each account is stated again before it next counts."""
@@ -246,29 +301,37 @@ class RedisLimiter:
         outage = self._scripts.state_all(alone, f"{self._worker}:{now_ms}:{next(self._outages)}")
         return [*outage, *self._scripts.state_all(self._mirror, scripts.WHOLE)]
 
-    async def _end_what_was_left(self) -> None:
+    async def _return(self) -> None:
+        """What comes first when Redis is there. Raises RedisError, and what `settled` does."""
+        if self._questions:
+            beat = self._scripts.beat()
+            self._roll.take(await self._redis.ask(beat.project, beat.arguments, beat.script))
+        while self._left:
+            await self._end_what_was_left(self._left[0])
+            self._left.pop(0)
+
+    async def _end_what_was_left(self, left: Left) -> None:
         """Raises RedisError, and what `settled` does."""
-        projects = self._left
-        for begin in range(0, len(projects), ASKED_AT_ONCE):
-            some = projects[begin : begin + ASKED_AT_ONCE]
-            asked = (self._redis.ask(one, self._scripts.leases(one)) for one in some)
-            left: list[tuple[str, str, Entry]] = []
+        says = self._scripts if left.worker == self._worker else Scripts(left.worker)
+        for begin in range(0, len(left.projects), ASKED_AT_ONCE):
+            some = left.projects[begin : begin + ASKED_AT_ONCE]
+            asked = (self._redis.ask(one, says.leases(one)) for one in some)
+            found: list[tuple[str, str, Entry]] = []
             for project, answer in zip(some, await asyncio.gather(*asked, return_exceptions=True), strict=True):
                 if isinstance(answer, RedisError) and self._link.spoiled(answer, project):
                     continue
                 if isinstance(answer, BaseException):
                     raise answer
-                left += ((project, lease_id, held) for lease_id, held in scripts.entries(answer).items())
+                found += ((project, lease_id, held) for lease_id, held in scripts.entries(answer).items())
             # In a thread: calls may be served meanwhile.
-            taken = await asyncio.to_thread(lambda of: [self._settled(lease_id) for _, lease_id, _ in of], left)
-            for (project, lease_id, held), actual in zip(left, taken, strict=True):
+            taken = await asyncio.to_thread(lambda of: [left.settled(lease_id) for _, lease_id, _ in of], found)
+            for (project, lease_id, held), actual in zip(found, taken, strict=True):
                 if actual is not None:
                     money = [one._replace(spent=actual.get("usd", 0)) for one in scripts.held_money(held)]
-                    ended = self._scripts.settle(project, lease_id, held, actual, money, scripts.ANY_EPOCH)
+                    ended = says.settle(project, lease_id, held, actual, money, scripts.ANY_EPOCH)
                     self._link.deliver(ended)
                 elif lease_id not in self._mirror.leases:
-                    self._cancel_in_redis(lease_id, held, project, scripts.ANY_EPOCH)
-        self._left = ()
+                    self._link.deliver(says.cancel(project, lease_id, held, scripts.ANY_EPOCH))
 
     def _renewals(self) -> Iterator[Command]:
         """Commands that renew all open leases."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -68,14 +69,13 @@ class Link:
                 self.lost(error, command.project)
             raise
 
-    def deliver(self, command: Command) -> None:
-        """Has a command arrive, sooner or later."""
+    def deliver(self, command: Command, on_answer: Callable[[Any], object] | None = None) -> None:
+        """Has a command arrive, sooner or later. `on_answer` is called where it did at once."""
         if self.away:
             self._queue.append(command)
         else:
-            self._redis.send(
-                command.project, command.arguments, lambda answer: self._delivered(command, answer), command.script
-            )
+            answered = partial(self._delivered, command, on_answer)
+            self._redis.send(command.project, command.arguments, answered, command.script)
 
     def lost(self, error: RedisError, project: str) -> None:
         """Redis is away from now on, and will be asked again soon. All who wait for it get the error."""
@@ -100,8 +100,11 @@ class Link:
             log.error("limiter_left_behind", commands=len(self._queue), error=str(error), advice=advice(error))
         await self._redis.close()
 
-    def _delivered(self, command: Command, answer: Any) -> None:
-        if isinstance(answer, RedisError) and not self.spoiled(answer, command.project):
+    def _delivered(self, command: Command, on_answer: Callable[[Any], object] | None, answer: Any) -> None:
+        if not isinstance(answer, RedisError):
+            if on_answer:
+                on_answer(answer)
+        elif not self.spoiled(answer, command.project):
             self._queue.append(command)  # before the others that wait, which `lost` has fail
             self.lost(answer, command.project)
 

@@ -4,22 +4,28 @@
 -- "shadow" or "", mark.
 -- Answers {now_ms, what became of it}: 0 refused, 1 granted, 2 cancelled, and for each counter that the call doesn't fit
 -- in its index, what is used, and the wait in ms (-1: none known), or of money what is held; or 3, and the indexes of
--- counters of which this worker has not stated what it took before.
+-- counters of which this worker has not stated what it took before; or 4, and by turns the index of a budget and who has
+-- yet to say what it spent of that.
 local stated, leases, cancelled, lease = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local count = #KEYS - 3
 
 local marks = {}
 for i = 1, count do marks[i] = ARGV[2 + i * 5] end
-local answer, known = {now_ms, 3}, {}
+local answer, untold, known = {now_ms, 3}, {now_ms, 4}, {}
 for i, mark in ipairs(redis.call('HMGET', stated, unpack(marks))) do
   if ARGV[i * 5 - 2] == 'money' then
     local worker, epoch = whose(marks[i])
     known[i] = {money(KEYS[3 + i], worker)}
-    mark = known[i][3] and known[i][3][1] == epoch
+    mark = has_said(epoch, known[i][3], known[i][4])
+    if known[i][5] and ARGV[i * 5 + 1] == '' then
+      untold[#untold + 1] = i - 1
+      untold[#untold + 1] = known[i][5]
+    end
   end
   if not mark then answer[#answer + 1] = i - 1 end
 end
 if #answer > 2 then return answer end
+if #untold > 2 then return untold end
 
 if redis.call('HEXISTS', leases, lease) == 1 then return {now_ms, 1} end
 -- Nothing is written before it must be: a full Redis refuses a script's first write, and none that comes after one.

@@ -7,11 +7,16 @@ All keys of a project have its name as hash tag, so that one node of a cluster h
     wb:{alice}:leases:<worker>        hash: what the worker's open leases hold, for whoever comes after it
     wb:{alice}:stated                 hash: of which counters each worker has stated what it took before
     wb:{alice}:cancelled:<lease>      a cancel that overtook its reserve
+
+Those of the register (roll.py) are alike:
+
+    wb:{@workers}:live                hash: when each process was heard last
+    wb:{@workers}:asked               stream: which processes join and leave, and of which accounts all shall tell
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -31,13 +36,23 @@ from proxy.limits.interface import (
     Verdict,
     period,
 )
-from proxy.limits.money import Account
+from proxy.limits.money import Account, Money
 from proxy.store.redis_stream import Script, Value
 
-REFUSED_CODE, GRANTED_CODE, CANCELLED_CODE, UNSTATED_CODE = range(4)
+REFUSED_CODE, GRANTED_CODE, CANCELLED_CODE, UNSTATED_CODE, UNTOLD_CODE = range(5)
+"""The last two are no verdicts: this worker has yet to state what it took of a counter; or another, of a budget."""
+
+NOBODY_ELSES = "@rest"
+"""In place of a worker, in what is untold: what is of none that lives."""
+WORKERS = "@workers"
+"""In place of a project, in the names of what all processes share: a name that no project can have."""
 
 WHOLE = "whole"
 """All that a worker took: put in where it has stated nothing, or nothing that is still there."""
+
+AGAIN, MINE, REST = "again", "mine", "rest"
+"""How a worker says what it spent of a budget: only where it had, so that nobody's word is wanting but what it may have
+missed; for the first time; or with it what others spent who can't say it."""
 
 ANY_EPOCH = "*"
 """Of what an earlier process of this worker left: it is ended in whatever epoch that stated it."""
@@ -53,7 +68,8 @@ def _script(name: str) -> Script:
     return Script((here / "counters.lua").read_text("utf-8") + (here / f"{name}.lua").read_text("utf-8"))
 
 
-ALL = RESERVE, SETTLE, STATE, USED, RENEW = tuple(map(_script, ("reserve", "settle", "state", "used", "renew")))
+_NAMES = ("reserve", "settle", "state", "used", "renew", "beat")
+ALL = RESERVE, SETTLE, STATE, USED, RENEW, BEAT = tuple(map(_script, _NAMES))
 
 
 class Command(NamedTuple):
@@ -76,6 +92,17 @@ _Values = tuple[str, str, list[Value]]
 """Of a counter: how it is counted, its mark, and what stands in it."""
 
 _encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(Entry).decode
+
+
+class Rest(NamedTuple):
+    """What is said of others with what a worker says of itself."""
+
+    live: Collection[str]
+    """They will say themselves what they spent."""
+    dead: Collection[str]
+    """They won't, also where it was thought that they would."""
+    spent: Mapping[str, Money]
+    """By whom, as far as anybody knows; what those who are live say themselves comes before that."""
 
 
 class Change(NamedTuple):
@@ -167,8 +194,21 @@ class Scripts:
         """`name` is that of the counter they are open in."""
         return Command(project, RENEW, (1, f"wb:{name}", *lease_ids))
 
-    def state_some(self, state: State, now_ms: int, day: str, counters: Sequence[Counter]) -> Command:
-        """All that a state holds of some counters of one project, as WHOLE."""
+    def beat(self, *, leaves: bool = False) -> Command:
+        """Says that this worker is there; or that it leaves, and others needn't wait for what it would say."""
+        keys = f"wb:{{{WORKERS}}}:live", f"wb:{{{WORKERS}}}:asked"
+        return Command(WORKERS, BEAT, (len(keys), *keys, self._worker, "left" if leaves else ""))
+
+    def state_some(
+        self,
+        state: State,
+        now_ms: int,
+        day: str,
+        counters: Sequence[Counter],
+        how: str = MINE,
+        rest: Rest | None = None,
+    ) -> Command:
+        """All that a state holds of some counters of one project, as WHOLE; of budgets, what `rest` says as well."""
         values: dict[str, _Values] = {}
         names = {one.name for one in counters}
         leases = {
@@ -179,7 +219,7 @@ class Scripts:
         for one in counters:
             if one.per:
                 account = state.money.account(one, day)
-                values[f"wb:{account.name}"] = self._account(account)
+                values[f"wb:{account.name}"] = self._account(account, how, _of_others(one, day, rest) if rest else ())
                 continue
             of: list[Value] = [state.used(now_ms, day, one)]
             if one.kind == "concurrency":
@@ -207,7 +247,7 @@ class Scripts:
                     fresh: _Values = ("open", self._mark(counter.name), [])
                     values.setdefault(project, {}).setdefault(f"wb:{counter.name}", fresh)[2].append(lease_id)
         for account in state.money.accounts() if what == WHOLE else ():
-            values.setdefault(account.counter.project, {})[f"wb:{account.name}"] = self._account(account)
+            values.setdefault(account.counter.project, {})[f"wb:{account.name}"] = self._account(account, AGAIN)
         return [
             self._state(project, what, leases.get(project, {}), values.get(project, {}))
             for project in values.keys() | leases.keys()
@@ -232,8 +272,8 @@ class Scripts:
         """The Redis command that lists the worker's leases; `entries` reads its answer."""
         return "HGETALL", self._keys(project)[1]
 
-    def _account(self, account: Account) -> _Values:
-        return "money", self._money_mark(), [account.spent, account.held]
+    def _account(self, account: Account, how: str, others: Iterable[Value] = ()) -> _Values:
+        return "money", self._money_mark(), [account.spent, account.held, how, *others]
 
     def _mark(self, name: str, kind: str = "") -> str:
         """What says that this worker has stated what it took of a counter."""
@@ -290,6 +330,26 @@ def verdict(answer: Sequence[Any], holds: Sequence[Hold]) -> Verdict:
 def taken(answer: Sequence[Any]) -> list[Taken]:
     """What used.lua answered, where that isn't UNSTATED_CODE."""
     return [Taken(int(used), int(held)) for used, held in zip(answer[2::2], answer[3::2], strict=True)]
+
+
+def untold(answer: Sequence[Any]) -> dict[int, list[str]]:
+    """Who has yet to say what they spent, by the indexes of budgets, where the answer is UNTOLD_CODE."""
+    return {index: ids.decode().split() for index, ids in zip(answer[2::2], answer[3::2], strict=True)}
+
+
+def is_account(key: bytes, budget: Counter, day: str) -> bool:
+    """Whether a key is that of a budget's account, for the period that `day` lies in."""
+    return key.decode() == _key(budget.name, budget.kind, day)
+
+
+def _of_others(budget: Counter, day: str, rest: Rest) -> Iterator[Value]:
+    for worker in rest.live:
+        yield worker
+        yield "?"
+    for worker, money in rest.spent.items():
+        if worker not in rest.live:
+            yield worker
+            yield f"{'' if worker in rest.dead else '+'}{money.account(budget, day).spent}"
 
 
 def _over(hold: Hold, used: int, rest: int) -> Over:

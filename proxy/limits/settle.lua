@@ -2,10 +2,13 @@
 -- KEYS: the project's statements, the worker's leases, the tombstone of this lease, then the counters that change.
 -- ARGV: lease, "cancel" or ""; then for each counter its mechanic (minute, ten_minutes, day, open, money), the
 -- difference (of money "<spent>|<held>"), and its mark (of money whose epoch is "*": whatever it is).
--- Answers {now_ms, 1}, or {now_ms, 0} where the lease isn't there.
+-- Answers {now_ms, 1}, or {now_ms, 0} where the lease isn't there; and the accounts that are there and didn't take it:
+-- the worker will have to state its sums anew.
 local stated, leases, cancelled, lease = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+local answer = {now_ms, 0}
 local second = tonumber(string.match(redis.call('HGET', leases, lease) or '', '^%d+'))
 if second then
+  answer[2] = 1
   redis.call('HDEL', leases, lease)
 elseif ARGV[2] == 'cancel' then
   redis.call('SET', cancelled, 1, 'EX', KEEP_CANCELLED_S)
@@ -20,9 +23,11 @@ for i = 4, #KEYS do
     local spent, held = string.match(ARGV[i * 3 - 8], '^(.*)|(.*)$')
     local worker, epoch = whose(mark)
     local _, _, mine = money(key, worker)
-    if mine and (mine[1] == epoch or epoch == '*') then
+    if mine and (mine[1] == epoch or epoch == '*' and mine[1] ~= '@rest') then
       if not second then held = 0 end
       set_money(key, worker, mine[1], mine[2] + tonumber(spent), mine[3] + tonumber(held))
+    elseif epoch ~= '*' and redis.call('EXISTS', key) == 1 then
+      answer[#answer + 1] = key
     end
   -- Of what this worker has not stated, it will state the sum, this correction included.
   elseif second and redis.call('HEXISTS', stated, mark) == 1 then
@@ -41,4 +46,4 @@ for i = 4, #KEYS do
     end
   end
 end
-return {now_ms, second and 1 or 0}
+return answer

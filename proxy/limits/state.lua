@@ -3,7 +3,9 @@
 -- ARGV: "whole" (all that the worker took of counters of which it has stated nothing) or the id of what it took
 -- in an outage (of counters of which it has); the worker; how many leases, and each with its entry; then for each counter
 -- its mechanic, its mark, how many values, and these: bucket and amount by turns, or one amount, or leases; of money
--- what the worker spent and holds, which stands in place of what it stated in another epoch.
+-- what the worker spent and holds, which stands in place of what it stated in another epoch, and how it is said:
+-- "again" (only where it said something before, in this history), "mine", or "rest", and then by turns the ids of others
+-- and what they spent, with a "+" before it where they may say it themselves, or "?" where they will.
 -- Answers {now_ms}.
 local stated, leases = KEYS[1], KEYS[2]
 local whole, at = ARGV[1] == 'whole', 4
@@ -27,15 +29,59 @@ local function put_window(key, mechanic, from, to)
   end
 end
 
+-- Nothing that was said in another history counts before it is said again.
+local function count_anew(key, at)
+  local of = at and redis.call('HGETALL', key) or {} -- an older version knew no history
+  for i = 1, #of, 2 do
+    local last = read(of[i + 1])
+    if string.sub(of[i], 1, 1) ~= '@' then set_money(key, of[i], '?', last[2], last[3]) end
+  end
+  if at then redis.call('HDEL', key, '@rest') end
+  redis.call('HSET', key, '@history', server_history() .. '|0|0')
+end
+
+-- For those who can't say it themselves. Whoever did, knows better; and what was known last is never made less.
+local function put_rest(key, worker, from, to)
+  for i = from, to, 2 do
+    local id, spent = ARGV[i], tonumber(ARGV[i + 1])
+    local said = redis.call('HGET', key, id)
+    local last = said and read(said)
+    if id ~= worker and not spent then
+      if not said then set_money(key, id, '?', 0, 0) end
+    elseif id ~= worker and (not said or last[1] == '@rest' or last[1] == '?' and string.sub(ARGV[i + 1], 1, 1) ~= '+') then
+      if said and spent < last[2] + last[3] then
+        set_money(key, id, '@rest', last[2], last[3])
+      else
+        set_money(key, id, '@rest', spent, 0)
+      end
+    end
+  end
+  redis.call('HSET', key, '@rest', '|0|0')
+end
+
+local function put_money(key, mark, from, to)
+  local worker, epoch = whose(mark)
+  local spent, held, how = ARGV[from], ARGV[from + 1], ARGV[from + 2]
+  local _, _, mine, at = money(key, worker)
+  if how == 'again' then
+    local is_said = mine and at == server_history() and mine[1] ~= '?' and mine[1] ~= '@rest'
+    if is_said and mine[1] ~= epoch then set_money(key, worker, epoch, spent, held) end
+    return
+  end
+  if not has_said(epoch, mine, at) then
+    if at ~= server_history() then count_anew(key, at) end
+    set_money(key, worker, epoch, spent, held)
+  end
+  if how == 'rest' then put_rest(key, worker, from + 3, to) end
+end
+
 local marks = {}
 for i = 3, #KEYS do
   local key, mechanic, mark, from, to = KEYS[i], ARGV[at], ARGV[at + 1], at + 3, at + 2 + tonumber(ARGV[at + 2])
   at = to + 1
   local is_stated = redis.call('HEXISTS', stated, mark) == 1
   if mechanic == 'money' then
-    local worker, epoch = whose(mark)
-    local _, _, mine = money(key, worker)
-    if not mine or mine[1] ~= epoch then set_money(key, worker, epoch, ARGV[from], ARGV[to]) end
+    put_money(key, mark, from, to)
   elseif is_stated ~= whole then
     if WIDTH_S[mechanic] then
       put_window(key, mechanic, from, to)

@@ -96,6 +96,14 @@ class Metrics:
             buckets=COMMIT_SECONDS,
             registry=self.registry,
         )
+        self._unshipped = Gauge(
+            "weighbridge_unshipped_records",
+            "Records of this node's ledger files that PostgreSQL doesn't have yet.",
+            registry=self.registry,
+        )
+        self._ledger_lag = Gauge(
+            "weighbridge_ledger_lag_seconds", "Age of the oldest of them, in seconds.", registry=self.registry
+        )
         Gauge("weighbridge_build_info", "The version that runs.", ["version"], registry=self.registry).labels(
             version
         ).set(1)
@@ -173,6 +181,11 @@ class Metrics:
             spent[1].inc(cost / NANO)
         if cost is None:
             self.unpriced.labels(model).inc()
+
+    def unshipped(self, records: int, oldest_s: float) -> None:
+        """How many records wait to be shipped, and the age of the oldest."""
+        self._unshipped.set(records)
+        self._ledger_lag.set(oldest_s)
 
     def budgets_used(self, ratios: Mapping[str, float]) -> None:
         """Of each project that has a budget, how much of it is used: 1 is all. Of others nothing is told any more."""

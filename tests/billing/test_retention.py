@@ -17,7 +17,7 @@ from proxy.billing import adjustments, ledger_writer, reports, rerating, retenti
 from proxy.billing.adjustments import AdjustmentRefused
 from proxy.billing.exports import Export
 from proxy.billing.ledger import Ledger
-from proxy.billing.ledger_file import LedgerFile
+from proxy.billing.ledger_file import LedgerFile, Removable
 from proxy.billing.ledger_writer import REMOVED_AT_ONCE, Kind, Writer
 from proxy.billing.periods import DAY_US
 from proxy.billing.prices import PriceBook
@@ -137,7 +137,7 @@ async def test_what_waits_is_written_before_the_next_step(tmp_path: Path) -> Non
         available=True,
         tick_s=0,
         patience_s=1,
-        keep_from=lambda: NOON + HOUR,
+        removable=lambda: Removable(NOON + HOUR),
     )
     for turn in range(3):
         writer.inbox.append((Kind.RECORD, to_row(hour(2, record_id=f"new-{turn}")), None))
@@ -163,7 +163,7 @@ async def test_a_writer_with_work_to_do_waits_for_it_and_not_in_circles_while_it
             available=False,
             tick_s=7,
             patience_s=1,
-            keep_from=lambda: NOON,
+            removable=lambda: Removable(NOON),
         )
         assert writer._patiently() == 7
         writer.available = True

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from proxy.config.limits import Limit
+from proxy.config.schema import Storage
 from proxy.store.database import open_database
 from proxy.tenants import keys, projects
 
@@ -86,7 +87,7 @@ def is_bounded(key: str) -> bool:
 
 def make(data_dir: Path, limits: tuple[Bound, ...]) -> dict[str, str]:
     """Makes projects and keys. Returns what each key's holder sends, by the key's name."""
-    database, now = open_database(data_dir), time.time_ns() // 1000
+    database, now = open_database(Storage(data_dir=data_dir)), time.time_ns() // 1000
     held = {}
     for project, names in KEYS.items():
         of_project = tuple(one.limit for one in limits if one.project == project and not one.key)

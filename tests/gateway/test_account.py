@@ -16,6 +16,7 @@ import pytest
 from proxy.billing import reports
 from proxy.billing.records import id_maker
 from proxy.config.addresses import parse_network
+from proxy.config.schema import Storage
 from proxy.gateway.account import Account
 from proxy.gateway.in_flight import QUESTIONS_AT_ONCE
 from proxy.store.database import Database, open_database
@@ -68,7 +69,7 @@ class Stand(NamedTuple):
 @pytest.fixture
 async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
     """Of alice two calls at noon, one the day before, and an adjustment of the first; of bob one call."""
-    database = open_database(tmp_path)
+    database = open_database(Storage(data_dir=tmp_path))
     made = {}
     for project in ("alice", "bob"):
         projects.create(database, project, NOON, actor="test")

@@ -13,13 +13,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 import proxy.store.migrations
-from proxy.store import database as store
-from proxy.store.database import Database, StoreError, open_database
+from proxy.config.schema import Storage
+from proxy.store.database import Database, StoreError, backend_of, open_database, upgrade
 from proxy.store.tables import HEAD, metadata
 
 
 def test_migrations_make_the_tables_that_the_code_knows(tmp_path: Path) -> None:
-    with open_database(tmp_path).reading() as connection:
+    with open_database(Storage(data_dir=tmp_path)).reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
@@ -29,12 +29,13 @@ def test_the_code_is_written_for_the_newest_migration() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
 
-def database_of_version(version: str, path: Path) -> Database:
+def database_of_version(version: str, storage: Storage) -> Database:
     """As a program of that version has left it."""
-    path.touch()
+    backend = backend_of(storage)
+    backend.make()
     config = Config()
     config.set_main_option("script_location", proxy.store.migrations.__path__[0])
-    database = Database(path)
+    database = Database(backend)
     with database.noting() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, version)
@@ -46,7 +47,8 @@ def rows(connection: Connection, query: str) -> list[dict[str, object]]:
 
 
 def test_projects_and_keys_of_the_first_version_are_kept_and_may_do_what_they_could(tmp_path: Path) -> None:
-    database = database_of_version("0001", tmp_path / store.FILE_NAME)
+    storage = Storage(data_dir=tmp_path)
+    database = database_of_version("0001", storage)
     with database.writing() as connection:
         for statement in (
             "INSERT INTO projects VALUES ('alice', 1, NULL), ('bob', 2, 3)",
@@ -55,7 +57,7 @@ def test_projects_and_keys_of_the_first_version_are_kept_and_may_do_what_they_co
         ):
             connection.exec_driver_sql(statement)
 
-    assert store.upgrade(database.path) == "0001"
+    assert upgrade(storage).before == "0001"
 
     open_to_all = {"limits": "[]", "models": '["*"]'}
     new = {**open_to_all, "addresses": "[]", "expires_at": None, "rotated_from": None}
@@ -77,35 +79,38 @@ def test_projects_and_keys_of_the_first_version_are_kept_and_may_do_what_they_co
 
 def test_an_upgrade_that_is_cut_short_leaves_the_database_as_it_was(tmp_path: Path) -> None:
     """And the next one finishes it."""
-    database = database_of_version("0001", tmp_path / store.FILE_NAME)
+    storage = Storage(data_dir=tmp_path)
+    database = database_of_version("0001", storage)
     with database.writing() as connection:
         connection.exec_driver_sql("CREATE TABLE audit_events (id INTEGER)")  # the migration's last but one step fails
-    before = database.path.read_bytes()
+    before = Path(str(database)).read_bytes()
     with pytest.raises(StoreError, match="audit_events already exists"):
-        store.upgrade(database.path)
-    assert database.path.read_bytes() == before
+        upgrade(storage)
+    assert Path(str(database)).read_bytes() == before
     with database.writing() as connection:
         connection.exec_driver_sql("DROP TABLE audit_events")
-    assert store.upgrade(database.path) == "0001"
-    assert store.upgrade(database.path) == HEAD
+    assert upgrade(storage).before == "0001"
+    assert upgrade(storage).before == HEAD
 
 
 def test_a_database_of_the_second_version_gets_the_table_of_events(tmp_path: Path) -> None:
-    database = database_of_version("0002", tmp_path / store.FILE_NAME)
-    assert store.upgrade(database.path) == "0002"
+    storage = Storage(data_dir=tmp_path)
+    database = database_of_version("0002", storage)
+    assert upgrade(storage).before == "0002"
     with database.reading() as connection:
         assert rows(connection, "SELECT * FROM events") == []
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
 def test_audit_events_of_the_third_version_are_kept_and_are_about_no_upstream(tmp_path: Path) -> None:
-    database = database_of_version("0003", tmp_path / store.FILE_NAME)
+    storage = Storage(data_dir=tmp_path)
+    database = database_of_version("0003", storage)
     event = {"id": 1, "at": 5, "actor": "cli:ann", "action": "project.create", "project": "alice", "key_id": None}
     with database.writing() as connection:
         connection.exec_driver_sql(
             "INSERT INTO audit_events VALUES (1, 5, 'cli:ann', 'project.create', 'alice', NULL, '{}')"
         )
-    assert store.upgrade(database.path) == "0003"
+    assert upgrade(storage).before == "0003"
     with database.reading() as connection:
         assert rows(connection, "SELECT * FROM audit_events") == [{**event, "changes": "{}", "upstream": None}]
         assert rows(connection, "SELECT * FROM disabled_upstreams") == []

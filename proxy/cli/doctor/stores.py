@@ -12,7 +12,7 @@ from proxy.billing import ledger_schema
 from proxy.billing.ledger_file import MIB
 from proxy.billing.ledger_slot import Owner
 from proxy.cli.doctor.findings import Finding, ok, problem, warning
-from proxy.store.database import FILE_NAME
+from proxy.store.sqlite import FILE_NAME
 from proxy.store.tables import HEAD
 
 LOCKED_AFTER_S = 3.0

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from proxy.cli.doctor.findings import Finding, ok, problem, warning
 from proxy.config.schema import Events
-from proxy.store.database import FILE_NAME
+from proxy.store.sqlite import FILE_NAME
 
 LATE_S = 600
 """For how long an event may wait before that is worth a word."""

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from proxy.cli.doctor.findings import Finding, Verdict
 from proxy.cli.doctor.webhooks import check_webhook
-from proxy.config.schema import Events
+from proxy.config.schema import Events, Storage
 from proxy.control import event_table
 from proxy.control.events import make
 from proxy.store.database import open_database
@@ -41,7 +41,7 @@ def test_plain_http_to_another_machine_is_warned_of(url: str, verdict: Verdict, 
 
 
 def test_events_that_wait_for_long_are_a_problem_and_its_path_is_not_shown(tmp_path: Path) -> None:
-    database = open_database(tmp_path)
+    database = open_database(Storage(data_dir=tmp_path))
     assert look(tmp_path) == [Finding(Verdict.OK, "x.example; no event waits for it", "")]
     event_table.note(database, [make("test", {}, "fresh", (NOW_S - 500) * 1_000_000, "1")])
     assert look(tmp_path)[0].verdict is Verdict.OK

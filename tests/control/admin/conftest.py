@@ -14,6 +14,7 @@ from proxy.billing import reports
 from proxy.billing.ledger import Ledger
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord
+from proxy.config.schema import Storage
 from proxy.control.admin.routes import admin_api
 from proxy.control.admin.upstreams import Quota, Upstreams
 from proxy.control.routes import control_app
@@ -56,7 +57,7 @@ async def no_quota(_upstream: str) -> Quota:
 @pytest.fixture
 async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
     """With the projects acme and bobs in it."""
-    database = open_database(tmp_path)
+    database = open_database(Storage(data_dir=tmp_path))
     for project in ("acme", "bobs"):
         projects.create(database, project, NOON, actor="test")
     ledger = Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=4096)

@@ -1,0 +1,230 @@
+"""Each says what it took: what Redis doesn't know is put in, and of budgets nobody is let in before all have said it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import structlog
+from redis import exceptions
+from redis.exceptions import RedisError
+
+from proxy.errors import ProxyRefused, Reason
+from proxy.limits import scripts
+from proxy.limits.algorithm import State
+from proxy.limits.interface import Counter
+from proxy.limits.money import Money, Spending
+from proxy.limits.redis_link import Link
+from proxy.limits.roll import Question, Questions, Roll
+from proxy.limits.scripts import UNSTATED_CODE, UNTOLD_CODE, Command, Scripts
+from proxy.limits.store_clock import StoreClock
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
+
+COUNTED_ANEW = "This proxy's budgets are being counted anew. Try again in a second."
+FIRST_LOOK_S, LATER_LOOKS_S = 0.005, 0.1
+"""How soon it is looked whether all have answered: at first, and, each time twice as long, at most."""
+REST_AGAIN_S = 1.0
+"""How long those are left alone who couldn't tell what the rest spent."""
+
+AskRest = Callable[[str, Collection[str]], Mapping[str, Sequence[Spending]]]
+"""What was spent in a project by processes that can't say so themselves: by their ledger files' ids, in all periods.
+What open leases of these files may cost counts as spent.
+
+It is told who lives, and may leave them out. Is called in a thread: it may read files, and ask a database. May raise.
+"""
+
+
+class Telling:
+    """What this worker says of itself, and has others say.
+
+    An account of a budget counts when this worker has said what it spent (else Redis answers UNSTATED_CODE), and when
+    everybody else has (else UNTOLD_CODE): those who live themselves, and of the others whoever has an AskRest. The
+    latter name all who live, so that an account knows by itself for whom it waits.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        says: Scripts,
+        mirror: State,
+        clock: StoreClock,
+        roll: Roll,
+        questions: Questions | None,
+        rest: AskRest | None,
+        on_error: Callable[[], object],
+        timeout_s: float,
+        sleep: Callable[[float], Awaitable[object]],
+    ) -> None:
+        """`rest` is None where others have it."""
+        self._link = link
+        self._scripts = says
+        self._mirror = mirror
+        self._clock = clock
+        self._roll = roll
+        self._questions = questions
+        self._rest = rest
+        self._on_error = on_error
+        self._timeout_s = timeout_s
+        self._sleep = sleep
+        self.said: defaultdict[str, int] = defaultdict(int)
+        """How often something was said, by project. Only whoever asked after the last time need say it again: what it
+        asked for was carried out before, so that all that this worker was granted is known."""
+        self._resting: dict[str, asyncio.Task[None]] = {}
+        self._answering: dict[Question, asyncio.Task[None]] = {}
+        self._told = ""
+
+    async def until_known(
+        self, answer: Sequence[Any], command: Command, day: str, counters: Sequence[Counter], said: int
+    ) -> Sequence[Any]:
+        """Says, or has said, what is wanting by an answer; and asks again until there is another. `said` is what it was
+        when the command was sent.
+
+        Raises RedisError; and ProxyRefused LIMITER_UNAVAILABLE where others haven't said it in time.
+        """
+        waits_for_others, look_s = False, FIRST_LOOK_S
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                # More than once where Redis was emptied in between, or has to be given the script itself first.
+                while answer[1] in (UNSTATED_CODE, UNTOLD_CODE):
+                    if answer[1] == UNSTATED_CODE:
+                        waits_for_others = await self._say(answer, day, counters, said, waits_for_others)
+                    else:
+                        waits_for_others = True
+                        await self._have_said(answer, day, counters, look_s)
+                        look_s = min(2 * look_s, LATER_LOOKS_S)
+                    said = self.said[command.project]
+                    answer = await self._link.ask(command)
+                    if answer[1] == UNSTATED_CODE and command.project in self._link.spoiled_projects:
+                        raise exceptions.ResponseError("a key of this project is spoiled")
+        except TimeoutError:
+            if waits_for_others:
+                raise ProxyRefused(Reason.LIMITER_UNAVAILABLE, COUNTED_ANEW) from None
+            error = exceptions.TimeoutError("Redis loses what it is told")
+            self._link.lost(error, command.project)
+            raise error from None
+        return answer
+
+    def answer(self, question: Question) -> None:
+        """Says what this worker spent of what others ask for, if it hasn't, without waiting for it."""
+        if not question.budgets:
+            self._ask_for_all(question)
+        elif question not in self._answering and not self._link.away:
+            task = asyncio.get_running_loop().create_task(self._answer(question))
+            self._answering[question] = task
+            task.add_done_callback(lambda _: self._answering.pop(question, None))
+
+    def ask_who_knows(self, project: str, day: str) -> None:
+        """Has budgets of a project asked for of which this process doesn't know yet, as it has spent of them."""
+        if self._questions:
+            self._questions.ask(project, day, (), self._clock())
+
+    async def close(self) -> None:
+        tasks = [*self._resting.values(), *self._answering.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _say(self, answer: Sequence[Any], day: str, counters: Sequence[Counter], said: int, again: bool) -> bool:
+        """Says what this worker took of the counters that an answer names. Whether others are waited for."""
+        project = counters[0].project
+        if said != self.said[project]:
+            return again
+        unstated = [counters[index] for index in answer[2:]]
+        how = scripts.MINE if self._rest is None else scripts.AGAIN
+        if again and self._rest and any(one.per for one in unstated):
+            await self._say_rest(day, [one for one in unstated if one.per])
+            return True
+        # Sent before anything else can happen: what is granted meanwhile would be lost.
+        self._send(day, unstated, how, self._clock.heard(answer[0]))
+        return self._rest is not None and any(one.per for one in unstated)
+
+    async def _have_said(self, answer: Sequence[Any], day: str, counters: Sequence[Counter], look_s: float) -> None:
+        """Has others say what they spent of the budgets that an answer names."""
+        untold = {counters[index]: ids for index, ids in scripts.untold(answer).items()}
+        if self._questions:
+            self._questions.ask(counters[0].project, day, tuple(untold), self._clock())
+        of_rest = [one for one, ids in untold.items() if any(map(self._is_of_rest, ids))]
+        if self._rest and of_rest:
+            await self._say_rest(day, of_rest)
+        else:
+            await self._sleep(look_s)
+
+    def _is_of_rest(self, worker: str) -> bool:
+        return worker == scripts.NOBODY_ELSES or not self._roll.is_live(worker)
+
+    async def _say_rest(self, day: str, budgets: Sequence[Counter]) -> None:
+        """Waits until it is known what the rest spent, and sent. It goes on where nobody waits any more."""
+        project = budgets[0].project
+        task = self._resting.get(project)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._find_rest(project, day, budgets))
+            self._resting[project] = task
+            task.add_done_callback(lambda _: self._resting.pop(project, None))
+        await asyncio.wait((task,))
+
+    async def _find_rest(self, project: str, day: str, budgets: Sequence[Counter]) -> None:
+        assert self._rest is not None
+        try:
+            found = await asyncio.to_thread(self._rest, project, self._roll.live())
+            spent = {worker: Money(spendings) for worker, spendings in found.items()}
+            await self._send_rest(day, budgets, spent)
+            self._told = ""
+        except RedisError:
+            pass  # as the link has told
+        except Exception as error:  # whatever it is, such as a database that is away: it must be tried again
+            self._on_error()
+            if repr(error) != self._told:
+                self._told = repr(error)
+                log.exception("limiter_rest_unknown")
+            await self._sleep(REST_AGAIN_S)
+
+    async def _send_rest(self, day: str, budgets: Sequence[Counter], spent: Mapping[str, Money]) -> None:
+        project = budgets[0].project
+        while True:
+            said = self.said[project]
+            answer = await self._link.ask(self._scripts.used(day, budgets))
+            if said == self.said[project] or answer[1] not in (UNSTATED_CODE, UNTOLD_CODE):
+                break
+        if answer[1] not in (UNSTATED_CODE, UNTOLD_CODE):
+            return
+        untold = scripts.untold(answer) if answer[1] == UNTOLD_CODE else {}
+        named = {*spent, *(one for ids in untold.values() for one in ids)} - {scripts.NOBODY_ELSES}
+        dead = {one for one in named if not self._roll.is_live(one)}
+        of_all = {one: spent.get(one) or Money() for one in spent.keys() | dead}
+        rest = scripts.Rest(self._roll.live(), dead, of_all)
+        self._send(day, budgets, scripts.REST, self._clock.heard(answer[0]), rest)
+
+    def _send(
+        self, day: str, counters: Sequence[Counter], how: str, now_ms: int, rest: scripts.Rest | None = None
+    ) -> None:
+        self.said[counters[0].project] += 1
+        self._link.deliver(self._scripts.state_some(self._mirror, now_ms, day, counters, how, rest))
+
+    async def _answer(self, question: Question) -> None:
+        """Like one who asks for itself, but that it asks nobody."""
+        project, day, budgets = question
+        command, again = self._scripts.used(day, budgets), False
+        try:
+            for _ in range(3):
+                said = self.said[project]
+                answer = await self._link.ask(command)
+                if answer[1] == UNSTATED_CODE:
+                    again = await self._say(answer, day, budgets, said, again)
+                elif answer[1] == UNTOLD_CODE and self._rest:
+                    untold = scripts.untold(answer)
+                    of_rest = [budgets[index] for index, ids in untold.items() if any(map(self._is_of_rest, ids))]
+                    if not of_rest:
+                        return
+                    await self._say_rest(day, of_rest)
+                else:
+                    return
+        except RedisError:
+            pass  # as the link has told: whoever asked will ask again
+
+    def _ask_for_all(self, question: Question) -> None:
+        budgets: Iterable[Counter] = self._mirror.money.budgets(question.project, question.day)
+        if self._questions and (budgets := tuple(budgets)):
+            self._questions.ask(question.project, question.day, budgets, self._clock())
