@@ -19,7 +19,7 @@ import structlog
 import uvicorn
 
 from proxy import resources
-from proxy.app import ALONE, App, Process
+from proxy.app import App
 from proxy.billing import ledger_slot
 from proxy.config import certificates
 from proxy.config.addresses import parse_network
@@ -31,6 +31,7 @@ from proxy.errors import Reason
 from proxy.gateway.acceptor import OPERATORS, Acceptor, Caps, busy
 from proxy.gateway.keep_alive import KeepAlive
 from proxy.gateway.server import GatewayProtocol, gateway_protocol
+from proxy.process import ALONE, Process
 from proxy.telemetry import logs
 
 if TYPE_CHECKING:
