@@ -29,7 +29,7 @@ from proxy.config.load import ConfigError, Loaded
 from proxy.config.reload import Reloader
 from proxy.config.schema import Server, Settings, base_url
 from proxy.errors import Reason
-from proxy.gateway.acceptor import OPERATORS, Acceptor, Caps, busy
+from proxy.gateway.acceptor import OPERATORS, Acceptor, Caps
 from proxy.gateway.keep_alive import KeepAlive
 from proxy.gateway.server import GatewayProtocol, gateway_protocol
 from proxy.telemetry import logs
@@ -135,12 +135,13 @@ class GuardedDoor(Door):
         *,
         caps: Caps,
         tls: ssl.SSLContext | None,
-        farewell: Callable[[], bytes],
+        new_id: Callable[[], str],
+        refused: Callable[[], object],
         name: str,
     ) -> None:
         super().__init__(app, listener, http=protocol)
         make = partial(protocol, config=self.config, server_state=self.server_state, app_state={})
-        self.acceptor = Acceptor(listener, make, caps=caps, tls=tls, farewell=farewell, door=name)
+        self.acceptor = Acceptor(listener, make, caps=caps, tls=tls, new_id=new_id, refused=refused, door=name)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.servers = [self.acceptor]  # type: ignore[list-item]  # it closes like an asyncio.Server
@@ -163,7 +164,7 @@ class Doors:
         self.base_url = _url("http" if tls is None else "https", gateway)
         self.admin_url = _url("http", control)
         self.kept = KeepAlive()
-        guarded = partial(GuardedDoor, farewell=partial(_turn_away, app))
+        guarded = partial(GuardedDoor, new_id=app.new_id, refused=partial(_count_refused, app))
         spoken = gateway_protocol(app.new_id, app.tell_refusal, kept=self.kept)
         self.gateway = guarded(app.gateway, gateway, spoken, name="gateway", caps=Caps(), tls=tls)
         spoken = gateway_protocol(app.new_id, app.tell_refusal)
@@ -349,10 +350,9 @@ def _tls(server: Server) -> ssl.SSLContext | None:
     return certificates.server_context(server.tls_cert, server.tls_key)
 
 
-def _turn_away(app: App) -> bytes:
-    """Counts a connection beyond the caps; what it is told. The acceptor logs, not each of them."""
+def _count_refused(app: App) -> None:
+    """A connection beyond the caps. The acceptor logs, not each of them."""
     app.metrics.refusals.labels(app.metrics.project(""), Reason.TOO_MANY_CONNECTIONS.word).inc()
-    return busy(app.new_id())
 
 
 def _url(scheme: str, bound: socket.socket) -> str:
