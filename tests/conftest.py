@@ -157,8 +157,25 @@ def postgres_schema(postgres_server: PostgresServer) -> str:
 
 
 @pytest.fixture
-def sqlite_database(tmp_path: Path) -> Database:
-    return open_database(Storage(data_dir=tmp_path))
+def sqlite_storage(tmp_path: Path) -> Storage:
+    return Storage(data_dir=tmp_path)
+
+
+@pytest.fixture
+def postgres_storage(postgres: PostgresDatabase, tmp_path: Path) -> Storage:
+    return postgres.storage(data_dir=tmp_path)
+
+
+@pytest.fixture(params=["sqlite_storage", "postgres_storage"])
+def each_storage(request: pytest.FixtureRequest) -> Storage:
+    """A configuration that names a database, of each kind that there is; nothing is in it yet."""
+    storage: Storage = request.getfixturevalue(request.param)
+    return storage
+
+
+@pytest.fixture
+def sqlite_database(sqlite_storage: Storage) -> Database:
+    return open_database(sqlite_storage)
 
 
 @pytest.fixture
@@ -217,6 +234,7 @@ NEEDS = {
     "postgres_server": POSTGRES,
     "own_postgres": POSTGRES,
     "postgres_database": POSTGRES,
+    "postgres_storage": POSTGRES,
     "pgbouncer_database": ("PostgreSQL and pgbouncer", has_pgbouncer),
     "pgbouncer": ("PostgreSQL and pgbouncer", has_pgbouncer),
     "valkey_store": SET_CLOCK,

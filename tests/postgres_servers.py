@@ -240,7 +240,7 @@ def running_pgbouncer(server: PostgresServer, mode: str = "transaction", connect
         (folder / "ini").write_text(
             f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
             f"listen_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {folder}/users\n"
-            f"pool_mode = {mode}\ndefault_pool_size = {connections}\nmax_client_conn = 500\n"
+            f"pool_mode = {mode}\ndefault_pool_size = {connections}\nmax_client_conn = 500\nserver_login_retry = 1\n"
         )
         with log.open("ab") as out:
             command = _as_user(program, str(give(folder / "ini")))

@@ -20,7 +20,7 @@ def upstream(name: str, **settings: Any) -> Upstream:
 
 def look(folder: Path, *upstreams: Upstream) -> list[Finding]:
     with untouched(folder):
-        return list(check_pool(upstreams, folder))
+        return list(check_pool(upstreams, Storage(data_dir=folder)))
 
 
 def test_a_pool_that_is_fine_is_one_line_also_before_there_is_a_database(tmp_path: Path) -> None:

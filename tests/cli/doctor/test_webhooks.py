@@ -22,7 +22,7 @@ NOW_S = 1_795_262_400
 def look(folder: Path, url: str = "https://x.example/hidden") -> list[Finding]:
     settings = Events(webhook_url=url, webhook_secret_env="X", webhook_secret=SecretStr(SECRET))
     with untouched(folder):
-        return list(check_webhook(settings, folder, lambda: NOW_S))
+        return list(check_webhook(settings, Storage(data_dir=folder), lambda: NOW_S))
 
 
 @pytest.mark.parametrize(
