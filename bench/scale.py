@@ -87,9 +87,7 @@ def fill(database: Database, storage: Storage, records: int) -> None:
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as nodes:
         list(nodes.map(_ship, [storage] * len(FILES), FILES, [each] * len(FILES)))
     took = time.monotonic() - began
-    print(
-        f"{records:,} records of a quarter shipped in {took:,.0f} s: {records / took:,.0f} a second, by two at once"
-    )
+    print(f"{records:,} records of a quarter shipped in {took:,.0f} s: {records / took:,.0f} a second, by two at once")
     with database.noting(limit_s=600) as connection:
         connection.exec_driver_sql("ANALYZE usage_records, usage_hourly, file_spendings")
 
