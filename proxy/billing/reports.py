@@ -20,8 +20,6 @@ DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 
 HOUR = 3_600
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-HOURS_PAGE = 31 * 24 * HOUR
-"""How much one statement sums: see RECORDS_PAGE."""
 
 _COLUMNS = {"key": "key_id", "tier": "service_tier", "day": "hour", "month": "hour"}
 """The column of usage_hourly behind each dimension that isn't named as its column."""
@@ -218,8 +216,8 @@ def _hourly_sums(source: Source, columns: list[str], first: int, end: int, proje
         if newest is None:
             return
         stop = min(end, newest + HOUR)
-        for page in range(max(first, oldest), stop, HOURS_PAGE):
-            hours = {"first": page, "end": min(page + HOURS_PAGE, stop)}
+        for page in range(max(first, oldest), stop, reader.hours * HOUR):
+            hours = {"first": page, "end": min(page + reader.hours * HOUR, stop)}
             yield from reader.rows(select, **hours, project=project)
 
 
