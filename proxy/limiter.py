@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from proxy.billing import shipping
 from proxy.billing.ledger import Ledger
-from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.periods import Days
 from proxy.config import redis_address
 from proxy.config.schema import Settings, Storage

@@ -69,7 +69,8 @@ def _as_user(*command: str) -> list[str]:
 
 
 def give(path: Path) -> Path:
-    """Gives a file or a folder to the user that servers run as."""
+    """Gives a file or a folder to the user that servers run as, and to nobody else."""
+    path.chmod(0o700 if path.is_dir() else 0o600)
     if os.geteuid() == 0:
         os.chown(path, _user().pw_uid, _user().pw_gid)
     return path

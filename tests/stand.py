@@ -30,7 +30,7 @@ Section = Mapping[str, object]
 Settings = Mapping[str, Section | Sequence[Section]]
 """Sections of a weighbridge.toml. `upstreams` is what its one upstream has besides, or a list of several."""
 
-SERVES = re.compile(r"Weighbridge serves at (\S+); metrics at (\S+)/metrics")
+SERVES = re.compile(r"Weighbridge serves at (\S+?)(?: with \d+ workers)?; metrics at (\S+)/metrics")
 
 
 @dataclass
@@ -68,6 +68,10 @@ class Weighbridge:
     def start(self) -> None:
         """Starts the process and waits until both doors are open."""
         self.spawn()
+        self.started()
+
+    def started(self) -> None:
+        """Waits until both doors of a process that was spawned are open."""
         assert self.process is not None
         assert self.process.stdout is not None
         self.serves(self.process.stdout.readline())

@@ -44,6 +44,7 @@ _BY_TEXT = (
         "it will be back by itself, if it is to",
     ),
     ("too many clients|remaining connection slots|too many connections|no more connections", "connections"),
+    ("is not permitted to log in", "let that user log in: ALTER ROLE … LOGIN"),
     (
         "permission denied for database|CONNECT privilege",
         "grant the user CONNECT on that database: docs/postgresql.md has the statements",
