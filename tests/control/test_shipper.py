@@ -274,6 +274,8 @@ async def test_records_removed_before_they_were_shipped_are_missed_loudly_and_th
     assert [row[1] for row in records_in(postgres_database)] == [1, 2, 3, 6, 7, 8, 9, 10]
     assert_sums_are_those_of_the_records(postgres_database)
     assert rows(postgres_database, "SELECT through_seq, missing FROM shipped") == [(10, 2)]
+    noted = rows(postgres_database, "SELECT name, removed_before FROM removed_partitions")
+    assert noted == [(f"file {records_of(path)[0][0]}", NOON + 240_000_001)]
     assert [(line["event"], line["records"]) for line in told] == [("ledger_records_missing", "4 to 5")]
     assert len(records_of(path)) == 5
 
