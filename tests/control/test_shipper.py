@@ -82,7 +82,7 @@ async def test_every_record_is_there_once_wherever_the_shipper_was_killed(
     kills, finished, paths = 0, False, list[Path]()
     while not finished:
         data_dir = tmp_path / f"{kills}"
-        paths.append(put(data_dir, *calls(range(8), f"kill-{kills:03}")))
+        paths.append(put(data_dir, *calls(range(5), f"kill-{kills:03}")))
         left = kills = kills + 1
         try:
             ship(shipper(postgres_database, data_dir))
@@ -104,7 +104,7 @@ async def test_a_killed_process_leaves_what_its_successor_needs(
     database = open_database(used.storage())
     monkeypatch.setattr(shipping, "PAGE_RECORDS", 20)
     path = put(tmp_path, *calls(range(1_000)))
-    for _ in range(8):
+    for _ in range(4):
         seen = len(records_in(database))
         child = os.fork()
         if child == 0:
@@ -230,6 +230,32 @@ async def test_while_postgresql_is_away_records_wait_and_are_told(tmp_path: Path
     await ledger.close()
     assert_whole(database, tmp_path / "ledger" / "0.db")
     assert backlog == {"records": 0, "age_s": 0}
+
+
+async def test_calls_keep_their_commits_while_a_backlog_is_shipped(
+    tmp_path: Path, postgres_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two for each that comes alone, the lease's and the record's: whatever the shipper does, it isn't the writer's."""
+    monkeypatch.setattr(shipping, "PAGE_RECORDS", 20)
+    path, commits, left = put(tmp_path, *calls(range(600))), list[float](), [600]
+    one = shipper(postgres_database, tmp_path, on_backlog=lambda records, age_s: left.append(records))
+    ledger = Ledger.open(
+        tmp_path, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=0, on_commit=commits.append
+    )
+    watching = asyncio.create_task(one.watch())  # noqa: TID251
+    async with asyncio.timeout(60):
+        number = 0
+        while left[-1] > 20:
+            await ledger.open_lease(lease(f"beside-{number}"))
+            await ledger.write(sample(f"beside-{number}"))
+            number += 1
+            await asyncio.sleep(0.01)
+    assert len(commits) == 2 * number
+    await asyncio.to_thread(one._try)
+    watching.cancel()
+    await ledger.close()
+    ship(one)
+    assert_whole(postgres_database, path)
 
 
 async def test_a_file_without_an_owner_is_closed_out_then_shipped(tmp_path: Path, postgres_database: Database) -> None:
