@@ -30,7 +30,7 @@ Section = Mapping[str, object]
 Settings = Mapping[str, Section | Sequence[Section]]
 """Sections of a weighbridge.toml. `upstreams` is what its one upstream has besides, or a list of several."""
 
-SERVES = re.compile(r"Weighbridge serves at (\S+); metrics at (\S+)/metrics")
+SERVES = re.compile(r"Weighbridge serves at (\S+?)(?: with \d+ workers)?; metrics at (\S+)/metrics")
 
 
 @dataclass

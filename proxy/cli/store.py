@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from proxy.config.schema import Settings, Storage
 from proxy.control import store_sums
 from proxy.control.store_move import Move, MoveRefused
 from proxy.control.store_sums import Held, Month, Sums
+from proxy.limiter import tell_redis
 from proxy.store.database import Database, StoreError, backend_of, open_database
 from proxy.store.sqlite import FILE_NAME
 from proxy.telemetry import logs
@@ -138,11 +140,14 @@ def _move(moving: Move, settings: Settings, *, json: bool) -> bool:
             left = moving.copy()
             held = [*store_sums.tables(moving.source, moving.target, same=left), *held]
             equal = all(one.equal for one in held)
+        used = _tell_redis(settings, moving) if equal and settings.storage.redis_url else None
     if json:
         output.document(_document(moving, held, months) | {"equal": equal})
     else:
         _print(held, months, both=True)
-        output.line("All is moved, and the sums are equal." if equal else _UNEQUAL)
+        output.wrapped("All is moved, and the sums are equal." if equal else _UNEQUAL)
+        if used is not None:
+            output.line(f"Redis knows what is used of limits: of {used:,} of them, something is.")
     return equal
 
 
@@ -151,6 +156,16 @@ _UNEQUAL = (
     "written are told above; records removed from a file after its move began can only be had by moving anew, into an "
     "empty database."
 )
+
+
+def _tell_redis(settings: Settings, moving: Move) -> int:
+    used = asyncio.run(tell_redis(settings, moving.source, moving.file_ids(), unix_us))
+    if used is None:
+        raise CommandError(
+            "all is moved but what Redis is to know: it can't be asked, as is told above. Mend that and run this again; "
+            "or leave it: workers tell Redis of a limit when they first meet it"
+        )
+    return used
 
 
 @contextmanager
