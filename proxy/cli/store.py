@@ -162,8 +162,8 @@ def _tell_redis(settings: Settings, moving: Move) -> int:
     used = asyncio.run(tell_redis(settings, moving.source, moving.file_ids(), unix_us))
     if used is None:
         raise CommandError(
-            "all is moved but what Redis is to know: it can't be asked, as is told above. Mend that and run this again; "
-            "or leave it: workers tell Redis of a limit when they first meet it"
+            "all is moved but what Redis is to know: it can't be asked, as is told above. Mend that and run this "
+            "again; or leave it: workers tell Redis of a limit when they first meet it"
         )
     return used
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import signal
+import time
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
@@ -77,7 +78,7 @@ def test_a_move_that_is_killed_goes_on_and_the_sums_are_equal(
     stand = moving(tmp_path, postgres)
     calls, cost = fill(stand.data_dir, records, removed=records // 10)
     source = copying.told(open_database(Storage(data_dir=stand.data_dir)))
-    left = records - records // 10 + LEASES
+    left, began = records - records // 10 + LEASES, time.monotonic()
     found = [
         killed_at(stand, postgres, table, event, when)
         for table, event, when in (
@@ -90,6 +91,7 @@ def test_a_move_that_is_killed_goes_on_and_the_sums_are_equal(
     assert 0 < found[1][0] < left
     assert found[2] == (left, 0)
     told = moved(stand)
+    took_s = time.monotonic() - began
     assert told["equal"]
     held = {one["what"]: (one["source"], one["target"]) for one in told["held"]}
     assert held["usage_records"] == (left, left)
@@ -105,7 +107,15 @@ def test_a_move_that_is_killed_goes_on_and_the_sums_are_equal(
             (row for file in files for row in records_of(file)), key=lambda row: row[2]
         )
     assert moved(stand)["equal"], "once more, it finds all there"
-    proof(records=left, removed_records=records // 10, calls=calls, cost_usd_nano=cost, kills=3, months=len(months))
+    proof(
+        records=left,
+        removed_records=records // 10,
+        calls=calls,
+        cost_usd_nano=cost,
+        kills=3,
+        months=len(months),
+        seconds=round(took_s),
+    )
 
 
 async def test_limits_and_budgets_go_on_from_where_they_stood(
