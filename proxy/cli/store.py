@@ -77,7 +77,7 @@ def move(
     if not equal:
         raise typer.Exit(1)
     if not (dry_run or json):
-        _say_what_next(settings, there)
+        _say_what_next(settings, data_dir, there)
 
 
 def _source(settings: Settings, given: str | None) -> Path:
@@ -216,17 +216,17 @@ def _row(what: str, of: str, source: str, target: str, *, equal: bool) -> list[s
     return [what, of, source, target, "" if equal else "DIFFERS"]
 
 
-def _say_what_next(settings: Settings, there: Storage) -> None:
-    output.line()
+def _say_what_next(settings: Settings, data_dir: Path, there: Storage) -> None:
+    wanted = []
+    if data_dir.absolute() != settings.storage.data_dir.absolute():
+        wanted.append(f'data_dir = "{data_dir.absolute()}"')
     if there.database_url != settings.storage.database_url:
-        output.line("In weighbridge.toml:")
-        output.line()
-        output.line("[storage]")
-        output.line(f'database_url = "{there.database_url}"')
-        output.line('database_password_env = "…"  # the variable that holds its password, if it asks for one')
-        output.line()
+        wanted.append(f'database_url = "{there.database_url}"')
+        wanted.append('database_password_env = "…"  # the variable that holds its password, if it asks for one')
+    output.line()
+    for line in ("In weighbridge.toml:", "", "[storage]", *wanted, "") if wanted else ():
+        output.line(line)
     output.wrapped(
-        "Start the server again, with the same storage.data_dir: the workers' ledger files stay in it, and limits and "
-        f"budgets go on from them. {FILE_NAME} is read no more, and is as it was: the way back, until a server works "
-        "on PostgreSQL."
+        f"Start the server again, with {data_dir} as before: the workers' ledger files stay in it, and limits and budgets "
+        f"go on from them. {FILE_NAME} is read no more, and is as it was: the way back, until a server works on PostgreSQL."
     )

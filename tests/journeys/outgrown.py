@@ -63,6 +63,7 @@ def _write(data_dir: Path, slot: str, count: int, removed: int) -> int:
                 rows.append(to_row(record))
                 cost += usd or 0
             file.commit([], rows, [])
+            file.checkpoint()
         while removed > 0:
             removed -= file.remove(NOON, min(removed, AT_ONCE))
         if slot == "3":

@@ -118,6 +118,30 @@ def test_a_move_that_is_killed_goes_on_and_the_sums_are_equal(
     )
 
 
+def test_where_sums_differ_projects_and_keys_are_not_copied(tmp_path: Path, postgres: PostgresDatabase) -> None:
+    """PostgreSQL refuses one record: it is kept apart, the table says what differs, and the command ends with 1."""
+    stand = moving(tmp_path, postgres)
+    fill(stand.data_dir, 20)
+    with postgres.client() as client:
+        client.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE EXCEPTION 'not this one' USING ERRCODE = '22000'; END $$"
+        )
+        client.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON usage_records FOR EACH ROW WHEN (NEW.record_id = '3-0000007')"
+            " EXECUTE FUNCTION refuse()"
+        )
+    process = stand.popen("proxy", "store", "move")
+    out, _ = process.communicate()
+    assert process.returncode == 1
+    rows = [line.split() for line in out.splitlines()]
+    assert ["usage_records", "23", "22", "DIFFERS"] in rows
+    assert ["refused_records", "0", "1", "DIFFERS"] in rows
+    assert "The sums differ: go on with the old configuration" in out
+    with postgres.client() as client:
+        assert counted(client) == (22, 0)
+
+
 async def test_limits_and_budgets_go_on_from_where_they_stood(
     tmp_path: Path, postgres: PostgresDatabase, redis_server: RedisServer, at_end: ExitStack
 ) -> None:
