@@ -227,6 +227,7 @@ def _say_what_next(settings: Settings, data_dir: Path, there: Storage) -> None:
     for line in ("In weighbridge.toml:", "", "[storage]", *wanted, "") if wanted else ():
         output.line(line)
     output.wrapped(
-        f"Start the server again, with {data_dir} as before: the workers' ledger files stay in it, and limits and budgets "
-        f"go on from them. {FILE_NAME} is read no more, and is as it was: the way back, until a server works on PostgreSQL."
+        f"Start the server again, with {data_dir} as before: the workers' ledger files stay in it, and limits and "
+        f"budgets go on from them. {FILE_NAME} is read no more, and is as it was: the way back, until a server works "
+        "on PostgreSQL."
     )
