@@ -18,6 +18,8 @@ WITHOUT_TWIN = {
     "limiter.py": "opens what tests/contracts holds; tests/journeys begin with it",
     "serve.py": "processes and signals; tests/journeys send them to a real process",
     "errors.py": "names and exceptions without behaviour",
+    "doors.py": "listeners and signals; tests/journeys open and close them in real processes",
+    "process.py": "names without behaviour",
     "resources.py": "tests/journeys/test_serving.py sees its effects in a real process",
     "billing/ledger_errors.py": "exceptions without behaviour",
     "cli/image/native.py": "tests/cli/image/test_command.py asks in this shape",

@@ -64,7 +64,7 @@ class Metrics:
             "weighbridge_in_flight_requests",
             "Requests being served now.",
             registry=self.registry,
-            multiprocess_mode="sum",
+            multiprocess_mode="livesum",
         )
         """Read when scraped: the app sets its function."""
         self.tokens = self._counter(

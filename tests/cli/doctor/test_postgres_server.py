@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 
@@ -13,8 +14,10 @@ from proxy.cli.doctor import postgres_server
 from proxy.cli.doctor.findings import Finding, Verdict
 from proxy.cli.doctor.postgres_server import check_postgres
 from proxy.config.schema import Storage
-from proxy.store.database import open_database
+from proxy.store.database import StoreError, open_database
+from proxy.tenants import disabled_upstreams
 from tests.contracts import test_database as contract
+from tests.pages import chapter_of
 from tests.postgres_servers import PASSWORD, ROLE, SUPERUSER, PostgresDatabase, PostgresServer, running_pgbouncer
 from tests.store.test_schema import of_a_newer_program
 from tests.store.test_tables import database_of_version
@@ -72,19 +75,29 @@ def test_rights_that_serving_takes_and_the_user_lacks_are_named(ready: PostgresD
     assert "docs/postgresql.md" in found.do
 
 
-def test_the_rights_that_are_named_are_enough_to_serve(ready: PostgresDatabase) -> None:
-    """What docs/postgresql.md has an operator grant: a user that owns nothing makes projects, and is found fit."""
+def test_the_rights_that_the_docs_have_an_operator_grant_are_enough_to_serve(ready: PostgresDatabase) -> None:
+    """And none of them is one too many: a user that owns nothing writes, and is found fit."""
+    (grants,) = re.findall(r"```sql\n(.*?)```", chapter_of("docs/postgresql.md", "Rights"), re.DOTALL)
     with ready.client(SUPERUSER) as superuser:
-        superuser.execute(f'ALTER DATABASE "{ready.name}" OWNER TO {SUPERUSER}')
-        superuser.execute(f"REASSIGN OWNED BY {ROLE} TO {SUPERUSER}")
-        for table, rights in postgres_server.RIGHTS.items():
-            superuser.execute(f"GRANT {', '.join(rights)} ON {table} TO {ROLE}")
-        superuser.execute(f"GRANT USAGE ON SEQUENCE audit_events_id_seq TO {ROLE}")
-    assert problems(look(ready.storage())) == []
-    database = open_database(ready.storage())
-    contract.test_credits_at_once_are_all_credited(database)
-    contract.test_an_event_that_several_find_at_once_is_noted_by_one_and_claimed_by_one(database)
-    contract.test_uses_of_many_keys_that_several_write_at_once_are_the_newest(database)
+        superuser.execute(f'REVOKE ALL ON DATABASE "{ready.name}" FROM PUBLIC')
+        superuser.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+        superuser.execute(f"DROP ROLE IF EXISTS node; CREATE ROLE node LOGIN PASSWORD '{PASSWORD}'")
+        superuser.execute(grants.replace("DATABASE weighbridge", f'DATABASE "{ready.name}"'))
+    try:
+        storage = ready.storage(database_url=ready.url.replace(f"{ROLE}@", "node@"))
+        assert problems(look(storage)) == []
+        database = open_database(storage)
+        contract.test_credits_at_once_are_all_credited(database)
+        contract.test_an_event_that_several_find_at_once_is_noted_by_one_and_claimed_by_one(database)
+        contract.test_uses_of_many_keys_that_several_write_at_once_are_the_newest(database)
+        disabled_upstreams.disable(database, "up", 5, actor="t")
+        assert disabled_upstreams.enable(database, "up", 6, actor="t")
+        with pytest.raises(StoreError, match="permission denied for table audit_events"):  # noqa: SIM117
+            with database.noting() as connection:
+                connection.execute(text("DELETE FROM audit_events"))
+    finally:
+        with ready.client(SUPERUSER) as superuser:
+            superuser.execute("DROP OWNED BY node")
 
 
 def test_a_database_that_nobody_can_follow_is_told(ready: PostgresDatabase) -> None:
