@@ -76,9 +76,9 @@ def test_a_move_that_is_killed_goes_on_and_the_sums_are_equal(
     """
     records = sized(10_000, 1_000_000)
     stand = moving(tmp_path, postgres)
-    calls, cost = fill(stand.data_dir, records, removed=records // 10)
+    calls, cost = fill(stand.data_dir, records + records // 10, removed=records // 10)
     source = copying.told(open_database(Storage(data_dir=stand.data_dir)))
-    left, began = records - records // 10 + LEASES, time.monotonic()
+    left, began = records + LEASES, time.monotonic()
     found = [
         killed_at(stand, postgres, table, event, when)
         for table, event, when in (
