@@ -147,7 +147,7 @@ class Telling:
         unstated = [counters[index] for index in answer[2:]]
         how = scripts.MINE if self._rest is None else scripts.AGAIN
         if again and self._rest and any(one.per for one in unstated):
-            await self._say_rest(day, [one for one in unstated if one.per])
+            await self._say_rest(day, [one for one in unstated if one.per], said)
             return True
         # Sent before anything else can happen: what is granted meanwhile would be lost.
         self._send(day, unstated, how, self._clock.heard(answer[0]))
@@ -167,22 +167,31 @@ class Telling:
     def _is_of_rest(self, worker: str) -> bool:
         return worker == scripts.NOBODY_ELSES or not self._roll.is_live(worker)
 
-    async def _say_rest(self, day: str, budgets: Sequence[Counter]) -> None:
-        """Waits until it is known what the rest spent, and sent. It goes on where nobody waits any more."""
+    async def _say_rest(self, day: str, budgets: Sequence[Counter], said: int | None = None) -> None:
+        """Waits until it is known what the rest spent, and sent. It goes on where nobody waits any more.
+
+        `said` is given where this worker hasn't said itself what it spent of these budgets, as long as it is the same.
+        """
         project = budgets[0].project
         task = self._resting.get(project)
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._find_rest(project, day, budgets))
+            task = asyncio.get_running_loop().create_task(self._find_rest(project, day, budgets, said))
             self._resting[project] = task
             task.add_done_callback(lambda _: self._resting.pop(project, None))
         await asyncio.wait((task,))
 
-    async def _find_rest(self, project: str, day: str, budgets: Sequence[Counter]) -> None:
+    async def _find_rest(self, project: str, day: str, budgets: Sequence[Counter], said: int | None) -> None:
         assert self._rest is not None
+        live = self._roll.live()
         try:
-            found = await asyncio.to_thread(self._rest, project, self._roll.live())
+            found = await asyncio.to_thread(self._rest, project, live)
             spent = {worker: Money(spendings) for worker, spendings in found.items()}
-            await self._send_rest(day, budgets, spent)
+            if said != self.said[project]:
+                named = await self._look(project, day, budgets)
+                spent = {one: Money() for one in named} | spent
+            live |= self._roll.live()  # who died since, was left out of what was found
+            dead = {one for one in spent if one not in live and not self._roll.is_live(one)}
+            self._send(day, budgets, scripts.REST, self._clock(), scripts.Rest(live, dead, spent))
             self._told = ""
         except RedisError:
             pass  # as the link has told
@@ -193,21 +202,16 @@ class Telling:
                 log.exception("limiter_rest_unknown")
             await self._sleep(REST_AGAIN_S)
 
-    async def _send_rest(self, day: str, budgets: Sequence[Counter], spent: Mapping[str, Money]) -> None:
-        project = budgets[0].project
+    async def _look(self, project: str, day: str, budgets: Sequence[Counter]) -> set[str]:
+        """Who has yet to say what they spent. Until its caller awaits something, nothing more is granted to this worker
+        of a budget of which it has said nothing."""
         while True:
             said = self.said[project]
             answer = await self._link.ask(self._scripts.used(day, budgets))
-            if said == self.said[project] or answer[1] not in (UNSTATED_CODE, UNTOLD_CODE):
+            if said == self.said[project]:
                 break
-        if answer[1] not in (UNSTATED_CODE, UNTOLD_CODE):
-            return
         untold = scripts.untold(answer) if answer[1] == UNTOLD_CODE else {}
-        named = {*spent, *(one for ids in untold.values() for one in ids)} - {scripts.NOBODY_ELSES}
-        dead = {one for one in named if not self._roll.is_live(one)}
-        of_all = {one: spent.get(one) or Money() for one in spent.keys() | dead}
-        rest = scripts.Rest(self._roll.live(), dead, of_all)
-        self._send(day, budgets, scripts.REST, self._clock.heard(answer[0]), rest)
+        return {one for ids in untold.values() for one in ids} - {scripts.NOBODY_ELSES}
 
     def _send(
         self, day: str, counters: Sequence[Counter], how: str, now_ms: int, rest: scripts.Rest | None = None
