@@ -72,6 +72,8 @@ class Telling:
         self.said: defaultdict[str, int] = defaultdict(int)
         """How often something was said, by project. Only whoever asked after the last time need say it again: what it
         asked for was carried out before, so that all that this worker was granted is known."""
+        self._led: dict[tuple[Counter, ...], asyncio.Event] = {}
+        """Counters that are being made known, and what is set when that is over."""
         self._resting: dict[str, asyncio.Task[None]] = {}
         self._answering: dict[Question, asyncio.Task[None]] = {}
         self._told = ""
@@ -87,27 +89,53 @@ class Telling:
 
         Raises RedisError; and ProxyRefused LIMITER_UNAVAILABLE where others haven't said it in time.
         """
-        waits_for_others, look_s = False, FIRST_LOOK_S
         try:
             async with asyncio.timeout(self._timeout_s):
-                # More than once where Redis was emptied in between, or has to be given the script itself first.
                 while answer[1] in (UNSTATED_CODE, UNTOLD_CODE):
-                    if answer[1] == UNSTATED_CODE:
-                        waits_for_others = await self._say(answer, day, counters, said, waits_for_others)
-                    else:
-                        waits_for_others = True
-                        await self._have_said(answer, day, counters, look_s)
-                        look_s = min(2 * look_s, LATER_LOOKS_S)
-                    said = self.said[command.project]
-                    answer = await self._link.ask(command)
-                    if answer[1] == UNSTATED_CODE and command.project in self._link.spoiled_projects:
-                        raise exceptions.ResponseError("a key of this project is spoiled")
+                    unknown = _unknown(answer, counters)
+                    led = self._led.get(unknown)
+                    if led is None:
+                        answer = await self._lead(unknown, answer, command, day, counters, said)
+                    else:  # of many calls at once, one asks for all
+                        await led.wait()
+                        said = self.said[command.project]
+                        answer = await self._link.ask(command)
         except TimeoutError:
-            if waits_for_others:
+            if any(one.per for one in _unknown(answer, counters)):
                 raise ProxyRefused(Reason.LIMITER_UNAVAILABLE, COUNTED_ANEW) from None
             error = exceptions.TimeoutError("Redis loses what it is told")
             self._link.lost(error, command.project)
             raise error from None
+        return answer
+
+    async def _lead(
+        self,
+        unknown: tuple[Counter, ...],
+        answer: Sequence[Any],
+        command: Command,
+        day: str,
+        counters: Sequence[Counter],
+        said: int,
+    ) -> Sequence[Any]:
+        """As `until_known`, without an end."""
+        led = self._led[unknown] = asyncio.Event()
+        again, look_s = False, FIRST_LOOK_S
+        try:
+            # More than once where Redis was emptied in between, or has to be given the script itself first.
+            while answer[1] in (UNSTATED_CODE, UNTOLD_CODE):
+                if answer[1] == UNSTATED_CODE:
+                    again = await self._say(answer, day, counters, said, again)
+                else:
+                    again = True
+                    await self._have_said(answer, day, counters, look_s)
+                    look_s = min(2 * look_s, LATER_LOOKS_S)
+                said = self.said[command.project]
+                answer = await self._link.ask(command)
+                if answer[1] == UNSTATED_CODE and command.project in self._link.spoiled_projects:
+                    raise exceptions.ResponseError("a key of this project is spoiled")
+        finally:
+            del self._led[unknown]
+            led.set()
         return answer
 
     def answer(self, question: Question) -> None:
@@ -244,3 +272,9 @@ class Telling:
         budgets: Iterable[Counter] = self._mirror.money.budgets(question.project, question.day)
         if self._questions and (budgets := tuple(budgets)):
             self._questions.ask(question.project, question.day, budgets)
+
+
+def _unknown(answer: Sequence[Any], counters: Sequence[Counter]) -> tuple[Counter, ...]:
+    """The counters that an answer names."""
+    indexes = answer[2:] if answer[1] == UNSTATED_CODE else answer[2::2]
+    return tuple(counters[index] for index in indexes)
