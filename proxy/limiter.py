@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from proxy.billing import shipping
 from proxy.billing.ledger import Ledger
 from proxy.billing.periods import Days
-from proxy.billing.reports import ledger_files
 from proxy.config import redis_address
 from proxy.config.schema import Settings, Storage
 from proxy.control import rebuild
@@ -23,32 +24,58 @@ if TYPE_CHECKING:
 
 
 async def open_limiter(
-    settings: Settings, database: Database, ledger: Ledger, metrics: Metrics, now_us: Callable[[], int]
+    settings: Settings,
+    database: Database,
+    ledger: Ledger,
+    orphans: Mapping[Path, str] | None,
+    metrics: Metrics,
+    now_us: Callable[[], int],
 ) -> Limiter:
-    """Limits in Redis, where the configuration names one, else in memory: beginning with what the ledger knows."""
-    storage, files = settings.storage, ledger_files(settings.storage.data_dir)
-    days, now = Days(settings.limits.timezone), now_us()
-    history, spent = rebuild.history(files, days, now, time.monotonic), rebuild.spent(files, days, now)
+    """Limits in Redis, where the configuration names one, else in memory: beginning with what the ledger knows.
+
+    `orphans`: ledger files of this data_dir that nobody writes, which are closed out, with their ids; None in a worker,
+    as the control process speaks for them. Raises LedgerUnusable, StoreError.
+    """
+    storage, days, now = settings.storage, Days(settings.limits.timezone), now_us()
+    rest = None
+    if orphans is not None:
+        rest = rebuild.Rest(orphans, database if database.postgresql else None, days, now_us)
     if not storage.redis_url:
-        return MemoryLimiter(_steady_ms(), history, spent)
+        return _in_memory(ledger, orphans or {}, rest, days, now)
     # Imported here: commands, and servers without Redis, do without its 7 MB and its tenth of a second.
     from proxy.limits.redis import RedisLimiter
     from proxy.limits.roll import FOLLOW_TIMEOUT_S
 
+    own = [ledger.path]
     limiter = RedisLimiter(
         redis_of(storage),
         ledger.file_id,
         _steady_ms(),
-        history,
-        spent,
+        rebuild.history(own, days, now, time.monotonic),
+        rebuild.spent(own, days, now),
         following=redis_of(storage, FOLLOW_TIMEOUT_S),
+        rest=rest,
+        others=shipping.live(database) - {ledger.file_id} if database.postgresql else (),
         on_down=settings.limits.on_redis_down,
         on_error=metrics.limiter_errors.inc,
     )
-    projects = [project.name for project in list_projects(database)]
-    upstreams = [of_upstream(upstream.name) for upstream in settings.upstreams]
-    await limiter.start([*projects, *upstreams], rebuild.settled(files))
+    holders = [project.name for project in list_projects(database)]
+    holders += [of_upstream(upstream.name) for upstream in settings.upstreams]
+    await limiter.start(holders, rebuild.settled(own))
+    for path, file_id in (orphans or {}).items():
+        await limiter.end_left_by(file_id, holders, rebuild.settled([path]))
     return limiter
+
+
+def _in_memory(
+    ledger: Ledger, orphans: Mapping[Path, str], rest: rebuild.Rest | None, days: Days, now: int
+) -> MemoryLimiter:
+    """The only process that counts: whatever was spent, it alone remembers it."""
+    own = [ledger.path]
+    spent = list(rebuild.spent(own, days, now))
+    for others in rest(None, [ledger.file_id]).values() if rest else ():
+        spent += others
+    return MemoryLimiter(_steady_ms(), rebuild.history([*own, *orphans], days, now, time.monotonic), spent)
 
 
 def redis_of(storage: Storage, timeout_s: float | None = None) -> Redis:

@@ -5,15 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from proxy.config.schema import Storage
+from proxy.store.database import Database, open_database, upgrade
 from tests import disk
 from tests.clock import Clock
+from tests.haproxy_servers import Haproxy, has_haproxy, running_haproxy
 from tests.namespaces import Namespace, has_namespaces, namespace
+from tests.postgres_servers import (
+    PostgresDatabase,
+    PostgresServer,
+    has_pgbouncer,
+    has_postgres,
+    running_pgbouncer,
+    running_postgres,
+)
 from tests.proof import Proof
 from tests.redis_servers import (
     RedisServer,
@@ -124,8 +136,91 @@ def valkey(tmp_path: Path) -> Iterator[tuple[RedisServer, SetClock]]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL for all tests, which none of them may stop."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> PostgresDatabase:
+    """An empty database in PostgreSQL."""
+    return postgres_server.database()
+
+
+@pytest.fixture(scope="session")
+def postgres_schema(postgres_server: PostgresServer) -> str:
+    """The name of a database that is at HEAD, and that nobody uses: to be copied."""
+    made = postgres_server.database()
+    upgrade(made.storage())
+    return made.name
+
+
+@pytest.fixture
+def sqlite_storage(tmp_path: Path) -> Storage:
+    return Storage(data_dir=tmp_path)
+
+
+@pytest.fixture
+def postgres_storage(postgres: PostgresDatabase, tmp_path: Path) -> Storage:
+    return postgres.storage(data_dir=tmp_path)
+
+
+@pytest.fixture(params=["sqlite_storage", "postgres_storage"])
+def each_storage(request: pytest.FixtureRequest) -> Storage:
+    """A configuration that names a database, of each kind that there is; nothing is in it yet."""
+    storage: Storage = request.getfixturevalue(request.param)
+    return storage
+
+
+@pytest.fixture
+def sqlite_database(sqlite_storage: Storage) -> Database:
+    return open_database(sqlite_storage)
+
+
+@pytest.fixture
+def postgres_database(postgres_server: PostgresServer, postgres_schema: str) -> Database:
+    return open_database(postgres_server.database(postgres_schema).storage())
+
+
+@pytest.fixture
+def pgbouncer_database(postgres_server: PostgresServer, postgres_schema: str, pgbouncer: int) -> Database:
+    return open_database(replace(postgres_server.database(postgres_schema), port=pgbouncer).storage())
+
+
+@pytest.fixture(params=["sqlite_database", "postgres_database"])
+def each_database(request: pytest.FixtureRequest) -> Database:
+    """The database, at HEAD and empty, of each kind that there is."""
+    database: Database = request.getfixturevalue(request.param)
+    return database
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL for one test, which may do with it what it wants."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres_server: PostgresServer) -> Iterator[int]:
+    """The port of a pgbouncer in transaction mode before `postgres_server`."""
+    with running_pgbouncer(postgres_server) as port:
+        yield port
+
+
+@pytest.fixture
+def start_haproxy(tmp_path: Path, at_end: ExitStack) -> Callable[[Mapping[str, int]], Haproxy]:
+    """Starts one before servers: their ports by their names."""
+    return lambda servers: at_end.enter_context(running_haproxy(tmp_path / "haproxy", servers))
+
+
 SET_CLOCK = "libfaketime, to set a server's clock", has_set_clock
 REDIS = "redis-server", has_redis
+POSTGRES = "PostgreSQL", has_postgres
+PGBOUNCER = "PostgreSQL and pgbouncer", has_pgbouncer
+USES_POSTGRES = POSTGRES, PGBOUNCER
 NEEDS = {
     "small_disk": ("root, to mount a disk of their own", lambda: os.geteuid() == 0),
     "loop_disk": (
@@ -144,7 +239,14 @@ NEEDS = {
     "start_redis": REDIS,
     "cluster": REDIS,
     "sentinel": REDIS,
+    "start_haproxy": ("haproxy", has_haproxy),
     "valkey": SET_CLOCK,
+    "postgres_server": POSTGRES,
+    "own_postgres": POSTGRES,
+    "postgres_database": POSTGRES,
+    "postgres_storage": POSTGRES,
+    "pgbouncer_database": PGBOUNCER,
+    "pgbouncer": PGBOUNCER,
     "valkey_store": SET_CLOCK,
 }
 """What fixtures need that not every machine has, and whether this one has it."""
@@ -157,13 +259,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if isinstance(item, pytest.Function) and "proof" in item.fixturenames:
             item.add_marker("proof")
+        if isinstance(item, pytest.Function) and any(NEEDS.get(name) in USES_POSTGRES for name in _fixtures(item)):
+            item.add_marker("postgres")
     leave_out_missing_programs(config, items)
     if os.environ.get("WEIGHBRIDGE_TESTS_REQUIRE") == "all":
         return
     for fixture, (what, there) in NEEDS.items():
-        left_out = [item for item in items if isinstance(item, pytest.Function) and fixture in item.fixturenames]
+        left_out = [item for item in items if isinstance(item, pytest.Function) and fixture in _fixtures(item)]
         if left_out and not there():
             leave_out(config, items, left_out, what)
+
+
+def _fixtures(item: pytest.Function) -> list[str]:
+    """What a test uses, also where a parameter says which."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return [*item.fixturenames, *(name for name in parameters if isinstance(name, str))]
 
 
 def leave_out_missing_programs(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -15,18 +15,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from proxy.billing import reports
 from proxy.billing.records import UsageRecord
+from proxy.config.schema import Storage
 from proxy.emulator.app import DEFAULT_KEY, create_app
 from proxy.store.database import open_database
 from proxy.tenants import keys, projects
+from tests.postgres_servers import PASSWORD
 from tests.servers import running
 
 Section = Mapping[str, object]
 Settings = Mapping[str, Section | Sequence[Section]]
 """Sections of a weighbridge.toml. `upstreams` is what its one upstream has besides, or a list of several."""
 
-SERVES = re.compile(r"Weighbridge serves at (\S+); metrics at (\S+)/metrics")
+SERVES = re.compile(r"Weighbridge serves at (\S+?)(?: with \d+ workers)?; metrics at (\S+)/metrics")
 
 
 @dataclass
@@ -46,9 +50,17 @@ class Weighbridge:
     def data_dir(self) -> Path:
         return self.folder / "data"
 
+    @property
+    def storage(self) -> Storage:
+        """Where it keeps what it keeps; PostgreSQL's password is the one that all servers of tests have."""
+        given = self.settings.get("storage", {})
+        assert isinstance(given, Mapping)
+        password = {"database_password": SecretStr(PASSWORD)} if "database_url" in given else {}
+        return Storage.model_validate({"data_dir": self.data_dir, **given, **password})
+
     def key(self, project: str = "alice", name: str = "test") -> str:
         """A new key of a project, which is made where it isn't there."""
-        database, now = open_database(self.data_dir), time.time_ns() // 1000
+        database, now = open_database(self.storage), time.time_ns() // 1000
         if all(there.name != project for there in projects.list_projects(database)):
             projects.create(database, project, now, actor="test")
         return keys.create(database, project, name, now, secrets.randbelow, actor="test")[1]
@@ -56,6 +68,10 @@ class Weighbridge:
     def start(self) -> None:
         """Starts the process and waits until both doors are open."""
         self.spawn()
+        self.started()
+
+    def started(self) -> None:
+        """Waits until both doors of a process that was spawned are open."""
         assert self.process is not None
         assert self.process.stdout is not None
         self.serves(self.process.stdout.readline())

@@ -11,9 +11,10 @@ import msgspec
 import structlog
 
 from proxy.billing.ledger_errors import LedgerBroken, LedgerUnusable
-from proxy.billing.ledger_file import BALLAST_BYTES, LedgerFile, with_all_room
+from proxy.billing.ledger_file import BALLAST_BYTES, LedgerFile, Removable, with_all_room
 from proxy.billing.ledger_writer import Kind, Row, Writer, resolve
 from proxy.billing.records import UsageRecord, to_row
+from proxy.billing.shipped_mark import Mark
 from proxy.errors import ProxyRefused, Reason
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
@@ -38,7 +39,7 @@ class Ledger:
         available: bool,
         tick_s: float,
         patience_s: float,
-        keep_from: Callable[[], int] | None,
+        removable: Callable[[], Removable] | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_broken = on_broken
@@ -53,10 +54,11 @@ class Ledger:
             available=available,
             tick_s=tick_s,
             patience_s=patience_s,
-            keep_from=keep_from,
+            removable=removable,
         )
         self.file_id = file.file_id
         """Names this worker, before and after a restart."""
+        self.path = file.path
         self._inbox = self._writer.inbox
         self._wake = self._writer.wake
 
@@ -64,6 +66,7 @@ class Ledger:
     def open(
         cls,
         data_dir: Path,
+        slot: str = "0",
         *,
         now_us: Callable[[], int],
         on_broken: Callable[[LedgerBroken], None],
@@ -73,19 +76,24 @@ class Ledger:
         tick_s: float = 1.0,
         patience_s: float = 30.0,
         retention_us: int = 0,
+        shipped: bool = False,
+        locked: bool = False,
     ) -> Ledger:
-        """Opens `data_dir`/ledger/0.db, closes out what a predecessor left open, and starts the writer.
+        """Opens `data_dir`/ledger/`slot`.db, closes out what a predecessor left open, and starts the writer.
 
         To be called with the loop running; it blocks for milliseconds. `now_us` is the clock, in Unix microseconds.
         `on_broken` is called on the loop, once, when the file fails: break off all calls and end the process.
         `on_commit` is called in the writer's thread with the seconds that a commit took, its fsync included. `tick_s`:
         how often a full disk, or a file that another process has locked, is looked at again. `patience_s`: how long a
         record waits for either before the file counts as failed; leases don't wait. `retention_us`: how old records
-        get before they are removed, little by little; 0: they stay.
+        get before they are removed, little by little; 0: they stay. `shipped`: those alone go that are known to be in
+        PostgreSQL. `locked`: see LedgerFile.open.
 
         Raises LedgerLocked where another process owns the file, LedgerUnusable where it can't be used.
         """
-        file = LedgerFile.open(data_dir, busy_timeout_s=patience_s, ballast_bytes=ballast_bytes, random=random)
+        file = LedgerFile.open(
+            data_dir, slot, busy_timeout_s=patience_s, ballast_bytes=ballast_bytes, random=random, locked=locked
+        )
         try:
             with_all_room(file.path, lambda: close_out(file, now_us()))
             if not (available := file.restore_ballast()):
@@ -97,7 +105,7 @@ class Ledger:
                 available=available,
                 tick_s=tick_s,
                 patience_s=patience_s,
-                keep_from=(lambda: now_us() - retention_us) if retention_us else None,
+                removable=_removable(file, now_us, retention_us, shipped),
             )
         except BaseException:
             file.close()
@@ -176,8 +184,22 @@ class Ledger:
             self._on_broken(broken)
 
 
-def close_out(file: LedgerFile, now_us: int) -> None:
-    """Writes each call that a predecessor left open as `unsettled`. Raises LedgerUnusable for an unreadable lease."""
+def _removable(
+    file: LedgerFile, now_us: Callable[[], int], retention_us: int, shipped: bool
+) -> Callable[[], Removable] | None:
+    if not retention_us:
+        return None
+    if not shipped:
+        return lambda: Removable(now_us() - retention_us)
+    mark = Mark(file.path, file.file_id)
+    return lambda: Removable(now_us() - retention_us, mark.through())
+
+
+def close_out(file: LedgerFile, now_us: int) -> list[UsageRecord]:
+    """Writes each call that a predecessor left open as `unsettled`, and returns them.
+
+    Raises LedgerUnusable for an unreadable lease.
+    """
     unsettled = []
     for record_id, lease in file.open_leases():
         try:
@@ -185,7 +207,8 @@ def close_out(file: LedgerFile, now_us: int) -> None:
         except msgspec.DecodeError as error:
             raise LedgerUnusable(f"The lease {record_id} in {file.path} can't be read: {error}.") from error
         record.finished_at = now_us
-        unsettled.append(to_row(record))
+        unsettled.append(record)
     if unsettled:
-        file.commit([], unsettled, [])
+        file.commit([], [to_row(record) for record in unsettled], [])
         log.warning("ledger_closed_out", file=str(file.path), unsettled=len(unsettled))
+    return unsettled

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from proxy.billing import ledger_schema as schema
 from proxy.billing.ledger_errors import LedgerUnusable
@@ -34,10 +34,20 @@ NO_FALLOCATE = frozenset((errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL))
 """What file systems that can't reserve room answer: posix_fallocate(3)."""
 
 
+LAST_SEQ = 2**63 - 1
+
+
+class Removable(NamedTuple):
+    """Records that may go: written before that Unix microsecond, with no higher number."""
+
+    before: int
+    through: int = LAST_SEQ
+
+
 class LedgerFile:
     """The one connection that writes a ledger file and checkpoints it. Used by one thread at a time."""
 
-    def __init__(self, path: Path, lock: int, connection: sqlite3.Connection, ballast_bytes: int) -> None:
+    def __init__(self, path: Path, lock: int | None, connection: sqlite3.Connection, ballast_bytes: int) -> None:
         self.path = path
         self._lock = lock
         self._connection = connection
@@ -52,21 +62,28 @@ class LedgerFile:
 
     @classmethod
     def open(
-        cls, data_dir: Path, *, busy_timeout_s: float, ballast_bytes: int, random: Callable[[int], bytes]
+        cls,
+        data_dir: Path,
+        slot: str = "0",
+        *,
+        busy_timeout_s: float,
+        ballast_bytes: int,
+        random: Callable[[int], bytes],
+        locked: bool = False,
     ) -> LedgerFile:
-        """Takes the lock of slot 0 of `data_dir` and opens its file; makes what isn't there.
+        """Takes the lock of the ledger of `data_dir` and opens the file of a slot; makes what isn't there.
 
+        `locked`: it is ours already, with all slots, of which each has one owner: proxy/supervisor.py sees to that.
         `busy_timeout_s`: how long it waits for another process that has it locked; from then on, at most LOCK_WAIT_S.
         Raises LedgerLocked, LedgerUnusable.
         """
-        path = data_dir.absolute() / "ledger" / "0.db"
-        make_folder(path.parent)
-        refuse_network_file_system(path.parent)
-        lock = take_lock(path.parent)
+        path = data_dir.absolute() / "ledger" / f"{slot}.db"
+        lock = None if locked else lock_ledger(data_dir)
         try:
             connection = with_all_room(path, lambda: _connect(path, busy_timeout_s, random(16).hex()))
         except BaseException:
-            os.close(lock)
+            if lock is not None:
+                os.close(lock)
             raise
         return cls(path, lock, connection, ballast_bytes)
 
@@ -87,14 +104,15 @@ class LedgerFile:
             if dropped:
                 self._executemany(schema.DELETE_LEASE, dropped)
 
-    def remove(self, before: int, most: int) -> int:
+    def remove(self, before: int, most: int, through: int = LAST_SEQ) -> int:
         """Removes the oldest records, as far as they were written before that Unix microsecond; returns how many.
 
-        At most `most`, so that a call waits for little. Hourly sums stay. Not fsynced: what a power loss brings back is
-        removed again. A record of a later time, whatever clock wrote it, keeps all that were written behind it.
+        None beyond the number `through`, and at most `most`, so that a call waits for little. Hourly sums stay. Not
+        fsynced: what a power loss brings back is removed again. A record of a later time, whatever clock wrote it,
+        keeps all that were written behind it.
         """
         oldest = self._execute(schema.OLDEST, (most,)).fetchall()
-        old = list(takewhile(lambda row: row[2] < before, oldest))
+        old = list(takewhile(lambda row: row[2] < before and row[0] <= through, oldest))
         if old:
             removed = {"through": old[-1][0], "before": max(started_at for _, started_at, _ in old) + 1}
             with self._transaction(durable=False):
@@ -182,7 +200,8 @@ class LedgerFile:
             self.checkpoint()
         finally:
             self._connection.close()
-            os.close(self._lock)
+            if self._lock is not None:
+                os.close(self._lock)
 
     def abandon(self) -> None:
         """Leaves a file that failed as it is, open and locked until the process ends: its successor recovers it.
@@ -190,6 +209,22 @@ class LedgerFile:
         Closing would checkpoint, which trusts frames that a failed fsync may have lost; recovery checks each of them.
         """
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+
+
+def lock_ledger(data_dir: Path) -> int:
+    """The descriptor of the folder of ledger files, locked, with all slots. Raises LedgerLocked, LedgerUnusable."""
+    folder = data_dir.absolute() / "ledger"
+    make_folder(folder.parent)
+    make_folder(folder)
+    refuse_network_file_system(folder)
+    return take_lock(folder)
+
+
+def make_ledger_file(data_dir: Path, slot: str) -> None:
+    """Makes the file of a slot, tables and all, where it isn't there; the lock is ours. Raises LedgerUnusable."""
+    LedgerFile.open(
+        data_dir, slot, busy_timeout_s=LOCK_WAIT_S, ballast_bytes=BALLAST_BYTES, random=os.urandom, locked=True
+    ).close()
 
 
 def _take_room(descriptor: int, size: int) -> None:

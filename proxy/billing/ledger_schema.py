@@ -18,25 +18,26 @@ SCHEMA_VERSION = 3
 
 HOURLY_KEYS = ("project", "key_id", "model", "operation", "upstream", "service_tier", "outcome", "estimated")
 
+_INPUT = "coalesce(NEW.prompt_token_count, 0) + coalesce(NEW.tool_use_prompt_token_count, 0)"
 # `output_token_count` is what is left of the total: candidates, thoughts, and whatever else the model wrote.
 HOURLY_SUMS: dict[str, str] = {
-    "calls": "NEW.kind IN ('call', 'turn', 'collected')",
+    "calls": "CASE WHEN NEW.kind IN ('call', 'turn', 'collected') THEN 1 ELSE 0 END",
     "prompt_token_count": "coalesce(NEW.prompt_token_count, 0)",
     "cached_content_token_count": "coalesce(NEW.cached_content_token_count, 0)",
     "tool_use_prompt_token_count": "coalesce(NEW.tool_use_prompt_token_count, 0)",
     "thoughts_token_count": "coalesce(NEW.thoughts_token_count, 0)",
     "candidates_token_count": "coalesce(NEW.candidates_token_count, 0)",
     "output_token_count": (
-        "coalesce(max(NEW.total_token_count - coalesce(NEW.prompt_token_count, 0)"
-        " - coalesce(NEW.tool_use_prompt_token_count, 0), 0),"
-        " coalesce(NEW.candidates_token_count, 0) + coalesce(NEW.thoughts_token_count, 0))"
+        "CASE WHEN NEW.total_token_count IS NULL"
+        " THEN coalesce(NEW.candidates_token_count, 0) + coalesce(NEW.thoughts_token_count, 0)"
+        f" WHEN NEW.total_token_count > {_INPUT} THEN NEW.total_token_count - ({_INPUT}) ELSE 0 END"
     ),
     "images": "NEW.images",
     "searches": "NEW.searches",
     "cost_usd": "coalesce(NEW.cost_usd, 0)",
-    "unpriced_calls": "NEW.cost_usd IS NULL",
+    "unpriced_calls": "CASE WHEN NEW.cost_usd IS NULL THEN 1 ELSE 0 END",
 }
-"""What usage_hourly adds up, and what one record adds to it."""
+"""What usage_hourly adds up, and what one record adds to it: SQL that SQLite and PostgreSQL read alike."""
 
 HOURLY_ORDER = ("hour", *HOURLY_KEYS)
 FILE_REMOVED = dict.fromkeys(("removed_through", "removed_before"), "INTEGER NOT NULL DEFAULT 0")
@@ -51,7 +52,7 @@ def bring_up_to_date(connection: sqlite3.Connection, file_id: str) -> None:
     connection.execute("BEGIN IMMEDIATE")
     _create_tables(connection)
     _add_columns(connection, "file", FILE_REMOVED)
-    _add_columns(connection, "usage_records", _record_columns())
+    _add_columns(connection, "usage_records", record_columns())
     _add_columns(connection, "usage_hourly", _hourly_columns())
     _create_triggers(connection)
     # A call is asked for by the id of its request, whose records, and their adjustments, may be far apart.
@@ -87,7 +88,8 @@ def refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
 
 
 @cache
-def _record_columns() -> dict[str, str]:
+def record_columns() -> dict[str, str]:
+    """The declaration of each column of usage_records, as SQLite has it."""
     return {field.name: _declaration(field) for field in msgspec.structs.fields(UsageRecord)}
 
 
@@ -111,7 +113,7 @@ def _listed(columns: dict[str, str]) -> str:
 
 
 def _create_tables(connection: sqlite3.Connection) -> None:
-    records = _listed(_record_columns() | {"record_id": "TEXT NOT NULL UNIQUE"})
+    records = _listed(record_columns() | {"record_id": "TEXT NOT NULL UNIQUE"})
     connection.execute(
         "CREATE TABLE IF NOT EXISTS file"
         " (one INTEGER PRIMARY KEY CHECK (one = 1), file_id TEXT NOT NULL, schema_version INTEGER NOT NULL) STRICT"
@@ -158,12 +160,13 @@ def _hourly_trigger() -> str:
     """Adds a record to its hour in the statement that inserts it, and only if it is inserted."""
     return f"""
         CREATE TRIGGER usage_records_hourly AFTER INSERT ON usage_records BEGIN
-            {_ADD} VALUES ({_HOUR}, {_KEYS}, {", ".join(HOURLY_SUMS.values())}) {_TO_SUMS};
+            {_ADD} VALUES ({HOUR_OF_NEW}, {KEYS_OF_NEW}, {", ".join(HOURLY_SUMS.values())}) {_TO_SUMS};
         END"""  # noqa: S608
 
 
-_HOUR = "NEW.started_at / 3600000000 * 3600"
-_KEYS = ", ".join(f"coalesce(NEW.{key}, '')" if key == "service_tier" else f"NEW.{key}" for key in HOURLY_KEYS)
+HOUR_OF_NEW = "NEW.started_at / 3600000000 * 3600"
+SUMS_OF_NEW = ", ".join(f"sum({sql})" for sql in HOURLY_SUMS.values())
+KEYS_OF_NEW = ", ".join(f"coalesce(NEW.{key}, '')" if key == "service_tier" else f"NEW.{key}" for key in HOURLY_KEYS)
 _ADD = f"INSERT INTO usage_hourly ({', '.join((*HOURLY_ORDER, *HOURLY_SUMS))})"
 _TO_SUMS = f"""
     ON CONFLICT ({", ".join(HOURLY_ORDER)})
@@ -175,8 +178,8 @@ HOURLY_TABLE = (
 )
 ADD_TO_HOUR = f"{_ADD} VALUES ({', '.join('?' * (len(HOURLY_ORDER) + len(HOURLY_SUMS)))}) {_TO_SUMS}"
 HOURS_OF_RECORDS = f"""
-    SELECT {_HOUR}, {_KEYS}, {", ".join(f"sum({sql})" for sql in HOURLY_SUMS.values())}
-    FROM usage_records AS NEW WHERE seq > ? AND seq <= ? GROUP BY {_HOUR}, {_KEYS}"""  # noqa: S608
+    SELECT {HOUR_OF_NEW}, {KEYS_OF_NEW}, {SUMS_OF_NEW}
+    FROM usage_records AS NEW WHERE seq > ? AND seq <= ? GROUP BY {HOUR_OF_NEW}, {KEYS_OF_NEW}"""  # noqa: S608
 """What the records behind one seq, up to another, add to which hours: rows for ADD_TO_HOUR."""
 
 OLDEST = """

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from proxy.billing.ledger_errors import LedgerBroken, LedgerUnusable, RowRefused
-from proxy.billing.ledger_file import DISK_FULL, LedgerFile, describe, is_locked
+from proxy.billing.ledger_file import DISK_FULL, LedgerFile, Removable, describe, is_locked
 from proxy.errors import ProxyRefused, Reason
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
@@ -79,9 +79,9 @@ class Writer(threading.Thread):
         available: bool,
         tick_s: float,
         patience_s: float,
-        keep_from: Callable[[], int] | None,
+        removable: Callable[[], Removable] | None,
     ) -> None:
-        """`keep_from` tells before which Unix microsecond records may go; None: they stay for ever."""
+        """`removable` tells which records may go; None: they stay for ever."""
         super().__init__(name="ledger-writer", daemon=True)
         self.inbox: deque[Posted] = deque()
         self.wake = threading.Lock()
@@ -98,8 +98,8 @@ class Writer(threading.Thread):
         self._batch: list[Posted] = []
         self._unchecked = 0
         self._next_try = 0.0
-        self._keep_from = keep_from
-        self._next_removal = 0.0 if keep_from else math.inf
+        self._removable = removable
+        self._next_removal = 0.0 if removable else math.inf
         self._removed = 0
 
     def run(self) -> None:
@@ -135,8 +135,8 @@ class Writer(threading.Thread):
                 self._checkpoint()
         if not self.available and time.monotonic() >= self._next_try:
             self._let_in_again()
-        if self._keep_from and self.available and not stopping and time.monotonic() >= self._next_removal:
-            self._remove(self._keep_from())
+        if self._removable and self.available and not stopping and time.monotonic() >= self._next_removal:
+            self._remove(self._removable())
         return not stopping
 
     def _patiently(self) -> float:
@@ -223,10 +223,10 @@ class Writer(threading.Thread):
             log.warning("ledger_available", file=str(self._file.path), what="it can be written: calls are let in")
             self.available = True
 
-    def _remove(self, before: int) -> None:
+    def _remove(self, which: Removable) -> None:
         """One step of retention, after the waiters were told. What comes meanwhile is written before the next step."""
         with self._on_full_disk():
-            removed = self._file.remove(before, REMOVED_AT_ONCE)
+            removed = self._file.remove(which.before, REMOVED_AT_ONCE, which.through)
             self._removed += removed
             self._unchecked += removed
             more = removed == REMOVED_AT_ONCE

@@ -48,7 +48,7 @@ def list_(
     Example: `weighbridge audit list --project alice --since 2026-11-01`
     """
     settings = options.settings(config)
-    database = open_database(settings.storage.data_dir)
+    database = open_database(settings.storage)
     if project is not None:
         projects.show(database, project)  # a mistyped name is told, and not an empty list
     start = times.moment(since, settings.limits.timezone)

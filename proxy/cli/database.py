@@ -17,17 +17,25 @@ def _group() -> None:
 
 @app.command()
 def upgrade(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Bring weighbridge.db to this version's schema; make it where there is none.
+    """Bring the database to this version's schema; make it where there is none. Says what it did.
 
-    Harmless when there is nothing to do. `serve`, and every command that needs the database, does it by itself.
+    Harmless when there is nothing to do, and where several nodes do it at once. SQLite's is brought up to date by
+    `serve`, and by every command that needs it, without being asked. PostgreSQL's is by this command alone: run it
+    once, before the first node of a new version starts. Nodes of the older version go on.
 
     Example: `weighbridge db upgrade`
     """
-    path = options.settings(config).storage.data_dir / database.FILE_NAME
-    before = database.upgrade(path)
+    storage = options.settings(config).storage
+    name, done = database.backend_of(storage).name, database.upgrade(storage)
     if json:
-        output.document({"database": str(path), "from": before, "to": HEAD})
-    elif before == HEAD:
-        output.line(f"{path} is up to date (schema {HEAD}).")
+        output.document({"database": name, "from": done.before, "to": done.after, "steps": list(done.steps)})
+        return
+    for step in done.steps:
+        output.line(step)
+    if done.steps:
+        was = f"it was at {done.before}" if done.before else "it is new"
+        output.line(f"{name} is now at schema {done.after} ({was}).")
+    elif done.after == HEAD:
+        output.line(f"{name} is up to date (schema {HEAD}).")
     else:
-        output.line(f"{path} is now at schema {HEAD} ({f'it was at {before}' if before else 'it is new'}).")
+        output.line(f"{name} is newer (schema {done.after}) than this program ({HEAD}), which can work with it.")

@@ -15,7 +15,6 @@ import typer
 import uvloop
 from pydantic import SecretStr
 
-from proxy import serve as process
 from proxy.app import unix_us
 from proxy.billing import reports
 from proxy.billing.rate_tables import divide_half_even
@@ -28,6 +27,7 @@ from proxy.config.load import GOOGLE_KEYS
 from proxy.config.schema import Server, Settings, Storage
 from proxy.config.secrets import SecretError, resolve
 from proxy.config.upstreams import Upstream
+from proxy.doors import INTERRUPT_DRAIN_S, Door, Doors, PortTaken, bind, open_doors
 from proxy.emulator.app import DEFAULT_KEY, create_app
 from proxy.store.database import Database, open_database
 from proxy.telemetry import logs
@@ -62,8 +62,8 @@ async def _demo(out: Path, once: bool) -> None:
     with _bind(8080) as gateway, _bind(8081) as control:
         async with _upstream(os.environ) as upstream:
             settings = _settings(upstream)
-            key = _key(open_database(settings.storage.data_dir))
-            async with process.open_doors(settings, gateway, control) as doors:
+            key = _key(open_database(settings.storage))
+            async with open_doors(settings, gateway, control) as doors:
                 try:
                     await _make(doors, settings, upstream, key, out)
                 except options.CommandError:
@@ -75,7 +75,7 @@ async def _demo(out: Path, once: bool) -> None:
                     _tell_how_to_go_on(doors, key)
 
 
-async def _make(doors: process.Doors, settings: Settings, upstream: Upstream, key: str, out: Path) -> None:
+async def _make(doors: Doors, settings: Settings, upstream: Upstream, key: str, out: Path) -> None:
     who = "the emulator: no Google key is set" if upstream.name == "emulator" else "Google, with your key"
     output.line(f"Upstream: {who}.\n")
     wish = calls.Wish(PROMPT, DEFAULT_MODEL, aspect="16:9")
@@ -88,7 +88,7 @@ async def _make(doors: process.Doors, settings: Settings, upstream: Upstream, ke
     output.line(f"\nThe bill: WEIGHBRIDGE_STORAGE__DATA_DIR={data_dir} {options.command()} usage report")
 
 
-def _tell_how_to_go_on(doors: process.Doors, key: str) -> None:
+def _tell_how_to_go_on(doors: Doors, key: str) -> None:
     output.line()
     for line in snippets.lines(doors.base_url, key, DEFAULT_MODEL):
         output.line(line)
@@ -134,9 +134,9 @@ def _key(database: Database) -> str:
 def _bind(port: int) -> socket.socket:
     """That port of the loopback, or a free one where it is taken."""
     try:
-        return process.bind("127.0.0.1", port)
-    except process.PortTaken:
-        return process.bind("127.0.0.1", 0)
+        return bind("127.0.0.1", port)
+    except PortTaken:
+        return bind("127.0.0.1", 0)
 
 
 @asynccontextmanager
@@ -150,12 +150,12 @@ async def _upstream(environ: Mapping[str, str]) -> AsyncGenerator[Upstream]:
                 raise options.CommandError(f"{name}: {error}") from None
             yield Upstream(name="google", api_key=SecretStr(key), api_key_env=name)
             return
-    with process.bind("127.0.0.1", 0) as listener:
-        door = process.Door(create_app(), listener, http="httptools")
+    with bind("127.0.0.1", 0) as listener:
+        door = Door(create_app(), listener, http="httptools")
         serving = asyncio.get_running_loop().create_task(door.open_until_told())
         port = listener.getsockname()[1]
         try:
             yield Upstream(name="emulator", base_url=f"http://127.0.0.1:{port}", api_key=SecretStr(DEFAULT_KEY))
         finally:
-            door.close(process.INTERRUPT_DRAIN_S)
+            door.close(INTERRUPT_DRAIN_S)
             await serving

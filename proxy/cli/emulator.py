@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 import uvloop
 
-from proxy import serve as process
 from proxy.cli.options import CommandError, JsonOption
 from proxy.cli.output import line
 from proxy.config.schema import base_url
+from proxy.doors import Door, PortTaken, bind
 from proxy.emulator.account import Account
 from proxy.emulator.app import DEFAULT_KEY, create_app
 
@@ -63,20 +63,20 @@ def emulator(
         raise CommandError(f"{account} can't be written: {error.strerror}. Try another file") from None
     with closing(books):
         try:
-            listener = process.bind(host, port)
-        except process.PortTaken as taken:
+            listener = bind(host, port)
+        except PortTaken as taken:
             raise CommandError(f"can't listen on {host}:{port} ({taken.__cause__}): try --port 0") from None
         base = base_url("http", *listener.getsockname()[:2])
         if as_json:
             line(json.dumps({"base_url": base, "key": key, "account_url": f"{base}/emulator/account"}))
         else:
             line(_EXAMPLES.format(base=base, key=key, body=_BODY))
-        door = process.Door(create_app(keys={key}, account=books), listener, http="httptools")
+        door = Door(create_app(keys={key}, account=books), listener, http="httptools")
         with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(door))
 
 
-async def _serve(door: process.Door) -> None:
+async def _serve(door: Door) -> None:
     """Until SIGTERM or Ctrl-C."""
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, door.close, _DRAIN_S)

@@ -38,7 +38,7 @@ def list_(
 
     Example: `weighbridge events list --undelivered`
     """
-    database = open_database(options.settings(config).storage.data_dir)
+    database = open_database(options.settings(config).storage)
     found = event_table.list_events(database, limit=limit, undelivered_only=undelivered)
     if json:
         output.document([_fields(event) for event in found])

@@ -138,7 +138,7 @@ def create(
     settings, now = options.settings(config), unix_us()
     asked = changes(limit, budget, budget_period, rpm=rpm, tpm=tpm, rpd=rpd, ipm=ipm, concurrency=concurrency)
     key, secret = keys.create(
-        open_database(settings.storage.data_dir),
+        open_database(settings.storage),
         project,
         name,
         now,
@@ -194,7 +194,7 @@ def list_(
     elif found:
         table(found, now, of_one_project=project is not None)
     else:
-        output.line(f"No key yet in {database.path}. Make one:  weighbridge key create {project or 'PROJECT'}")
+        output.line(f"No key yet in {database}. Make one:  weighbridge key create {project or 'PROJECT'}")
 
 
 @app.command()
@@ -216,7 +216,7 @@ def rotate(
     """
     settings, now = options.settings(config), unix_us()
     old, new, secret = keys.rotate(
-        open_database(settings.storage.data_dir),
+        open_database(settings.storage),
         key_id,
         now,
         secrets.randbelow,

@@ -60,7 +60,7 @@ def show(
 def _from_ledger(settings: Settings, project: str) -> dict[str, Any]:
     """What a server that starts now would know. Raises TenancyError, StoreError, LedgerError."""
     data_dir, days, now = settings.storage.data_dir, Days(settings.limits.timezone), unix_us()
-    limited = limits.configured(open_database(data_dir), project, now)
+    limited = limits.configured(open_database(settings.storage), project, now)
     files = reports.ledger_files(data_dir)
     history = rebuild.history(files, days, now, lambda: 0)
     limiter = MemoryLimiter(lambda: now // 1000, history, rebuild.spent(files, days, now))

@@ -148,7 +148,7 @@ def _in_force(file: Path) -> tuple[PriceBook, str | None]:
 def _note(settings: Settings, asked: dict[str, Any]) -> None:
     """Writes down who takes it, before it is taken."""
     after = {"price_book": asked["to"], "changes": len(asked["changes"])}
-    with open_database(settings.storage.data_dir).noting() as connection:
+    with open_database(settings.storage).noting() as connection:
         audit.note(
             connection,
             "prices.update",

@@ -78,7 +78,7 @@ def create(
     settings = options.settings(config)
     asked = changes(limit, budget, budget_period, rpm=rpm, tpm=tpm, rpd=rpd, ipm=ipm, concurrency=concurrency)
     project = projects.create(
-        open_database(settings.storage.data_dir),
+        open_database(settings.storage),
         name,
         unix_us(),
         actor=options.actor(),
@@ -166,7 +166,7 @@ def list_(config: ConfigOption = None, json: JsonOption = False) -> None:
         ]
         output.table(("PROJECT", "CREATED (UTC)", "DISABLED (UTC)", "LIMITS"), rows)
     else:
-        output.line(f"No project yet in {database.path}. Make one:  weighbridge project create NAME")
+        output.line(f"No project yet in {database}. Make one:  weighbridge project create NAME")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Annotated
 
 import structlog
@@ -29,6 +30,10 @@ def serve(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Its port; 0 takes a free one.", show_default="8080")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that serve calls; more than one need storage.redis_url.", show_default="1"),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Serve: the gateway door for clients, the control door for operators.
@@ -38,15 +43,20 @@ def serve(
 
     Example: `GEMINI_API_KEY=… weighbridge serve --port 8080`
     """
-    given = {"WEIGHBRIDGE_SERVER__HOST": host, "WEIGHBRIDGE_SERVER__PORT": port}
+    given = {
+        "WEIGHBRIDGE_SERVER__HOST": host,
+        "WEIGHBRIDGE_SERVER__PORT": port,
+        "WEIGHBRIDGE_SERVER__WORKERS": workers,
+    }
     environ = {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}}
     loaded = read(config, environ)
     logs.configure()
     for warning in loaded.warnings:
         log.warning("configuration", what=warning)
-    process.run(loaded, environ, opened=lambda doors: announce(loaded.settings, doors))
+    process.run(loaded, environ, opened=partial(announce, loaded.settings))
 
 
-def announce(settings: Settings, doors: process.Doors) -> None:
-    output.line(f"Weighbridge serves at {doors.base_url}; metrics at {doors.admin_url}/metrics")
+def announce(settings: Settings, base_url: str, admin_url: str) -> None:
+    workers = f" with {settings.server.workers} workers" if settings.server.workers > 1 else ""
+    output.line(f"Weighbridge serves at {base_url}{workers}; metrics at {admin_url}/metrics")
     output.line(f"Keys: weighbridge key create PROJECT. Records: {settings.storage.data_dir}. Ctrl-C ends it.")

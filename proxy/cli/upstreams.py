@@ -65,7 +65,7 @@ def disable(name: Name, config: ConfigOption = None, json: JsonOption = False) -
     Example: `weighbridge upstreams disable google-2`
     """
     settings = options.settings_and_upstreams(config)
-    database = open_database(settings.storage.data_dir)
+    database = open_database(settings.storage)
     names = _names(settings, name)
     if name not in names:
         raise CommandError(disabled_upstreams.unknown(name, names))
@@ -86,7 +86,7 @@ def enable(name: Name, config: ConfigOption = None, json: JsonOption = False) ->
     Example: `weighbridge upstreams enable google-2`
     """
     settings = options.settings_and_upstreams(config)
-    database = open_database(settings.storage.data_dir)
+    database = open_database(settings.storage)
     was_disabled = disabled_upstreams.enable(database, name, unix_us(), actor=options.actor())
     names = _names(settings, name)
     if not was_disabled and name not in names:
@@ -117,7 +117,7 @@ def _warn_of_none(database: Database, names: list[str]) -> None:
 
 def _configured(settings: Settings) -> dict[str, Any]:
     """What is known without a server, as it would tell it: what only that knows is null. Raises StoreError."""
-    since = disabled_upstreams.list_disabled(open_database(settings.storage.data_dir))
+    since = disabled_upstreams.list_disabled(open_database(settings.storage))
     unknown = dict.fromkeys(("outages", "quota", "last_error", "latency_ms", "in_flight"))
     rows = [
         {

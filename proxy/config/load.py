@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
@@ -33,7 +34,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     for name, field in Settings.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
-SECRETS = ("api_key", "proxy_password", "redis_password", "webhook_secret")
+SECRETS = ("api_key", "proxy_password", "database_password", "redis_password", "webhook_secret")
 """Fields that can't be written: they hold what a reference, `<name>_env` or `<name>_file`, led to."""
 _VARIABLES = {
     f"{PREFIX}{section}__{name}".upper(): (section, name)
@@ -45,6 +46,7 @@ _LISTS: dict[str, type[BaseModel]] = {"upstreams": Upstream, "models": Alias, "p
 _LISTED_VARIABLES = tuple(f"{PREFIX}{name}_".upper() for name in _LISTS)
 _PATHS = (
     ("storage", "data_dir"),
+    ("storage", "database_password_file"),
     ("storage", "redis_password_file"),
     ("storage", "redis_ca_file"),
     ("events", "webhook_secret_file"),
@@ -98,14 +100,15 @@ def read(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = Tru
     """Reads the file (`path`, else $WEIGHBRIDGE_CONFIG, else ./weighbridge.toml if there is one) and the environment.
 
     `upstreams=False` leaves out the upstreams, all secrets, and the doors' certificate, for commands that call nobody:
-    they must work where the secrets aren't at hand. `secrets_too=False` leaves out the secrets alone: each upstream's
-    key is "?" then. Raises ConfigError, with every problem at once.
+    they must work where the secrets aren't at hand; the database's password is taken where it is. `secrets_too=False`
+    leaves out the secrets alone: each upstream's key is "?" then. Raises ConfigError, with every problem at once.
     """
     everything = upstreams and secrets_too
     reader = _Reader(environ)
     try:
         reader.take_file(path)
         reader.take_environment()
+        reader.take_secret("storage", "database_password", "the password of PostgreSQL", known=everything, wanted=True)
         reader.take_secret("storage", "redis_password", "the password of Redis", known=everything)
         reader.take_secret("events", "webhook_secret", "the secret of the webhook", known=everything)
         if upstreams:
@@ -247,12 +250,20 @@ class _Reader:
         if any(f"proxy_password{how}" in upstream for how in ("", "_env", "_file")):
             upstream["proxy_password"] = self._resolved(at, upstream, "proxy_password", "the password of proxy_url")
 
-    def take_secret(self, section: str, secret: str, of: str, *, known: bool) -> None:
-        """Follows the reference to a secret, if a section has one. `known`: whether it must lead to something."""
+    def take_secret(self, section: str, secret: str, of: str, *, known: bool, wanted: bool = False) -> None:
+        """Follows the reference to a secret, if a section has one. `known`: whether it must lead to something.
+
+        `wanted`: whether it is followed also where it needn't lead anywhere.
+        """
         table = self.raw.get(section)
         names = (secret, f"{secret}_env", f"{secret}_file")
-        if isinstance(table, dict) and any(name in table for name in names) and (known or secret in table):
+        if not isinstance(table, dict) or not any(name in table for name in names):
+            return
+        if known or secret in table:
             table[secret] = self._resolved((section,), table, secret, of)
+        elif wanted:
+            with suppress(secrets.SecretError):
+                table[secret] = secrets.resolve(table, self.environ, secret, of)
 
     def _resolved(self, place: Location, table: dict[str, Any], secret: str, of: str) -> str:
         """What a reference leads to; "?" where it leads nowhere, so that the rest is checked as well."""
@@ -291,7 +302,7 @@ class _Reader:
         server, problems = settings.server, []
         if server.tls_cert is not None and server.tls_key is not None:
             try:
-                certificates.check_pair(server.tls_cert, server.tls_key)
+                certificates.server_context(server.tls_cert, server.tls_key)
             except ValueError as error:
                 problems.append(str(error))
         for index, upstream in enumerate(settings.upstreams):
@@ -318,7 +329,7 @@ class _Reader:
             message = NAME_RULE if pattern == NAME_PATTERN else f"should match {pattern}"
         value = problem["input"]
         # Others' mistake may be a secret in them.
-        open_to_all = at and at[0] != "upstreams" and at[-1] not in ("redis_url", "webhook_url")
+        open_to_all = at and at[0] != "upstreams" and at[-1] not in ("database_url", "redis_url", "webhook_url")
         plain = open_to_all and isinstance(value, str | int | float | Decimal)
         shown = f" = {str(value)[:80]}" if plain else ""
         return f"{origin}: {_dotted(at)}{shown}: {message}" if at else f"{origin}: {message}"

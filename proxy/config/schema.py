@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from proxy.config import limits, redis_address
+from proxy.config import database_address, limits, redis_address
 from proxy.config.addresses import parse_network
 from proxy.config.globs import check_glob, is_glob, matcher
 from proxy.config.section import Section, check_base_url
@@ -54,6 +54,12 @@ def _origin(origin: str) -> str:
 def _redis_url(url: str) -> str:
     if url:
         redis_address.parse(url)
+    return url
+
+
+def _database_url(url: str) -> str:
+    if url:
+        database_address.parse(url)
     return url
 
 
@@ -110,11 +116,20 @@ class Server(Section):
     port: Port = 8080
     admin_host: str = Field("127.0.0.1", min_length=1)
     admin_port: Port = 8081
+    workers: int = Field(1, ge=1, le=64)
+    """Processes that serve calls. More than one need a Redis to count limits together."""
     tls_cert: FilePath | None = None
     tls_key: FilePath | None = None
     max_body_mb: int = Field(100, ge=1, le=1024)
     drain_seconds: Seconds = 1200
     lame_duck_seconds: Seconds = 10
+    keep_alive_seconds: Seconds = 75
+    """How long the gateway door keeps a connection without a request."""
+    keep_alive_requests: int = Field(0, ge=0, le=1_000_000_000)
+    """How many requests it takes on one connection; 0: any number."""
+    max_connections: int = Field(10_000, ge=1, le=1_000_000)
+    """At once, of each process."""
+    max_connections_per_address: int = Field(5_000, ge=1, le=1_000_000)
     trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(_comma_separated), AfterValidator(_networks)] = ()
     """Networks of proxies before the gateway door, whose `x-forwarded-for` counts."""
 
@@ -133,9 +148,14 @@ class Server(Section):
 
 
 class Storage(Section):
-    """Where what is kept is kept. `redis_password` is never written in the file: it is what the reference led to."""
+    """Where what is kept is kept. Passwords are never written in the file: they are what references led to."""
 
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Path("weighbridge-data")
+    database_url: Annotated[str, AfterValidator(_database_url)] = ""
+    """PostgreSQL; empty: SQLite, in `data_dir`."""
+    database_password_env: str | None = None
+    database_password_file: Path | None = None
+    database_password: SecretStr | None = None
     redis_url: Annotated[str, AfterValidator(_redis_url)] = ""
     redis_password_env: str | None = None
     redis_password_file: Path | None = None
@@ -148,6 +168,13 @@ class Storage(Section):
     def prices_file(self) -> Path:
         """The price book that was taken in place of the package's, if one was."""
         return self.data_dir / "prices.json"
+
+    @model_validator(mode="after")
+    def _of_database(self) -> Storage:
+        for name in ("database_password_env", "database_password_file"):
+            if getattr(self, name) is not None and not self.database_url:
+                raise ValueError(f"{name} is set, and database_url is not: it says which PostgreSQL that is for")
+        return self
 
     @model_validator(mode="after")
     def _of_redis(self) -> Storage:
@@ -296,6 +323,15 @@ class Settings(Section):
     models: tuple[Alias, ...] = ()
     """Aliases: of those that match a model, the first counts, and once: what it leads to is looked up no further."""
     prices: tuple[Price, ...] = ()
+
+    @model_validator(mode="after")
+    def _counted_together(self) -> Settings:
+        if self.server.workers > 1 and not self.storage.redis_url:
+            raise ValueError(
+                f"server.workers is {self.server.workers}, and storage.redis_url is not set: each worker would count "
+                "limits and budgets by itself. Set storage.redis_url, or server.workers to 1"
+            )
+        return self
 
     @field_validator("upstreams")
     @classmethod

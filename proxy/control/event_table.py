@@ -1,4 +1,4 @@
-"""Events as weighbridge.db keeps them: each noted once, and its delivery, attempt by attempt. Times are Unix us."""
+"""Events as the database keeps them: each noted once, and its delivery, attempt by attempt. Times are Unix us."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from sqlalchemy import select
-from sqlalchemy.dialects.sqlite import insert
 
 from proxy.store.database import Database
 from proxy.store.tables import events
+from proxy.store.upsert import insert
 
 UNDELIVERED_AT_ONCE = 1_000
 
@@ -36,7 +36,7 @@ def note(database: Database, found: Iterable[Event]) -> list[Event]:
     new = []
     with database.noting() as connection:
         for event in found:
-            statement = insert(events).values(**event._asdict()).on_conflict_do_nothing()
+            statement = insert(connection, events).values(**event._asdict()).on_conflict_do_nothing()
             if connection.execute(statement).rowcount:
                 new.append(event)
     return new

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from proxy.billing import recent, reports
 from proxy.billing import spent as spendings
-from proxy.billing.periods import GOOGLES_ZONE, Days
+from proxy.billing.file_spendings import of_files
+from proxy.billing.periods import DAY_US, GOOGLES_ZONE, Days
 from proxy.billing.recent import OUT_OF_ORDER_US, Call, Spending, Tally
 from proxy.billing.spent import Who
 from proxy.config.limits import PERIODS
@@ -16,6 +17,7 @@ from proxy.config.quotas import SPEND
 from proxy.limits import money
 from proxy.limits.algorithm import SPAN, History
 from proxy.limits.interface import BUCKETS, WINDOWS, Counter, of_upstream, period
+from proxy.store.database import Database
 
 S = 1_000_000
 SPEND_BUCKET_S = WINDOWS[SPEND] // BUCKETS
@@ -100,18 +102,46 @@ class _Before:
                 yield call.started_at, _amount(counter.kind, call)
 
 
-def spent(files: Sequence[Path], days: Days, now_us: int) -> Iterator[money.Spending]:
+def spent(files: Sequence[Path], days: Days, now_us: int, project: str | None = None) -> Iterator[money.Spending]:
     """What was spent of budgets before now: ever, this month and today, and near their ends in the ones beside them,
-    as the clock may be set yet. Raises LedgerUnusable."""
+    as the clock may be set yet. Of one project, or of all. Raises LedgerUnusable."""
     for per in PERIODS:
         around = (now_us + OUT_OF_ORDER_US, now_us, now_us - OUT_OF_ORDER_US)
         begun = {period(per, days.name(at)): days.period_begin(per, at) for at in around}
         later: dict[Who, int] = {}
         for name, since in begun.items():
-            ever_since = spendings.spent(files, since)
+            ever_since = spendings.spent(files, since, project)
             for who, usd in ever_since.items():
                 yield money.Spending(*who, name, usd - later.get(who, 0))
             later = ever_since
+
+
+class Rest:
+    """What those spent who can't say it themselves: ledger files of this machine that nobody writes, and what was
+    shipped of the files of others. Called in a thread."""
+
+    def __init__(
+        self, orphans: Mapping[Path, str], database: Database | None, days: Days, now_us: Callable[[], int]
+    ) -> None:
+        """`orphans` are closed out: their ids. `database`: where others' records are shipped to."""
+        self._orphans = orphans
+        self._database = database
+        self._days = days
+        self._now_us = now_us
+
+    def __call__(self, project: str | None, live: Collection[str]) -> Mapping[str, Sequence[money.Spending]]:
+        """By file, of a project or of all. Raises LedgerUnusable, StoreError."""
+        now_us = self._now_us()
+        found: dict[str, list[money.Spending]] = {
+            file_id: list(spent([path], self._days, now_us, project)) for path, file_id in self._orphans.items()
+        }
+        if self._database is not None:
+            day = self._days.name(now_us - 2 * DAY_US)
+            month = self._days.name(now_us - 31 * DAY_US)[:7]
+            for one in of_files(self._database, [*found, *live], day, month, project):
+                spending = money.Spending(one.project, one.key_id, one.model, one.period, one.usd)
+                found.setdefault(one.file_id, []).append(spending)
+        return found
 
 
 def settled(files: Iterable[Path]) -> Callable[[str], Mapping[str, int] | None]:

@@ -1,4 +1,4 @@
-"""Tables of weighbridge.db. Times are Unix microseconds. Migrations make them; HEAD names the newest."""
+"""Tables of the database. Times are Unix microseconds. Migrations make them; HEAD names the newest."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0004"
+HEAD = "0006"
 """The migration that this program is written for."""
+OLDEST_PROGRAM = "0004"
+"""The oldest HEAD whose programs work with this schema, too: nodes of that version go on beside upgraded ones. It moves
+only where a migration takes something away, or changes what something means."""
 
 metadata = MetaData(
     naming_convention={

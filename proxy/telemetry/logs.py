@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import MutableMapping
@@ -45,6 +46,20 @@ def _redact_event(_logger: object, _method: str, event: MutableMapping[str, Any]
     return event
 
 
+_process: dict[str, str] = {}
+
+
+def name_process(name: str) -> None:
+    """Has every line of this process say which one it is, from now on."""
+    _process["process"] = name
+
+
+def _add_process(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in _process.items():
+        event.setdefault(name, value)
+    return event
+
+
 class Outlet:
     """A file as loggers know it, written by a thread: a full disk and a broken or stalled pipe cost lines, no more.
 
@@ -53,9 +68,16 @@ class Outlet:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._waiting: SimpleQueue[str | threading.Event] = SimpleQueue()
         self._lost = 0
+        self.start()
+
+    def start(self) -> None:
+        """Begins with nothing that waits; a process that was forked has neither the thread nor what waited for it."""
+        self._waiting: SimpleQueue[str | threading.Event] = SimpleQueue()
+        # No signal is for this thread: one that another waits for, or blocks, would come here and be lost, or kill.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         threading.Thread(target=self._write_on, name="logs", daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def write(self, line: str) -> None:
         if self._waiting.qsize() < MOST_LINES:
@@ -104,6 +126,14 @@ _outlets: list[Outlet] = []
 """The one in use, once there is one."""
 
 
+def _start_again() -> None:
+    for outlet in _outlets:
+        outlet.start()
+
+
+os.register_at_fork(after_in_child=_start_again)
+
+
 @atexit.register
 def flush(timeout_s: float = 1.0) -> None:
     """Waits until the lines so far are written, but no longer than that."""
@@ -134,6 +164,7 @@ def configure(stream: TextIO | None = None, *, quiet: bool = False) -> None:
     out = _never_blocking(stream)
     before: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
+        _add_process,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         _redact_event,

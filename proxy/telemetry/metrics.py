@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
+
+from proxy.telemetry.multiprocess import AddedUp
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
@@ -31,8 +34,10 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # else each counter 
 class Metrics:
     """The metrics of one process. Models outside `models` read `other`; so do projects past the first thousand."""
 
-    def __init__(self, version: str, models: Collection[str]) -> None:
+    def __init__(self, version: str, models: Collection[str], workers: Path | None = None) -> None:
+        """`workers`: the folder where workers write theirs, which are told with these."""
         self.registry = CollectorRegistry()
+        self._workers = workers
         self.know_models(models)
         self._projects: set[str] = set()
         self._finished: dict[tuple[str, str, str, int], tuple[Counter, Histogram]] = {}
@@ -55,7 +60,12 @@ class Metrics:
         self.first_byte = self._histogram(
             "first_byte_seconds", "From the request's head to the first byte of the upstream's response.", "operation"
         )
-        self.in_flight = Gauge("weighbridge_in_flight_requests", "Requests being served now.", registry=self.registry)
+        self.in_flight = Gauge(
+            "weighbridge_in_flight_requests",
+            "Requests being served now.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
         """Read when scraped: the app sets its function."""
         self.tokens = self._counter(
             "tokens", "Tokens that upstreams reported.", "project", "model", "direction", "modality"
@@ -80,15 +90,26 @@ class Metrics:
         )
         for outcome in ("applied", "rejected"):
             self.config_reloads.labels(outcome)
+        self._watch_ledger()
+        Gauge("weighbridge_build_info", "The version that runs.", ["version"], registry=self.registry).labels(
+            version
+        ).set(1)
+
+    def _watch_ledger(self) -> None:
         self.ledger_commit = Histogram(
             "weighbridge_ledger_commit_seconds",
             "Time that one commit of the ledger file took, its fsync included.",
             buckets=COMMIT_SECONDS,
             registry=self.registry,
         )
-        Gauge("weighbridge_build_info", "The version that runs.", ["version"], registry=self.registry).labels(
-            version
-        ).set(1)
+        self._unshipped = Gauge(
+            "weighbridge_unshipped_records", "Records that PostgreSQL hasn't got yet.", registry=self.registry
+        )
+        self._ledger_lag = Gauge(
+            "weighbridge_ledger_lag_seconds",
+            "Age of the oldest of these records.",
+            registry=self.registry,
+        )
 
     def _count_upstreams(self) -> None:
         self.upstream_requests = self._counter(
@@ -164,6 +185,11 @@ class Metrics:
         if cost is None:
             self.unpriced.labels(model).inc()
 
+    def unshipped(self, records: int, oldest_s: float) -> None:
+        """How many records wait to be shipped, and the age of the oldest."""
+        self._unshipped.set(records)
+        self._ledger_lag.set(oldest_s)
+
     def budgets_used(self, ratios: Mapping[str, float]) -> None:
         """Of each project that has a budget, how much of it is used: 1 is all. Of others nothing is told any more."""
         told: dict[str, float] = {}
@@ -199,7 +225,11 @@ class Metrics:
         return name if name in self._models or not name else "other"
 
     def exposition(self) -> bytes:
-        return generate_latest(self.registry)
+        if self._workers is None:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        together.register(AddedUp(self._workers, self.registry))
+        return generate_latest(together)
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
         return Counter(f"weighbridge_{name}", help_text, labels, registry=self.registry)

@@ -19,6 +19,8 @@ from proxy.tenants.uses import write_uses
 
 TRUSTED_WITHOUT_DATABASE_S = 15 * 60
 LONGEST_READ_S = 10
+LONGEST_LOOK_UP_S = 5
+"""What a call waits for the database to be asked about its key."""
 BETWEEN_READS_S = 0.05
 """However many keys are made up, the database is read no more often than that."""
 BETWEEN_WRITES_OF_USES_S = 60
@@ -104,13 +106,18 @@ class Keyring:
         if not well_formed(key):
             raise _refusal(Reason.API_KEY_INVALID, key=key)
         hashed = digest(key)
+        asked = True
         if hashed not in self._snapshot.tenants:
-            await self._read_from_now()
+            try:
+                async with asyncio.timeout(LONGEST_LOOK_UP_S):
+                    await self._read_from_now()
+            except TimeoutError:
+                asked = False
         if tenant := self.known(key):
             return tenant
         if expired := self._snapshot.tenants.get(hashed):
             raise _refusal(Reason.API_KEY_INVALID, expired.project, key)
-        if self._failing_since is not None:
+        if self._failing_since is not None or not asked:
             raise _refusal(Reason.STORE_UNAVAILABLE)
         if project := self._snapshot.disabled.get(hashed):
             raise _refusal(Reason.PROJECT_DISABLED, project)
@@ -149,7 +156,7 @@ class Keyring:
                 async with asyncio.timeout(LONGEST_READ_S):
                     read = await loop.run_in_executor(self._thread, read_snapshot, self._database, self._snapshot)
             except TimeoutError:
-                self._do_without(f"{self._database.path} did not answer in {LONGEST_READ_S} s")
+                self._do_without(f"{self._database} did not answer in {LONGEST_READ_S} s")
             except StoreError as error:
                 self._do_without(str(error))
             except Exception as error:  # whatever it is: changes must be followed after it, too
@@ -188,7 +195,7 @@ class Keyring:
     def _database_is_back(self) -> None:
         if self._failing_since is not None:
             self._failing_since = None
-            log.info("database_back", database=str(self._database.path))
+            log.info("database_back", database=str(self._database))
 
 
 def _refusal(reason: Reason, project: str = "", key: str = "") -> Refusal:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy.dialects.sqlite import insert
-
 from proxy.store.database import Database
 from proxy.store.tables import key_uses
+from proxy.store.upsert import insert
 
 
 def write_uses(database: Database, uses: Mapping[str, int]) -> None:
@@ -15,11 +14,13 @@ def write_uses(database: Database, uses: Mapping[str, int]) -> None:
 
     Written twice, it is written once. Raises StoreError.
     """
-    new = insert(key_uses)
-    statement = new.on_conflict_do_update(
-        index_elements=[key_uses.c.key_id],
-        set_={"last_used_at": new.excluded.last_used_at},
-        where=new.excluded.last_used_at > key_uses.c.last_used_at,
-    )
+    # In order: two that write the same keys in different orders would each wait for the other.
+    rows = [{"key_id": key_id, "last_used_at": at} for key_id, at in sorted(uses.items())]
     with database.noting() as connection:
-        connection.execute(statement, [{"key_id": key_id, "last_used_at": at} for key_id, at in uses.items()])
+        new = insert(connection, key_uses)
+        statement = new.on_conflict_do_update(
+            index_elements=[key_uses.c.key_id],
+            set_={"last_used_at": new.excluded.last_used_at},
+            where=new.excluded.last_used_at > key_uses.c.last_used_at,
+        )
+        connection.execute(statement, rows)

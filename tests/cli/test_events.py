@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.config.schema import Storage
 from proxy.control import event_table
 from proxy.control.events import make
 from proxy.control.thresholds import BudgetUse, crossed
@@ -21,7 +22,7 @@ NOW = 1_795_262_400_000_000
 @pytest.fixture
 def database(weighbridge: Weighbridge, tmp_path: Path) -> Database:
     """With five events: half of a budget without a webhook, and then three with one, and a test."""
-    database = open_database(tmp_path / "weighbridge-data")
+    database = open_database(Storage(data_dir=tmp_path / "weighbridge-data"))
     uses = [BudgetUse("alice", None, 50_000_000_000, "total", 30_000_000_000)]
     uses += [BudgetUse("alice", "key_1", 100_000_000_000, "2026-11", 100_033_600_000, "*-image", True)]
     for number, (once, data) in enumerate(crossed(uses)):

@@ -13,6 +13,7 @@ import pytest
 from proxy.billing.ledger import Ledger
 from proxy.billing.periods import Days
 from proxy.config.limits import parse_all
+from proxy.config.schema import Storage
 from proxy.store.database import open_database
 from proxy.tenants import keys, projects
 from tests.billing.sample import sample
@@ -24,7 +25,7 @@ DATA = "weighbridge-data"
 @pytest.fixture(autouse=True)
 def _limited(weighbridge: Weighbridge, tmp_path: Path) -> None:
     """A project with limits and a key with one of its own, and five calls of today, three of them just now."""
-    database, now = open_database(tmp_path / DATA), time.time_ns() // 1000
+    database, now = open_database(Storage(data_dir=tmp_path / DATA)), time.time_ns() // 1000
     limits = parse_all(["rpm=60", "rpd=1500", "ipm=5,model=*-image*,shadow"])
     projects.create(database, "acme", now, actor="test", limits=limits)
     of_key = parse_all(["tpm=1000"])

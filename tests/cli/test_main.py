@@ -11,6 +11,7 @@ import pytest
 
 from proxy import __version__
 from proxy.cli.main import app
+from proxy.config.schema import Storage
 from proxy.store.database import open_database
 from proxy.store.tables import projects
 from tests.cli.conftest import Weighbridge
@@ -46,7 +47,7 @@ def test_a_command_that_does_not_exist_ends_with_2(tmp_path: Path) -> None:
 
 def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
     """More than a pipe holds is printed to one that reads a line."""
-    with open_database(tmp_path / "weighbridge-data").writing() as connection:
+    with open_database(Storage(data_dir=tmp_path / "weighbridge-data")).writing() as connection:
         connection.execute(projects.insert(), [{"name": f"p{number}", "created_at": 0} for number in range(5000)])
     command = f"{sys.executable} -m proxy project list | head -1"
     environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}

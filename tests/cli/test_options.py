@@ -14,7 +14,7 @@ from proxy.billing.ledger_errors import LedgerLocked
 from proxy.cli import options
 from proxy.cli.options import CommandError
 from proxy.config.load import ConfigError
-from proxy.serve import PortTaken
+from proxy.doors import PortTaken
 from proxy.store.database import StoreError
 from proxy.tenants.projects import TenancyError
 
@@ -80,7 +80,7 @@ def test_commands_that_call_nobody_read_their_database_without_an_upstream(
     monkeypatch.delenv("GEMINI_API_KEY", raising=False)
     monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
     (tmp_path / "w.toml").write_text('[storage]\ndata_dir = "data"\n')
-    assert options.database(tmp_path / "w.toml").path == tmp_path / "data" / "weighbridge.db"
+    assert str(options.database(tmp_path / "w.toml")) == str(tmp_path / "data" / "weighbridge.db")
 
 
 def test_an_error_never_shows_what_has_the_shape_of_a_secret() -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from proxy.cli import price_update
 from proxy.cli.main import app
+from proxy.config.schema import Storage
 from proxy.store.database import open_database
 from proxy.tenants import audit
 from tests.cli.conftest import Weighbridge
@@ -77,7 +78,7 @@ def test_programs_are_shown_the_changes_and_take_them_with_yes_only(weighbridge:
 
 def test_it_leaves_an_audit_event(weighbridge: Weighbridge, tmp_path: Path) -> None:
     weighbridge("prices", "update", "newer.toml", "--yes")
-    (event,) = audit.list_events(open_database(tmp_path / "weighbridge-data"), limit=5)
+    (event,) = audit.list_events(open_database(Storage(data_dir=tmp_path / "weighbridge-data")), limit=5)
     assert event.action == "prices.update"
     assert event.changes["price_book"] == {"before": "price book 2026-11-21", "after": "price book 2026-12-05"}
     assert "prices.update" in weighbridge("audit", "list").stdout

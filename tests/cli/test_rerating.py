@@ -14,6 +14,7 @@ from proxy.billing.ledger import Ledger
 from proxy.billing.records import UsageRecord
 from proxy.cli import options
 from proxy.cli.main import app
+from proxy.config.schema import Storage
 from proxy.store.database import open_database
 from proxy.tenants import audit
 from tests.billing.sample import NOON, sample
@@ -106,7 +107,7 @@ def test_calls_without_a_price_get_one_or_are_told_by_name(weighbridge: Weighbri
 
 def test_it_leaves_an_audit_event_for_each_project(weighbridge: Weighbridge, tmp_path: Path) -> None:
     weighbridge("ledger", "rerate", *SINCE, "--yes")
-    events = audit.list_events(open_database(tmp_path / "weighbridge-data"), limit=9)
+    events = audit.list_events(open_database(Storage(data_dir=tmp_path / "weighbridge-data")), limit=9)
     assert {(event.action, event.project, event.actor) for event in events} == {
         ("ledger.rerate", "acme", options.actor()),
         ("ledger.rerate", "bobs", options.actor()),

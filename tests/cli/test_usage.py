@@ -14,6 +14,7 @@ import pytest
 from proxy.billing.ledger import Ledger
 from proxy.billing.records import COLUMNS, UsageRecord
 from proxy.cli import options
+from proxy.config.schema import Storage
 from proxy.store.database import open_database
 from proxy.tenants import audit
 from tests.billing.test_retention import remove
@@ -263,7 +264,7 @@ def test_an_adjustment_given_twice_by_its_id_counts_once(weighbridge: Weighbridg
 def test_an_adjustment_leaves_its_audit_event(weighbridge: Weighbridge, tmp_path: Path) -> None:
     weighbridge("project", "create", "alice")
     weighbridge("usage", "adjust", "alice", "1", "--why", "x")
-    event = audit.list_events(open_database(tmp_path / "weighbridge-data"), limit=1)[0]
+    event = audit.list_events(open_database(Storage(data_dir=tmp_path / "weighbridge-data")), limit=1)[0]
 
     assert (event.action, event.project, event.actor) == ("adjustment.create", "alice", options.actor())
     assert event.changes["cost_usd"] == {"before": None, "after": "1"}

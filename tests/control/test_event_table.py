@@ -8,14 +8,14 @@ import pytest
 
 from proxy.control import event_table
 from proxy.control.event_table import Event
-from proxy.store.database import Database, StoreError, open_database
+from proxy.store.database import Database, StoreError
 
 NOW = 1_795_262_400_000_000
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return open_database(tmp_path)
+def database(each_database: Database) -> Database:
+    return each_database
 
 
 def event(number: int, once: str = "", send: bool = True) -> Event:
@@ -78,7 +78,7 @@ def revision(database: Database) -> object:
         return connection.exec_driver_sql("SELECT number FROM revision").scalar()
 
 
-def test_a_database_that_has_gone_is_told(database: Database) -> None:
-    database.path.unlink()
+def test_a_database_that_has_gone_is_told(sqlite_database: Database) -> None:
+    Path(str(sqlite_database)).unlink()
     with pytest.raises(StoreError):
-        event_table.note(database, [event(1)])
+        event_table.note(sqlite_database, [event(1)])

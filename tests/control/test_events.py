@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from proxy.config.schema import Events as Settings
+from proxy.config.schema import Storage
 from proxy.control import event_table
 from proxy.control.events import Events, delay_s
 from proxy.control.thresholds import BudgetUse
@@ -33,7 +34,7 @@ class Stand:
     """Events over a database, with a clock and budgets that a test sets."""
 
     def __init__(self, folder: Path, url: str = "") -> None:
-        self.database: Database = open_database(folder)
+        self.database: Database = open_database(Storage(data_dir=folder))
         self.metrics = Metrics("0", [])
         self.now = 1_795_262_400 * S
         self.uses: Sequence[BudgetUse] = ()
@@ -105,7 +106,7 @@ async def test_each_threshold_is_told_once_in_its_order_with_what_is_used(tmp_pa
 async def test_what_is_noted_is_not_written_again_at_each_look(tmp_path: Path) -> None:
     stand = Stand(tmp_path)
     await stand.use(50)
-    stand.database.path.unlink()
+    Path(str(stand.database)).unlink()
     await stand.use(60)
     with pytest.raises(StoreError):
         await stand.use(80)
@@ -287,12 +288,12 @@ async def test_whatever_fails_it_goes_on_and_says_so_once(tmp_path: Path) -> Non
     with receiver() as script:
         stand = Stand(tmp_path, script.base_url)
         stand.uses = None  # type: ignore[assignment]  # what can't be iterated
-        away = stand.database.path.with_suffix(".away")
+        away = Path(str(stand.database)).with_suffix(".away")
         with capture_logs() as lines:
             watching = asyncio.get_running_loop().create_task(stand.events.watch())
-            stand.database.path.rename(away)
+            Path(str(stand.database)).rename(away)
             await until(lambda: sum(line["event"] == "events_failing" for line in lines) == 2)
-            away.rename(stand.database.path)
+            away.rename(Path(str(stand.database)))
             stand.uses = [BudgetUse("alice", None, 100, "total", 50)]
             await until(lambda: bool(script.received))
             watching.cancel()
@@ -338,6 +339,7 @@ sys.path.insert(0, {root!r})
 from pydantic import SecretStr
 from proxy.billing.records import id_maker
 from proxy.config.schema import Events as Settings
+from proxy.config.schema import Storage
 from proxy.control.events import Events
 from proxy.control.thresholds import BudgetUse
 from proxy.store.database import open_database
@@ -349,7 +351,8 @@ async def used():
 hook = Settings(webhook_url={url!r}, webhook_secret_env="X", webhook_secret=SecretStr({secret!r}))
 now = lambda: time.time_ns() // 1000 + {ahead} * 1_000_000
 new_id = id_maker(lambda: time.time_ns() // 1_000_000, __import__("secrets").token_bytes)
-asyncio.run(Events(open_database(Path({folder!r})), hook, used, Metrics("0", []), now_us=now, new_id=new_id).watch())
+database = open_database(Storage(data_dir=Path({folder!r})))
+asyncio.run(Events(database, hook, used, Metrics("0", []), now_us=now, new_id=new_id).watch())
 """
 
 
@@ -374,7 +377,7 @@ def test_killed_in_the_midst_of_an_attempt_it_sends_the_same_again(tmp_path: Pat
             process.send_signal(signal.SIGKILL)
         end.set()
         with started(60) as process:
-            database = open_database(tmp_path)
+            database = open_database(Storage(data_dir=tmp_path))
             for _ in range(3000):
                 if len(script.received) >= 4 and not event_table.undelivered(database):
                     break

@@ -52,7 +52,7 @@ def client(stand: Weighbridge, key: str, prefix: str = "/v1", retries: int = 0) 
 def key_of(stand: Weighbridge, project: str, *limits: str) -> str:
     """A key of a new project that has these limits."""
     now = time.time_ns() // 1000
-    projects.create(open_database(stand.data_dir), project, now, actor="test", limits=parse_all(limits))
+    projects.create(open_database(stand.storage), project, now, actor="test", limits=parse_all(limits))
     return stand.key(project)
 
 

@@ -46,7 +46,7 @@ class Held:
 
 def with_limits(stand: Weighbridge, *limits: str) -> str:
     """A key of a new project that has these limits."""
-    database, now = open_database(stand.data_dir), time.time_ns() // 1000
+    database, now = open_database(stand.storage), time.time_ns() // 1000
     projects.create(database, "alice", now, actor="test", limits=parse_all(limits))
     return stand.key()
 

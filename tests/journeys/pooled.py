@@ -245,7 +245,7 @@ def pools(
             tables += pool.settings((more or {}).get(pool.project, {}))
         stand = Weighbridge(folder, "", {"upstreams": tables}, upstream_key=KEY)
         around.callback(stand.close)
-        database, now = open_database(stand.data_dir), time.time_ns() // 1000
+        database, now = open_database(stand.storage), time.time_ns() // 1000
         for pool in made:
             projects.create(database, pool.project, now, actor="test")
             _, key = keys.create(database, pool.project, "test", now, secrets.randbelow, actor="test")

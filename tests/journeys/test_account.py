@@ -40,7 +40,7 @@ def called(stand: Weighbridge, key: str) -> str:
 def test_a_caller_learns_what_its_calls_cost_and_what_is_left(stand: Weighbridge) -> None:
     """As soon as a call has been answered, and nobody else's."""
     now = time.time_ns() // 1000
-    database = open_database(stand.data_dir)
+    database = open_database(stand.storage)
     projects.create(database, "carol", now, actor="test", limits=parse_all(["rpm=60"]))
     limits = parse_all(["rpd=9"])
     _, carol = keys.create(database, "carol", "mine", now, secrets.randbelow, actor="test", limits=limits)
@@ -72,7 +72,7 @@ def test_a_caller_learns_what_its_calls_cost_and_what_is_left(stand: Weighbridge
 def test_a_revoked_key_learns_nothing(stand: Weighbridge) -> None:
     key = stand.key("erin")
     assert asked(stand, key, "usage")["total"]["calls"] == 0
-    database = open_database(stand.data_dir)
+    database = open_database(stand.storage)
     [made] = keys.list_keys(database, "erin")
     keys.revoke(database, made.id, time.time_ns() // 1000, actor="test")
     give_up = time.monotonic() + 5

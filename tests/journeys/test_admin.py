@@ -118,7 +118,7 @@ def test_a_token_that_others_could_read_ends_the_start_with_what_to_do(server: W
 
 def test_limits_are_shown_by_the_server_that_runs_and_without_one_from_its_ledger(server: Weighbridge) -> None:
     limits = parse_all(["rpd=5", "concurrency=2"])
-    projects.create(open_database(server.data_dir), "bobs", time.time_ns() // 1000, actor="test", limits=limits)
+    projects.create(open_database(server.storage), "bobs", time.time_ns() // 1000, actor="test", limits=limits)
     key = server.key("bobs")
 
     def used() -> dict[str, int]:

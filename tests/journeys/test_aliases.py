@@ -217,7 +217,7 @@ def test_lists_and_models_are_shown_by_the_names_that_callers_ask_for(stand: Wei
 
 
 def test_a_limit_counts_for_the_model_used_by_whichever_name_it_is_asked_for(stand: Weighbridge) -> None:
-    database, now = open_database(stand.data_dir), time.time_ns() // 1000
+    database, now = open_database(stand.storage), time.time_ns() // 1000
     limits = parse_all([f"rpd=2,model={NEW}", f"rpd=1,model={OLD}"])
     projects.create(database, "limited", now, actor="test", limits=limits)
     key = stand.key("limited")
@@ -225,7 +225,7 @@ def test_a_limit_counts_for_the_model_used_by_whichever_name_it_is_asked_for(sta
 
 
 def test_whoever_may_use_either_name_may_call_it_and_a_refusal_names_the_one_asked_for(stand: Weighbridge) -> None:
-    database, now = open_database(stand.data_dir), time.time_ns() // 1000
+    database, now = open_database(stand.storage), time.time_ns() // 1000
     projects.create(database, "either", now, actor="test")
 
     def allowed(glob: str) -> str:
@@ -241,7 +241,7 @@ def test_whoever_may_use_either_name_may_call_it_and_a_refusal_names_the_one_ask
 
 
 def test_a_model_without_a_price_is_refused_under_a_budget_by_the_name_asked_for(stand: Weighbridge) -> None:
-    database, now = open_database(stand.data_dir), time.time_ns() // 1000
+    database, now = open_database(stand.storage), time.time_ns() // 1000
     projects.create(database, "budgeted", now, actor="test", limits=parse_all(["usd=1,per=day"]))
     refused = ask(stand, stand.key("budgeted"), "to-nowhere")
     assert refused.headers["x-weighbridge-refused"] == "MODEL_UNPRICED"

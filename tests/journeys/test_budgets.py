@@ -257,7 +257,7 @@ async def test_an_adjustment_counts_at_once_and_may_reach_a_threshold(
     stand.run("usage", "adjust", "alice", "1.50", "--why", "a picture that was paid by hand")
     assert told(stand)[0]["used"] == "1.25"
     # It is more than half, so there is an event.
-    database = open_database(stand.data_dir)
+    database = open_database(stand.storage)
     [event] = await asyncio.to_thread(until, lambda: list_events(database, limit=9), "an event")
     of = json.loads(event.body)["data"]
     assert (of["project"], of["threshold"], of["budget_usd"], of["spent_usd"]) == ("alice", 50, "2", "1.25")

@@ -17,7 +17,7 @@ from tests.stand import Weighbridge
 def note(stand: Weighbridge, matter: str) -> None:
     """What the server has noted, and not yet told."""
     event = make("test", {"matter": matter}, matter, time.time_ns() // 1000, f"{time.time_ns()}")
-    event_table.note(open_database(stand.data_dir), [event])
+    event_table.note(open_database(stand.storage), [event])
 
 
 def test_a_server_tells_what_waits_and_by_a_reload_another_receiver(upstream: str, tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_a_server_tells_what_waits_and_by_a_reload_another_receiver(upstream: st
         try:
             stand.start()
             until(lambda: len(first.received) == 1, "told at the start")
-            until(lambda: event_table.undelivered(open_database(stand.data_dir)) == [], "written down as delivered")
+            until(lambda: event_table.undelivered(open_database(stand.storage)) == [], "written down as delivered")
             assert stand.stop(signal.SIGKILL) == -9
             note(stand, "while it was dead")
             stand.settings = {}
@@ -36,7 +36,7 @@ def test_a_server_tells_what_waits_and_by_a_reload_another_receiver(upstream: st
             stand.settings = {"events": hook | {"webhook_url": second.base_url}}
             stand._command("proxy", "serve")  # writes the file anew
             until(lambda: len(second.received) == 1, "told to the one whom the server was told of while it ran")
-            until(lambda: event_table.undelivered(open_database(stand.data_dir)) == [], "written down as delivered")
+            until(lambda: event_table.undelivered(open_database(stand.storage)) == [], "written down as delivered")
             assert stand.stop() == 0
         finally:
             stand.close()

@@ -301,7 +301,7 @@ def test_what_happens_to_the_log_is_no_business_of_the_callers(tmp_path: Path, t
                 for _ in range(20):
                     assert client.get(url, headers={"x-goog-api-key": "none"}).status_code == 400
                 assert client.get(url, headers={"x-goog-api-key": key}).status_code == 200
-                database = open_database(stand.data_dir)
+                database = open_database(stand.storage)
                 keys.revoke(database, keys.list_keys(database)[0].id, 1, actor="test")
                 until(lambda: client.get(url, headers={"x-goog-api-key": key}).status_code == 400, "it is refused")
             assert stand.stop(signal.SIGTERM) == 0

@@ -261,7 +261,7 @@ def test_a_key_that_is_not_valid_is_told_by_its_looks(
 
 def test_a_key_that_is_in_force_no_more_is_told_so(stand: Weighbridge) -> None:
     was = stand.key("alice", "old")
-    database = open_database(stand.data_dir)
+    database = open_database(stand.storage)
     (old,) = (one for one in keys.list_keys(database, "alice") if one.name == "old")
     keys.revoke(database, old.id, time.time_ns() // 1000, actor="test")
     answer = until(lambda: refused if (refused := call(stand, was, TEXT, "hi")).status_code == 400 else None, "refused")

@@ -28,7 +28,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weighbridge]:
 
 def headers(stand: Weighbridge, project: str, *limits: str) -> dict[str, str]:
     now = time.time_ns() // 1000
-    projects.create(open_database(stand.data_dir), project, now, actor="test", limits=parse_all(limits))
+    projects.create(open_database(stand.storage), project, now, actor="test", limits=parse_all(limits))
     return {"authorization": f"Bearer {stand.key(project)}"}
 
 

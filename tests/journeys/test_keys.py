@@ -17,6 +17,7 @@ from typing import Any
 import h11
 import httpx2
 
+from proxy.config.schema import Storage
 from proxy.store.database import open_database
 from proxy.tenants import keys, projects
 from proxy.tenants.key_format import mint
@@ -77,7 +78,7 @@ def test_a_key_that_was_refused_before_it_was_there_works_once_it_is(stand: Weig
     """As with a database restored from a backup: what is remembered of unknown keys goes with every change."""
     key = ""
     for data_dir in (tmp_path, stand.data_dir):
-        database = open_database(data_dir)
+        database = open_database(Storage(data_dir=data_dir))
         projects.create(database, "restored", 0, actor="test")
         key = keys.create(database, "restored", "same", 0, random.Random(7).randrange, actor="test")[1]
         if data_dir is tmp_path:
@@ -98,7 +99,7 @@ def test_a_disabled_project_is_refused_with_all_its_keys_and_no_other_is(stand: 
 
 
 def test_a_project_that_is_enabled_again_is_served_with_the_keys_it_had(stand: Weighbridge) -> None:
-    key, database = stand.key("reopened"), open_database(stand.data_dir)
+    key, database = stand.key("reopened"), open_database(stand.storage)
     projects.disable(database, "reopened", 1, actor="test")
     refused(stand, key)
     projects.enable(database, "reopened", 2, actor="test")
@@ -108,11 +109,11 @@ def test_a_project_that_is_enabled_again_is_served_with_the_keys_it_had(stand: W
 def new_key(stand: Weighbridge, project: str, **options: Any) -> tuple[Key, str]:
     stand.key(project)
     now = time.time_ns() // 1000
-    return keys.create(open_database(stand.data_dir), project, "a", now, secrets.randbelow, actor="test", **options)
+    return keys.create(open_database(stand.storage), project, "a", now, secrets.randbelow, actor="test", **options)
 
 
 def rotated(stand: Weighbridge, key: Key, overlap: int) -> tuple[Key, str]:
-    database, now = open_database(stand.data_dir), time.time_ns() // 1000
+    database, now = open_database(stand.storage), time.time_ns() // 1000
     return keys.rotate(database, key.id, now, secrets.randbelow, actor="test", overlap=overlap)[1:]
 
 
@@ -138,7 +139,7 @@ def test_the_last_use_of_a_key_is_told_also_when_the_server_has_ended(upstream: 
         of = {name: stand.key("used", name) for name in ("first", "second", "never")}
 
         def last_uses() -> dict[str, int | None]:
-            return {key.name: key.last_used_at for key in keys.list_keys(open_database(stand.data_dir))}
+            return {key.name: key.last_used_at for key in keys.list_keys(open_database(stand.storage))}
 
         assert call(stand, of["first"]).status_code == 200
         until(lambda: last_uses()["first"], "the first use is written down")

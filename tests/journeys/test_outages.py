@@ -137,7 +137,7 @@ def test_where_keys_can_not_be_written_down_the_command_says_so_and_calls_go_on(
         assert failed.value.returncode == 1
         assert call(stand, key).status_code == 200
         watched_disk.faultless()
-    assert len(keys.list_keys(open_database(stand.data_dir))) == 1
+    assert len(keys.list_keys(open_database(stand.storage))) == 1
     stand.run("key", "create", "alice")
     assert stand.stop() == 0
     assert len(stand.records()) == 3

@@ -34,7 +34,7 @@ def stand(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
 
 @pytest.fixture
 def database(stand: Weighbridge) -> Database:
-    return open_database(stand.data_dir)
+    return open_database(stand.storage)
 
 
 def make(database: Database, project: str, **options: Any) -> tuple[Key, str]:
@@ -92,7 +92,7 @@ def test_a_key_is_used_from_its_addresses(
 def test_without_a_proxy_that_is_trusted_nobodys_word_counts(upstream: str, tmp_path_factory: Any) -> None:
     """The address is the connection's own, whatever X-Forwarded-For says."""
     with weighbridge(tmp_path_factory.mktemp("untrusting"), upstream) as stand:
-        database = open_database(stand.data_dir)
+        database = open_database(stand.storage)
         _, here = make(database, "somewhere", addresses=["127.0.0.1"])
         _, elsewhere = make(database, "somewhere", addresses=["10.0.0.0/8"])
         assert reason(stand, here, x_forwarded_for="10.1.2.3") == ""

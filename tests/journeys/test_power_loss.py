@@ -23,6 +23,7 @@ import httpx2
 from proxy.billing import reports
 from proxy.billing.ledger import close_out
 from proxy.billing.ledger_file import LedgerFile
+from proxy.config.schema import Storage
 from proxy.control.admin import token
 from proxy.store.database import open_database
 from proxy.tenants import keys
@@ -86,7 +87,7 @@ class Run:
         for file in ("ledger/0.db", "weighbridge.db"):
             with closing(sqlite3.connect(folder / "data" / file)) as connection:
                 assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        found = {key.id: key.revoked_at for key in keys.list_keys(open_database(folder / "data"))}
+        found = {key.id: key.revoked_at for key in keys.list_keys(open_database(Storage(data_dir=folder / "data")))}
         assert cut < self.created or found.keys() == self.keys, "a key is lost"
         assert cut < self.no_more or found[self.revoked], "a revoked key is valid again"
         left = token.read(folder / "data", {})
@@ -98,7 +99,7 @@ class Run:
 
 def recover(data_dir: Path) -> None:
     """What a start does with the files that it finds."""
-    open_database(data_dir)
+    open_database(Storage(data_dir=data_dir))
     file = LedgerFile.open(data_dir, busy_timeout_s=1, ballast_bytes=4096, random=random.randbytes)
     close_out(file, 1)
     assert file.open_leases() == []

@@ -12,11 +12,11 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
-from proxy import serve
 from proxy.billing import reports
 from proxy.billing.records import UsageRecord
 from proxy.config.schema import Settings, Storage
 from proxy.config.upstreams import Upstream
+from proxy.doors import Doors, bind, open_doors
 from proxy.upstreams.connection import READ
 from proxy.upstreams.round_trip import HIGH_WATER
 from tests.journeys.raw import Asked, call, judged, origin, request
@@ -37,7 +37,7 @@ limit; a piece held back until the record is durable, and the one that replaces 
 class Here(Weighbridge):
     """A Weighbridge on the test's own loop."""
 
-    doors: serve.Doors
+    doors: Doors
 
     async def over(self, calls: int) -> list[UsageRecord]:
         """The ledger, once it has so many records, and nothing is under way."""
@@ -56,9 +56,9 @@ async def here(folder: Path, upstream_url: str) -> AsyncIterator[Here]:
     structlog.reset_defaults()  # a logger that speaks for the first time may keep what another test has configured
     upstream = Upstream(name="u", base_url=upstream_url, api_key=SecretStr("k"))
     settings = Settings(storage=Storage(data_dir=folder / "data"), upstreams=(upstream,))
-    with serve.bind("127.0.0.1", 0) as gateway, serve.bind("127.0.0.1", 0) as control:
+    with bind("127.0.0.1", 0) as gateway, bind("127.0.0.1", 0) as control:
         gateway.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-        async with serve.open_doors(settings, gateway, control) as doors:
+        async with open_doors(settings, gateway, control) as doors:
             stand = Here(folder, upstream_url, base_url=doors.base_url, admin_url=doors.admin_url)
             stand.doors = doors
             yield stand

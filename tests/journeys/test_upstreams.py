@@ -105,7 +105,7 @@ def test_one_that_is_disabled_gets_no_more_calls_and_finishes_those_in_flight(tm
 @pytest.mark.anyio
 async def test_what_is_disabled_is_known_before_the_doors_open(tmp_path: Path) -> None:
     """No call must slip through until changes are first looked at."""
-    disabled_upstreams.disable(open_database(tmp_path), "a", 5, actor="test")
+    disabled_upstreams.disable(open_database(Storage(data_dir=tmp_path)), "a", 5, actor="test")
     upstreams = [Upstream.model_validate({"name": name, "api_key": "key", "api_key_env": "KEY"}) for name in "ab"]
     app = await App.open(Settings(storage=Storage(data_dir=tmp_path), upstreams=upstreams), ledger_broke=pytest.fail)
     exposition = app.metrics.exposition().decode()

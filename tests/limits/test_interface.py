@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config.limits import parse_all
+from proxy.config.schema import Storage
 from proxy.limits.interface import counters, of_upstream
 from proxy.store.database import open_database
 from proxy.tenants import projects
@@ -44,6 +45,6 @@ def test_a_glob_is_of_model_ids() -> None:
 
 def test_no_project_can_be_called_as_an_upstreams_counters_are(tmp_path: Path) -> None:
     """Else it would count in the upstream's quota."""
-    database = open_database(tmp_path)
+    database = open_database(Storage(data_dir=tmp_path))
     with pytest.raises(projects.BadNameError):
         projects.create(database, of_upstream("google"), 0, actor="test")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.store import database as store
+from proxy.config.schema import Storage
+from proxy.store import sqlite as store
 from proxy.store.database import Database, open_database
 from proxy.tenants import projects
 from proxy.tenants.keyring import Keyring
@@ -17,7 +18,7 @@ from tests.tenants.ring import Clock
 @pytest.fixture
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
     monkeypatch.setattr(store, "BUSY_TIMEOUT_MS", 20)
-    database = open_database(tmp_path)
+    database = open_database(Storage(data_dir=tmp_path))
     projects.create(database, "alice", 1, actor="test")
     return database
 

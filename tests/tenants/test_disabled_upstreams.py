@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.config.schema import Storage
 from proxy.store.database import Database, open_database
 from proxy.tenants import audit, disabled_upstreams, projects
 from proxy.tenants.disabled_upstreams import disable, enable, list_disabled
@@ -15,18 +16,18 @@ from tests.tenants.ring import Clock, watching
 
 
 def test_one_is_disabled_until_it_is_enabled(tmp_path: Path) -> None:
-    database = open_database(tmp_path)
+    database = open_database(Storage(data_dir=tmp_path))
     assert disable(database, "a", 5, actor="cli:ann") == 5
     assert disable(database, "b", 6, actor="cli:ann") == 6
     assert disable(database, "a", 7, actor="cli:bob") == 5, "done twice, the first time stands"
-    assert list_disabled(open_database(tmp_path)) == {"a": 5, "b": 6}
+    assert list_disabled(open_database(Storage(data_dir=tmp_path))) == {"a": 5, "b": 6}
     assert enable(database, "a", 8, actor="cli:bob")
     assert not enable(database, "a", 9, actor="cli:bob")
     assert list_disabled(database) == {"b": 6}
 
 
 def test_who_changed_something_is_noted_and_nothing_where_nothing_changed(tmp_path: Path) -> None:
-    database = open_database(tmp_path)
+    database = open_database(Storage(data_dir=tmp_path))
     disable(database, "a", 5, actor="cli:ann")
     disable(database, "a", 6, actor="cli:ann")
     enable(database, "a", 7, actor="admin")
@@ -69,10 +70,10 @@ async def test_while_the_database_is_away_they_stay_disabled(
 ) -> None:
     disable(database, "a", 5, actor="test")
     async with watching(keyring, clock):
-        away = database.path.rename(database.path.with_name("away"))
+        away = Path(str(database)).rename(Path(str(database)).with_name("away"))
         await clock.tick()
         assert keyring.disabled_upstreams == {"a": 5}
-        away.rename(database.path)
+        away.rename(Path(str(database)))
         projects.disable(database, "alice", 6, actor="test")
         await clock.tick()
         assert keyring.disabled_upstreams == {"a": 5}

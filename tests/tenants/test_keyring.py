@@ -6,13 +6,14 @@ import asyncio
 import secrets
 import sqlite3
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 import structlog
 from sqlalchemy import Engine, event
 
 from proxy.errors import CallerErred, ProxyRefused, Reason
-from proxy.store import database as store
+from proxy.store import sqlite as store
 from proxy.store.database import Database
 from proxy.tenants import keyring as module
 from proxy.tenants import keys, projects
@@ -37,7 +38,7 @@ async def test_a_new_key_works_at_once_and_is_known_from_then_on(database: Datab
 async def test_a_known_key_needs_no_database(database: Database, keyring: Keyring) -> None:
     tenant, secret = key_of(database)
     await keyring.authenticate(secret)
-    database.path.unlink()
+    Path(str(database)).unlink()
     assert await keyring.authenticate(secret) == tenant
 
 
@@ -50,7 +51,7 @@ async def test_a_key_that_nobody_has_is_refused_in_googles_words(keyring: Keyrin
 
 @pytest.mark.parametrize("key", ["", "AIzaSyExample", "wb_" + "0" * 38, "wb_é", "x" * 65_536, "wb_\udcff" + "0" * 37])
 async def test_a_malformed_key_is_refused_without_asking(database: Database, keyring: Keyring, key: str) -> None:
-    database.path.unlink()
+    Path(str(database)).unlink()
     assert keyring.known(key) is None
     assert (await refusal(keyring, key)).reason is Reason.API_KEY_INVALID
 
@@ -101,11 +102,11 @@ async def test_a_project_that_is_enabled_again_is_served_at_once(database: Datab
 async def test_a_restored_backup_is_in_force_like_any_change(
     database: Database, keyring: Keyring, clock: Clock
 ) -> None:
-    backup = database.path.read_bytes()
+    backup = Path(str(database)).read_bytes()
     _, secret = key_of(database)
     async with watching(keyring, clock):
         await keyring.authenticate(secret)
-        database.path.write_bytes(backup)
+        Path(str(database)).write_bytes(backup)
         await clock.tick()
         assert (await refusal(keyring, secret)).reason is Reason.API_KEY_INVALID
 
@@ -118,14 +119,14 @@ async def test_while_the_database_is_away_known_keys_are_served_and_others_are_n
         async with watching(keyring, clock):
             await keyring.authenticate(secret)
             _, unseen = key_of(database)
-            away = database.path.rename(database.path.with_suffix(".away"))
+            away = Path(str(database)).rename(Path(str(database)).with_suffix(".away"))
             for _ in range(5):
                 await clock.tick()
             assert await keyring.authenticate(secret) == tenant
             error = await refusal(keyring, unseen)
             assert isinstance(error, ProxyRefused)
             assert error.reason is Reason.STORE_UNAVAILABLE
-            away.rename(database.path)
+            away.rename(Path(str(database)))
             await clock.tick()
             assert await keyring.authenticate(unseen)
     assert [entry["event"] for entry in logs] == ["database_failing", "database_back"]
@@ -137,12 +138,12 @@ async def test_a_lost_revision_does_not_end_the_watch(database: Database, keyrin
     with structlog.testing.capture_logs() as logs:
         async with watching(keyring, clock):
             await keyring.authenticate(secret)
-            with sqlite3.connect(database.path) as other:
+            with sqlite3.connect(Path(str(database))) as other:
                 other.execute("DELETE FROM revision")
             await clock.tick()
             assert keyring.known(secret) == tenant
             assert (await refusal(keyring, mint(secrets.randbelow))).reason is Reason.STORE_UNAVAILABLE
-            with sqlite3.connect(database.path) as other:
+            with sqlite3.connect(Path(str(database))) as other:
                 other.execute("INSERT INTO revision VALUES (1, 9)")
             keys.revoke(database, tenant.key_id, 6, actor="test")
             await clock.tick()
@@ -154,7 +155,7 @@ async def test_a_locked_database_does_not_stop_known_keys(database: Database, ke
     tenant, secret = key_of(database)
     async with watching(keyring, clock):
         await keyring.authenticate(secret)
-        other = sqlite3.connect(database.path, isolation_level=None)
+        other = sqlite3.connect(Path(str(database)), isolation_level=None)
         other.execute("BEGIN EXCLUSIVE")
         await clock.tick()
         assert await keyring.authenticate(secret) == tenant
@@ -168,7 +169,7 @@ async def test_known_keys_are_trusted_for_a_quarter_of_an_hour_without_the_datab
     _, secret = key_of(database)
     async with watching(keyring, clock):
         await keyring.authenticate(secret)
-        database.path.unlink()
+        Path(str(database)).unlink()
         await clock.tick()
         clock.time += 14 * 60
         await clock.tick()
@@ -184,7 +185,7 @@ async def test_a_database_that_never_answers_costs_a_refusal_and_not_a_hanging_c
     monkeypatch.setattr(module, "LONGEST_READ_S", 0.02)
     monkeypatch.setattr(store, "BUSY_TIMEOUT_MS", 300)
     _, secret = key_of(database)
-    other = sqlite3.connect(database.path, isolation_level=None)
+    other = sqlite3.connect(Path(str(database)), isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     assert (await refusal(keyring, secret)).reason is Reason.STORE_UNAVAILABLE
     other.close()
@@ -204,7 +205,7 @@ async def test_who_comes_while_the_database_is_read_waits_for_the_next_read(
     database: Database, keyring: Keyring
 ) -> None:
     """What is being read may be older than the key."""
-    with sqlite3.connect(database.path) as other:
+    with sqlite3.connect(Path(str(database))) as other:
         other.execute("PRAGMA journal_mode = WAL")  # lets a key be made in the middle of a read
     loop = asyncio.get_running_loop()
     made: list[tuple[Tenant, Future[Tenant]]] = []

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from proxy.config.limits import parse_all
+from proxy.config.schema import Storage
 from proxy.store.database import Database, open_database
 from proxy.tenants import audit, keys, projects
 from proxy.tenants.key_format import digest, mint
@@ -20,7 +21,7 @@ from proxy.tenants.uses import write_uses
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
-    database = open_database(tmp_path)
+    database = open_database(Storage(data_dir=tmp_path))
     projects.create(database, "alice", 1, actor="test")
     projects.create(database, "bob", 1, actor="test")
     return database
@@ -30,7 +31,7 @@ def test_a_key_is_stored_as_its_digest_alone(database: Database) -> None:
     key, secret = keys.create(database, "alice", "notebook", 5, secrets.randbelow, actor="test")
     assert secret[7:-10] not in repr(key)
     assert key.masked == f"{secret[:7]}…{secret[31:35]}"
-    kept = database.path.read_bytes()
+    kept = Path(str(database)).read_bytes()
     assert digest(secret) in kept
     assert secret.encode() not in kept
     assert secret[3:35].encode() not in kept
@@ -146,8 +147,8 @@ def test_a_rotated_key_is_followed_by_one_with_the_same_options_and_ends_with_th
     )
     assert keys.list_keys(database) == [old, successor]
     assert (successor.id, new_secret) != (key.id, secret)
-    assert digest(new_secret) in database.path.read_bytes()
-    assert new_secret.encode() not in database.path.read_bytes()
+    assert digest(new_secret) in Path(str(database)).read_bytes()
+    assert new_secret.encode() not in Path(str(database)).read_bytes()
 
 
 @pytest.mark.parametrize(("overlap", "ends"), [(0, 10), (5, 15), (1000, 50)])

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
 
 import pytest
 
 from proxy.config.limits import parse_all
-from proxy.store.database import Database, open_database
+from proxy.store.database import Database
 from proxy.tenants import audit, projects
 from proxy.tenants.key_format import mint
 from proxy.tenants.projects import BadNameError, BadOptionError, Project, ProjectExistsError, UnknownProjectError
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return open_database(tmp_path)
+def database(each_database: Database) -> Database:
+    return each_database
 
 
 def test_a_project_that_was_made_is_listed_and_shown(database: Database) -> None:

@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from proxy.config.limits import parse_all
+from proxy.config.schema import Storage
 from proxy.store.database import Database, open_database
 from proxy.tenants import keys, projects
 from proxy.tenants.key_format import digest
@@ -22,7 +23,7 @@ LIMITS, OWN = parse_all(["rpm=60"]), parse_all(["rpm=5"])
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
-    database = open_database(tmp_path)
+    database = open_database(Storage(data_dir=tmp_path))
     projects.create(database, "alice", 1, actor="test", limits=LIMITS, models=["gemini-*"])
     projects.create(database, "bob", 1, actor="test")
     return database

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 import pytest
 import structlog
@@ -40,7 +41,7 @@ def test_a_use_is_no_change_of_what_a_key_may_do(database: Database) -> None:
 
 
 def test_a_database_that_is_away_is_an_error_of_the_store(database: Database) -> None:
-    database.path.unlink()
+    Path(str(database)).unlink()
     with pytest.raises(StoreError, match="unable to open"):
         write_uses(database, {"a": 5})
 
@@ -98,7 +99,7 @@ async def test_last_uses_that_cannot_be_written_are_kept_for_the_next_time(
     with structlog.testing.capture_logs() as logs:
         async with watching(keyring, clock):
             await keyring.authenticate(secret)
-            other = sqlite3.connect(database.path, isolation_level=None)
+            other = sqlite3.connect(Path(str(database)), isolation_level=None)
             other.execute("BEGIN IMMEDIATE")  # lets the database be read, and not be written
             await clock.tick()
             other.close()
@@ -113,5 +114,5 @@ async def test_last_uses_that_cannot_be_written_are_kept_for_the_next_time(
 async def test_closing_without_a_database_ends_all_the_same(database: Database, keyring: Keyring) -> None:
     _, secret = key_of(database)
     await keyring.authenticate(secret)
-    database.path.unlink()
+    Path(str(database)).unlink()
     await keyring.close()

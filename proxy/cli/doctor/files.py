@@ -13,7 +13,7 @@ from proxy.cli.doctor.findings import Finding, Verdict, ok, problem, warning
 from proxy.config.schema import Settings
 from proxy.control.admin.token import FILE_NAME as ADMIN_TOKEN
 from proxy.gateway.intake import DISK_KEPT_FREE
-from proxy.store.database import FILE_NAME as DATABASE
+from proxy.store.sqlite import FILE_NAME as DATABASE
 
 FILES_NEEDED = 1_000
 """Of a disk that counts its files (inodes)."""
@@ -78,7 +78,11 @@ def _secrets(settings: Settings) -> list[Path]:
     named = [settings.server.tls_key]
     for upstream in settings.upstreams:
         named += [upstream.api_key_file, upstream.client_key_file, upstream.proxy_password_file]
-    named += [settings.storage.redis_password_file, settings.events.webhook_secret_file]
+    named += [
+        settings.storage.database_password_file,
+        settings.storage.redis_password_file,
+        settings.events.webhook_secret_file,
+    ]
     return [path.expanduser() for path in named if path is not None]
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from proxy.cli.doctor.findings import Finding, Verdict
 from proxy.cli.doctor.pool import check_pool
+from proxy.config.schema import Storage
 from proxy.config.upstreams import Upstream
-from proxy.store.database import open_database
+from proxy.store.database import open_database, upgrade
 from proxy.tenants import disabled_upstreams
 from tests.cli.doctor.folders import untouched
 
@@ -19,7 +20,7 @@ def upstream(name: str, **settings: Any) -> Upstream:
 
 def look(folder: Path, *upstreams: Upstream) -> list[Finding]:
     with untouched(folder):
-        return list(check_pool(upstreams, folder))
+        return list(check_pool(upstreams, Storage(data_dir=folder)))
 
 
 def test_a_pool_that_is_fine_is_one_line_also_before_there_is_a_database(tmp_path: Path) -> None:
@@ -30,8 +31,16 @@ def test_a_pool_that_is_fine_is_one_line_also_before_there_is_a_database(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_those_that_are_disabled_are_named_whichever_database_says_so(each_storage: Storage) -> None:
+    assert [each.verdict for each in check_pool([upstream("a")], each_storage)] == [Verdict.OK]
+    upgrade(each_storage)
+    disabled_upstreams.disable(open_database(each_storage), "a", 5, actor="test")
+    found, _ = check_pool([upstream("a"), upstream("b")], each_storage)
+    assert (found.verdict, found.what) == (Verdict.WARNING, "a is disabled: it gets no calls")
+
+
 def test_those_that_are_disabled_are_named(tmp_path: Path) -> None:
-    database = open_database(tmp_path)
+    database = open_database(Storage(data_dir=tmp_path))
     for name in ("a", "gone"):
         disabled_upstreams.disable(database, name, 5, actor="test")
     off, rest = look(tmp_path, upstream("a"), upstream("b"))
@@ -41,7 +50,7 @@ def test_those_that_are_disabled_are_named(tmp_path: Path) -> None:
 
 
 def test_where_all_are_disabled_nothing_is_served(tmp_path: Path) -> None:
-    disabled_upstreams.disable(open_database(tmp_path), "a", 5, actor="test")
+    disabled_upstreams.disable(open_database(Storage(data_dir=tmp_path)), "a", 5, actor="test")
     (found,) = look(tmp_path, upstream("a"))
     assert (found.verdict, "every upstream is disabled" in found.what) == (Verdict.PROBLEM, True)
 
@@ -54,7 +63,7 @@ def test_what_none_of_those_that_are_asked_serves_is_told(tmp_path: Path) -> Non
     assert found.what == "no upstream serves all projects: together they serve alice"
     _, found = look(tmp_path, upstream("a", projects=["alice"]), upstream("b", models=["gemini-3*"]))
     assert (found.verdict, found.what) == (Verdict.WARNING, "no upstream serves all models for all projects")
-    disabled_upstreams.disable(open_database(tmp_path), "whole", 5, actor="test")
+    disabled_upstreams.disable(open_database(Storage(data_dir=tmp_path)), "whole", 5, actor="test")
     assert len(look(tmp_path, *models, upstream("whole"))) == 3, "one that is disabled serves nothing"
 
 

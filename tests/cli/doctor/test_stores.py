@@ -16,6 +16,7 @@ from proxy.billing.ledger_slot import Owner
 from proxy.billing.records import to_row
 from proxy.cli.doctor import stores
 from proxy.cli.doctor.findings import Finding, Verdict
+from proxy.config.schema import Storage
 from proxy.store.database import open_database
 from tests.billing.sample import sample
 from tests.cli.doctor.folders import untouched
@@ -25,7 +26,7 @@ SERVES = Owner("process 4711", None)
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    return open_database(tmp_path).path
+    return Path(str(open_database(Storage(data_dir=tmp_path))))
 
 
 @contextmanager

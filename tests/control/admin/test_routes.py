@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.control.admin.conftest import Admin
@@ -28,7 +30,7 @@ async def test_a_method_that_a_path_does_not_take_is_told_which_it_takes(admin: 
 
 
 async def test_a_store_that_fails_is_unavailable_and_says_why(admin: Admin) -> None:
-    admin.database.path.rename(admin.data_dir / "away.db")
+    Path(str(admin.database)).rename(admin.data_dir / "away.db")
     answer = await admin.client.post("adjustments", json={"project": "acme", "cost_usd": "1", "why": "x"})
 
     assert (answer.status_code, answer.json()["type"]) == (503, "/docs/admin-api#unavailable")
@@ -39,7 +41,7 @@ async def test_a_mistake_of_ours_is_a_problem_too(admin: Admin, monkeypatch: pyt
     def broken() -> list[object]:
         raise ZeroDivisionError("the secret inside")
 
-    monkeypatch.setattr("proxy.control.admin.adjustments.reports.ledger_files", lambda _: broken())
+    monkeypatch.setattr("proxy.billing.sources.ledger_files", lambda _: broken())
     answer = await admin.client.post("adjustments", json={"project": "acme", "cost_usd": "1", "why": "x"})
 
     assert (answer.status_code, answer.json()["type"]) == (500, "/docs/admin-api#internal")

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
+from proxy.config.schema import Storage
 from proxy.config.upstreams import Upstream as Configured
 from proxy.control.admin import routes
 from proxy.control.admin.problems import Problem
@@ -66,7 +67,7 @@ class Stand:
 @pytest.fixture
 async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
     """`first` and `spare`, on a door without a token; it is NOON, and 100 seconds since the monotonic clock began."""
-    database = open_database(tmp_path)
+    database = open_database(Storage(data_dir=tmp_path))
     health = Health(lambda: 100.0, lambda: 0.5, lambda: 7200.0)
     made = [
         Upstream(one.name, one.base_url, one.auth, SECRET, Busy(), priority=one.priority, weight=one.weight)

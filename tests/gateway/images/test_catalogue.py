@@ -13,7 +13,7 @@ import pytest
 from proxy.billing.model_catalogue import ModelCatalogue
 from proxy.billing.prices import PriceBook
 from proxy.config.addresses import parse_network
-from proxy.config.schema import Alias, Settings
+from proxy.config.schema import Alias, Settings, Storage
 from proxy.gateway import in_flight
 from proxy.gateway.images.catalogue import PATH, Catalogue
 from proxy.gateway.in_flight import InFlight
@@ -70,7 +70,7 @@ class Stand(NamedTuple):
 @pytest.fixture
 async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
     """Three upstreams: one for all, but for texts and for bob; one that has texts for bob; one, disabled, has all."""
-    database, metrics, free = open_database(tmp_path), Metrics("0", []), in_flight.free_calls()
+    database, metrics, free = open_database(Storage(data_dir=tmp_path)), Metrics("0", []), in_flight.free_calls()
     members = (
         upstream("images", models=("*image*", "gemini-nano-banana-2.1", "gemini-99")),
         upstream("texts", models=("gemini-3.8-flash",), projects=("bob",)),

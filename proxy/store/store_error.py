@@ -1,0 +1,7 @@
+"""What is raised where the database can't be used."""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """The database can't be read or written; the text says why, and what to do. It never holds a password."""
