@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
@@ -21,6 +21,7 @@ from proxy.billing.periods import DAY_US, GOOGLES_ZONE, Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import id_maker
 from proxy.billing.shipped_mark import stay_us
+from proxy.billing.sources import Sources
 from proxy.billing.unpriced import Unpriced
 from proxy.config.schema import Settings
 from proxy.control_plane import ControlPlane
@@ -30,6 +31,7 @@ from proxy.gateway.intake import Intake
 from proxy.gateway.refusals import tell_refusal
 from proxy.limiter import open_limiter, redis_of
 from proxy.limits.interface import Limiter
+from proxy.process import ALONE, Process
 from proxy.store.database import Database, open_database
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.multiprocess import WorkerFiles
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 
     from proxy.upstreams.shared_health import SharedHealth
 
-__all__ = ["ALONE", "METRICS", "App", "Process", "unix_us"]
+__all__ = ["METRICS", "App", "unix_us"]
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
@@ -51,28 +53,6 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 METRICS = "metrics"
 """The folder in data_dir where workers write theirs."""
 METRICS_WRITTEN_EVERY_S = 1.0
-
-
-class Process(NamedTuple):
-    """Which part of Weighbridge a process is, and which ledger file is its own."""
-
-    slot: str = "0"
-    gateway: bool = True
-    """It serves calls."""
-    control: bool = True
-    """It serves operators, and does what one process of a node does."""
-    locked: bool = False
-    """There are others on this data_dir, and the supervisor has the lock of the ledger for all of them."""
-
-    def owned(self, workers: int) -> frozenset[str]:
-        """The slots that a process of this data_dir writes, where there are so many workers."""
-        return frozenset((*map(str, range(workers)), "control")) if self.locked else frozenset((self.slot,))
-
-    def __str__(self) -> str:
-        return f"worker {self.slot}" if self.gateway else "control process"
-
-
-ALONE = Process()
 
 
 class App:
@@ -104,6 +84,7 @@ class App:
         self._shared = self._share(settings)
         self._parts = Parts(
             ledger=ledger,
+            sources=Sources.of(settings.storage, database),
             limiter=limiter,
             metrics=metrics,
             keyring=self._keyring,

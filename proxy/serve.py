@@ -11,11 +11,12 @@ from functools import partial
 import uvloop
 
 from proxy import resources
-from proxy.app import ALONE, METRICS, Process
+from proxy.app import METRICS
 from proxy.billing.ledger_file import lock_ledger, make_ledger_file
 from proxy.config.load import Loaded
 from proxy.config.reload import Reloader
 from proxy.doors import Doors, bind, open_doors, url_of
+from proxy.process import ALONE, Process
 from proxy.supervisor import Supervisor
 from proxy.telemetry import logs, multiprocess
 
@@ -57,12 +58,20 @@ def _supervise(
     data_dir = loaded.settings.storage.data_dir
     lock_ledger(data_dir)  # for all of them, until the last one has ended
     multiprocess.clear(data_dir / METRICS)
+    # What each of them needs is imported once, before they part: a tenth of a second less for each, and 6 MB.
+    import proxy.limits.redis
+    import proxy.upstreams.shared_health  # noqa: F401
+
     workers = [Process(str(slot), control=False, locked=True) for slot in range(loaded.settings.server.workers)]
     processes = [*workers, Process("control", gateway=False, locked=True)]
     for process in processes:  # before any reads another's, which has no tables for a moment
         make_ledger_file(data_dir, process.slot)
     # The supervisor lets go of the door when it ends: who comes when no worker listens any more is refused, not kept.
-    supervisor = Supervisor(processes, gateway.close)
+    supervisor = Supervisor(
+        processes,
+        stopping=gateway.close,
+        died=lambda process: multiprocess.forget(data_dir / METRICS, process.slot),
+    )
     started = supervisor.start(tell)
     if started is None:
         return

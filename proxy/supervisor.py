@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import sys
 import time
@@ -17,14 +18,19 @@ from contextlib import suppress
 
 import structlog
 
-from proxy.app import Process
+from proxy.process import Process
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
-SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
+TO_END = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (*TO_END, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM)
 STEADY_S = 10.0
 """Who has lived so long is replaced at once; who dies sooner, after a pause that doubles."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
+LOOK_FOR_SIGNALS_S = 0.1
+"""How often, while a process starts."""
+NO_PROCESS_EXIT = 71
+"""EX_OSERR of sysexits(3)."""
 
 
 class Child:
@@ -41,15 +47,25 @@ class Child:
         if self.pid:
             os.kill(self.pid, number)
 
+    def pause(self, now: float) -> None:
+        """Sets when there is to be another one."""
+        steady = now - self.started_at >= STEADY_S
+        self.pause_s = 0.0 if steady else min(max(self.pause_s * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+        self.due_at = now + self.pause_s
+
 
 class Supervisor:
     """`start` returns once in each child, saying what it is to be, and in the supervisor when all is over."""
 
-    def __init__(self, processes: Sequence[Process], stopping: Callable[[], object]) -> None:
-        """`stopping` is called when the first signal to end has come, before it is passed on."""
+    def __init__(
+        self, processes: Sequence[Process], stopping: Callable[[], object], died: Callable[[Process], object]
+    ) -> None:
+        """`stopping` is called when the first signal to end has come, before it is passed on; `died` when one has."""
         self._children = [Child(process) for process in processes]
         self._stopping = stopping
+        self._died = died
         self._ending = False
+        self._status = 0
         self._lifeline, self._held = os.pipe()
         self._mask: set[signal.Signals | int] = set()
         self._told = -1
@@ -62,38 +78,67 @@ class Supervisor:
     def start(self, opened: Callable[[], object]) -> Process | None:
         """What this process is, or None in the supervisor, after all the others have ended.
 
-        `opened` is called when all have their doors open. Where one can't open them it has said why on its standard
-        error, and the others are ended: raises SystemExit with its status.
+        They are started one after the other: what is wrong with what they share, the first says for all, and none
+        reads a file that another is about to make. `opened` is called when all have their doors open. Where one can't
+        open them it has said why on its standard error, and those before it are ended. Raises SystemExit with that
+        one's status, or, where one of them ended other than well later on, with that.
         """
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         gc.collect()
         gc.freeze()  # what was made so far is shared by all of them, as long as nobody touches it
-        waiting = []
         for child in self._children:
-            ready = self._fork(child)
+            try:
+                ready = self._fork(child)
+            except OSError as error:
+                log.critical("no_process", process=str(child.process), why=error.strerror)
+                sys.exit(self._give_up(NO_PROCESS_EXIT))
             if ready is None:
                 return child.process
-            waiting.append(ready)
-        ready_all = [_is_told(ready) for ready in waiting]
-        if not all(ready_all):
-            sys.exit(self._give_up())
+            if status := self._failed(child, ready):
+                sys.exit(self._give_up(status))
         opened()
-        return self._watch()
+        reborn = self._watch()
+        if reborn is None and self._status:
+            sys.exit(self._status)
+        return reborn
 
     def _fork(self, child: Child) -> int | None:
         """Starts a process. In it, returns None; here, what becomes readable when it is ready, or has ended."""
         ready, told = os.pipe()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(ready)
+            os.close(told)
+            raise
         if pid:
             os.close(told)
             child.pid, child.started_at = pid, time.monotonic()
             return ready
         os.setpgid(0, 0)  # Ctrl-C in a terminal comes to a whole group: it is for the supervisor to pass on
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # and a group behind may be stopped for writing to it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until its doors are open, it has nothing to put in order
         os.close(ready)
         os.close(self._held)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         self._told = told
         return None
+
+    def _failed(self, child: Child, ready: int) -> int:
+        """Waits until a process is ready; then 0. Else the status to end with: its own, or for a signal to end."""
+        try:
+            while not select.select([ready], [], [], LOOK_FOR_SIGNALS_S)[0]:
+                if told := signal.sigpending() & set(TO_END):
+                    return 128 + int(min(told))
+            if os.read(ready, 1):
+                return 0
+        finally:
+            os.close(ready)
+        status = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
+        child.pid = 0
+        if status < 0:
+            log.critical("process_died", process=str(child.process), how=_how(status), what="it can't be started")
+        return max(status, 1)
 
     def ready(self) -> None:
         """In a child: its doors are open."""
@@ -101,15 +146,15 @@ class Supervisor:
             os.write(self._told, b"!")
         os.close(self._told)
 
-    def _give_up(self) -> int:
-        """Ends those that could start beside one that couldn't. Returns that one's exit status."""
+    def _give_up(self, status: int) -> int:
+        """Ends those that could start before one that couldn't; the status stays."""
         self._ending = True
-        status = 0
         for child in self._children:
             child.signal(signal.SIGINT)
         for child in self._children:
-            status = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]) or status
-        return status if status > 0 else 1
+            if child.pid:
+                os.waitpid(child.pid, 0)
+        return status
 
     def _watch(self) -> Process | None:
         while any(child.pid for child in self._children) or not self._ending:
@@ -130,13 +175,12 @@ class Supervisor:
             child.signal(number)
 
     def _end(self, number: int) -> None:
-        """SIGTERM is for all; SIGINT, which closes at once, comes to the control process when no worker is left."""
+        """The control process isn't ready any more from here on, and closes when no worker is left."""
         if not self._ending:
             self._ending = True
             self._stopping()
         for child in self._children:
-            if child.process.gateway or number == signal.SIGTERM:
-                child.signal(number)
+            child.signal(number if child.process.gateway else signal.SIGTERM)
         self._close_control()
 
     def _close_control(self) -> None:
@@ -154,18 +198,23 @@ class Supervisor:
                 self._ended(child, pid, os.waitstatus_to_exitcode(status))
 
     def _ended(self, child: Child, pid: int, status: int) -> None:
-        if self._ending:
-            if child.process.gateway:
-                self._close_control()
-            return
         now = time.monotonic()
-        steady = now - child.started_at >= STEADY_S
-        child.pause_s = 0.0 if steady else min(max(child.pause_s * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
-        child.due_at = now + child.pause_s
-        how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        what = "it is replaced, and its calls in flight are written down as unsettled"
-        log.error("process_died", process=str(child.process), pid=pid, how=how, again_in_s=child.pause_s, what=what)
-        self._set_alarm(now)
+        self._died(child.process)
+        if not self._ending:
+            child.pause(now)
+            what = "it is replaced, and its calls in flight are written down as unsettled"
+            again_in_s = child.pause_s
+            log.error(
+                "process_died", process=str(child.process), pid=pid, how=_how(status), again_in_s=again_in_s, what=what
+            )
+            self._set_alarm(now)
+            return
+        if status and -status not in TO_END:  # one that was about to start ends by such a signal
+            what = "it had calls in flight: the next start writes them down as unsettled"
+            log.error("process_died", process=str(child.process), pid=pid, how=_how(status), what=what)
+            self._status = max(self._status, status, 1)
+        if child.process.gateway:
+            self._close_control()
 
     def _set_alarm(self, now: float) -> None:
         due = [child.due_at for child in self._children if not child.pid]
@@ -175,18 +224,20 @@ class Supervisor:
         """Starts those whose time has come. In each of them, returns what it is."""
         now = time.monotonic()
         for child in self._children:
-            if not child.pid and child.due_at <= now and not self._ending:
+            if child.pid or child.due_at > now or self._ending:
+                continue
+            try:
                 ready = self._fork(child)
-                if ready is None:
-                    return child.process
-                os.close(ready)
+            except OSError as error:
+                child.pause(now)
+                log.error("no_process", process=str(child.process), why=error.strerror, again_in_s=child.pause_s)
+                continue
+            if ready is None:
+                return child.process
+            os.close(ready)
         self._set_alarm(now)
         return None
 
 
-def _is_told(ready: int) -> bool:
-    """Waits until a child is ready; False where it has ended before."""
-    try:
-        return os.read(ready, 1) == b"!"
-    finally:
-        os.close(ready)
+def _how(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"exit status {status}"

@@ -18,6 +18,8 @@ WITHOUT_TWIN = {
     "limiter.py": "opens what tests/contracts holds; tests/journeys begin with it",
     "serve.py": "processes and signals; tests/journeys send them to a real process",
     "errors.py": "names and exceptions without behaviour",
+    "doors.py": "listeners and signals; tests/journeys open and close them in real processes",
+    "process.py": "names without behaviour",
     "resources.py": "tests/journeys/test_serving.py sees its effects in a real process",
     "billing/ledger_errors.py": "exceptions without behaviour",
     "cli/image/native.py": "tests/cli/image/test_command.py asks in this shape",
@@ -30,6 +32,8 @@ WITHOUT_TWIN = {
     "gateway/relay.py": "one call; tests/journeys make it over real sockets",
     "gateway/weigher.py": "before a call; tests/journeys make calls, tests/contracts holds the books",
     "gateway/weighing.py": "the ledger's side of a call; tests/journeys hold it against the emulator's account",
+    "store/store_error.py": "an exception without behaviour",
+    "store/upsert.py": "tests/contracts/test_database.py asks each database in its words",
     "upstreams/transport.py": "an interface; its adapters are tested",
 }
 """Modules under proxy/ that no single test file is about, and why. `__init__.py` and migrations need no reason."""

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import MutableMapping
@@ -73,7 +74,10 @@ class Outlet:
     def start(self) -> None:
         """Begins with nothing that waits; a process that was forked has neither the thread nor what waited for it."""
         self._waiting: SimpleQueue[str | threading.Event] = SimpleQueue()
+        # No signal is for this thread: one that another waits for, or blocks, would come here and be lost, or kill.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         threading.Thread(target=self._write_on, name="logs", daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def write(self, line: str) -> None:
         if self._waiting.qsize() < MOST_LINES:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Metric, values
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 PER_WORKER = frozenset(("weighbridge_in_flight_requests",))
@@ -25,6 +26,11 @@ def clear(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in folder.glob("*.db"):
         path.unlink()
+
+
+def forget(folder: Path, worker: str) -> None:
+    """One has died: what it had in flight is in flight no more. What it counted stays counted."""
+    mark_process_dead(worker, str(folder))  # type: ignore[no-untyped-call]
 
 
 class WorkerFiles:
@@ -59,16 +65,26 @@ class AddedUp(Collector):
     """The metrics of all workers, by their files, with those of this process."""
 
     def __init__(self, folder: Path, own: CollectorRegistry) -> None:
-        self._workers = MultiProcessCollector(None, str(folder))  # type: ignore[no-untyped-call]
+        self._folder = folder
         self._own = own
 
     def collect(self) -> Iterator[Metric]:
-        of_workers: dict[str, Metric] = {family.name: family for family in self._workers.collect()}  # type: ignore[no-untyped-call]
+        files = list(_begun(self._folder))
+        workers = MultiProcessCollector.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
+        of_workers: dict[str, Metric] = {family.name: family for family in workers}
         for own in self._own.collect():
             theirs = of_workers.pop(own.name, None)
             if theirs is not None and (own.type != "gauge" or own.name in PER_WORKER):
                 own.samples = _sum(own, theirs)
             yield own
+
+
+def _begun(folder: Path) -> Iterator[str]:
+    """The files that can be read: one that a worker is about to make, or died making, is empty."""
+    for path in folder.glob("*.db"):
+        with suppress(FileNotFoundError):
+            if path.stat().st_size:
+                yield str(path)
 
 
 def _sum(*families: Metric) -> list[Any]:
