@@ -82,10 +82,11 @@ class PostgresDatabase:
 
     name: str
     port: int
+    host: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
-        return f"postgresql://{ROLE}@127.0.0.1:{self.port}/{self.name}"
+        return f"postgresql://{ROLE}@{self.host}:{self.port}/{self.name}"
 
     def storage(self, **more: object) -> Storage:
         """As a configuration that names it has it."""
@@ -94,7 +95,7 @@ class PostgresDatabase:
     def client(self, user: str = ROLE) -> psycopg.Connection:
         """A plain connection of the test's own, without transactions of its own: its owner's, or SUPERUSER's."""
         return psycopg.connect(
-            host="127.0.0.1",
+            host=self.host,
             port=self.port,
             dbname=self.name,
             user=user,
