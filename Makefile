@@ -1,5 +1,6 @@
 # make demo     a picture through Weighbridge in about a minute; no key needed
 # make test     the tests, and what they need
+# make test-postgres  the tests that need PostgreSQL, on the oldest and the newest that it may be; result into tests/results
 # make prove    the proofs among the tests at their whole size: hours; results into tests/results
 # make chaos    100,000 calls while everything fails that can, then the bill beside the upstream's own account; 20 minutes and more
 # make serve    the server, with whatever weighbridge.toml says
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test prove chaos check format bench lock clean
+.PHONY: help demo serve test test-postgres prove chaos check format bench lock clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -28,6 +29,9 @@ serve: $(VENV)/.runs
 
 test: $(VENV)/.tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-postgres: $(VENV)/.tests
+	@WEIGHBRIDGE_PROOFS=whole $(BIN)/python -m tests.postgres_versions $(ARGS)
 
 prove: $(VENV)/.tests
 	@WEIGHBRIDGE_PROOFS=whole $(BIN)/python -m pytest -m proof --timeout 0 $(ARGS)
@@ -52,7 +56,7 @@ lock: $(VENV)/.checks
 	@scripts/lock $(BIN)
 
 clean:
-	rm -rf $(VENV) node_modules tests/sdk/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) node_modules tests/sdk/node_modules tests/postgres_versions/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # The package itself is put on the path by a .pth file: nothing is built, nothing unpinned is fetched.
 $(VENV)/.runs: requirements/main.txt scripts/venv scripts/install

@@ -18,7 +18,7 @@ from typing import Any
 from bench import long_ledger
 from bench.__main__ import commit, machine
 from bench.pages import RESULTS, ROOT, between_marks
-from proxy.billing import export_formats, reports
+from proxy.billing import export_formats, ledger_reading, reports
 from proxy.billing.exports import Export
 from proxy.billing.ledger_file import LedgerFile
 from proxy.billing.ledger_writer import REMOVED_AT_ONCE
@@ -56,7 +56,7 @@ def bench(folder: Path, empty: Path, small: Path, options: argparse.Namespace) -
         print(f"making {options.records:,} records …", flush=True)
         long_ledger.make(folder, options.records)
     [path] = reports.ledger_files(folder)
-    with reports.reading(path) as connection:
+    with ledger_reading.reading(path) as connection:
         ends = connection.execute("SELECT (SELECT max(seq) FROM usage_records), (SELECT count(*) FROM usage_hourly)")
         records, hourly_rows = ends.fetchone()
     return {

@@ -21,6 +21,7 @@ from proxy.billing.periods import DAY_US, GOOGLES_ZONE, Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import id_maker
 from proxy.billing.shipped_mark import stay_us
+from proxy.billing.sources import Sources
 from proxy.billing.unpriced import Unpriced
 from proxy.config.schema import Settings
 from proxy.control_plane import ControlPlane
@@ -83,6 +84,7 @@ class App:
         self._shared = self._share(settings)
         self._parts = Parts(
             ledger=ledger,
+            sources=Sources.of(settings.storage, database),
             limiter=limiter,
             metrics=metrics,
             keyring=self._keyring,

@@ -47,7 +47,7 @@ class ControlPlane:
         admin = admin_api(
             token=admin_token.read_or_make(settings.storage.data_dir, os.environ, secrets.token_bytes),
             database=database,
-            data_dir=settings.storage.data_dir,
+            sources=parts.sources,
             ledger=parts.ledger,
             limiter=parts.limiter,
             book=lambda: plane().book,

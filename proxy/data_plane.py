@@ -11,6 +11,7 @@ from proxy.billing.configured import open_catalogue
 from proxy.billing.ledger import Ledger
 from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
+from proxy.billing.sources import Sources
 from proxy.billing.unpriced import Unpriced
 from proxy.config.addresses import Network, parse_network
 from proxy.config.schema import Settings
@@ -60,6 +61,7 @@ class Parts(NamedTuple):
     """What all calls of a process share, whatever configuration they are served under."""
 
     ledger: Ledger
+    sources: Sources
     limiter: Limiter
     metrics: Metrics
     keyring: Keyring
@@ -122,7 +124,7 @@ def _weigher(parts: Parts, settings: Settings, book: PriceBook, days: Days, quot
 
 def _account(parts: Parts, settings: Settings, days: Days) -> Account:
     return Account(
-        data_dir=settings.storage.data_dir,
+        sources=parts.sources,
         keyring=parts.keyring,
         limits_in_use=partial(_limits_in_use, parts.limiter, days),
         timezone=settings.limits.timezone,

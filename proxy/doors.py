@@ -8,7 +8,10 @@ import errno
 import os
 import signal
 import socket
+import ssl
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +22,14 @@ from proxy import resources
 from proxy.app import App
 from proxy.billing import ledger_slot
 from proxy.config import certificates
+from proxy.config.addresses import parse_network
+from proxy.config.expiry import LOOKS_EVERY_S, Expiry
 from proxy.config.load import ConfigError
 from proxy.config.schema import Server, Settings, base_url
+from proxy.control_plane import ControlPlane
+from proxy.errors import Reason
+from proxy.gateway.acceptor import OPERATORS, Acceptor, Caps, busy
+from proxy.gateway.keep_alive import KeepAlive
 from proxy.gateway.server import GatewayProtocol, gateway_protocol
 from proxy.process import ALONE, Process
 from proxy.telemetry import logs
@@ -114,6 +123,30 @@ class Door(uvicorn.Server):
         self.should_exit = True
         self._told.set()
 
+
+class GuardedDoor(Door):
+    """A door that strangers may come to: it accepts connections by itself, no more than it may have."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        protocol: type[GatewayProtocol],
+        *,
+        caps: Caps,
+        tls: ssl.SSLContext | None,
+        farewell: Callable[[], bytes],
+        name: str,
+    ) -> None:
+        super().__init__(app, listener, http=protocol)
+        make = partial(protocol, config=self.config, server_state=self.server_state, app_state={})
+        self.acceptor = Acceptor(listener, make, caps=caps, tls=tls, farewell=farewell, door=name)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.servers = [self.acceptor]  # type: ignore[list-item]  # it closes like an asyncio.Server
+        self.acceptor.start()
+        self.started = True
+
     def break_off(self) -> None:
         """Ends every call so that no client takes what it has for complete."""
         for connection in list(self.server_state.connections):
@@ -127,18 +160,30 @@ class Doors:
     def __init__(
         self, app: App, settings: Server, gateway: socket.socket | None, control: socket.socket | None
     ) -> None:
-        tls: dict[str, Any] = {}
-        if settings.tls_cert is not None:
-            tls = {"ssl_certfile": settings.tls_cert, "ssl_keyfile": settings.tls_key}
+        tls = _tls(settings)
         self.app = app
-        self.base_url = url_of("https" if tls else "http", gateway) if gateway else ""
+        self.base_url = url_of("http" if tls is None else "https", gateway) if gateway else ""
         self.admin_url = url_of("http", control) if control else ""
-        protocol = gateway_protocol(app.new_id, app.tell_refusal)
-        self.gateway = Door(app.gateway, gateway, http=protocol, **tls) if gateway else None
-        self._control = Door(app.control.asgi, control, http="httptools") if control and app.control else None
+        self.kept = KeepAlive()
+        self.gateway = self._gateway_door(gateway, tls) if gateway else None
+        self._control = self._control_door(app.control, control) if control and app.control else None
         self._doors = [door for door in (self.gateway, self._control) if door is not None]
+        self._expiry = Expiry()
+        self._bound_connections(settings)
         self._settings = settings
         self._draining: asyncio.Task[None] | None = None
+
+    def _gateway_door(self, listener: socket.socket, tls: ssl.SSLContext | None) -> GuardedDoor:
+        app = self.app
+        protocol = gateway_protocol(app.new_id, app.tell_refusal, kept=self.kept)
+        farewell = partial(_turn_away, app)
+        return GuardedDoor(app.gateway, listener, protocol, name="gateway", caps=Caps(), tls=tls, farewell=farewell)
+
+    def _control_door(self, plane: ControlPlane, listener: socket.socket) -> GuardedDoor:
+        app = self.app
+        protocol = gateway_protocol(app.new_id, app.tell_refusal)
+        farewell = partial(_turn_away, app)
+        return GuardedDoor(plane.asgi, listener, protocol, name="control", caps=OPERATORS, tls=None, farewell=farewell)
 
     async def open_until_told(self) -> None:
         """The control door closes when the gateway door has."""
@@ -164,6 +209,7 @@ class Doors:
 
     async def _drain(self) -> None:
         self.app.ready = False
+        self.kept.leaving = True
         log.info("draining", lame_duck_seconds=self._settings.lame_duck_seconds, in_flight=self.app.in_flight)
         await asyncio.sleep(self._settings.lame_duck_seconds)
         self._close(self._settings.drain_seconds)
@@ -171,14 +217,36 @@ class Doors:
     def apply(self, settings: Settings) -> None:
         """Takes another configuration: whoever calls from now on is served under it. Raises ConfigError."""
         server = settings.server
-        context = getattr(self.gateway.config, "ssl", None) if self.gateway else None
-        if context is not None and server.tls_cert is not None and server.tls_key is not None:
-            try:
-                certificates.load_pair(context, server.tls_cert, server.tls_key)
-            except ValueError as error:
-                raise ConfigError([str(error)]) from None
+        try:
+            tls = _tls(server)
+        except ValueError as error:
+            raise ConfigError([str(error)]) from None
         self.app.configure(settings)
+        # Whether there is TLS at all, a start decides.
+        if self.gateway is not None and self.gateway.acceptor.tls is not None and tls is not None:
+            self.gateway.acceptor.tls = tls
+        self._bound_connections(server)
         self._settings = server
+
+    def _bound_connections(self, server: Server) -> None:
+        if self.gateway is None:
+            return
+        most = resources.connections_possible(server.max_connections)
+        if most < server.max_connections and "max_connections" in server.model_fields_set:
+            log.warning(
+                "files_bound_connections",
+                what=f"too few files may be open for server.max_connections = {server.max_connections}: {most} it is; "
+                "raise the limit of open files (LimitNOFILE= in the systemd unit, ulimit -n in a shell)",
+            )
+        trusted = [parse_network(text) for text in server.trusted_proxies]
+        self.gateway.acceptor.caps = Caps(most, server.max_connections_per_address, trusted)
+        self.kept.seconds, self.kept.requests = server.keep_alive_seconds, server.keep_alive_requests
+
+    async def watch_certificate(self) -> None:
+        """Tells in time that the gateway door's expires, for ever."""
+        while True:
+            self._expiry.look(self._settings.tls_cert, time.time())
+            await asyncio.sleep(LOOKS_EVERY_S)
 
     def interrupt(self) -> None:
         """SIGINT: closes at once and waits a few seconds; a second one doesn't wait."""
@@ -201,6 +269,7 @@ class Doors:
             what = f"waiting up to {drain_s:g} s for {calls} to end; Ctrl-C breaks off what is left"
             log.warning("closing", what=what, in_flight=waited_for, seconds=drain_s)
         self.app.drain()
+        self.kept.leaving = True
         self._doors[0].close(drain_s)
 
     def watch_ended(self, watching: asyncio.Task[None]) -> None:
@@ -255,6 +324,8 @@ async def open_doors(
             doors.announce(settings.storage.data_dir)
         app.ready = True
         tasks = [loop.create_task(app.watch())]
+        if control is not None:
+            tasks.append(loop.create_task(doors.watch_certificate()))
         tasks[0].add_done_callback(doors.watch_ended)
         if beside is not None:
             tasks.append(loop.create_task(beside(doors)))
@@ -271,6 +342,19 @@ async def open_doors(
             await asyncio.gather(*tasks, return_exceptions=True)
     finally:
         await app.close()
+
+
+def _tls(server: Server) -> ssl.SSLContext | None:
+    """Raises ValueError with a sentence for the operator."""
+    if server.tls_cert is None or server.tls_key is None:
+        return None
+    return certificates.server_context(server.tls_cert, server.tls_key)
+
+
+def _turn_away(app: App) -> bytes:
+    """Counts a connection beyond the caps; what it is told. The acceptor logs, not each of them."""
+    app.metrics.refusals.labels(app.metrics.project(""), Reason.TOO_MANY_CONNECTIONS.word).inc()
+    return busy(app.new_id())
 
 
 def url_of(scheme: str, bound: socket.socket) -> str:

@@ -8,6 +8,10 @@ import resource
 UNLIMITED_FILES = 10_240
 """What to ask for where there is no hard limit: macOS grants no more."""
 
+FILES_PER_CALL = 2
+FILES_BESIDES = 100
+"""Listeners, the ledger, the database, connections to Redis and to the control door."""
+
 
 def allow_connections() -> None:
     """Takes as many file descriptors as the process may have: a call holds two.
@@ -17,6 +21,14 @@ def allow_connections() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = max(soft, UNLIMITED_FILES) if hard == resource.RLIM_INFINITY else hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def connections_possible(wanted: int) -> int:
+    """As many of them as there are file descriptors for: a call holds two, and other work some."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    return max(1, min(wanted, (soft - FILES_BESIDES) // FILES_PER_CALL))
 
 
 def keep_what_start_up_made() -> None:

@@ -12,7 +12,7 @@ import uvloop
 
 from proxy import resources
 from proxy.app import METRICS
-from proxy.billing.ledger_file import lock_ledger
+from proxy.billing.ledger_file import lock_ledger, make_ledger_file
 from proxy.config.load import Loaded
 from proxy.config.reload import Reloader
 from proxy.doors import Doors, bind, open_doors, url_of
@@ -63,23 +63,25 @@ def _supervise(
     import proxy.upstreams.shared_health  # noqa: F401
 
     workers = [Process(str(slot), control=False, locked=True) for slot in range(loaded.settings.server.workers)]
+    processes = [*workers, Process("control", gateway=False, locked=True)]
+    for process in processes:  # before any reads another's, which has no tables for a moment
+        make_ledger_file(data_dir, process.slot)
     # The supervisor lets go of the door when it ends: who comes when no worker listens any more is refused, not kept.
-    control_process = Process("control", gateway=False, locked=True)
     supervisor = Supervisor(
-        [*workers, control_process],
+        processes,
         stopping=gateway.close,
         died=lambda process: multiprocess.forget(data_dir / METRICS, process.slot),
     )
-    process = supervisor.start(tell)
-    if process is None:
+    started = supervisor.start(tell)
+    if started is None:
         return
-    logs.name_process(str(process))
-    if process.gateway:
+    logs.name_process(str(started))
+    if started.gateway:
         control.close()
-        _serve(loaded, environ, process, gateway, None, supervisor.ready, supervisor.lifeline)
+        _serve(loaded, environ, started, gateway, None, supervisor.ready, supervisor.lifeline)
     else:
         gateway.close()
-        _serve(loaded, environ, process, None, control, supervisor.ready, supervisor.lifeline)
+        _serve(loaded, environ, started, None, control, supervisor.ready, supervisor.lifeline)
 
 
 def _serve(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from proxy.config.schema import Storage
 from proxy.store.database import Database, open_database, upgrade
 from tests import disk
 from tests.clock import Clock
+from tests.haproxy_servers import Haproxy, has_haproxy, running_haproxy
 from tests.namespaces import Namespace, has_namespaces, namespace
 from tests.postgres_servers import (
     PostgresDatabase,
@@ -157,8 +158,25 @@ def postgres_schema(postgres_server: PostgresServer) -> str:
 
 
 @pytest.fixture
-def sqlite_database(tmp_path: Path) -> Database:
-    return open_database(Storage(data_dir=tmp_path))
+def sqlite_storage(tmp_path: Path) -> Storage:
+    return Storage(data_dir=tmp_path)
+
+
+@pytest.fixture
+def postgres_storage(postgres: PostgresDatabase, tmp_path: Path) -> Storage:
+    return postgres.storage(data_dir=tmp_path)
+
+
+@pytest.fixture(params=["sqlite_storage", "postgres_storage"])
+def each_storage(request: pytest.FixtureRequest) -> Storage:
+    """A configuration that names a database, of each kind that there is; nothing is in it yet."""
+    storage: Storage = request.getfixturevalue(request.param)
+    return storage
+
+
+@pytest.fixture
+def sqlite_database(sqlite_storage: Storage) -> Database:
+    return open_database(sqlite_storage)
 
 
 @pytest.fixture
@@ -192,9 +210,17 @@ def pgbouncer(postgres_server: PostgresServer) -> Iterator[int]:
         yield port
 
 
+@pytest.fixture
+def start_haproxy(tmp_path: Path, at_end: ExitStack) -> Callable[[Mapping[str, int]], Haproxy]:
+    """Starts one before servers: their ports by their names."""
+    return lambda servers: at_end.enter_context(running_haproxy(tmp_path / "haproxy", servers))
+
+
 SET_CLOCK = "libfaketime, to set a server's clock", has_set_clock
 REDIS = "redis-server", has_redis
 POSTGRES = "PostgreSQL", has_postgres
+PGBOUNCER = "PostgreSQL and pgbouncer", has_pgbouncer
+USES_POSTGRES = POSTGRES, PGBOUNCER
 NEEDS = {
     "small_disk": ("root, to mount a disk of their own", lambda: os.geteuid() == 0),
     "loop_disk": (
@@ -213,12 +239,14 @@ NEEDS = {
     "start_redis": REDIS,
     "cluster": REDIS,
     "sentinel": REDIS,
+    "start_haproxy": ("haproxy", has_haproxy),
     "valkey": SET_CLOCK,
     "postgres_server": POSTGRES,
     "own_postgres": POSTGRES,
     "postgres_database": POSTGRES,
-    "pgbouncer_database": ("PostgreSQL and pgbouncer", has_pgbouncer),
-    "pgbouncer": ("PostgreSQL and pgbouncer", has_pgbouncer),
+    "postgres_storage": POSTGRES,
+    "pgbouncer_database": PGBOUNCER,
+    "pgbouncer": PGBOUNCER,
     "valkey_store": SET_CLOCK,
 }
 """What fixtures need that not every machine has, and whether this one has it."""
@@ -231,6 +259,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if isinstance(item, pytest.Function) and "proof" in item.fixturenames:
             item.add_marker("proof")
+        if isinstance(item, pytest.Function) and any(NEEDS.get(name) in USES_POSTGRES for name in _fixtures(item)):
+            item.add_marker("postgres")
     leave_out_missing_programs(config, items)
     if os.environ.get("WEIGHBRIDGE_TESTS_REQUIRE") == "all":
         return

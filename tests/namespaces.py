@@ -1,7 +1,8 @@
 """Another machine, as far as the network tells: a network namespace whose packets can vanish on the way. Takes root.
 
 A server is put there by its listening socket: that belongs to the namespace for good, whoever accepts from it. So it
-may run in the test's own loop or thread, or in a process that inherits the socket.
+may run in the test's own loop or thread, or in a process that inherits the socket. Or the whole process is started
+there: `ip netns exec NAME`.
 """
 
 from __future__ import annotations
@@ -36,41 +37,67 @@ def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
 
-class Namespace:
-    """What `namespace` makes: `address` is its own, reachable from here."""
+class Cable:
+    """Two ends: ours has the address `ours`; the one in the namespace has `address`."""
 
-    def __init__(self, number: int) -> None:
-        self.name = f"weighbridge-{number}"
+    def __init__(self, number: int, namespace: str) -> None:
+        self._namespace = namespace
         self._links = f"wb{number}a", f"wb{number}b"
         net = f"198.18.{number // 64 % 256}.{number % 64 * 4}"  # RFC 2544: nobody's, for tests
         stem, _, last = net.rpartition(".")
-        self._ours, self.address = f"{stem}.{int(last) + 1}", f"{stem}.{int(last) + 2}"
+        self.ours, self.address = f"{stem}.{int(last) + 1}", f"{stem}.{int(last) + 2}"
 
     def make(self) -> None:
         here, there = self._links
-        _ip("netns", "add", self.name)
-        _ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", self.name)
-        _ip("addr", "add", f"{self._ours}/30", "dev", here)
+        _ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", self._namespace)
+        _ip("addr", "add", f"{self.ours}/30", "dev", here)
         _ip("link", "set", here, "up")
         for what in (["addr", "add", f"{self.address}/30", "dev", there], ["link", "set", there, "up"]):
-            _ip("-n", self.name, *what)
+            _ip("-n", self._namespace, *what)
 
     def remove(self) -> None:
-        for what in (["link", "del", self._links[0]], ["netns", "del", self.name]):
-            with suppress(subprocess.CalledProcessError):
-                _ip(*what)
+        with suppress(subprocess.CalledProcessError):
+            _ip("link", "del", self._links[0])
 
     def black_hole(self) -> None:
         """From now on what is sent vanishes, both ways; nobody is told, as where a cable was cut."""
         here, there = self._links
         _ip("neigh", "replace", self.address, "lladdr", NOBODY, "nud", "permanent", "dev", here)
-        _ip("-n", self.name, "neigh", "replace", self._ours, "lladdr", NOBODY, "nud", "permanent", "dev", there)
+        _ip("-n", self._namespace, "neigh", "replace", self.ours, "lladdr", NOBODY, "nud", "permanent", "dev", there)
 
     def restore(self) -> None:
         """Packets arrive again, those too that are sent once more."""
         here, there = self._links
         _ip("neigh", "del", self.address, "dev", here)
-        _ip("-n", self.name, "neigh", "del", self._ours, "dev", there)
+        _ip("-n", self._namespace, "neigh", "del", self.ours, "dev", there)
+
+
+class Namespace(Cable):
+    """What `namespace` makes, at the end of its first cable: `address` is its own, reachable from here."""
+
+    def __init__(self) -> None:
+        number = next(_number)
+        self.name = f"weighbridge-{number}"
+        self._more: list[Cable] = []
+        super().__init__(number, self.name)
+
+    def make(self) -> None:
+        _ip("netns", "add", self.name)
+        _ip("-n", self.name, "link", "set", "lo", "up")
+        super().make()
+
+    def cable(self) -> Cable:
+        """Another one: who is reached by its `ours` can be cut off alone."""
+        self._more.append(Cable(next(_number), self.name))
+        self._more[-1].make()
+        return self._more[-1]
+
+    def remove(self) -> None:
+        for cable in self._more:
+            cable.remove()
+        super().remove()
+        with suppress(subprocess.CalledProcessError):
+            _ip("netns", "del", self.name)
 
     def listening(self, port: int = 0) -> socket.socket:
         """A listening socket at `address`."""
@@ -91,7 +118,7 @@ class Namespace:
 @contextmanager
 def namespace() -> Iterator[Namespace]:
     """A network namespace, and a cable to it."""
-    made = Namespace(next(_number))
+    made = Namespace()
     try:
         made.make()
         yield made

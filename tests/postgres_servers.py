@@ -69,7 +69,8 @@ def _as_user(*command: str) -> list[str]:
 
 
 def give(path: Path) -> Path:
-    """Gives a file or a folder to the user that servers run as."""
+    """Gives a file or a folder to the user that servers run as, and to nobody else."""
+    path.chmod(0o700 if path.is_dir() else 0o600)
     if os.geteuid() == 0:
         os.chown(path, _user().pw_uid, _user().pw_gid)
     return path
@@ -240,7 +241,7 @@ def running_pgbouncer(server: PostgresServer, mode: str = "transaction", connect
         (folder / "ini").write_text(
             f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
             f"listen_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {folder}/users\n"
-            f"pool_mode = {mode}\ndefault_pool_size = {connections}\nmax_client_conn = 500\n"
+            f"pool_mode = {mode}\ndefault_pool_size = {connections}\nmax_client_conn = 500\nserver_login_retry = 1\n"
         )
         with log.open("ab") as out:
             command = _as_user(program, str(give(folder / "ini")))

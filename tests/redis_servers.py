@@ -29,7 +29,7 @@ def free_port() -> int:
 
 @dataclass
 class RedisServer:
-    """A server process of its own. It keeps nothing: started again, it is empty."""
+    """A server process of its own. It keeps nothing, unless its arguments say so: started again, it is empty."""
 
     folder: Path
     arguments: tuple[str, ...] = ()
@@ -197,13 +197,20 @@ class Watched:
     def url(self) -> str:
         return f"redis+sentinel://127.0.0.1:{self.sentinel.port}/limits"
 
+    def now(self) -> int:
+        """The port of the one that the sentinel names master."""
+        with self.sentinel.client as client:
+            return int(client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "limits")[1])
+
 
 @contextmanager
-def running_sentinel(folder: Path) -> Iterator[Watched]:
-    """The sentinel makes the replica master when the master hasn't answered for half a second."""
+def running_sentinel(folder: Path, *arguments: str) -> Iterator[Watched]:
+    """The sentinel makes the replica master when the master hasn't answered for half a second. `arguments` are both
+    servers'."""
     with ExitStack() as stack:
-        master = stack.enter_context(running_redis(folder / "master", "--repl-diskless-sync-delay", "0"))
-        replica = stack.enter_context(running_redis(folder / "replica", "--replicaof", "127.0.0.1", str(master.port)))
+        master = stack.enter_context(running_redis(folder / "master", "--repl-diskless-sync-delay", "0", *arguments))
+        of_master = ("--replicaof", "127.0.0.1", str(master.port))
+        replica = stack.enter_context(running_redis(folder / "replica", *of_master, *arguments))
         sentinel = _Sentinel(folder / "sentinel")
         sentinel.folder.mkdir()
         stack.callback(sentinel.stop)

@@ -30,15 +30,15 @@ def _server(app: ASGIApp) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def _door() -> tuple[socket.socket, str]:
-    door = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    return door, f"http://127.0.0.1:{door.getsockname()[1]}"
+def _door(host: str = "127.0.0.1") -> tuple[socket.socket, str]:
+    door = socket.create_server((host, 0), backlog=2048)
+    return door, f"http://{host}:{door.getsockname()[1]}"
 
 
 @contextmanager
-def running(app: ASGIApp) -> Iterator[str]:
+def running(app: ASGIApp, host: str = "127.0.0.1") -> Iterator[str]:
     """Serves the application in a thread with a loop of its own; gives its base URL. For tests of any kind."""
-    door, base_url = _door()
+    door, base_url = _door(host)
     server = _server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, name="uvicorn", daemon=True)
     thread.start()

@@ -68,6 +68,10 @@ class Weighbridge:
     def start(self) -> None:
         """Starts the process and waits until both doors are open."""
         self.spawn()
+        self.started()
+
+    def started(self) -> None:
+        """Waits until both doors of a process that was spawned are open."""
         assert self.process is not None
         assert self.process.stdout is not None
         self.serves(self.process.stdout.readline())

@@ -32,6 +32,8 @@ WITHOUT_TWIN = {
     "gateway/relay.py": "one call; tests/journeys make it over real sockets",
     "gateway/weigher.py": "before a call; tests/journeys make calls, tests/contracts holds the books",
     "gateway/weighing.py": "the ledger's side of a call; tests/journeys hold it against the emulator's account",
+    "store/store_error.py": "an exception without behaviour",
+    "store/upsert.py": "tests/contracts/test_database.py asks each database in its words",
     "upstreams/transport.py": "an interface; its adapters are tested",
 }
 """Modules under proxy/ that no single test file is about, and why. `__init__.py` and migrations need no reason."""

@@ -9,10 +9,12 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from proxy.billing import reports, retention
-from proxy.billing.ledger_errors import LedgerUnusable
+from proxy.billing import claims, reports, retention
+from proxy.billing.ledger_errors import LedgerError, LedgerUnusable
 from proxy.billing.ledger_file import MIB, LedgerFile, describe
 from proxy.billing.records import UsageRecord, from_usd, to_row
+from proxy.billing.sources import Source, is_shipped
+from proxy.store.database import Database
 from proxy.telemetry.logs import redact
 
 KIND = "adjustment"
@@ -39,8 +41,12 @@ class AdjustmentConflict(Exception):
     """Its id is another adjustment's."""
 
 
+class AdjustmentUnderWay(LedgerError):
+    """Another process has claimed its id, and its record isn't in the ledger yet."""
+
+
 def make(
-    files: Sequence[Path],
+    sources: Sequence[Source],
     *,
     record_id: str,
     project: str,
@@ -52,9 +58,9 @@ def make(
 ) -> UsageRecord:
     """An adjustment of a project that exists, as its record. Nothing is written.
 
-    `cost_usd` is dollars, as a plain decimal number. `of` is the id of a record in `files` that it corrects: the
+    `cost_usd` is dollars, as a plain decimal number. `of` is the id of a record in `sources` that it corrects: the
     adjustment is then of that record's key and model as well. It stands in the bill of `period`, the day of `now_us`:
-    bills of days gone by stay as they were. Raises AdjustmentRefused, LedgerUnusable.
+    bills of days gone by stay as they were. Raises AdjustmentRefused, LedgerUnusable, StoreError.
     """
     if not _ID.fullmatch(record_id):
         raise AdjustmentRefused("record_id", f"an adjustment's id is {PREFIX} and 1 to 60 letters, digits, - or _")
@@ -65,7 +71,7 @@ def make(
     if redact(why) != why:  # it stands in the ledger and in the audit for good
         raise AdjustmentRefused("why", "there is a key in it, or what looks like one: say why without it")
     nano_dollars = _amount(cost_usd)
-    corrected = None if of is None else _corrected(files, of, project)
+    corrected = None if of is None else _corrected(sources, of, project)
     return UsageRecord(
         record_id=record_id,
         kind=KIND,
@@ -88,20 +94,55 @@ def make(
     )
 
 
-def confirm(files: Sequence[Path], record: UsageRecord) -> tuple[UsageRecord, bool]:
-    """What stands in the ledger under the record's id, after it was written; and whether that is this writing's.
+def standing(sources: Iterable[Source], record: UsageRecord) -> UsageRecord | None:
+    """What stands in the ledger under the record's id; None where nothing does.
 
     A second adjustment with an id changes nothing. Raises AdjustmentConflict where it asks for something else,
-    LedgerUnusable.
+    LedgerUnusable, StoreError.
     """
-    stands = reports.find(files, record.record_id)
+    stands = reports.find(sources, record.record_id)
+    if stands is not None:
+        _check_means(stands, record)
+    return stands
+
+
+def claimed(postgres: Database | None, record: UsageRecord) -> UsageRecord:
+    """Claims the id of a record that doesn't stand yet; the record to be written. Without PostgreSQL there is no need.
+
+    Raises AdjustmentConflict, AdjustmentUnderWay, StoreError.
+    """
+    [claim] = claims.claim(postgres, [record])
+    _check_means(claim.record, record)
+    if not claim.free:
+        raise AdjustmentUnderWay(
+            f"{record.record_id} is being written by another node, or by another process here: try again in a minute"
+        )
+    return claim.record
+
+
+def claimed_alike(postgres: Database | None, records: Sequence[UsageRecord]) -> list[UsageRecord]:
+    """Those of the records that are to be written now: no other process makes them, or made something else of their
+    ids. Raises StoreError."""
+    found = zip(records, claims.claim(postgres, records), strict=True)
+    return [claim.record for record, claim in found if claim.free and _meaning(claim.record) == _meaning(record)]
+
+
+def confirm(sources: Iterable[Source], record: UsageRecord) -> tuple[UsageRecord, bool]:
+    """What stands in the ledger under the record's id, after it was written; and whether that is this writing's.
+
+    Raises AdjustmentConflict, LedgerUnusable, StoreError.
+    """
+    stands = standing(sources, record)
     if stands is None:
         raise LedgerUnusable(f"{record.record_id} was written, and can't be found in the ledger: look at its disk.")
+    return stands, stands == record
+
+
+def _check_means(stands: UsageRecord, record: UsageRecord) -> None:
     if _meaning(stands) != _meaning(record):
         raise AdjustmentConflict(
             f"There is another adjustment {record.record_id} in the ledger. Leave the id out, or choose another one."
         )
-    return stands, stands == record
 
 
 def write_alone(data_dir: Path, record: UsageRecord) -> None:
@@ -136,17 +177,24 @@ def _amount(cost_usd: str) -> int:
     return nano_dollars
 
 
-def _corrected(files: Sequence[Path], record_id: str, project: str) -> UsageRecord:
-    found = reports.find(files, record_id)
+def _corrected(sources: Sequence[Source], record_id: str, project: str) -> UsageRecord:
+    found = reports.find(sources, record_id)
     if found is None:
-        since = retention.records_since(files)
+        since = retention.records_since(sources)
         gone = f". {retention.told(since)}: leave it out, and name the call in the reason" if since else ""
+        late = ". One that another node has just written gets here in a moment: try again" if _shipped(sources) else ""
         raise AdjustmentRefused(
-            "of", f"there is no record {record_id[:64]!r} in the ledger; `weighbridge usage export` has their ids{gone}"
+            "of",
+            f"there is no record {record_id[:64]!r} in the ledger; `weighbridge usage export` has their ids"
+            f"{late}{gone}",
         )
     if found.project != project:
         raise AdjustmentRefused("of", f"record {record_id!r} is of another project, {found.project!r}")
     return found
+
+
+def _shipped(sources: Iterable[Source]) -> bool:
+    return any(map(is_shipped, sources))
 
 
 def _meaning(record: UsageRecord) -> tuple[object, ...]:

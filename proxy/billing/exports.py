@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterator, Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
-from proxy.billing import reports, retention
+from proxy.billing import reports
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.records import COLUMNS
-from proxy.billing.retention import Removed
+from proxy.billing.sources import Part, Row, Source, is_shipped, parts
 
 START = "start"
 """The cursor before the first record."""
@@ -23,15 +21,17 @@ class CursorRefused(Exception):
 
 
 class Export:
-    """Iterates over the rows of ledger files (seq, then COLUMNS), page by page in the order of writing.
+    """Iterates over the rows of the ledger (seq, then COLUMNS), ledger file by ledger file, page by page in the order
+    of writing.
 
     `cursor` is the text from which another export goes on: complete once the iteration has ended, and good for no more
-    than the pages before the present one until then.
+    than the pages before the present one until then. It says up to which number each ledger file was read, so it is
+    good wherever that file's records are read: the file itself, or PostgreSQL.
     """
 
     def __init__(
         self,
-        files: Sequence[Path],
+        sources: Sequence[Source],
         since: datetime | None,
         until: datetime | None,
         after: str | None = None,
@@ -39,38 +39,64 @@ class Export:
     ) -> None:
         """Of other columns than `columns`, None stands in the rows.
 
-        Raises CursorRefused, LedgerUnusable, ValueError for a time without a time zone."""
+        Raises CursorRefused, LedgerUnusable, StoreError, ValueError for a time without a time zone."""
+        self._sources = sources
         self._columns = columns
         self._within = reports.within(since, until)
         self._through = _parse(after or START)
-        self._files = {_file_id(path): path for path in files}
-        if len(self._files) < len(files):
+        found = [(source, part) for source in sources for part in parts(source)]
+        self._files = {part.file_id: (source, part) for source, part in found}
+        if len(self._files) < len(found):
             raise LedgerUnusable(
-                f"Two of {', '.join(map(str, files))} are the same ledger file, copied. Move the copy elsewhere."
-            )
-        if gone := self._through.keys() - self._files.keys():
-            raise CursorRefused(
-                f"the cursor speaks of a ledger file that isn't here ({', '.join(sorted(gone))}): was it made by "
-                "another installation? Export without it, from the start"
+                f"Two of {', '.join(map(str, sources))} are the same ledger file, copied. Move the copy elsewhere."
             )
         for file_id, through in self._through.items():
-            _check_reached(self._files[file_id], through)
+            self._check(file_id, through)
         self.missed = [
-            (path, found)
-            for file_id, path in self._files.items()
-            if (found := _missed(path, self._through.get(file_id, 0), self._within[0]))
+            (source, part.removed)
+            for file_id, (source, part) in self._files.items()
+            if part.removed.through > self._through.get(file_id, 0) and part.removed.before > self._within[0]
         ]
-        """Of each file in which there are some: records behind the cursor that retention removed."""
+        """Of each ledger file in which there are some: records behind the cursor that retention removed."""
+        self.unshipped = [
+            file_id for file_id, through in self._through.items() if _last(self._files[file_id][1]) < through
+        ]
+        """Ledger files of which PostgreSQL has less than the cursor is behind: nothing of them can be new yet."""
 
-    def __iter__(self) -> Iterator[list[tuple[Any, ...]]]:
-        for file_id, path in self._files.items():
-            for page in reports.pages(path, *self._within, after=self._through.get(file_id, 0), columns=self._columns):
+    def _check(self, file_id: str, through: int) -> None:
+        """Raises CursorRefused."""
+        if file_id not in self._files:
+            unshipped = (
+                ", or has its node shipped nothing yet? Try again then, or export"
+                if any(map(is_shipped, self._sources))
+                else "? Export"
+            )
+            raise CursorRefused(
+                f"the cursor speaks of a ledger file that isn't here ({file_id}): was it made by another "
+                f"installation{unshipped} without it, from the start"
+            )
+        source, part = self._files[file_id]
+        if _last(part) < through and not is_shipped(source):
+            raise CursorRefused(
+                f"the cursor is behind record {through} of {source}, which ends at {_last(part)}: was it restored from "
+                "a backup? Export without the cursor, from the start"
+            )
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        for file_id, (source, part) in self._files.items():
+            after = self._through.get(file_id, 0)
+            for page in reports.pages(source, *self._within, after, self._columns, part=part):
                 yield page.rows
                 self._through[file_id] = page.through
 
     @property
     def cursor(self) -> str:
         return ",".join(f"{file_id}:{seq}" for file_id, seq in self._through.items()) or START
+
+
+def _last(part: Part) -> int:
+    """The number that the file has come to."""
+    return part.last or part.removed.through
 
 
 def _parse(cursor: str) -> dict[str, int]:
@@ -84,25 +110,3 @@ def _parse(cursor: str) -> dict[str, int]:
             f"{text[:80]!r} is no cursor: give the one that the export before printed last on standard error"
         )
     return found
-
-
-def _file_id(path: Path) -> str:
-    with reports.reading(path) as connection:
-        return str(connection.execute("SELECT file_id FROM file").fetchone()[0])
-
-
-def _check_reached(path: Path, through: int) -> None:
-    with reports.reading(path) as connection:
-        last = connection.execute("SELECT max(seq) FROM usage_records").fetchone()[0]
-        last = last or retention.removed(connection).through
-    if last < through:
-        raise CursorRefused(
-            f"the cursor is behind record {through} of {path}, which ends at {last}: was it restored from a backup? "
-            "Export without the cursor, from the start"
-        )
-
-
-def _missed(path: Path, through: int, since: int) -> Removed | None:
-    with reports.reading(path) as connection:
-        removed = retention.removed(connection)
-    return removed if removed.through > through and removed.before > since else None

@@ -220,6 +220,13 @@ def lock_ledger(data_dir: Path) -> int:
     return take_lock(folder)
 
 
+def make_ledger_file(data_dir: Path, slot: str) -> None:
+    """Makes the file of a slot, tables and all, where it isn't there; the lock is ours. Raises LedgerUnusable."""
+    LedgerFile.open(
+        data_dir, slot, busy_timeout_s=LOCK_WAIT_S, ballast_bytes=BALLAST_BYTES, random=os.urandom, locked=True
+    ).close()
+
+
 def _take_room(descriptor: int, size: int) -> None:
     """Makes an empty file take `size` bytes of its disk: at one go where that is to be had, else by writing them."""
     if hasattr(os, "posix_fallocate"):  # not on macOS

@@ -117,3 +117,15 @@ jobs = Table(
     PrimaryKeyConstraint("name", name="pk_jobs"),
 )
 """What one process does for all, and when it was last done, by the database's clock: see billing/jobs.py."""
+
+adjustment_claims = Table(
+    "adjustment_claims",
+    metadata,
+    _text("record_id"),
+    _number("claimed_at"),
+    _text("record"),
+    PrimaryKeyConstraint("record_id", name="pk_adjustment_claims"),
+)
+"""Ids of adjustments, which all nodes share: claimed before the record is written into a ledger file. `record` is the
+whole record, as JSON: written twice, by whomever, it is the same record, which counts once. `claimed_at` is Unix
+microseconds of the database's clock."""

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from proxy.billing.ledger_reading import reading
 from proxy.billing.records import UsageRecord
-from proxy.billing.reports import reading
 from proxy.errors import Outcome
 
 OUT_OF_ORDER_US = 2 * 3600 * 1_000_000

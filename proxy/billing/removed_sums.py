@@ -11,11 +11,12 @@ from proxy.billing.retention import removed
 
 _COLUMNS = (*schema.HOURLY_ORDER, *schema.HOURLY_SUMS)
 _KEY = ", ".join(schema.HOURLY_ORDER)
+_LESS = ", ".join(f"-({sql})" for sql in schema.HOURLY_SUMS.values())
 _REMOVED = f"""
     SELECT {_KEY}, {", ".join(f"sum({name}) AS {name}" for name in schema.HOURLY_SUMS)} FROM (
         SELECT {", ".join(_COLUMNS)} FROM usage_hourly WHERE hour < :end
         UNION ALL
-        SELECT {schema.HOUR_OF_NEW}, {schema.KEYS_OF_NEW}, {", ".join(f"-({sql})" for sql in schema.HOURLY_SUMS.values())}
+        SELECT {schema.HOUR_OF_NEW}, {schema.KEYS_OF_NEW}, {_LESS}
         FROM usage_records AS NEW WHERE {schema.HOUR_OF_NEW} < :end
     ) GROUP BY {_KEY} HAVING {" OR ".join(f"sum({name}) <> 0" for name in schema.HOURLY_SUMS)}"""  # noqa: S608
 """One statement, so that sums and records are of one moment. It reads every record: some seconds for a million."""

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from sqlite3 import Connection
 from typing import NamedTuple
 
-from proxy.billing import adjustments, charge, retention
+from proxy.billing import adjustments, charge, reports, retention
 from proxy.billing.estimates import picture_tokens
 from proxy.billing.prices import PriceBook
 from proxy.billing.rate_tables import UNPRICED, Priced, RateTable
-from proxy.billing.records import UsageRecord, from_row, to_usd
-from proxy.billing.reports import reading
+from proxy.billing.records import COLUMNS, UsageRecord, from_row, to_usd
+from proxy.billing.sources import RECORDS_PAGE, Source, each_of, opened, parts
+from proxy.config.globs import matcher
 from proxy.errors import Outcome
 from proxy.gemini import openai_bodies
 from proxy.gemini.reading import Reading
 
-PAGE = 500
-"""Records read by one statement, and the most adjustments that are made in one step."""
-_CALLS = f"kind IN ('call', 'turn', 'collected') AND outcome <> '{Outcome.UPSTREAM_ERROR}'"
+PAGE = RECORDS_PAGE
+"""The most adjustments that are made in one step."""
+_CALLS = f"AND kind IN ('call', 'turn', 'collected') AND outcome <> '{Outcome.UPSTREAM_ERROR}'"
 """Those that may have cost something."""
+_MODEL = 1 + COLUMNS.index("model")
 
 
 class Rerated(NamedTuple):
@@ -53,35 +53,40 @@ class Selection(NamedTuple):
     """The model that went up: an id or a glob."""
 
 
-def rerate(files: Sequence[Path], book: PriceBook, selection: Selection) -> Iterator[Rerated]:
+def rerate(
+    sources: Sequence[Source], book: PriceBook, selection: Selection, unshipped: Sequence[Path] = ()
+) -> Iterator[Rerated]:
     """Each record that may have a price, priced anew, in the order of writing.
 
-    Of calls before `retention.records_since` none: what former rerating added may be removed from another file.
-    Records that are written after the reading began are left out. Raises LedgerUnusable.
+    `unshipped` are ledger files whose latest adjustments `sources` may not have yet. Of calls before
+    `retention.records_since` none: what former rerating added may be removed from another file. Records that are
+    written after the reading began are left out. Raises LedgerUnusable, StoreError.
     """
-    selection = selection._replace(since=max(selection.since, retention.records_since(files)))
-    with ExitStack() as opened:
-        connections = [opened.enter_context(reading(path)) for path in files]
-        for connection in connections:
-            for page in _pages(connection, selection):
-                earlier = _earlier(connections, [record.record_id for record in page])
-                for record in page:
-                    yield _rerated(record, book, *earlier[record.record_id])
+    selection = selection._replace(since=max(selection.since, retention.records_since(sources)))
+    for source in sources:
+        for page in _pages(source, selection):
+            earlier = _earlier([*sources, *unshipped], [record.record_id for record in page])
+            for record in page:
+                yield _rerated(record, book, *earlier[record.record_id])
 
 
-def rerate_these(files: Sequence[Path], book: PriceBook, record_ids: Sequence[str]) -> dict[str, Rerated]:
+def rerate_these(
+    sources: Sequence[Source], book: PriceBook, record_ids: Sequence[str], unshipped: Sequence[Path] = ()
+) -> dict[str, Rerated]:
     """The records of these ids, priced anew; those that aren't there, or can't have a price, are left out."""
-    since = retention.records_since(files)
-    with ExitStack() as opened:
-        connections = [opened.enter_context(reading(path)) for path in files]
-        earlier = _earlier(connections, record_ids)
-        marks = ", ".join("?" * len(record_ids))
-        found = [
-            record
-            for connection in connections
-            for record in _records(connection, f"record_id IN ({marks}) AND started_at >= ?", [*record_ids, since])
-        ]
-        return {record.record_id: _rerated(record, book, *earlier[record.record_id]) for record in found}
+    if not record_ids:
+        return {}
+    since = retention.records_since(sources)
+    earlier = _earlier([*sources, *unshipped], record_ids)
+    ids, named = each_of("id", record_ids)
+    found: dict[str, Rerated] = {}
+    for source in sources:
+        with opened(source) as reader:
+            for record in reader.records(
+                f"record_id IN ({ids}) AND started_at >= :since {_CALLS}", **named, since=since
+            ):
+                found[record.record_id] = _rerated(record, book, *earlier[record.record_id])
+    return found
 
 
 def adjustment(rerated: Rerated, *, now_us: int, period: str) -> UsageRecord:
@@ -94,7 +99,7 @@ def adjustment(rerated: Rerated, *, now_us: int, period: str) -> UsageRecord:
     assert priced.cost is not None
     was = "no price" if rerated.was is None else f"{to_usd(rerated.was)} USD"
     return UsageRecord(
-        record_id=f"{adjustments.RERATED}{record.record_id}-{rerated.number}",
+        record_id=adjustment_id(record.record_id, rerated.number),
         kind=adjustments.KIND,
         request_id=record.request_id,
         caused_by=record.record_id,
@@ -140,16 +145,22 @@ def quantities(record: UsageRecord, table: RateTable) -> dict[str, int] | None:
     return stands if known else None
 
 
-def by_hand(files: Iterable[Path]) -> dict[str, int]:
-    """What was added by hand to each record that an adjustment by hand names. Rerating leaves it as it is."""
+def by_hand(sources: Iterable[Source], since: int) -> dict[str, int]:
+    """What was added by hand to each record that an adjustment by hand names, of those made from `since` on.
+
+    Rerating leaves it as it is. Raises LedgerUnusable, StoreError.
+    """
     sums: dict[str, int] = {}
     query = (
         "SELECT caused_by, sum(cost_usd) FROM usage_records"
-        " WHERE kind = ? AND caused_by IS NOT NULL AND record_id NOT GLOB ? GROUP BY caused_by"
+        " WHERE started_at >= :since AND kind NOT IN ('call', 'turn') AND kind = :kind AND caused_by IS NOT NULL"
+        " AND substr(record_id, 1, :begins) <> :rerated GROUP BY caused_by"
     )
-    for path in files:
-        with reading(path) as connection:
-            for record_id, usd in connection.execute(query, (adjustments.KIND, f"{adjustments.RERATED}*")):
+    rerated = adjustments.RERATED
+    asked = {"since": since, "kind": adjustments.KIND, "begins": len(rerated), "rerated": rerated}
+    for source in sources:
+        with opened(source) as reader:
+            for record_id, usd in reader.rows(query, **asked):
                 sums[record_id] = sums.get(record_id, 0) + usd
     return sums
 
@@ -163,31 +174,40 @@ def _rerated(record: UsageRecord, book: PriceBook, count: int, added: int) -> Re
     return Rerated(record, was, None if weighed is None else table.price(weighed), count + 1)
 
 
-def _earlier(connections: Iterable[Connection], record_ids: Iterable[str]) -> Mapping[str, tuple[int, int]]:
-    """How many adjustments rerating made of each record, and their sum; found by their ids, which are sorted."""
-    query = "SELECT count(*), coalesce(sum(cost_usd), 0) FROM usage_records WHERE record_id >= ? AND record_id < ?"
+def _earlier(sources: Iterable[Source], record_ids: Iterable[str]) -> Mapping[str, tuple[int, int]]:
+    """How many adjustments rerating made of each record, and their sum: it is the first that isn't there that ends it.
+
+    Found by their ids, so that one which stands in two sources, as it was shipped, counts once.
+    """
     found = dict.fromkeys(record_ids, (0, 0))
-    for connection in connections:
-        for record_id, (count, added) in found.items():
-            begins = adjustments.RERATED + record_id
-            row = connection.execute(query, (f"{begins}-", f"{begins}.")).fetchone()  # "." comes after "-"
-            found[record_id] = count + row[0], added + row[1]
+    asked = {adjustment_id(record_id, 1): record_id for record_id in found}
+    while asked:
+        costs: dict[str, int] = {}
+        ids, named = each_of("id", asked)
+        select = f"SELECT record_id, cost_usd FROM usage_records WHERE record_id IN ({ids})"  # noqa: S608
+        for source in sources:
+            with opened(source) as reader:
+                costs |= reader.rows(select, **named)
+        again = {}
+        for made, cost in costs.items():
+            count, added = found[asked[made]]
+            found[asked[made]] = count + 1, added + cost
+            again[adjustment_id(asked[made], count + 2)] = asked[made]
+        asked = again
     return found
 
 
-def _pages(connection: Connection, selection: Selection) -> Iterator[list[UsageRecord]]:
+def adjustment_id(record_id: str, number: int) -> str:
+    return f"{adjustments.RERATED}{record_id}-{number}"
+
+
+def _pages(source: Source, selection: Selection) -> Iterator[list[UsageRecord]]:
     """Page by page: a reader that holds its transaction long keeps the writer's WAL from shrinking."""
-    start, last = connection.execute("SELECT min(seq), max(seq) FROM usage_records").fetchone()
-    where, values = "seq >= ? AND seq < ? AND started_at >= ? AND started_at < ?", [selection.since, selection.until]
-    for column, value in (("project = ?", selection.project), ("model GLOB ?", selection.model)):
-        if value is not None:
-            where, values = f"{where} AND {column}", [*values, value]  # type: ignore[list-item]
-    for seq in range(start or 0, (last or -1) + 1, PAGE):
-        if page := _records(connection, where, [seq, min(seq + PAGE, last + 1), *values]):
-            yield page
-
-
-def _records(connection: Connection, where: str, values: Sequence[object]) -> list[UsageRecord]:
-    found = connection.execute(f"SELECT * FROM usage_records WHERE {where} AND {_CALLS} ORDER BY seq", values)  # noqa: S608
-    columns = [column[0] for column in found.description]
-    return [from_row(columns, row) for row in found.fetchall()]
+    where = f"{_CALLS} {'' if selection.project is None else 'AND project = :project'}"
+    matches = matcher(selection.model or "*")
+    for part in parts(source):
+        for page in reports.pages(
+            source, selection.since, selection.until, part=part, where=where, project=selection.project
+        ):
+            if found := [from_row(COLUMNS, row[1:]) for row in page.rows if matches(row[_MODEL])]:
+                yield found

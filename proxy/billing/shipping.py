@@ -278,7 +278,9 @@ _TYPED_SUMS = ", ".join(
 )
 _INSERT_SUMS = text(
     f"""
-    WITH removed AS (SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS row ({_TYPED_SUMS}, period text)), hourly AS (
+    WITH removed AS (
+        SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS row ({_TYPED_SUMS}, period text)
+    ), hourly AS (
         INSERT INTO usage_hourly ({_KEYS}, {_SUMS})
         SELECT {_KEYS}, {", ".join(f"sum({name})" for name in schema.HOURLY_SUMS)} FROM removed
         GROUP BY {_KEYS} ORDER BY {_KEYS}

@@ -7,9 +7,10 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
 
+from proxy.billing.ledger_reading import reading
 from proxy.billing.recent import OUT_OF_ORDER_US
 from proxy.billing.records import first_id_of
-from proxy.billing.reports import HOUR, HOURS_OF_PROJECT, reading
+from proxy.billing.reports import HOUR, HOURS_OF_PROJECT
 
 _HOUR_US = HOUR * 1_000_000
 _WHO = "project, key_id, model"

@@ -11,20 +11,20 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from proxy.billing import ledger_reading, reports
 from proxy.billing import ledger_schema as schema
-from proxy.billing import reports, retention
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_file import describe
+from proxy.billing.ledger_reading import Removed, reading
 from proxy.billing.record_check import faults
 from proxy.billing.records import COLUMNS, UsageRecord, from_row, to_rfc3339, to_usd
-from proxy.billing.retention import Removed
 
 _FILE_ID = re.compile(r"[0-9a-f]{32}")
 _decode_lease = msgspec.json.Decoder(UsageRecord).decode
 
 
 class Finding(NamedTuple):
-    """What is wrong. `check` is one word: file, damage, lease, sequence, record, cost, usage or hourly."""
+    """What is wrong. `check` is one word: file, damage, lease, sequence, record, cost, usage, hourly or shipped."""
 
     check: str
     says: str
@@ -60,7 +60,7 @@ class Verifier:
 
     def __iter__(self) -> Iterator[Finding]:
         """Raises LedgerUnusable for what is no ledger file, or one that can't be read at all."""
-        with reports.reading(self._path) as connection:
+        with reading(self._path) as connection:
             yield from self._file(connection)
             try:
                 yield from self._damage(connection)
@@ -152,7 +152,7 @@ class Verifier:
             yield Finding("sequence", f"the last records are missing: {given} were written, the last there is {last}")
 
     def _removed(self, connection: sqlite3.Connection) -> Removed:
-        removed = retention.removed(connection)
+        removed = ledger_reading.removed(connection)
         self.summary = self.summary._replace(removed_through=removed.through, removed_before=removed.before)
         return removed
 

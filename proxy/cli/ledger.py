@@ -1,4 +1,4 @@
-"""`weighbridge ledger`: verify (the ledger against itself), rerate (a period priced anew)."""
+"""`weighbridge ledger`: verify (the ledger against itself), ship (into PostgreSQL), rerate (a period priced anew)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from proxy.billing import reports, retention
+from proxy.billing import reports, retention, shipped_check
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_slot import owner_of
 from proxy.billing.records import to_rfc3339
 from proxy.billing.verify import Finding, Summary, Verifier
-from proxy.cli import options, output, rerating
+from proxy.cli import options, output, rerating, shipping
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
+from proxy.config.schema import Storage
+from proxy.store.database import StoreError, open_database
 
-app = options.group("The ledger itself: held against itself, and priced anew.")
+app = options.group("The ledger itself: held against itself, shipped, and priced anew.")
 app.command()(rerating.rerate)
+app.command()(shipping.ship)
 
 MOST_FINDINGS = 1_000
 """Of one file: a broken one may have one for each record."""
@@ -28,6 +31,8 @@ class _Verified(NamedTuple):
     more: int
     """Findings beyond the first thousand."""
     served: bool
+    shipped_through: int | None
+    """None where there is no PostgreSQL, or it knows nothing of the file."""
 
 
 @app.command()
@@ -46,14 +51,17 @@ def verify(
 ) -> None:
     """Check the ledger: every lease, every record's cost and quantities, the numbers, the sums. It changes nothing.
 
+    Where the configuration names PostgreSQL, what was shipped is held against what stands there, too.
+
     Ends with 1 where anything is wrong.
 
     Example: `weighbridge ledger verify --data-dir /mnt/copy`
     """
-    folders = data_dir or [options.settings(config).storage.data_dir]
+    storage = options.settings(config).storage
+    folders = data_dir or [storage.data_dir]
     if empty := [folder for folder in folders if not reports.ledger_files(folder)]:
         raise CommandError(f"there is no ledger in {', '.join(map(str, empty))}: storage.data_dir names the folder")
-    verified = [_verify(path) for folder in folders for path in reports.ledger_files(folder)]
+    verified = [_verify(path, storage) for folder in folders for path in reports.ledger_files(folder)]
     if json:
         output.document({"files": [_document(one) for one in verified]})
     else:
@@ -63,7 +71,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _verify(path: Path) -> _Verified:
+def _verify(path: Path, storage: Storage) -> _Verified:
     verifier, findings, more = Verifier(path), list[Finding](), 0
     try:
         for finding in verifier:
@@ -73,13 +81,22 @@ def _verify(path: Path) -> _Verified:
                 more += 1
     except LedgerUnusable as error:
         findings.append(Finding("file", str(error)))
-    return _Verified(verifier.summary, findings, more, owner_of(path.parent) is not None)
+    through = None
+    if storage.database_url:
+        try:
+            shipped = shipped_check.check(open_database(storage), path)
+            through = shipped.through
+            findings += shipped.findings
+        except (StoreError, LedgerUnusable) as error:
+            findings.append(Finding("shipped", str(error)))
+    return _Verified(verifier.summary, findings, more, owner_of(path.parent) is not None, through)
 
 
 def _document(one: _Verified) -> dict[str, Any]:
     before = one.summary.removed_before
     summary = one.summary._asdict() | {"path": str(one.summary.path), "served": one.served}
     summary["removed_before"] = to_rfc3339(before) if before else None
+    summary["shipped_through"] = one.shipped_through
     findings = [finding._asdict() for finding in one.findings]
     return summary | {"ok": not findings, "findings": findings, "further_findings": one.more}
 
@@ -90,6 +107,8 @@ def _print(one: _Verified) -> None:
     output.line(f"{summary.path}: {summary.records:,} records{numbers}; {_leases(one)}")
     if summary.removed_through:
         output.line(f"  {retention.told(summary.removed_before)}: up to number {summary.removed_through:,}")
+    if one.shipped_through is not None:
+        output.line(f"  PostgreSQL has everything up to number {one.shipped_through:,}")
     for finding in one.findings:
         output.line(f"  {finding.check:<9} {f'{finding.record_id}: ' if finding.record_id else ''}{finding.says}")
     if one.more:

@@ -21,6 +21,7 @@ from proxy.cli import (
     prices,
     projects,
     serve,
+    store,
     upstreams,
     usage,
 )
@@ -71,5 +72,6 @@ for name, group in (
     ("prices", prices.app),
     ("config", config.app),
     ("db", database.app),
+    ("store", store.app),
 ):
     app.add_typer(group, name=name)

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from proxy.billing.ledger_errors import LedgerError
+from proxy.billing.sources import Sources
 from proxy.config.load import ConfigError, load
 from proxy.config.schema import Settings
 from proxy.doors import PortTaken
@@ -86,6 +87,12 @@ def settings_and_upstreams(config: Path | None) -> Settings:
 def database(config: Path | None) -> Database:
     """The database that the configuration names, made where it isn't there yet. Raises ConfigError, StoreError."""
     return open_database(settings(config).storage)
+
+
+def sources(settings: Settings) -> Sources:
+    """Where the ledger is read. Raises StoreError. A ledger file may stand alone: no database is made for it."""
+    storage = settings.storage
+    return Sources(storage.data_dir, open_database(storage) if storage.database_url else None)
 
 
 def actor() -> str:

@@ -13,7 +13,8 @@ import typer
 from proxy.billing import reports, retention
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord, to_rfc3339, to_usd
-from proxy.cli import options, output
+from proxy.billing.sources import Sources
+from proxy.cli import options, output, unshipped
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.schema import Settings
 from proxy.control import google_export, reconcile
@@ -52,12 +53,14 @@ def _reconcile(
     Example: `weighbridge usage reconcile cost-table.csv`
     """
     settings = options.settings(config)
-    export = _kept(settings, _read(settings, file, _mapped(mapped or ())))
+    sources = options.sources(settings)
+    shipped = unshipped.tell(sources)
+    export = _kept(sources, _read(settings, file, _mapped(mapped or ())))
     if not export.rows:
         raise CommandError(f"{file} has no row of the Gemini API. {' '.join(_left_out(export))}".strip())
-    lines = reconcile.reconcile(export.rows, _records(settings, export, upstream), _amount(tolerance))
+    lines = reconcile.reconcile(export.rows, _records(sources, export, upstream), _amount(tolerance))
     if json:
-        output.document(_document(export, lines))
+        output.document(_document(export, lines) | shipped)
     else:
         _print(export, lines)
     if any(line.differs for line in lines):
@@ -75,9 +78,9 @@ def _read(settings: Settings, file: Path, mapped: dict[str, str]) -> Export:
         raise CommandError(f"{file}: {error}") from None
 
 
-def _kept(settings: Settings, export: Export) -> Export:
+def _kept(sources: Sources, export: Export) -> Export:
     """Without the days whose records were removed."""
-    if since := retention.records_since(reports.ledger_files(settings.storage.data_dir)):
+    if since := retention.records_since(sources.bill()):
         return reconcile.from_day(export, since, f"rows that begin before {to_rfc3339(since)[:16]}Z: {_REMOVED}")
     return export
 
@@ -106,10 +109,10 @@ def _amount(text: str) -> Decimal:
     return found
 
 
-def _records(settings: Settings, export: Export, upstream: str | None) -> Iterator[UsageRecord]:
+def _records(sources: Sources, export: Export, upstream: str | None) -> Iterator[UsageRecord]:
     first, last = reconcile.period(export.rows)
     period = reconcile.begins(first), reconcile.begins(last + timedelta(days=1))
-    for record in reports.export(reports.ledger_files(settings.storage.data_dir), *period):
+    for record in reports.export(sources.bill(), *period):
         if upstream is None or record.upstream in (upstream, ""):
             yield record
 

@@ -10,12 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from proxy.app import unix_us
-from proxy.billing import adjustments, reports, rerating, retention
+from proxy.billing import adjustments, rerating, retention
 from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
+from proxy.billing.recent import OUT_OF_ORDER_US
 from proxy.billing.records import UsageRecord, from_usd, to_rfc3339, to_usd
 from proxy.billing.rerating import Rerated, Selection
-from proxy.cli import control, options, output, times
+from proxy.billing.sources import Sources
+from proxy.cli import control, options, output, times, unshipped
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.schema import Settings
 from proxy.control.admin.rerating import note
@@ -72,15 +74,17 @@ def rerate(
     timezone = settings.limits.timezone
     selection = Selection(_moment(since, timezone, 0), _moment(until, timezone, 2**62), project, model)
     book = _book(settings)
-    sums = _sum(settings, book, selection)
-    since_when = retention.records_since(reports.ledger_files(settings.storage.data_dir))
-    told = _document(book, sums) | {"records_since": to_rfc3339(since_when) if since_when else None}
+    sources = options.sources(settings)
+    shipped = unshipped.tell(sources)
+    sums = _sum(sources, book, selection)
+    since_when = retention.records_since(sources.bill())
+    told = _document(book, sums) | {"records_since": to_rfc3339(since_when) if since_when else None} | shipped
     if not json:
         _tell(told)
         if since_when > selection.since:
             output.wrapped(f"{retention.told(since_when)}: these calls keep the price that they had.")
     writes = bool(sums.by) and not dry_run and (yes or (not json and typer.confirm("Write these adjustments?")))
-    made = _write(settings, book, selection) if writes else (0, 0)
+    made = _write(settings, sources, book, selection) if writes else (0, 0)
     if json:
         output.document(told | {"written": {"adjustments": made[0], "cost_usd": to_usd(made[1])}})
     elif writes:
@@ -101,10 +105,9 @@ def _book(settings: Settings) -> PriceBook:
         raise CommandError(str(error)) from None
 
 
-def _sum(settings: Settings, book: PriceBook, selection: Selection) -> Sums:
-    files = reports.ledger_files(settings.storage.data_dir)
-    sums, by_hand = Sums(), rerating.by_hand(files)
-    for each in rerating.rerate(files, book, selection):
+def _sum(sources: Sources, book: PriceBook, selection: Selection) -> Sums:
+    sums, by_hand = Sums(), rerating.by_hand(sources.bill(), selection.since - OUT_OF_ORDER_US)
+    for each in rerating.rerate(sources.bill(), book, selection, sources.unshipped_files()):
         record, priced = each.record, each.priced
         sums.calls += 1
         if priced is None:
@@ -156,16 +159,16 @@ def _tell(told: dict[str, Any]) -> None:
         )
 
 
-def _write(settings: Settings, book: PriceBook, selection: Selection) -> tuple[int, int]:
+def _write(settings: Settings, sources: Sources, book: PriceBook, selection: Selection) -> tuple[int, int]:
     """How many adjustments were made, and their sum. Raises CommandError, LedgerError, StoreError."""
     door = control.running(settings)
-    pages = _pages(settings, book, selection)
+    pages = _pages(sources, book, selection)
     return _write_alone(settings, pages) if door is None else _write_by(door, pages)
 
 
-def _pages(settings: Settings, book: PriceBook, selection: Selection) -> Iterator[list[Rerated]]:
+def _pages(sources: Sources, book: PriceBook, selection: Selection) -> Iterator[list[Rerated]]:
     page: list[Rerated] = []
-    for each in rerating.rerate(reports.ledger_files(settings.storage.data_dir), book, selection):
+    for each in rerating.rerate(sources.bill(), book, selection, sources.unshipped_files()):
         if each.difference:
             page.append(each)
         if len(page) == rerating.PAGE:
@@ -190,16 +193,16 @@ def _write_by(door: control.ControlDoor, pages: Iterator[list[Rerated]]) -> tupl
 
 
 def _write_alone(settings: Settings, pages: Iterator[list[Rerated]]) -> tuple[int, int]:
-    data_dir = settings.storage.data_dir
     database, days, added = open_database(settings.storage), Days(settings.limits.timezone), 0
 
     def batches() -> Iterator[list[UsageRecord]]:
         nonlocal added
         for page in pages:
             now = unix_us()
-            made = [rerating.adjustment(each, now_us=now, period=days.name(now)) for each in page]
+            differences = [rerating.adjustment(each, now_us=now, period=days.name(now)) for each in page]
+            made = adjustments.claimed_alike(Sources.of(settings.storage, database).postgres, differences)
             note(database, made, actor=options.actor())
             yield made
             added += sum(record.cost_usd or 0 for record in made)
 
-    return adjustments.write_batches_alone(data_dir, batches()), added
+    return adjustments.write_batches_alone(settings.storage.data_dir, batches()), added

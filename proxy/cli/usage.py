@@ -18,11 +18,11 @@ from proxy.billing.exports import CursorRefused, Export
 from proxy.billing.periods import Days
 from proxy.billing.records import as_cell, csv_lines, id_maker, to_json, to_rfc3339, to_usd
 from proxy.billing.reports import Dimension, ReportRow
-from proxy.billing.spent import spent
-from proxy.cli import control, options, output, reconcile, times
+from proxy.billing.sources import Source, Sources
+from proxy.cli import control, options, output, reconcile, times, unshipped
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.schema import Settings, Storage
-from proxy.control.admin.adjustments import note
+from proxy.control.admin.adjustments import begin
 from proxy.store.database import open_database
 from proxy.store.folders import write_file
 from proxy.store.sqlite import FILE_NAME
@@ -85,23 +85,24 @@ def report(
     if json and csv:
         raise CommandError("--json and --csv don't go together: choose one")
     settings = options.settings(config)
-    timezone, data_dir = settings.limits.timezone, settings.storage.data_dir
+    timezone, sources = settings.limits.timezone, options.sources(settings)
     period = times.period(since, until, timezone)
     words = cast("list[Dimension]", [word.strip() for word in by.split(",") if word.strip()])
-    files = reports.ledger_files(data_dir)
+    bill = sources.bill()
+    shipped = unshipped.tell(sources)
     try:
-        rows = reports.report(files, words, *period, timezone)
+        rows = reports.report(bill, words, *period, timezone)
     except ValueError as error:
         raise CommandError(str(error)) from None
-    total, kept_from = reports.total(rows), retention.records_since(files)
-    by_model = reports.report(files, ["model"], *period, timezone) if total.unpriced_calls else []
+    total, kept_from = reports.total(rows), retention.records_since(bill)
+    by_model = reports.report(bill, ["model"], *period, timezone) if total.unpriced_calls else []
     unpriced = {row.group["model"]: row.unpriced_calls for row in by_model if row.unpriced_calls}
-    prepaid = _prepaid(settings.storage, files)
+    prepaid = _prepaid(settings.storage, bill)
     if json:
         asked = {"by": words, "since": since, "until": until, "timezone": timezone}
         sums = {"rows": [reports.to_json(row) for row in rows], "total": reports.to_json(total)}
         more = {"prepaid": prepaid, "records_since": to_rfc3339(kept_from) if kept_from else None}
-        output.document(asked | sums | {"unpriced": unpriced} | more)
+        output.document(asked | sums | {"unpriced": unpriced} | more | shipped)
     elif csv:
         _print_csv(words, rows)
     elif rows:
@@ -113,7 +114,7 @@ def report(
         if kept_from and kept_from > reports.within(*period)[0]:
             output.line(f"\n{retention.told(kept_from)}: these sums have them, `weighbridge usage export` hasn't.")
     else:
-        output.line(f"No such calls in the ledger of {data_dir}.")
+        output.line(f"No such calls in the ledger of {sources.postgres or sources.data_dir}.")
 
 
 def _print_csv(words: Sequence[str], rows: Sequence[ReportRow]) -> None:
@@ -143,16 +144,14 @@ def _print_notes(rows: Sequence[ReportRow], total: ReportRow) -> None:
         )
 
 
-def _prepaid(storage: Storage, files: Sequence[Path]) -> list[dict[str, str]]:
+def _prepaid(storage: Storage, bill: Sequence[Source]) -> list[dict[str, str]]:
     """What of the projects' credit is left, whatever period is reported: it is for all time."""
     there = storage.database_url or (storage.data_dir / FILE_NAME).exists()  # a ledger may stand alone
     database = open_database(storage) if there else None
     of = projects.list_projects(database) if database else []
     credited = {project.name: usd for project in of if (usd := projects.prepaid(project)) is not None}
-    sums = dict.fromkeys(credited, 0)
-    for (project, _, _), usd in spent(files).items() if credited else ():
-        if project in sums:
-            sums[project] += usd
+    spent = reports.report(bill, ["project"]) if credited else ()
+    sums = dict.fromkeys(credited, 0) | {row.group["project"]: row.cost_usd for row in spent}
     return [
         {
             "project": project,
@@ -226,14 +225,17 @@ def export(
     timezone = settings.limits.timezone
     if after is None and cursor_file is not None and cursor_file.exists():
         after = cursor_file.read_text()
-    period = times.period(since, until, timezone)
+    period, sources = times.period(since, until, timezone), options.sources(settings)
     printed = sys.stdout.buffer
+    unshipped.tell(sources)
     try:
-        stream = Export(reports.ledger_files(settings.storage.data_dir), *period, after, export_formats.READ[format_])
+        stream = Export(sources.bill(), *period, after, export_formats.READ[format_])
     except CursorRefused as error:
         raise CommandError(str(error)) from None
-    for path, removed in stream.missed:
-        typer.echo(f"{retention.told(removed.before)} from {path}, up to number {removed.through:,}.", err=True)
+    for source, removed in stream.missed:
+        typer.echo(f"{retention.told(removed.before)} from {source}, up to number {removed.through:,}.", err=True)
+    for file_id in stream.unshipped:
+        typer.echo(f"PostgreSQL isn't as far as the cursor in ledger file {file_id}: nothing new of it yet.", err=True)
     printed.write(export_formats.HEADS[format_.value])
     printed.writelines(map(export_formats.FORMATS[format_.value], stream))
     printed.flush()
@@ -284,15 +286,16 @@ def _new_id() -> str:
 
 def _adjust_alone(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
     """The record as JSON has it. Raises CommandError, TenancyError, StoreError, LedgerError."""
-    data_dir, now = settings.storage.data_dir, unix_us()
-    database, files = open_database(settings.storage), reports.ledger_files(data_dir)
+    database, now = open_database(settings.storage), unix_us()
+    sources = Sources.of(settings.storage, database)
     projects.show(database, asked["project"])
     period = Days(settings.limits.timezone).name(now)
     try:
-        record = adjustments.make(files, **asked, now_us=now, period=period)
-        note(database, files, record, actor=options.actor())
-        adjustments.write_alone(data_dir, record)
-        return to_json(adjustments.confirm(reports.ledger_files(data_dir), record)[0])
+        record = adjustments.make(sources.everywhere(), **asked, now_us=now, period=period)
+        if begun := begin(database, sources, record, actor=options.actor()):
+            record = begun
+            adjustments.write_alone(sources.data_dir, record)
+        return to_json(adjustments.confirm(sources.everywhere(), record)[0])
     except (AdjustmentRefused, AdjustmentConflict) as error:
         raise CommandError(str(error)) from None
 

@@ -12,21 +12,34 @@ AS_IT_SHOULD_BE = (
     "They are to be PEM files: the certificate with its chain, and the key that belongs to it, without a passphrase"
 )
 
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2: with forward secrecy and authenticated. Those of 1.3 all are."""
+EXPIRES_SOON_DAYS = 14
 
-def check_pair(certificate: Path, key: Path) -> None:
-    """Whether a door can serve with them. Raises ValueError with a sentence for the operator."""
-    load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key)
 
+def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """What a door speaks TLS with: 1.2 or newer, HTTP/1.1 inside it, and this certificate whatever name is asked for.
 
-def load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    """Lets a server's context show this certificate from now on, also one that is in use. Raises as `check_pair`.
-
-    A pair that doesn't fit leaves the context without any: check it first.
+    A context in use is never given another certificate: one that doesn't fit would leave it without any. Raises
+    ValueError with a sentence for the operator.
     """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_RENEGOTIATION
     if why := _unloadable(context, certificate, key):
         raise ValueError(
             f"server.tls_cert, server.tls_key: {certificate} and {key} can't be used: {why}. {AS_IT_SHOULD_BE}"
         )
+    return context
+
+
+def expires_s(certificate: Path) -> float:
+    """Until when, in Unix time, the file's first certificate is good. Raises OSError, KeyError."""
+    # Python's one decoder of certificates; cryptography would be a dependency for the sake of a date.
+    decoded = ssl._ssl._test_decode_cert(str(certificate))  # type: ignore[attr-defined]
+    return ssl.cert_time_to_seconds(str(decoded["notAfter"]))
 
 
 def wrong_files(upstream: Upstream) -> Iterator[tuple[str, str]]:

@@ -302,7 +302,7 @@ class _Reader:
         server, problems = settings.server, []
         if server.tls_cert is not None and server.tls_key is not None:
             try:
-                certificates.check_pair(server.tls_cert, server.tls_key)
+                certificates.server_context(server.tls_cert, server.tls_key)
             except ValueError as error:
                 problems.append(str(error))
         for index, upstream in enumerate(settings.upstreams):

@@ -123,6 +123,13 @@ class Server(Section):
     max_body_mb: int = Field(100, ge=1, le=1024)
     drain_seconds: Seconds = 1200
     lame_duck_seconds: Seconds = 10
+    keep_alive_seconds: Seconds = 75
+    """How long the gateway door keeps a connection without a request."""
+    keep_alive_requests: int = Field(0, ge=0, le=1_000_000_000)
+    """How many requests it takes on one connection; 0: any number."""
+    max_connections: int = Field(10_000, ge=1, le=1_000_000)
+    """At once, of each process."""
+    max_connections_per_address: int = Field(5_000, ge=1, le=1_000_000)
     trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(_comma_separated), AfterValidator(_networks)] = ()
     """Networks of proxies before the gateway door, whose `x-forwarded-for` counts."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import structlog
 from proxy.billing import partitions, shipping
 from proxy.billing.jobs import claimed
 from proxy.billing.ledger_errors import LedgerUnusable
+from proxy.billing.ledger_schema import version_of
 from proxy.billing.orphans import close_out_orphan
 from proxy.billing.records import UsageRecord
 from proxy.billing.reports import ledger_files, reading
@@ -98,6 +100,7 @@ class Shipper:
         self._closed_out: set[Path] = set()
         self._next_look = self._next_chores = 0.0
         self._told: dict[str, str] = {}
+        self._stepping = threading.Lock()
 
     async def watch(self) -> None:
         """Ships for as long as it isn't cancelled. What can't be had now is told once, and tried again."""
@@ -113,7 +116,8 @@ class Shipper:
 
     def _try(self) -> bool:
         try:
-            more = self.step()
+            with self._stepping:  # a thread goes on with its step when `watch` is cancelled
+                more = self.step()
         except (StoreError, OSError) as error:
             self._tell("", str(error))
             return False
@@ -202,7 +206,7 @@ class Shipper:
                 "ledger_sums_shipped",
                 file=str(file.path),
                 records=f"1 to {lacking.through}",
-                what="retention had removed these records: their hourly sums are shipped, which is what was left of them",
+                what="retention had removed these records: their hourly sums, all that was left of them, are shipped",
             )
         elif lacking.missing:
             log.error(
@@ -266,8 +270,9 @@ class Shipper:
 
 
 def _file_id(file: _File) -> str:
+    """ "" of a file that is being made."""
     with reading(file.path) as connection:
-        return shipping.file_id_of(connection)
+        return shipping.file_id_of(connection) if version_of(connection) else ""
 
 
 def _unshipped(file: _File) -> tuple[int, int | None]:

@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes
 from zoneinfo import ZoneInfo
@@ -18,6 +17,7 @@ from proxy.billing import reports, retention
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.records import UsageRecord, made_at, to_json, to_rfc3339, to_usd
 from proxy.billing.reports import Dimension
+from proxy.billing.sources import Source, Sources
 from proxy.config.addresses import Network
 from proxy.errors import CallerErred, ProxyRefused, Reason, Refusal
 from proxy.gateway import in_flight
@@ -25,6 +25,7 @@ from proxy.gateway.client import Client, address
 from proxy.gateway.looks import Looks
 from proxy.gateway.refusals import tell_refusal
 from proxy.gemini import calls, credentials
+from proxy.store.database import StoreError
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keyring import Keyring
 from proxy.tenants.keys import Tenant
@@ -44,6 +45,8 @@ LONGEST_DAYS_BY_HOUR = 31
 LARGEST_PAGE = 1000
 MOST_RECORDS = 1000
 """Of one request. A request has one call, or some; a Live session a turn each."""
+LONGEST_WAIT_S = 30
+"""Until a question's turn comes. Of a database that doesn't answer, each question before it takes some seconds."""
 
 _ENDPOINT = re.compile(r"/weighbridge/v1/(?:(usage|limits)|(calls)/([^/]{1,100}))/?")
 _REQUEST_ID = re.compile(r"[0-9a-f-]{36}")
@@ -56,6 +59,7 @@ _NO_CALL = (
     "No call of this project has this request id. A call stands here once it has been answered in full; refused calls "
     "and free ones, such as countTokens, never do."
 )
+_TRY_AGAIN = "Try again; calls are not affected."
 _SERVED = "GET /weighbridge/v1/usage, /weighbridge/v1/limits and /weighbridge/v1/calls/REQUEST_ID"
 
 
@@ -65,7 +69,7 @@ class Account:
     def __init__(
         self,
         *,
-        data_dir: Path,
+        sources: Sources,
         keyring: Keyring,
         limits_in_use: Callable[[Tenant], Awaitable[dict[str, Any]]],
         timezone: str,
@@ -75,7 +79,7 @@ class Account:
         monotonic: Callable[[], float],
     ) -> None:
         """`limits_in_use` tells a key's limits and its project's, with what is used of them, as JSON has it."""
-        self._data_dir = data_dir
+        self._sources = sources
         self._keyring = keyring
         self._limits_in_use = limits_in_use
         self._timezone = timezone
@@ -123,21 +127,29 @@ class Account:
     async def _read(self, tenant: Tenant, read: Callable[[], T]) -> T:
         """Reads the ledger in a thread, when it is the project's turn."""
         try:
-            async with self._turns.turn(tenant.project):
+            async with asyncio.timeout(LONGEST_WAIT_S) as waiting, self._turns.turn(tenant.project):
+                waiting.reschedule(None)  # what a reading takes is bounded by its statements
                 return await asyncio.to_thread(read)
-        except LedgerUnusable as error:
+        except TimeoutError:
+            raise ProxyRefused(
+                Reason.STORE_UNAVAILABLE, f"Others' questions came first, for {LONGEST_WAIT_S} s. {_TRY_AGAIN}"
+            ) from None
+        except StoreError as error:
             log.error("ledger_unreadable", why=str(error))
             raise ProxyRefused(
-                Reason.LEDGER_UNAVAILABLE, "The ledger can't be read now. Try again; calls are not affected."
+                Reason.STORE_UNAVAILABLE, f"The database of the ledger can't be asked now. {_TRY_AGAIN}"
             ) from None
+        except LedgerUnusable as error:
+            log.error("ledger_unreadable", why=str(error))
+            raise ProxyRefused(Reason.LEDGER_UNAVAILABLE, f"The ledger can't be read now. {_TRY_AGAIN}") from None
 
     def _usage(self, project: str, asked: Parameters) -> dict[str, Any]:
         by = [word.strip() for word in asked.get("by", "day,model").split(",") if word.strip()]
         if not set(by) <= set(DIMENSIONS) or len(by) != len(set(by)):
             raise _bad(f"by takes these words, each once, with commas between: {', '.join(DIMENSIONS)}.")
         since, until = self._period(asked, by)
-        files = reports.ledger_files(self._data_dir)
-        rows = reports.report(files, cast("list[Dimension]", by), since, until, self._timezone, project)
+        words = cast("list[Dimension]", by)
+        rows = reports.report(self._sources.bill(), words, since, until, self._timezone, project)
         page, token = _page(rows, asked)
         return {
             "project": project,
@@ -165,12 +177,12 @@ class Account:
         return since, until
 
     def _call(self, project: str, request_id: str, asked: Parameters) -> dict[str, Any]:
-        files = reports.ledger_files(self._data_dir)
-        records: list[UsageRecord] = []
-        since = retention.records_since(files)
-        # Of an older request some records may be there, such as a late adjustment: they'd make a sum that is none.
-        if _REQUEST_ID.fullmatch(request_id) and (made_at(request_id) or since) >= since:
-            records = reports.of_request(files, request_id, project, MOST_RECORDS)
+        try:
+            records, since = _records(self._sources.everywhere(), project, request_id)
+        except StoreError:  # a call that has just ended here is told all the same
+            records, since = _records(self._sources.files(), project, request_id)
+            if not records:
+                raise
         if not records:
             gone = f" Calls from before {to_rfc3339(since)[:16]}Z stand in /weighbridge/v1/usage only." if since else ""
             raise CallerErred(Reason.CALL_NOT_FOUND, _NO_CALL + gone)
@@ -186,6 +198,15 @@ class Account:
             ],
             "next_page_token": token,
         }
+
+
+def _records(sources: Sequence[Source], project: str, request_id: str) -> tuple[list[UsageRecord], int]:
+    """A request's records, and from when on all of them are there, in Unix microseconds."""
+    since = retention.records_since(sources)
+    # Of an older request some records may be there, such as a late adjustment: they'd make a sum that is none.
+    if not _REQUEST_ID.fullmatch(request_id) or (made_at(request_id) or since) < since:
+        return [], since
+    return reports.of_request(sources, request_id, project, MOST_RECORDS), since
 
 
 def _endpoint(method: str, path: str) -> tuple[str, str]:

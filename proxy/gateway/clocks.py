@@ -60,15 +60,31 @@ class StallWatch:
     """Whether a client goes on reading while bytes wait for it. It may begin and end many times in one response: so its
     timer, too, is left to look again."""
 
-    __slots__ = ("_loop", "_patience_s", "_stalled", "_stalled_at", "_timer", "_transport", "_unsent", "_watching")
+    __slots__ = (
+        "_least",
+        "_loop",
+        "_patience_s",
+        "_stalled",
+        "_stalled_at",
+        "_timer",
+        "_transport",
+        "_unsent",
+        "_watching",
+    )
 
     def __init__(
-        self, loop: AbstractEventLoop, transport: WriteTransport, patience_s: float, stalled: Callable[[], object]
+        self,
+        loop: AbstractEventLoop,
+        transport: WriteTransport,
+        patience_s: float,
+        stalled: Callable[[], object],
+        least: int = 1,
     ) -> None:
-        """`stalled` is called, on the loop, once the client has read nothing for `patience_s`."""
+        """`stalled` is called, on the loop, once the client has taken fewer than `least` bytes in `patience_s`."""
         self._loop = loop
         self._transport = transport
         self._patience_s = patience_s
+        self._least = least
         self._stalled = stalled
         self._watching = False
         self._stalled_at = inf
@@ -103,7 +119,7 @@ class StallWatch:
         self._timer = None
         if not self._watching:
             return
-        if self._transport.get_write_buffer_size() < self._unsent:
+        if self._transport.get_write_buffer_size() <= self._unsent - self._least:
             self._watching = False
             self.begin()
         elif self._loop.time() < self._stalled_at - TICK:

@@ -194,7 +194,7 @@ class Cycle:
             self.chunked = True
             lines.append(b"transfer-encoding: chunked\r\n")
         # Whoever is answered before it has sent all may send none of the rest, or all of it: this can't be told apart.
-        self.keep_alive = self.keep_alive and not self.more_body
+        self.keep_alive = self.keep_alive and not self.more_body and not self.connection.ends_here()
         lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
         return b"".join(lines)
 

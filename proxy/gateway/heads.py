@@ -32,9 +32,11 @@ class Bounds(NamedTuple):
     head_s: float = 30.0
     """From a connection's opening to its first byte, and from a head's first byte to its last."""
     body_s: float = 60.0
-    """How long no byte of a body may come while we read; it doesn't run while reading is paused for a slow app."""
+    """In which `body_bytes` of a body must come, or its rest; it doesn't run while reading is paused for a slow app."""
+    body_bytes: int = 16 * 1024
     stall_s: float = 120.0
-    """How long a client may leave its response unread."""
+    """In which a client must take `stall_bytes` of what waits for it, or all of it."""
+    stall_bytes: int = 16 * 1024
     linger_s: float = 10.0
     """How long we read on after a last answer: closing on unread bytes would reset it away."""
 

@@ -24,6 +24,7 @@ from proxy.gateway import heads
 from proxy.gateway.clocks import Deadline, StallWatch
 from proxy.gateway.cycle import Cycle
 from proxy.gateway.heads import DEFAULT_BOUNDS, Bounds, Unacceptable
+from proxy.gateway.keep_alive import KeepAlive
 from proxy.gateway.slices import HEAD_STEPS, READ_AHEAD, SlicedProtocol
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class GatewayProtocol(SlicedProtocol):
     """One client connection. After any error nothing further of it is parsed: never two requests out of one."""
 
     bounds = DEFAULT_BOUNDS
+    kept: KeepAlive
     new_request_id: Callable[[], str]
     refused: Callable[[Refusal, str], object]
     active: Cycle | None
@@ -51,19 +53,25 @@ class GatewayProtocol(SlicedProtocol):
         self.skips_head = False
         self.head_bytes = 0
         self.unparsed_bytes = 0  # bytes fed to the parser since it last handed out a head, a body piece or an end
+        self.body_come = 0  # bytes of a body since its time was last set
         self.final_response: bytes | None = None  # a refusal that waits for the answers before it
         self.owed = Deadline(self.loop, self._time_is_up)
         """Until when the client must have sent what it owes."""
+        self.requests_left = self.kept.requests  # below 0: there is no end to them
+        self.leave_place: Callable[[], object] | None = None
+        """Called once the connection is lost: for who counts them."""
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.stall = StallWatch(self.loop, transport, self.bounds.stall_s, self._stalled)
+        self.stall = StallWatch(self.loop, transport, self.bounds.stall_s, self._stalled, self.bounds.stall_bytes)
         # The kernel has room enough for a client that reads. Not 0: with TLS, uvloop pauses at `high`, not above it.
         transport.set_write_buffer_limits(high=1, low=0)
         self.owed.set(self.bounds.head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
+        if self.leave_place is not None:
+            self.leave_place()
         self.discarding = True
         self.owed.cancel()
         self.stall.cancel()
@@ -173,7 +181,8 @@ class GatewayProtocol(SlicedProtocol):
             "server": self.server,
         }
         continues = version == "1.1" and heads.expects_continue(self.headers)
-        keep_alive = version == "1.1" and self.parser.should_keep_alive()
+        self.requests_left -= 1
+        keep_alive = version == "1.1" and self.requests_left != 0 and self.parser.should_keep_alive()
         self._begin(Cycle(self, scope, keep_alive=keep_alive, expects_continue=continues))
 
     def _begin(self, cycle: Cycle) -> None:
@@ -198,11 +207,16 @@ class GatewayProtocol(SlicedProtocol):
         """The app wants more of the body: reads on after a pause, and gives the client time from now."""
         if self.owed.at == inf:
             self.read_on()
-            self.owed.set(self.bounds.body_s)
+            self._give_time()
+
+    def _give_time(self) -> None:
+        self.body_come = 0
+        self.owed.set(self.bounds.body_s)
 
     def on_body(self, body: bytes) -> None:
         self.unparsed_bytes = 0
         self.body_due -= len(body)
+        self.body_come += len(body)
         self.steps += 1
         self.cycle.take(body)
         if self.cycle.waiting_bytes > READ_AHEAD:
@@ -265,6 +279,24 @@ class GatewayProtocol(SlicedProtocol):
         if self.transport.get_write_buffer_size():
             self.stall.begin()
 
+    def shutdown(self) -> None:
+        """The door closes: what has been read is answered, and then this connection is closed."""
+        if self.active is None:
+            self.close()
+        elif not self.in_head:
+            self.cycle.keep_alive = False  # the last one's: those before it are answered, too
+            self.discarding = self.discarding or not self.cycle.more_body
+
+    def ends_here(self) -> bool:
+        """Whether the answer that begins now is this connection's last, for the door is about to close.
+
+        Nothing that comes after its request is read then.
+        """
+        if not self.kept.leaving or self.pipelined:
+            return False
+        self.discarding = True
+        return True
+
     def break_off(self, *, reset: bool) -> None:
         """Closes in the midst of a response; with a reset where a plain close would look like its end."""
         if not reset:
@@ -294,7 +326,7 @@ class GatewayProtocol(SlicedProtocol):
         else:
             self.read_on()
             if self.owed.at == inf:
-                self.owed.set(self.bounds.head_s if self.in_head else self.timeout_keep_alive)
+                self.owed.set(self.bounds.head_s if self.in_head else self.kept.seconds)
 
     def expect_more(self) -> None:
         """Sets the deadline for what the client owes: the rest of a head, or the next byte of a body."""
@@ -306,8 +338,8 @@ class GatewayProtocol(SlicedProtocol):
         elif self.cycle is not None and self.cycle.more_body:
             if self.flow.read_paused or self.cycle.waiting_for_100_continue:
                 self.owed.clear()  # until `read_body`
-            elif self.unparsed_bytes == 0 or self.owed.at == inf:
-                self.owed.set(self.bounds.body_s)
+            elif self.body_come >= self.bounds.body_bytes or self.owed.at == inf:
+                self._give_time()
 
     def _time_is_up(self) -> None:
         if self.discarding:
@@ -316,7 +348,8 @@ class GatewayProtocol(SlicedProtocol):
             message = f"The request's head was not complete within {self.bounds.head_s:g} s."
             self._refuse(Unacceptable(408, message, Reason.REQUEST_TIMEOUT))
         elif self.cycle is not None and self.cycle.more_body:
-            message = f"No byte of the request's body came for {self.bounds.body_s:g} s. Send the request again."
+            few = f"Less than {self.bounds.body_bytes} bytes" if self.body_come else "No byte"
+            message = f"{few} of the request's body came for {self.bounds.body_s:g} s. Send the request again."
             self.cycle.fail_body(CallerErred(Reason.REQUEST_TIMEOUT, message))
         else:
             self.close()
@@ -340,6 +373,7 @@ def gateway_protocol(
     new_request_id: Callable[[], str],
     refused: Callable[[Refusal, str], object],
     bounds: Bounds = DEFAULT_BOUNDS,
+    kept: KeepAlive | None = None,
 ) -> type[GatewayProtocol]:
     """The class for `uvicorn.Config(http=...)`. `new_request_id` names every request, at its head's end.
 
@@ -347,4 +381,4 @@ def gateway_protocol(
     bears: to count and log it. It must not raise. What the app's `receive` raises, the app answers.
     """
     made = {"new_request_id": staticmethod(new_request_id), "refused": staticmethod(refused), "bounds": bounds}
-    return type("GatewayProtocol", (GatewayProtocol,), made)
+    return type("GatewayProtocol", (GatewayProtocol,), {**made, "kept": kept or KeepAlive()})

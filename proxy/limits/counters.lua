@@ -93,7 +93,7 @@ local function server_history()
   if not history then
     local said = redis.pcall('INFO', 'replication')
     local refused = type(said) == 'table' and said.err
-    if refused and not string.find(refused, 'unknown command', 1, true) then error(said) end
+    if refused and not string.find(tostring(refused), 'unknown command', 1, true) then error(said) end
     history = not refused and string.match(said, 'master_replid:(%w+)') or ''
   end
   return history

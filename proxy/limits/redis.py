@@ -123,8 +123,6 @@ class RedisLimiter:
             redis.timeout_s,
             asyncio.sleep,
         )
-        self._spent_in: set[str] = set()
-        """Projects in which this process spent, and asked which budgets that counts in."""
 
     @property
     def away(self) -> bool:
@@ -191,9 +189,8 @@ class RedisLimiter:
         project = spent.project if spent else lease.holds[0].counter.project if lease else ""
         accounts = self._mirror.money.counting(spent) if spent else ()
         money = scripts.spent_money(accounts, spent.usd if spent else 0, held)
-        if spent and spent.usd and project not in self._spent_in:
-            self._spent_in.add(project)
-            self._telling.ask_who_knows(project, spent.day)
+        if spent and spent.usd:
+            self._telling.spent_in(project, spent.day)
         if held or money:
             command = self._scripts.settle(project, lease_id, held, actual, money)
             day = lease.day if lease else spent.day if spent else ""
@@ -231,7 +228,7 @@ class RedisLimiter:
             group.create_task(self._renew())
             if self._questions:
                 group.create_task(self._beat())
-                group.create_task(self._questions.follow(self._telling.answer))
+                group.create_task(self._questions.follow(self._telling.answer, self._telling.ask_who_knows))
 
     async def close(self) -> None:
         await self._telling.close()

@@ -104,21 +104,27 @@ class Questions:
         self._roll = roll
         self._sleep = sleep
         self._asked_at: dict[tuple[str, ...], int] = {}
+        self.hears = False
+        """Whether what others ask arrives."""
 
-    def ask(self, project: str, day: str, budgets: Sequence[Counter], now_ms: int) -> None:
-        """Asks all others, without waiting for an answer; not again what was asked just now. Raises nothing."""
+    def ask_once(self, project: str, day: str, budgets: Sequence[Counter], now_ms: int) -> None:
+        """As `ask`, but not again what was asked just now."""
         names = project, day, *(one.name for one in budgets)
         if 0 <= now_ms - self._asked_at.get(names, -ASKED_AGAIN_MS) < ASKED_AGAIN_MS:
             return
         if len(self._asked_at) >= KEPT:
             self._asked_at.clear()
         self._asked_at[names] = now_ms
+        self.ask(project, day, budgets)
+
+    def ask(self, project: str, day: str, budgets: Sequence[Counter]) -> None:
+        """Asks all others, without waiting for an answer. Raises nothing."""
         asked = [(one.name, one.key_id, one.model, one.shadow, one.per) for one in budgets]
         fields = "asked", self._worker, "of", msgspec.json.encode((project, day, asked))
         self._redis.send(WORKERS, ("XADD", ASKED, "MAXLEN", "~", KEPT, "*", *fields), lambda answer: None)
 
-    async def follow(self, on_question: Callable[[Question], object]) -> None:
-        """Hears what others ask, for ever."""
+    async def follow(self, on_question: Callable[[Question], object], on_hearing: Callable[[], object]) -> None:
+        """Hears what others ask, for ever. `on_hearing` is called each time that it begins to."""
         tries, told = 0, False
         while True:
             try:
@@ -127,9 +133,12 @@ class Questions:
                 if told:
                     log.info("limiter_questions_back")
                 tries, told = 0, False
+                self.hears = True
+                on_hearing()
                 while True:
                     last = await self._hear(last, on_question)
             except RedisError as error:
+                self.hears = False
                 if not told:
                     log.error("limiter_questions_unheard", error=str(error), advice=advice(error))
                 told = True

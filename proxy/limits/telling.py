@@ -1,4 +1,4 @@
-"""Each says what it took: what Redis doesn't know is put in, and of budgets nobody is let in before all have said it."""
+"""Each says what it took: Redis is given what it lacks, and no call of a budget passes before all have spoken."""
 
 from __future__ import annotations
 
@@ -75,6 +75,9 @@ class Telling:
         self._resting: dict[str, asyncio.Task[None]] = {}
         self._answering: dict[Question, asyncio.Task[None]] = {}
         self._told = ""
+        self._spent_in: set[str] = set()
+        self._unasked: dict[str, str] = {}
+        """Projects in which this process spent, of whose budgets it hasn't asked others yet; and on which day."""
 
     async def until_known(
         self, answer: Sequence[Any], command: Command, day: str, counters: Sequence[Counter], said: int
@@ -116,10 +119,19 @@ class Telling:
             self._answering[question] = task
             task.add_done_callback(lambda _: self._answering.pop(question, None))
 
-    def ask_who_knows(self, project: str, day: str) -> None:
-        """Has budgets of a project asked for of which this process doesn't know yet, as it has spent of them."""
-        if self._questions:
-            self._questions.ask(project, day, (), self._clock())
+    def spent_in(self, project: str, day: str) -> None:
+        """Has budgets of a project asked for of which this process may not know yet, when it first spends of them."""
+        if self._questions and project not in self._spent_in:
+            self._spent_in.add(project)
+            self._unasked[project] = day
+            self.ask_who_knows()
+
+    def ask_who_knows(self) -> None:
+        """Asks what waited for the answers to be heard."""
+        if self._questions and self._questions.hears:
+            for project, day in self._unasked.items():
+                self._questions.ask(project, day, ())
+            self._unasked.clear()
 
     async def close(self) -> None:
         tasks = [*self._resting.values(), *self._answering.values()]
@@ -145,7 +157,7 @@ class Telling:
         """Has others say what they spent of the budgets that an answer names."""
         untold = {counters[index]: ids for index, ids in scripts.untold(answer).items()}
         if self._questions:
-            self._questions.ask(counters[0].project, day, tuple(untold), self._clock())
+            self._questions.ask_once(counters[0].project, day, tuple(untold), self._clock())
         of_rest = [one for one, ids in untold.items() if any(map(self._is_of_rest, ids))]
         if self._rest and of_rest:
             await self._say_rest(day, of_rest)
@@ -227,4 +239,4 @@ class Telling:
     def _ask_for_all(self, question: Question) -> None:
         budgets: Iterable[Counter] = self._mirror.money.budgets(question.project, question.day)
         if self._questions and (budgets := tuple(budgets)):
-            self._questions.ask(question.project, question.day, budgets, self._clock())
+            self._questions.ask(question.project, question.day, budgets)

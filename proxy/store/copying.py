@@ -36,10 +36,15 @@ class TargetTaken(Exception):
     """The target isn't empty, and holds nothing of the source, or not all: a copy would mix two histories."""
 
 
-def copy(source: Database, target: Database) -> bool:
-    """Puts every row into an empty database, in one transaction, as it is; False where all was there already.
+class CopyDiffers(Exception):
+    """What was copied isn't read back as it was. Nothing of it was kept."""
 
-    So every key goes on working: its digest is the same. Raises TargetTaken, StoreError.
+
+def copy(source: Database, target: Database) -> bool:
+    """Puts every row into an empty database, and reads it back, in one transaction; False: all was there already.
+
+    Rows stay as they are, so every key goes on working: its digest is the same. Raises TargetTaken, CopyDiffers,
+    StoreError.
     """
     with source.reading(limit_s=LIMIT_S) as reading, target.writing() as writing:  # other writers wait from here on
         if not check(reading, writing):
@@ -47,6 +52,8 @@ def copy(source: Database, target: Database) -> bool:
         for table in TABLES:
             for rows in reading.execute(select(table)).mappings().partitions(BATCH):
                 writing.execute(table.insert(), [dict(row) for row in rows])
+            if _told(reading.execute(select(table))) != _told(writing.execute(select(table))):
+                raise CopyDiffers(f"{table.name} can't be read back as it was written; nothing of it was kept")
         _count_on(writing)
     return True
 
@@ -65,9 +72,8 @@ def check(source: Connection, target: Connection) -> bool:
         if (missing := (wanted := _identities(source, table)) - _identities(target, table))
     ]
     if lacks:
-        raise TargetTaken(
-            f"it isn't empty ({', '.join(there) or 'events'}), and lacks {' and '.join(lacks)} of the source"
-        )
+        what = ", ".join(there) or "events"
+        raise TargetTaken(f"it isn't empty (it has {what}), and lacks {' and '.join(lacks)} of the source")
     if not _identities(source, projects):
         raise TargetTaken("it isn't empty, and the source has no projects")
     return False

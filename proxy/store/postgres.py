@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
 from psycopg.abc import PQGen
-from sqlalchemy import Connection, create_engine, event
-from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from proxy.config.database_address import DatabaseAddress
 from proxy.store.postgres_advice import explained
@@ -47,9 +48,8 @@ class Postgres:
             hide_parameters=True,
         )
         event.listen(self.reader, "begin", _begin)
-        event.listen(self.reader, "connect", _note_process)
-        event.listen(self.reader, "checkout", _check_process)
         event.listen(self.reader, "checkin", _expect_ping)
+        _engines.add(self.reader)
         self.writer = self.reader.execution_options(begin="WRITE")
 
     def make(self) -> None:
@@ -113,12 +113,13 @@ def _expect_ping(connection: Any, record: Any) -> None:
         connection.patience_s = PING_S
 
 
-def _note_process(connection: Any, record: Any) -> None:
-    record.info["process"] = os.getpid()
+_engines: WeakSet[Engine] = WeakSet()
 
 
-def _check_process(connection: Any, record: Any, proxy: Any) -> None:
-    """A connection that was open at a fork is the parent's: https://docs.sqlalchemy.org/en/21/core/pooling.html"""
-    if record.info["process"] != os.getpid():
-        record.dbapi_connection = proxy.dbapi_connection = None
-        raise DisconnectionError("the connection is another process's")
+def _forget_connections() -> None:
+    """A connection that was open at a fork is the parent's. psycopg doesn't close what another process has opened."""
+    for engine in _engines:
+        engine.dispose(close=False)
+
+
+os.register_at_fork(after_in_child=_forget_connections)

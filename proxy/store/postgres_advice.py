@@ -44,6 +44,7 @@ _BY_TEXT = (
         "it will be back by itself, if it is to",
     ),
     ("too many clients|remaining connection slots|too many connections|no more connections", "connections"),
+    ("is not permitted to log in", "let that user log in: ALTER ROLE … LOGIN"),
     (
         "permission denied for database|CONNECT privilege",
         "grant the user CONNECT on that database: docs/postgresql.md has the statements",
@@ -58,6 +59,7 @@ _BY_TEXT = (
     ),
     ("server closed the connection|connection .*closed|Connection reset|terminat", "it was stopped, or broke off"),
     ("read-only|session is not read-write", _BY_STATE["25006"]),
+    ("statement pooling", "pgbouncer is in statement mode: set its pool_mode to transaction"),
     ("query_wait_timeout|pgbouncer", "pgbouncer has no connection free, or can't get one: see its log"),
 )
 _LONG = {

@@ -16,7 +16,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0005"
+HEAD = "0006"
 """The migration that this program is written for."""
 OLDEST_PROGRAM = "0004"
 """The oldest HEAD whose programs work with this schema, too: nodes of that version go on beside upgraded ones. It moves

@@ -90,6 +90,12 @@ class Metrics:
         )
         for outcome in ("applied", "rejected"):
             self.config_reloads.labels(outcome)
+        self._watch_ledger()
+        Gauge("weighbridge_build_info", "The version that runs.", ["version"], registry=self.registry).labels(
+            version
+        ).set(1)
+
+    def _watch_ledger(self) -> None:
         self.ledger_commit = Histogram(
             "weighbridge_ledger_commit_seconds",
             "Time that one commit of the ledger file took, its fsync included.",
@@ -97,16 +103,13 @@ class Metrics:
             registry=self.registry,
         )
         self._unshipped = Gauge(
-            "weighbridge_unshipped_records",
-            "Records of this node's ledger files that PostgreSQL doesn't have yet.",
-            registry=self.registry,
+            "weighbridge_unshipped_records", "Records that PostgreSQL hasn't got yet.", registry=self.registry
         )
         self._ledger_lag = Gauge(
-            "weighbridge_ledger_lag_seconds", "Age of the oldest of them, in seconds.", registry=self.registry
+            "weighbridge_ledger_lag_seconds",
+            "Age of the oldest of these records.",
+            registry=self.registry,
         )
-        Gauge("weighbridge_build_info", "The version that runs.", ["version"], registry=self.registry).labels(
-            version
-        ).set(1)
 
     def _count_upstreams(self) -> None:
         self.upstream_requests = self._counter(

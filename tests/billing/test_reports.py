@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import astuple
 
-from proxy.billing import reports
+from proxy.billing import ledger_reading, reports
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.records import UsageRecord
@@ -116,7 +116,7 @@ async def test_the_records_of_a_request_are_found_in_every_file_and_for_its_own_
 async def test_the_records_of_a_request_are_found_by_an_index(tmp_path: Path) -> None:
     """A thousand records before it cost next to nothing."""
     [path] = await written(tmp_path, *(sample(f"{number}") for number in range(1_000)))
-    with reports.reading(path) as connection:
+    with ledger_reading.reading(path) as connection:
         steps = Steps(connection, 1)
         connection.execute("SELECT * FROM usage_records WHERE request_id = 'request-999' ORDER BY seq").fetchall()
     assert steps.taken < 200
@@ -323,9 +323,9 @@ async def test_a_project_that_asks_for_its_own_does_not_wait_for_what_others_use
                 counted.append(Steps(connection, 10))
                 yield connection
 
-        reading = reports.reading
+        reading = ledger_reading.reading
         with monkeypatch.context() as patch:
-            patch.setattr(reports, "reading", counting)
+            patch.setattr(ledger_reading, "reading", counting)
             [row] = reports.report(files, ["project"], project="mine")
         assert row.calls == 24
         return sum(steps.taken for steps in counted)

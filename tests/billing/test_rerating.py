@@ -216,7 +216,7 @@ def test_an_adjustment_by_hand_stays_as_it_is(tmp_path: Path) -> None:
     adjustments.write_alone(tmp_path, hand)
     (made,) = rerate(tmp_path, priced("*", output_image="40"))
     assert made.cost_usd == 1120 * 10_000
-    assert rerating.by_hand(files) == {"a": -10_000_000}
+    assert rerating.by_hand(files, 0) == {"a": -10_000_000}
     assert rerate(tmp_path, priced("*", output_image="40")) == []
 
 

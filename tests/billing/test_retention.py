@@ -13,17 +13,17 @@ from typing import Any
 import anyio
 import pytest
 
-from proxy.billing import adjustments, ledger_writer, reports, rerating, retention
+from proxy.billing import adjustments, ledger_reading, ledger_writer, reports, rerating, retention
 from proxy.billing.adjustments import AdjustmentRefused
 from proxy.billing.exports import Export
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_file import LedgerFile, Removable
+from proxy.billing.ledger_reading import Removed, reading
 from proxy.billing.ledger_writer import REMOVED_AT_ONCE, Kind, Writer
 from proxy.billing.periods import DAY_US
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord, id_maker, to_row
 from proxy.billing.rerating import Selection
-from proxy.billing.retention import Removed
 from proxy.billing.spent import spent
 from proxy.billing.verify import Verifier
 from tests.billing.sample import NOON, sample
@@ -48,7 +48,7 @@ def remove(data_dir: Path, before: int, most: int = 1_000) -> int:
 
 
 def numbers(path: Path) -> list[int]:
-    with reports.reading(path) as connection:
+    with reading(path) as connection:
         return [row[0] for row in connection.execute("SELECT seq FROM usage_records ORDER BY seq")]
 
 
@@ -104,8 +104,8 @@ async def test_an_older_file_has_removed_nothing(tmp_path: Path) -> None:
         connection.execute("ALTER TABLE file DROP COLUMN removed_before")
         connection.execute("ALTER TABLE file DROP COLUMN removed_through")
     assert retention.records_since([path]) == 0
-    with closing(opened(tmp_path)), reports.reading(path) as connection:
-        assert retention.removed(connection) == Removed(0, 0)
+    with closing(opened(tmp_path)), reading(path) as connection:
+        assert ledger_reading.removed(connection) == Removed(0, 0)
 
 
 def step_pages(data_dir: Path, records: int) -> int:

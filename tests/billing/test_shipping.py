@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from proxy.billing import shipping
+from proxy.billing.periods import Days
 from proxy.billing.records import COLUMNS
 from proxy.billing.reports import reading
 from proxy.billing.shipping import Cursor, Lack, Moved, Place, Shipping
@@ -29,6 +30,8 @@ from tests.billing.shipped import (
     ship_all,
 )
 from tests.billing.test_reports import at_random
+
+DAY_OF = Days("UTC").name
 
 
 @pytest.fixture
@@ -175,18 +178,20 @@ def test_a_cursor_that_was_moved_by_another_inserts_nothing(tmp_path: Path, data
 def test_a_file_that_does_not_go_on_where_it_was_shipped_through_is_known(tmp_path: Path) -> None:
     path = put(tmp_path, *calls(range(5)))
     with reading(path) as connection:
-        assert shipping.lack(connection, Cursor()) is None
-        assert shipping.lack(connection, Cursor(3, "call-000002")) is None
-        assert shipping.lack(connection, Cursor(3)) is None
-        assert shipping.lack(connection, Cursor(3, "another")) == Lack(0, 0)
-        assert shipping.lack(connection, Cursor(6, "call-000005")) == Lack(0, 0)
+        assert shipping.lack(connection, Cursor(), DAY_OF) is None
+        assert shipping.lack(connection, Cursor(3, "call-000002"), DAY_OF) is None
+        assert shipping.lack(connection, Cursor(3), DAY_OF) is None
+        assert shipping.lack(connection, Cursor(3, "another"), DAY_OF) == Lack(0, 0)
+        assert shipping.lack(connection, Cursor(6, "call-000005"), DAY_OF) == Lack(0, 0)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("UPDATE file SET removed_through = 3")
+        connection.execute(f"UPDATE file SET removed_through = 3, removed_before = {NOON + 120_000_001}")
         connection.execute("DELETE FROM usage_records WHERE seq <= 3")
     with reading(path) as connection:
-        assert shipping.lack(connection, Cursor(3, "call-000002")) is None
-        assert shipping.lack(connection, Cursor(1, "call-000000")) == Lack(3, 2)
-        assert shipping.lack(connection, Cursor()) == Lack(3, 3)
+        assert shipping.lack(connection, Cursor(3, "call-000002"), DAY_OF) is None
+        assert shipping.lack(connection, Cursor(1, "call-000000"), DAY_OF) == Lack(3, 2)
+        unshipped = shipping.lack(connection, Cursor(), DAY_OF)
+        assert unshipped is not None
+        assert (unshipped.through, unshipped.missing, [row["calls"] for row in unshipped.sums]) == (3, 3, [2, 1])
 
 
 def test_a_page_ends_where_records_are_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from proxy.billing.ledger_errors import LedgerUnusable
+from proxy.billing.ledger_reading import reading
 from proxy.billing.records import UsageRecord, first_id_of, id_maker
-from proxy.billing.reports import reading
 from proxy.billing.spent import _CALLS, _OTHERS, spent
 from tests.billing.sample import NOON, sample
 from tests.billing.steps import Steps

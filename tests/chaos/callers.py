@@ -27,6 +27,8 @@ class Seen:
     """When it began to be sent, by a clock that nobody sets."""
     process: int
     """Which of the servers, one after another, it was sent to."""
+    ended: float = 0.0
+    """When all had come of the response that came."""
     status: int = 0
     complete: bool = False
     request_id: str = ""
@@ -81,16 +83,21 @@ class Callers:
 
     async def _caller(self, drawn: Iterator[Call]) -> None:
         for call in drawn:
+            await self._turn()
             async with asyncio.timeout(PATIENCE_S):
                 connection = await self._connect()
             seen = self.seen[call.number] = Seen(time.monotonic(), self.process)
             async with asyncio.timeout(PATIENCE_S):
                 await self._call(call, connection, seen)
+            seen.ended = time.monotonic()
             if seen.refused:
                 self.tally.happened(f"refused: {seen.refused}")
                 if seen.status >= 500:
                     await asyncio.sleep(BACK_OFF_S)
             self.tally.happened("made")
+
+    async def _turn(self) -> None:
+        """Waits until it is time for another call: it always is."""
 
     async def _connect(self) -> raw.Caller:
         while True:

@@ -24,12 +24,15 @@ class Calls:
 
     def __iter__(self) -> Iterator[Call]:
         for number in range(1, self.count + 1):
-            chance = random.Random(f"{self.seed} {number}")
-            key = tenants.draw(chance)
-            call = drawn(number, key, self._of_key[key], chance)
-            self._of_key[key] += 1
-            if call.metered:
-                assert call.print not in self.by_print, "two calls look alike"
-                self.by_print[call.print] = replace(call, body=b"")
-            self.by_number[number] = replace(call, body=b"")
-            yield call
+            yield self._draw(number)
+
+    def _draw(self, number: int) -> Call:
+        chance = random.Random(f"{self.seed} {number}")
+        key = tenants.draw(chance)
+        call = drawn(number, key, self._of_key[key], chance)
+        self._of_key[key] += 1
+        if call.metered:
+            assert call.print not in self.by_print, "two calls look alike"
+            self.by_print[call.print] = replace(call, body=b"")
+        self.by_number[number] = replace(call, body=b"")
+        return call

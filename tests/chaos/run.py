@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from proxy.store.database import open_database
 from tests.chaos import tenants
 from tests.chaos.callers import Callers, Tally
 from tests.chaos.clock import Clock
@@ -50,7 +51,7 @@ class Run:
         environment["LD_PRELOAD"] = ":".join(one.environment["LD_PRELOAD"] for one in (disk, clock))
         self._stand = Weighbridge(disk.root, self._upstream.base_url, environment=environment)
         self._bounds = tenants.bounds(count)
-        secrets = tenants.make(self._stand.data_dir, self._bounds)
+        secrets = tenants.make(open_database(self._stand.storage), self._bounds)
         self._callers = Callers(self._calls, secrets, self._upstream, self._tally)
         self._scene = Scene(self._stand, disk, redis, clock, self._upstream, self._tally)
         self._processes: list[Process] = []

@@ -5,12 +5,10 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 from proxy.config.limits import Limit
-from proxy.config.schema import Storage
-from proxy.store.database import open_database
+from proxy.store.database import Database
 from proxy.tenants import keys, projects
 
 
@@ -85,10 +83,9 @@ def is_bounded(key: str) -> bool:
     return key.startswith("paid")
 
 
-def make(data_dir: Path, limits: tuple[Bound, ...]) -> dict[str, str]:
+def make(database: Database, limits: tuple[Bound, ...]) -> dict[str, str]:
     """Makes projects and keys. Returns what each key's holder sends, by the key's name."""
-    database, now = open_database(Storage(data_dir=data_dir)), time.time_ns() // 1000
-    held = {}
+    now, held = time.time_ns() // 1000, {}
     for project, names in KEYS.items():
         of_project = tuple(one.limit for one in limits if one.project == project and not one.key)
         projects.create(database, project, now, actor="test", limits=of_project)

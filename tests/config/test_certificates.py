@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from proxy.config.certificates import check_pair, load_pair, untrusting, wrong_files
+from proxy.config.certificates import expires_s, server_context, untrusting, wrong_files
 from proxy.config.upstreams import Upstream
 from tests.certificates import make_certificate
-
-
-def test_a_pair_that_fits_serves(tmp_path: Path) -> None:
-    made = make_certificate(tmp_path, "localhost").path
-    check_pair(made, made)
 
 
 @pytest.mark.parametrize("spoilt", ["missing", "junk", "another's key", "passphrase"])
@@ -31,29 +27,50 @@ def test_what_cannot_serve_is_told_with_what_it_should_be(tmp_path: Path, spoilt
         plain = serialization.load_pem_private_key(made.read_bytes(), None)
         key.write_bytes(plain.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked))
     with pytest.raises(ValueError, match=r"server\.tls_cert, server\.tls_key: .*can't be used: .*PEM"):
-        check_pair(made, key)
+        server_context(made, key)
 
 
-def test_a_context_in_use_shows_the_pair_that_it_was_given_last(tmp_path: Path) -> None:
-    first = make_certificate(tmp_path, "localhost").path.rename(tmp_path / "first.pem")
-    second = make_certificate(tmp_path, "localhost").path
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    load_pair(server, first, first)
-    load_pair(server, second, second)
-    client = ssl.create_default_context(cafile=second)
+def shaken(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
+    """The client's end, once they have shaken hands. Raises ssl.SSLError where they don't agree."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = (
-        client.wrap_bio(to_client, to_server, server_hostname="localhost"),
-        server.wrap_bio(to_server, to_client, server_side=True),
-    )
-    done = 0
-    for end in ends * 3:
-        try:
+    near = client.wrap_bio(to_client, to_server, server_hostname="localhost")
+    far = server.wrap_bio(to_server, to_client, server_side=True)
+    for end in (near, far, near, far, near):
+        with contextlib.suppress(ssl.SSLWantReadError):
             end.do_handshake()
-            done += 1
-        except ssl.SSLWantReadError:
-            pass
-    assert done
+    return near
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+def test_a_door_speaks_tls_1_2_and_1_3_with_forward_secrecy_and_http_1_1_inside_it(tmp_path: Path) -> None:
+    """Whatever a client offers besides; with any name that it asks for."""
+    made = make_certificate(tmp_path, "localhost").path
+    server = server_context(made, made)
+    assert {cipher["name"][:9] for cipher in server.get_ciphers()} == {
+        "ECDHE-ECD",
+        "ECDHE-RSA",
+        "TLS_AES_1",
+        "TLS_AES_2",
+        "TLS_CHACH",
+    }
+    for newest, version in ((ssl.TLSVersion.TLSv1_3, "TLSv1.3"), (ssl.TLSVersion.TLSv1_2, "TLSv1.2")):
+        client = ssl.create_default_context(cafile=made)
+        client.maximum_version = newest
+        client.set_alpn_protocols(["h2", "http/1.1"])
+        end = shaken(server, client)
+        assert (end.version(), end.selected_alpn_protocol()) == (version, "http/1.1")
+    for offered in ("@SECLEVEL=0:ALL", "@SECLEVEL=0:AES128-SHA:ECDHE-ECDSA-AES128-SHA"):
+        client = ssl.create_default_context(cafile=made)
+        client.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        client.maximum_version = ssl.TLSVersion.TLSv1_1 if "ALL" in offered else ssl.TLSVersion.TLSv1_2
+        client.set_ciphers(offered)
+        with pytest.raises(ssl.SSLError):
+            shaken(server, client)
+
+
+def test_until_when_a_certificate_is_good(tmp_path: Path) -> None:
+    made = make_certificate(tmp_path, valid_until=3)
+    assert expires_s(made.path) == made.certificate.not_valid_after_utc.timestamp()
 
 
 def test_a_file_of_authorities_that_is_none_is_told(tmp_path: Path) -> None:

@@ -262,6 +262,44 @@ def test_a_secret_is_in_no_repr() -> None:
     assert "Geheim" not in repr(read(None, KEY))
 
 
+POSTGRES = '[storage]\ndatabase_url = "postgresql://proxy@p/bill?sslmode=require"\n'
+
+
+def test_the_password_of_postgresql_comes_by_reference(tmp_path: Path) -> None:
+    """From the environment or a file, whose path is meant from the configuration's folder; and it is shown nowhere."""
+    (tmp_path / "password").write_text("geheim\n")
+    for setting in ('database_password_env = "P"', 'database_password_file = "password"'):
+        for upstreams in (True, False):  # commands that call nobody ask the database all the same
+            settings = load(written(tmp_path, POSTGRES + setting), {**KEY, "P": "geheim"}, upstreams=upstreams)
+            assert settings.storage.database_password is not None
+            assert settings.storage.database_password.get_secret_value() == "geheim"
+            assert "geheim" not in repr(settings)
+    assert load(written(tmp_path, POSTGRES), KEY).storage.database_password is None
+
+
+def test_commands_that_ask_no_database_need_no_password_of_it(tmp_path: Path) -> None:
+    """Whoever asks it all the same is told then (proxy/store/database.py)."""
+    path = written(tmp_path, POSTGRES + 'database_password_env = "UNSET"')
+    assert load(path, {}, upstreams=False).storage.database_password is None
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('database_url = "postgresql://a:geheim@p/b"', "weighbridge.toml:2: storage.database_url: must not hold"),
+        ('database_url = "mysql://a:geheim@p/b"', "storage.database_url: must begin with postgresql://"),
+        ('database_url = "postgresql://p/b"\ndatabase_password = "geheim"', 'database_password_env = "ITS_NAME"'),
+        ('database_url = "postgresql://p/b"\ndatabase_password_env = "UNSET"', "variable UNSET is not set"),
+        ('database_url = "postgresql://p/b"\ndatabase_password_file = "gone"', "gone can't be read: No such file"),
+        ('database_password_env = "P"', "database_url is not: it says which PostgreSQL"),
+    ],
+)
+def test_mistakes_about_postgresql_are_told_without_its_password(text: str, told: str, tmp_path: Path) -> None:
+    said = problems(f"[storage]\n{text}\n", tmp_path, {**KEY, "P": "geheim"})
+    assert told in said
+    assert "geheim" not in said
+
+
 REDIS = '[storage]\nredis_url = "rediss://proxy@r/1"\n'
 
 

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
+from structlog.testing import capture_logs
 
 from proxy.billing import shipping
 from proxy.billing.ledger import Ledger
+from proxy.billing.periods import Days
 from proxy.billing.records import UsageRecord
 from proxy.billing.shipped_mark import mark_of, marked_through
 from proxy.control import shipper as control
@@ -43,7 +45,7 @@ class Clock:
 def shipper(
     database: Database, data_dir: Path, owned: Callable[[], Collection[str]] = lambda: ("0", "1"), **options: Any
 ) -> Shipper:
-    return Shipper(database, data_dir, owned, lambda: NOON, node="here", **options)
+    return Shipper(database, data_dir, owned, lambda: NOON, node="here", day_of=Days("UTC").name, **options)
 
 
 def ship(one: Shipper) -> None:
@@ -193,9 +195,7 @@ def end_all(client: Any, name: str) -> None:
     client.execute("SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = %s", [name])
 
 
-async def test_while_postgresql_is_away_records_wait_and_are_told(
-    tmp_path: Path, own_postgres: PostgresServer, capfd: pytest.CaptureFixture[str]
-) -> None:
+async def test_while_postgresql_is_away_records_wait_and_are_told(tmp_path: Path, own_postgres: PostgresServer) -> None:
     used = own_postgres.database()
     upgrade(used.storage())
     database, backlog = open_database(used.storage()), dict[str, float]()
@@ -248,14 +248,14 @@ async def test_a_file_without_an_owner_is_closed_out_then_shipped(tmp_path: Path
     assert live == [("0", True), ("5", False)]
 
 
-async def test_a_file_that_cannot_be_read_holds_up_no_other(
-    tmp_path: Path, postgres_database: Database, capfd: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_file_that_cannot_be_read_holds_up_no_other(tmp_path: Path, postgres_database: Database) -> None:
     good = put(tmp_path, *calls(range(3)), slot="1")
     (tmp_path / "ledger" / "0.db").write_bytes(b"no ledger" * 100)
     one = shipper(postgres_database, tmp_path)
-    for _ in range(3):
-        one.step()
+    with capture_logs() as told:
+        for _ in range(3):
+            one.step()
+    assert [line["event"] for line in told] == ["ledger_shipping_waits"]
     assert_whole(postgres_database, good)
 
 
@@ -263,13 +263,19 @@ async def test_records_removed_before_they_were_shipped_are_missed_loudly_and_th
     tmp_path: Path, postgres_database: Database
 ) -> None:
     """As where PostgreSQL was restored from a backup that is older than what the file has pruned."""
-    path = put(tmp_path, *calls(range(10)))
-    file = opened(tmp_path)
-    assert file.remove(NOON + 10**12, 100, 4) == 4
-    file.close()
+    path = put(tmp_path, *calls(range(3)))
     ship(shipper(postgres_database, tmp_path))
-    assert_whole(postgres_database, path)
-    assert rows(postgres_database, "SELECT through_seq, missing FROM shipped") == [(10, 4)]
+    put(tmp_path, *calls(range(3, 10)))
+    file = opened(tmp_path)
+    assert file.remove(NOON + 10**12, 100, 5) == 5
+    file.close()
+    with capture_logs() as told:
+        ship(shipper(postgres_database, tmp_path))
+    assert [row[1] for row in records_in(postgres_database)] == [1, 2, 3, 6, 7, 8, 9, 10]
+    assert_sums_are_those_of_the_records(postgres_database)
+    assert rows(postgres_database, "SELECT through_seq, missing FROM shipped") == [(10, 2)]
+    assert [(line["event"], line["records"]) for line in told] == [("ledger_records_missing", "4 to 5")]
+    assert len(records_of(path)) == 5
 
 
 async def test_a_ledger_file_restored_from_an_older_copy_is_shipped_whole(
@@ -284,7 +290,9 @@ async def test_a_ledger_file_restored_from_an_older_copy_is_shipped_whole(
     ship(one)
     path.write_bytes(copy)
     put(tmp_path, *calls(range(10, 16), "new"))
-    ship(one)
+    with capture_logs() as told:
+        ship(one)
+    assert [line["event"] for line in told] == ["ledger_file_went_back"]
     clock.at += control.AMISS_S
     ship(one)
     assert {row[2] for row in records_in(postgres_database)} == {

@@ -7,6 +7,7 @@ import json
 import secrets
 import threading
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,19 +16,22 @@ import pytest
 
 from proxy.billing import reports
 from proxy.billing.records import id_maker
+from proxy.billing.sources import Sources
 from proxy.config.addresses import parse_network
 from proxy.config.schema import Storage
 from proxy.gateway.account import Account
 from proxy.gateway.in_flight import QUESTIONS_AT_ONCE
-from proxy.store.database import Database, open_database
+from proxy.store.database import Database, open_database, upgrade
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants import keys, projects
 from proxy.tenants.keyring import Keyring
 from proxy.tenants.keys import Tenant
 from tests.billing.sample import NOON, sample
+from tests.billing.shipped import ship_all
 from tests.billing.test_reports import written
 from tests.billing.test_retention import remove
 from tests.gateway.wire import Door, Response, door, parse
+from tests.postgres_servers import PostgresServer
 
 pytestmark = pytest.mark.anyio
 
@@ -66,29 +70,30 @@ class Stand(NamedTuple):
         return answer.status, reason
 
 
-@pytest.fixture
-async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
-    """Of alice two calls at noon, one the day before, and an adjustment of the first; of bob one call."""
-    database = open_database(Storage(data_dir=tmp_path))
+RECORDS = (
+    sample("a", project="alice", request_id=MINE),
+    sample("b", project="alice", model="gemini-3.8-flash", request_id=MINE, upstream="secret-account"),
+    sample("c", project="alice", started_at=NOON - DAY),
+    sample("adj_1", project="alice", kind="adjustment", operation="adjustment", request_id=MINE, cost_usd=-100),
+    sample("d", project="bob", request_id=THEIRS),
+)
+"""Of alice two calls at noon, one the day before, and an adjustment of the first; of bob one call."""
+
+
+@asynccontextmanager
+async def standing(data_dir: Path, database: Database) -> AsyncIterator[Stand]:
+    """The account of a node whose files are in `data_dir`."""
     made = {}
     for project in ("alice", "bob"):
         projects.create(database, project, NOON, actor="test")
         made[project] = keys.create(database, project, "test", NOON, secrets.randbelow, actor="test")[1]
-    await written(
-        tmp_path,
-        sample("a", project="alice", request_id=MINE),
-        sample("b", project="alice", model="gemini-3.8-flash", request_id=MINE, upstream="secret-account"),
-        sample("c", project="alice", started_at=NOON - DAY),
-        sample("adj_1", project="alice", kind="adjustment", operation="adjustment", request_id=MINE, cost_usd=-100),
-        sample("d", project="bob", request_id=THEIRS),
-    )
     keyring = Keyring(database, now=lambda: NOON, monotonic=lambda: 0.0)
 
     async def limits_in_use(tenant: Tenant) -> dict[str, Any]:
         return {"project": tenant.project, "limits": []}
 
     account = Account(
-        data_dir=tmp_path,
+        sources=Sources.of(Storage(data_dir=data_dir), database),
         keyring=keyring,
         limits_in_use=limits_in_use,
         timezone="America/Los_Angeles",
@@ -98,8 +103,16 @@ async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
         monotonic=lambda: 0.0,
     )
     async with door(account) as served:
-        yield Stand(served, database, tmp_path, made["alice"], made["bob"])
+        yield Stand(served, database, data_dir, made["alice"], made["bob"])
     await keyring.close()
+
+
+@pytest.fixture
+async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
+    """With RECORDS in its file."""
+    await written(tmp_path, *RECORDS)
+    async with standing(tmp_path, open_database(Storage(data_dir=tmp_path))) as made:
+        yield made
 
 
 async def test_a_project_is_told_what_it_spent_by_day_and_model(stand: Stand) -> None:
@@ -246,3 +259,64 @@ async def test_a_key_has_so_many_questions_at_once_and_holds_up_nobody_else(
 async def test_a_year_of_days_can_be_asked_for(stand: Stand) -> None:
     since = (datetime(2026, 11, 21, 12, tzinfo=UTC) - timedelta(days=365)).date()
     assert (await stand.told(f"/weighbridge/v1/usage?since={since}"))["total"]["calls"] == 3
+
+
+async def test_of_several_nodes_each_tells_its_own_calls_at_once_and_all_that_was_shipped(
+    tmp_path: Path, postgres_database: Database
+) -> None:
+    """A call of which some records are here, some shipped from elsewhere, and some both is told whole, each once."""
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    [own] = await written(here, *RECORDS[:3])
+    [others] = await written(elsewhere, *RECORDS[3:])
+    async with standing(here, postgres_database) as stand:
+        told = await stand.told(f"/weighbridge/v1/calls/{MINE}")
+        assert (told["cost_usd"], len(told["records"])) == ("0.0672042", 2)
+        assert (await stand.told("/weighbridge/v1/usage"))["total"]["calls"] == 0
+        assert await stand.refused(f"/weighbridge/v1/calls/{THEIRS}", stand.bob) == (404, "CALL_NOT_FOUND")
+        for path in (others, own):
+            ship_all(postgres_database, path)
+            told = await stand.told(f"/weighbridge/v1/calls/{MINE}")
+            assert (told["cost_usd"], sorted(record["record_id"] for record in told["records"])) == (
+                "0.0672041",
+                ["a", "adj_1", "b"],
+            )
+        total = (await stand.told("/weighbridge/v1/usage"))["total"]
+        assert (total["calls"], total["cost_usd"]) == (3, "0.1008062")
+        assert (await stand.told(f"/weighbridge/v1/calls/{THEIRS}", stand.bob))["cost_usd"] == "0.0336021"
+        assert await stand.refused(f"/weighbridge/v1/calls/{THEIRS}") == (404, "CALL_NOT_FOUND")
+
+
+async def test_while_postgresql_is_away_a_call_of_this_node_is_told_and_nothing_is_told_wrong(
+    tmp_path: Path, own_postgres: PostgresServer
+) -> None:
+    await written(tmp_path, *RECORDS[:3])
+    storage = own_postgres.database().storage()
+    upgrade(storage)
+    async with standing(tmp_path, open_database(storage)) as stand:
+        await stand.told("/weighbridge/v1/usage")
+        own_postgres.stop()
+        answer = await stand.ask("/weighbridge/v1/usage")
+        assert (answer.status, answer.headers[b"x-weighbridge-refused"]) == (503, b"STORE_UNAVAILABLE")
+        error = json.loads(answer.body)["error"]["message"]
+        assert error == "The database of the ledger can't be asked now. Try again; calls are not affected."
+        assert (await stand.told(f"/weighbridge/v1/calls/{MINE}"))["cost_usd"] == "0.0672042"
+        assert await stand.refused(f"/weighbridge/v1/calls/{new_id()}") == (503, "STORE_UNAVAILABLE")
+        remove(tmp_path, NOON + HOUR, most=1)  # as what was shipped is pruned: the rest of the call isn't told for it
+        assert await stand.refused(f"/weighbridge/v1/calls/{MINE}") == (503, "STORE_UNAVAILABLE")
+
+
+async def test_who_waits_too_long_for_others_is_told_so(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, go_on, reading = threading.Event(), threading.Event(), reports.report
+
+    def slow(*arguments: Any) -> Any:
+        began.set()
+        go_on.wait(30)
+        return reading(*arguments)
+
+    monkeypatch.setattr(reports, "report", slow)
+    first = asyncio.ensure_future(stand.ask("/weighbridge/v1/usage"))  # noqa: TID251
+    assert await asyncio.to_thread(began.wait, 30)
+    monkeypatch.setattr("proxy.gateway.account.LONGEST_WAIT_S", 0.05)
+    assert await stand.refused("/weighbridge/v1/usage") == (503, "STORE_UNAVAILABLE")
+    go_on.set()
+    assert (await first).status == 200

@@ -133,6 +133,23 @@ def test_a_client_that_reads_a_little_has_all_its_time_again() -> None:
     steered(main)
 
 
+def test_a_client_that_reads_in_drips_has_stalled_though_it_reads_all_the_time() -> None:
+    async def main(loop: Steered) -> None:
+        async with full(loop) as (transport, far):
+            told: list[str] = []
+            watch = StallWatch(loop, transport, 120, lambda: told.append("stalled"), least=3 << 20)
+            watch.begin()
+            for _ in range(STALL_LOOKS):
+                assert told == []
+                far.recv(100_000)
+                await turns()
+                loop.advance(120 / STALL_LOOKS)
+                await turns()
+            assert told == ["stalled"]
+
+    steered(main)
+
+
 @pytest.mark.parametrize("end", [StallWatch.end, StallWatch.cancel])
 def test_a_watch_that_has_ended_tells_nothing(end: Callable[[StallWatch], None]) -> None:
     async def main(loop: Steered) -> None:

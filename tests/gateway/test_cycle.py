@@ -325,13 +325,23 @@ async def test_chunk_extensions_give_a_body_no_more_time() -> None:
 
 
 async def test_a_body_that_is_slow_but_comes_is_waited_for() -> None:
-    async with door(answer_what_comes, body_s=0.2) as gateway:
+    async with door(answer_what_comes, body_s=0.2, body_bytes=1) as gateway:
         connection = await gateway.connect()
         connection.writer.write(POST + b"content-length: 30\r\n\r\n")
         for _ in range(30):  # longer than the time for one byte
             await asyncio.sleep(0.01)
             connection.writer.write(b"a")
         assert (await connection.response()).body == b"30"
+
+
+async def test_a_body_that_drips_is_not_waited_for_though_bytes_come_all_the_time() -> None:
+    async with door(answer_what_comes, body_s=0.1, body_bytes=1000, linger_s=0.05) as gateway:
+        connection = await gateway.connect()
+        answer = asyncio.get_running_loop().create_task(connection.rest())
+        connection.writer.write(POST + b"content-length: 1000000\r\n\r\n" + bytes(1500))
+        while not (await asyncio.wait([answer], timeout=0.01))[0]:
+            connection.writer.write(b"a")
+    assert parse(await answer).body.startswith(b"Less than 1000 bytes of the request's body came for 0.1 s.")
 
 
 @pytest.mark.parametrize("expect", [b"", b"expect: 100-continue\r\n"])

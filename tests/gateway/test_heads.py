@@ -10,6 +10,7 @@ import pytest
 
 from proxy.errors import Reason
 from proxy.gateway.heads import Unacceptable, split_target
+from proxy.gateway.keep_alive import KeepAlive
 from proxy.gemini.status import refusal_body
 from tests.gateway.wire import Door, door, parse
 
@@ -226,7 +227,7 @@ async def test_a_connection_that_never_sends_anything_is_closed_without_a_word()
 
 
 async def test_a_connection_is_kept_for_the_time_that_was_configured_after_a_response() -> None:
-    async with door(Echo(), keep_alive_s=0) as gateway:
+    async with door(Echo(), kept=KeepAlive(0)) as gateway:
         assert parse(await gateway.ask(GET)).body == b"ok"
 
 

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -14,7 +15,9 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from proxy.errors import Refusal
+from proxy.gateway.acceptor import Acceptor, Caps, busy
 from proxy.gateway.heads import Bounds
+from proxy.gateway.keep_alive import KeepAlive
 from proxy.gateway.server import GatewayProtocol, gateway_protocol
 from tests.upstreams.origin import Security
 
@@ -28,6 +31,7 @@ class Door(NamedTuple):
     refused: list[tuple[Refusal, str]]
     """What the protocol refused by itself."""
     tls: Security | None
+    acceptor: Acceptor
 
     async def connect(self, receive_buffer: int | None = None) -> Connection:
         client = socket.socket()
@@ -108,7 +112,8 @@ def parse(raw: bytes, method: str = "GET") -> Response:
 async def door(
     app: App,
     *,
-    keep_alive_s: int = 5,
+    kept: KeepAlive | None = None,
+    caps: Caps | None = None,
     send_buffer: int | None = None,
     tls: Security | None = None,
     watch: Callable[[type[GatewayProtocol]], type[GatewayProtocol]] = lambda protocol: protocol,
@@ -117,7 +122,7 @@ async def door(
     """Serves `app` behind the gateway's protocol, as `watch` derives it. Requests are named request-1, request-2 …"""
     ids: Iterator[int] = count(1)
     refused: list[tuple[Refusal, str]] = []
-    made = gateway_protocol(lambda: f"request-{next(ids)}", lambda *what: refused.append(what), Bounds(**bounds))
+    made = gateway_protocol(lambda: f"request-{next(ids)}", lambda *what: refused.append(what), Bounds(**bounds), kept)
     protocol = watch(made)
     config = uvicorn.Config(
         app,
@@ -125,7 +130,6 @@ async def door(
         interface="asgi3",
         log_config=None,
         lifespan="off",
-        timeout_keep_alive=keep_alive_s,
         proxy_headers=False,
     )
     config.load()
@@ -135,17 +139,18 @@ async def door(
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, send_buffer)
     listener.bind(("127.0.0.1", 0))
-    make: Any = protocol
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: make(config=config, server_state=state, app_state={}), sock=listener, ssl=tls and tls.server
-    )
+    listener.listen(2048)
+    listener.setblocking(False)
+    make: Any = partial(protocol, config=config, server_state=state, app_state={})
+    acceptor = Acceptor(listener, make, caps=caps or Caps(), tls=tls and tls.server, farewell=lambda: busy("request-0"))
+    acceptor.start()
     clients: list[Connection] = []
     try:
         async with asyncio.timeout(20):  # a test that waits in vain fails
-            yield Door(listener.getsockname()[1], state, clients, refused, tls)
+            yield Door(listener.getsockname()[1], state, clients, refused, tls, acceptor)
     finally:
-        server.close()
+        acceptor.close()
+        listener.close()
         for client in clients:
             client.writer.transport.abort()
         if state.tasks:
@@ -153,5 +158,5 @@ async def door(
             for task in stuck:
                 task.cancel()
             assert not stuck, "the app was never told that the client has left"
-        while state.connections:
+        while state.connections or acceptor.open:
             await asyncio.sleep(0.001)

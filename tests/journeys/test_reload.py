@@ -269,3 +269,24 @@ def test_without_a_file_a_hang_up_ends_nothing(tmp_path: Path) -> None:
         assert (said["event"], said["changed"]) == ("configuration_reloaded", "no setting")
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
+
+
+def test_other_bounds_of_connections_hold_for_those_that_come_from_then_on(upstream: str, tmp_path: Path) -> None:
+    with weighbridge(tmp_path, upstream) as stand, httpx2.Client(base_url=stand.base_url) as kept:
+        assert kept.get("/healthz").status_code == 200
+        write(stand, server={"max_connections": 1})
+        reload(stand)
+        turned_away = httpx2.get(f"{stand.base_url}/healthz")
+        assert (turned_away.status_code, turned_away.headers["x-weighbridge-refused"]) == (503, "TOO_MANY_CONNECTIONS")
+        assert 'reason="TOO_MANY_CONNECTIONS"} 1.0' in httpx2.get(f"{stand.admin_url}/metrics").text
+        assert logged(stand, "connections_refused")[0]["over"] == "max_connections"
+        assert kept.get("/healthz").status_code == 200, "it goes on"
+        write(stand, server={"max_connections": 10, "max_connections_per_address": 1})
+        reload(stand)
+        assert httpx2.get(f"{stand.base_url}/healthz").status_code == 503
+        ours = {"trusted_proxies": ["127.0.0.1"], "keep_alive_requests": 3}
+        write(stand, server={"max_connections": 10, "max_connections_per_address": 1, **ours})
+        reload(stand)
+        with httpx2.Client(base_url=stand.base_url) as other:
+            lasts = ["connection" in other.get("/healthz").headers for _ in range(6)]
+        assert lasts == [False, False, True] * 2

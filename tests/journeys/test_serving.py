@@ -264,6 +264,14 @@ def test_a_second_server_on_the_same_folder_is_refused_and_the_first_serves_on(s
     assert answer.status_code == 200
 
 
+def test_the_control_door_has_the_bounds_of_the_gateway_door(stand: Weighbridge) -> None:
+    """Of a request's head, and of the time that it may take."""
+    assert httpx2.get(f"{stand.admin_url}/healthz", headers={"x": "a" * 70_000}).status_code == 431
+    with connect(stand.admin_url) as client:
+        client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")  # as some load balancers ask
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
+
+
 def refused_start(*arguments: str, cwd: Path | None = None, **environ: str) -> str:
     """Runs `weighbridge serve`, which can't start: the one sentence that it says."""
     # Root may write anywhere, unless it goes without this.

@@ -48,18 +48,14 @@ def test_every_row_of_every_table_is_in_the_target_as_it_was(source: Database, p
     assert tenants_keys.list_keys(postgres_database) == tenants_keys.list_keys(source)
 
 
-def test_ids_that_are_counted_go_on_behind_those_that_were_copied(
-    source: Database, postgres_database: Database
-) -> None:
+def test_ids_that_are_counted_go_on_behind_those_copied(source: Database, postgres_database: Database) -> None:
     copying.copy(source, postgres_database)
     last = audit.list_events(source, limit=1)[0].id
     create_project(postgres_database, "green")
     assert audit.list_events(postgres_database, limit=1)[0].id == last + 1
 
 
-def test_whoever_caches_keys_of_the_target_sees_that_they_changed(
-    source: Database, postgres_database: Database
-) -> None:
+def test_whoever_caches_keys_of_the_target_sees_a_change(source: Database, postgres_database: Database) -> None:
     def number() -> int:
         with postgres_database.reading() as connection:
             return int(connection.execute(revision.select()).one().number)
@@ -94,7 +90,7 @@ def test_a_target_with_projects_of_its_own_is_refused(source: Database, postgres
     """Also one of the same name: it is another's."""
     tenants.create(postgres_database, name, NOON + 1, actor="test")
     told = copying.told(postgres_database)
-    with pytest.raises(TargetTaken, match="it isn't empty .* lacks 2 of 2 projects and 3 of 3 keys"):
+    with pytest.raises(TargetTaken, match=r"it isn't empty .* lacks 2 of 2 projects and 3 of 3 keys"):
         copying.copy(source, postgres_database)
     assert copying.told(postgres_database) == told
 

@@ -20,6 +20,15 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     return samples(metrics).get((name, frozenset(labels.items())))
 
 
+def test_the_backlog_of_the_ledger_is_told_as_it_is_now() -> None:
+    metrics = Metrics("1", [])
+    metrics.unshipped(7, 90.5)
+    assert value(metrics, "weighbridge_unshipped_records") == 7
+    assert value(metrics, "weighbridge_ledger_lag_seconds") == 90.5
+    metrics.unshipped(0, 0)
+    assert value(metrics, "weighbridge_unshipped_records") == 0
+
+
 def test_a_request_is_counted_under_its_project_operation_model_and_status() -> None:
     metrics = Metrics("1.2.3", ["gemini-3-pro-image"])
     for _ in range(2):

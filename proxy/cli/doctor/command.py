@@ -19,7 +19,7 @@ from proxy.cli.doctor.assumptions.command import try_assumptions
 from proxy.cli.doctor.findings import Check, Finding, examine, tell
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.load import ConfigError, Loaded, read
-from proxy.config.schema import Settings
+from proxy.config.schema import Settings, Storage
 from proxy.config.upstreams import Upstream
 from proxy.telemetry.logs import redact
 
@@ -89,10 +89,10 @@ def _checks(loaded: Loaded | None, error: ConfigError | None, environ: Mapping[s
     for upstream in settings.upstreams:
         checks[f"upstream {upstream.name}"] = partial(_check_upstream, upstream, settings)
     if settings.upstreams:
-        checks["upstreams"] = partial(pool.check_pool, settings.upstreams, data_dir)
+        checks["upstreams"] = partial(pool.check_pool, settings.upstreams, settings.storage)
     checks |= {
         "price book": partial(price_books.check_price_book, settings.storage.prices_file),
-        "database": partial(stores.check_database, data_dir),
+        "database": _check_of_database(settings.storage),
         "ledger": partial(stores.check_ledger, data_dir, owner),
         "disk": partial(files.check_disk, data_dir),
         "file modes": partial(files.check_modes, settings, loaded.file),
@@ -109,7 +109,7 @@ def _checks(loaded: Loaded | None, error: ConfigError | None, environ: Mapping[s
 
         checks["redis"] = partial(redis_servers.check_redis, settings.storage, time.time)
     if settings.events.webhook_url:
-        checks["webhook"] = partial(webhooks.check_webhook, settings.events, data_dir, time.time)
+        checks["webhook"] = partial(webhooks.check_webhook, settings.events, settings.storage, time.time)
     for upstream in settings.upstreams:
         if upstream.client_cert_file is not None:
             checks[f"certificate {upstream.name}"] = partial(
@@ -118,6 +118,14 @@ def _checks(loaded: Loaded | None, error: ConfigError | None, environ: Mapping[s
     if server.tls_cert is not None:
         checks["certificate"] = partial(configuration.check_certificate, server.tls_cert, time.time())
     return checks
+
+
+def _check_of_database(storage: Storage) -> Check:
+    if not storage.database_url:
+        return partial(stores.check_database, storage.data_dir)
+    from proxy.cli.doctor import postgres_server  # not before: loading psycopg takes a tenth of a second
+
+    return partial(postgres_server.check_postgres, storage, time.time)
 
 
 def _check_upstream(upstream: Upstream, settings: Settings) -> Iterable[Finding]:

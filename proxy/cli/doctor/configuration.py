@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from proxy.cli.doctor.findings import Finding, ok, problem, warning
-from proxy.config.certificates import untrusting
+from proxy.config.certificates import EXPIRES_SOON_DAYS, expires_s, untrusting
 from proxy.config.load import ConfigError, Loaded
 
-EXPIRES_SOON_DAYS = 14
 DAY_S = 86_400
 
 
@@ -38,8 +36,7 @@ def check_authorities(environ: Mapping[str, str]) -> Iterator[Finding]:
 def check_certificate(path: Path, unix_s: float, setting: str = "server.tls_cert") -> Iterator[Finding]:
     """A certificate that we show, at our door or to an upstream: until when it is good."""
     try:
-        # Python's one decoder of certificates; cryptography would be a dependency for the sake of a date.
-        until = ssl.cert_time_to_seconds(str(ssl._ssl._test_decode_cert(str(path))["notAfter"]))  # type: ignore[attr-defined]
+        until = expires_s(path)
     except (OSError, KeyError) as error:
         yield problem(f"{path}: can't be read as a certificate: {error}", f"{setting} is to be a PEM file")
         return

@@ -16,10 +16,8 @@ import httpx2
 from proxy.billing.ledger_slot import Owner
 from proxy.cli.doctor.findings import Finding, ok, problem, warning
 from proxy.config.schema import Server, base_url, from_here
+from proxy.resources import FILES_BESIDES, FILES_PER_CALL
 
-FILES_PER_CALL = 2
-FILES_BESIDES = 100
-"""Listeners, the ledger, the database, connections to the control door."""
 ZONE_DATA_GOOD_FOR_YEARS = 2
 ANSWERS_WITHIN_S = 3.0
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from proxy.cli.doctor import stores
 from proxy.cli.doctor.findings import Finding, ok, problem, warning
+from proxy.config.schema import Storage
 from proxy.config.upstreams import Upstream
 
 ALL = ("*",)
 
 
-def check_pool(upstreams: Sequence[Upstream], data_dir: Path) -> Iterator[Finding]:
+def check_pool(upstreams: Sequence[Upstream], storage: Storage) -> Iterator[Finding]:
     """Of all upstreams of a configuration, and of those that commands have disabled."""
-    off = stores.disabled_upstreams(data_dir)
+    off = stores.disabled_upstreams(storage)
     names = [one.name for one in upstreams]
     enabled = [one for one in upstreams if one.name not in off]
     if not enabled:

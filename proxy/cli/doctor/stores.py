@@ -13,8 +13,11 @@ from proxy.billing.ledger_file import MIB
 from proxy.billing.ledger_slot import Owner
 from proxy.billing.reports import ledger_files
 from proxy.cli.doctor.findings import Finding, ok, problem, warning
+from proxy.config.schema import Storage
+from proxy.store.database import Database, StoreError, backend_of
 from proxy.store.sqlite import FILE_NAME
 from proxy.store.tables import HEAD
+from proxy.tenants.disabled_upstreams import list_disabled
 
 LOCKED_AFTER_S = 3.0
 CHECKED_FOR_S = 6.0
@@ -158,10 +161,15 @@ def _unreadable(path: Path, error: sqlite3.Error) -> Finding:
     return problem(f"{path}: can't be read: {error}", "see who owns it, and the disk that it is on")
 
 
-def disabled_upstreams(data_dir: Path) -> frozenset[str]:
+def disabled_upstreams(storage: Storage) -> frozenset[str]:
     """Those that commands took out of service, as far as the database tells: what is wrong with it is told apart."""
+    if storage.database_url:
+        try:
+            return frozenset(list_disabled(Database(backend_of(storage))))
+        except StoreError:
+            return frozenset()
     try:
-        with closing(_opened(data_dir / FILE_NAME, "mode=ro")) as database:
+        with closing(_opened(storage.data_dir / FILE_NAME, "mode=ro")) as database:
             return frozenset(name for (name,) in database.execute("SELECT name FROM disabled_upstreams"))
     except sqlite3.Error:
         return frozenset()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from proxy.billing import adjustments, reports
+from proxy.billing import adjustments
 from proxy.billing.adjustments import AdjustmentConflict, AdjustmentRefused
 from proxy.billing.ledger import Ledger
 from proxy.billing.periods import Days
 from proxy.billing.records import UsageRecord, to_json
+from proxy.billing.sources import Sources
 from proxy.control.admin import bodies
 from proxy.control.admin.problems import Fault, Kind, Problem, invalid
 from proxy.limits.interface import Limiter, Spent
@@ -36,13 +36,15 @@ ACTOR = "admin"
 """Who changes things by the admin API, as audit events name them: one token is all that is known."""
 
 
-def note(database: Database, files: Sequence[Path], record: UsageRecord, *, actor: str) -> None:
-    """Writes down who makes an adjustment, before it is made: none stands without its audit event.
+def begin(database: Database, sources: Sources, record: UsageRecord, *, actor: str) -> UsageRecord | None:
+    """The adjustment to be written, its id claimed; None where it stands already.
 
-    Nothing where the record stands in `files` already. Raises StoreError, LedgerUnusable.
+    Writes down who makes it, before it is made: none stands without its audit event. Raises AdjustmentConflict,
+    AdjustmentUnderWay, StoreError, LedgerUnusable.
     """
-    if reports.find(files, record.record_id) is not None:
-        return
+    if adjustments.standing(sources.everywhere(), record) is not None:
+        return None
+    record = adjustments.claimed(sources.postgres, record)
     made = to_json(record)
     after = {"record_id": record.record_id, "cost_usd": made["cost_usd"], "why": record.hint, "of": record.caused_by}
     key_id = record.key_id or None
@@ -57,6 +59,7 @@ def note(database: Database, files: Sequence[Path], record: UsageRecord, *, acto
             before={},
             after=after,
         )
+    return record
 
 
 def count(limiter: Limiter, record: UsageRecord) -> None:
@@ -68,7 +71,7 @@ def count(limiter: Limiter, record: UsageRecord) -> None:
 def endpoint(
     *,
     database: Database,
-    data_dir: Path,
+    sources: Sources,
     ledger: Ledger,
     limiter: Limiter,
     timezone: Callable[[], str],
@@ -77,12 +80,12 @@ def endpoint(
 ) -> Callable[[Request], Awaitable[Response]]:
     """Makes an adjustment: 201 with its record, or 200 where one of this id and meaning stands already."""
 
-    def prepare(asked: Adjustment, now: int, period: str) -> UsageRecord:
-        files = reports.ledger_files(data_dir)
+    def prepare(asked: Adjustment, now: int, period: str) -> tuple[UsageRecord, bool]:
+        """The adjustment, and whether it is to be written."""
         try:
             projects.show(database, asked.project)
             record = adjustments.make(
-                files,
+                sources.everywhere(),
                 record_id=asked.record_id or adjustments.PREFIX + new_id(),
                 project=asked.project,
                 cost_usd=asked.cost_usd,
@@ -91,16 +94,18 @@ def endpoint(
                 now_us=now,
                 period=period,
             )
+            begun = begin(database, sources, record, actor=ACTOR)
         except UnknownProjectError as error:
             raise invalid(Fault("project", str(error))) from None
         except AdjustmentRefused as error:
             raise invalid(Fault(error.field, str(error))) from None
-        note(database, files, record, actor=ACTOR)
-        return record
+        except AdjustmentConflict as error:
+            raise Problem(Kind.CONFLICT, str(error)) from None
+        return begun or record, begun is not None
 
     def confirm(record: UsageRecord) -> tuple[UsageRecord, bool]:
         try:
-            return adjustments.confirm(reports.ledger_files(data_dir), record)
+            return adjustments.confirm(sources.everywhere(), record)
         except AdjustmentConflict as error:
             raise Problem(Kind.CONFLICT, str(error)) from None
 
@@ -109,8 +114,9 @@ def endpoint(
         if not ledger.available:  # before an audit event tells of what can't be done
             raise Problem(Kind.UNAVAILABLE, "The ledger can't be written now: its disk is full, or the server ends.")
         now = now_us()
-        record = await run_in_threadpool(prepare, asked, now, Days(timezone()).name(now))
-        await ledger.write(record)
+        record, new = await run_in_threadpool(prepare, asked, now, Days(timezone()).name(now))
+        if new:
+            await ledger.write(record)
         stands, made = await run_in_threadpool(confirm, record)
         if made:
             count(limiter, record)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import groupby
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -13,11 +12,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from proxy.billing import reports, rerating
+from proxy.billing import adjustments, rerating
 from proxy.billing.ledger import Ledger
 from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord, to_usd
+from proxy.billing.sources import Sources
 from proxy.control.admin import bodies
 from proxy.control.admin.adjustments import ACTOR, count
 from proxy.control.admin.problems import Fault, Kind, Problem, invalid
@@ -59,20 +59,22 @@ def note(database: Database, records: Iterable[UsageRecord], *, actor: str) -> N
 def endpoint(
     *,
     database: Database,
-    data_dir: Path,
+    sources: Sources,
     ledger: Ledger,
     limiter: Limiter,
     book: Callable[[], PriceBook],
     timezone: Callable[[], str],
     now_us: Callable[[], int],
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Makes an adjustment for each difference: answers how many were made. One that was made before isn't made again.
+    """Makes an adjustment for each difference: answers how many were made. One that was made before isn't made again,
+    nor one that another node makes now.
 
     422, and nothing is written, where a difference isn't that of the price in force here.
     """
 
     def prepare(asked: list[Difference], now: int, period: str) -> list[UsageRecord]:
-        found = rerating.rerate_these(reports.ledger_files(data_dir), book(), [each.of for each in asked])
+        record_ids = [each.of for each in asked]
+        found = rerating.rerate_these(sources.bill(), book(), record_ids, sources.unshipped_files())
         made = []
         for each in asked:
             difference = found[each.of].difference if each.of in found else None
@@ -81,6 +83,7 @@ def endpoint(
             if difference is None or to_usd(difference) != each.cost_usd:
                 raise invalid(Fault("differences", _otherwise(each, difference)))
             made.append(rerating.adjustment(found[each.of], now_us=now, period=period))
+        made = adjustments.claimed_alike(sources.postgres, made)
         note(database, made, actor=ACTOR)
         return made
 

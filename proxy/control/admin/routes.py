@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -15,6 +14,7 @@ from starlette.routing import Route
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerError
 from proxy.billing.prices import PriceBook
+from proxy.billing.sources import Sources
 from proxy.control.admin import adjustments, limits, rerating
 from proxy.control.admin.access import Guarded
 from proxy.control.admin.problems import Kind, Problem
@@ -31,7 +31,7 @@ def admin_api(
     *,
     token: str,
     database: Database,
-    data_dir: Path,
+    sources: Sources,
     ledger: Ledger,
     limiter: Limiter,
     book: Callable[[], PriceBook],
@@ -43,7 +43,7 @@ def admin_api(
     """The ASGI app of `/admin`. Time is Unix microseconds; `book` and `timezone` (of days) tell those in force."""
     adjust = adjustments.endpoint(
         database=database,
-        data_dir=data_dir,
+        sources=sources,
         ledger=ledger,
         limiter=limiter,
         timezone=timezone,
@@ -52,7 +52,7 @@ def admin_api(
     )
     rerate = rerating.endpoint(
         database=database,
-        data_dir=data_dir,
+        sources=sources,
         ledger=ledger,
         limiter=limiter,
         book=book,

@@ -9,7 +9,7 @@ from proxy.cli.doctor.findings import Finding, Verdict
 from proxy.cli.doctor.pool import check_pool
 from proxy.config.schema import Storage
 from proxy.config.upstreams import Upstream
-from proxy.store.database import open_database
+from proxy.store.database import open_database, upgrade
 from proxy.tenants import disabled_upstreams
 from tests.cli.doctor.folders import untouched
 
@@ -20,7 +20,7 @@ def upstream(name: str, **settings: Any) -> Upstream:
 
 def look(folder: Path, *upstreams: Upstream) -> list[Finding]:
     with untouched(folder):
-        return list(check_pool(upstreams, folder))
+        return list(check_pool(upstreams, Storage(data_dir=folder)))
 
 
 def test_a_pool_that_is_fine_is_one_line_also_before_there_is_a_database(tmp_path: Path) -> None:
@@ -29,6 +29,14 @@ def test_a_pool_that_is_fine_is_one_line_also_before_there_is_a_database(tmp_pat
         Finding(Verdict.OK, "all 2 are enabled")
     ]
     assert not list(tmp_path.iterdir())
+
+
+def test_those_that_are_disabled_are_named_whichever_database_says_so(each_storage: Storage) -> None:
+    assert [each.verdict for each in check_pool([upstream("a")], each_storage)] == [Verdict.OK]
+    upgrade(each_storage)
+    disabled_upstreams.disable(open_database(each_storage), "a", 5, actor="test")
+    found, _ = check_pool([upstream("a"), upstream("b")], each_storage)
+    assert (found.verdict, found.what) == (Verdict.WARNING, "a is disabled: it gets no calls")
 
 
 def test_those_that_are_disabled_are_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from proxy.cli.doctor.webhooks import check_webhook
 from proxy.config.schema import Events, Storage
 from proxy.control import event_table
 from proxy.control.events import make
-from proxy.store.database import open_database
+from proxy.store.database import open_database, upgrade
 from tests.cli.doctor.folders import untouched
 from tests.control.receiving import SECRET
 
@@ -20,9 +20,13 @@ NOW_S = 1_795_262_400
 
 
 def look(folder: Path, url: str = "https://x.example/hidden") -> list[Finding]:
+    return at(Storage(data_dir=folder), url)
+
+
+def at(storage: Storage, url: str = "https://x.example/hidden") -> list[Finding]:
     settings = Events(webhook_url=url, webhook_secret_env="X", webhook_secret=SecretStr(SECRET))
-    with untouched(folder):
-        return list(check_webhook(settings, folder, lambda: NOW_S))
+    with untouched(storage.data_dir):
+        return list(check_webhook(settings, storage, lambda: NOW_S))
 
 
 @pytest.mark.parametrize(
@@ -40,15 +44,17 @@ def test_plain_http_to_another_machine_is_warned_of(url: str, verdict: Verdict, 
     assert look(tmp_path, url)[0].verdict is verdict
 
 
-def test_events_that_wait_for_long_are_a_problem_and_its_path_is_not_shown(tmp_path: Path) -> None:
-    database = open_database(Storage(data_dir=tmp_path))
-    assert look(tmp_path) == [Finding(Verdict.OK, "x.example; no event waits for it", "")]
+def test_events_that_wait_for_long_are_a_problem_and_its_path_is_not_shown(each_storage: Storage) -> None:
+    assert at(each_storage) == [Finding(Verdict.OK, "x.example; no event waits for it", "")]
+    upgrade(each_storage)
+    database = open_database(each_storage)
+    assert at(each_storage) == [Finding(Verdict.OK, "x.example; no event waits for it", "")]
     event_table.note(database, [make("test", {}, "fresh", (NOW_S - 500) * 1_000_000, "1")])
-    assert look(tmp_path)[0].verdict is Verdict.OK
+    assert at(each_storage)[0].verdict is Verdict.OK
     old = make("test", {}, "old", (NOW_S - 7200) * 1_000_000, "2")
     event_table.note(database, [old])
     event_table.failed(database, old, NOW_S * 1_000_000, "502")
-    (found,) = look(tmp_path)
+    (found,) = at(each_storage)
     assert found.verdict is Verdict.PROBLEM
     assert found.what == "1 events wait for x.example, the oldest for 2.0 hours; last answer: 502"
     assert "`weighbridge events test`" in found.do

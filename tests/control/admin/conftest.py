@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from proxy.billing import reports
 from proxy.billing.ledger import Ledger
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord
+from proxy.billing.sources import Sources
 from proxy.config.schema import Storage
 from proxy.control.admin.routes import admin_api
 from proxy.control.admin.upstreams import Quota, Upstreams
@@ -54,13 +56,10 @@ async def no_quota(_upstream: str) -> Quota:
     return ()
 
 
-@pytest.fixture
-async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
-    """With the projects acme and bobs in it."""
-    database = open_database(Storage(data_dir=tmp_path))
-    for project in ("acme", "bobs"):
-        projects.create(database, project, NOON, actor="test")
-    ledger = Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=4096)
+@asynccontextmanager
+async def admin_of(data_dir: Path, database: Database, node: str = "") -> AsyncIterator[Admin]:
+    """A node's control door. `node`: what its ids begin with."""
+    ledger = Ledger.open(data_dir, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=4096)
     limiter = MemoryLimiter(lambda: NOON // 1000)
     clock, numbers = itertools.count(NOON), itertools.count(1)
     upstreams = Upstreams(
@@ -75,17 +74,27 @@ async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
     api = admin_api(
         token=TOKEN,
         database=database,
-        data_dir=tmp_path,
+        sources=Sources.of(Storage(data_dir=data_dir), database),
         ledger=ledger,
         limiter=limiter,
         book=lambda: BOOK,
         timezone=lambda: "America/Los_Angeles",
         now_us=lambda: next(clock),
-        new_id=lambda: f"{next(numbers)}",
+        new_id=lambda: f"{node}{next(numbers)}",
         upstreams=upstreams,
     )
     door = control_app(metrics=Metrics("1", []), ready=lambda: True, admin=api)
     async with serving(door) as url, httpx2.AsyncClient(base_url=f"{url}/admin/v1/") as client:
         client.headers["authorization"] = f"Bearer {TOKEN}"
-        yield Admin(url, client, tmp_path, database, ledger, limiter)
+        yield Admin(url, client, data_dir, database, ledger, limiter)
     await ledger.close()
+
+
+@pytest.fixture
+async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
+    """With the projects acme and bobs in it."""
+    database = open_database(Storage(data_dir=tmp_path))
+    for project in ("acme", "bobs"):
+        projects.create(database, project, NOON, actor="test")
+    async with admin_of(tmp_path, database) as made:
+        yield made

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
 from proxy.billing import reports
-from proxy.tenants import audit
+from proxy.store.database import Database
+from proxy.tenants import audit, projects
 from tests.billing.sample import NOON, lease, sample
-from tests.control.admin.conftest import Admin
+from tests.billing.shipped import ship_all
+from tests.billing.test_claims import grow_old
+from tests.control.admin.conftest import Admin, admin_of
 
 pytestmark = pytest.mark.anyio
 
@@ -136,3 +141,71 @@ async def test_where_the_ledger_cannot_be_written_nothing_is_promised(admin: Adm
     assert (answer.status_code, answer.json()["type"]) == (503, "/docs/admin-api#unavailable")
     assert admin.records() == []
     assert {event.action for event in audit.list_events(admin.database, limit=9)} == {"project.create"}
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path, postgres_database: Database) -> AsyncIterator[tuple[Admin, Admin]]:
+    """Two nodes that share a PostgreSQL, each with a ledger file of its own. Nothing is shipped by itself."""
+    projects.create(postgres_database, "acme", NOON, actor="test")
+    one, other = (admin_of(tmp_path / name, postgres_database, f"{name}-") for name in ("one", "other"))
+    async with one as first, other as second:
+        yield first, second
+
+
+def ship(node: Admin) -> None:
+    [path] = reports.ledger_files(node.data_dir)
+    ship_all(node.database, path)
+
+
+async def test_an_id_that_two_nodes_are_given_counts_once(nodes: tuple[Admin, Admin]) -> None:
+    """The second is told to come again while the first's record isn't shipped, and then that it stands."""
+    one, other = nodes
+    made = await adjust(one, record_id="adj_invoice-7")
+    under_way = await adjust(other, record_id="adj_invoice-7")
+    assert (made.status_code, under_way.status_code) == (201, 503)
+    assert "try again in a minute" in under_way.json()["detail"]
+    assert (await adjust(one, record_id="adj_invoice-7")).status_code == 200
+    assert (await adjust(other, record_id="adj_invoice-7", cost_usd="2")).status_code == 409
+    ship(one)
+    stands = await adjust(other, record_id="adj_invoice-7")
+    assert (stands.status_code, stands.json()) == (200, made.json())
+    assert (await adjust(other, record_id="adj_invoice-7", cost_usd="2")).status_code == 409
+    assert (len(one.records()), len(other.records())) == (1, 0)
+    events = [event.action for event in audit.list_events(one.database, limit=9, project="acme")]
+    assert events == ["adjustment.create", "project.create"]
+
+
+async def test_a_node_that_died_with_an_unshipped_adjustment_does_not_stop_it_and_does_not_double_it(
+    nodes: tuple[Admin, Admin],
+) -> None:
+    one, other = nodes
+    await adjust(one, record_id="adj_x")
+    grow_old(one.database)
+    again = await adjust(other, record_id="adj_x")
+    assert again.status_code == 201
+    ship(other)
+    ship(one)  # its disk comes back
+    [row] = reports.report([one.database], ["project"])
+    assert row.cost_usd == -1_500_000_000
+
+
+async def test_a_call_of_another_node_can_be_corrected_when_it_is_shipped(nodes: tuple[Admin, Admin]) -> None:
+    one, other = nodes
+    await one.ledger.write(sample("a"))
+    early = await adjust(other, of="a")
+    assert early.status_code == 422
+    assert "another node has just written gets here in a moment: try again" in early.json()["errors"][0]["message"]
+    assert (await adjust(one, of="a")).status_code == 201
+    ship(one)
+    assert (await adjust(other, of="a")).json()["key_id"] == "k1"
+    ship(other)
+    [row] = reports.report([one.database], [])
+    assert (row.calls, row.cost_usd) == (1, 33_602_100 - 3_000_000_000)
+
+
+async def test_ids_of_the_nodes_own_making_wait_for_nobody(nodes: tuple[Admin, Admin]) -> None:
+    answers = await asyncio.gather(*(adjust(node) for node in nodes for _ in range(5)))
+    assert {answer.status_code for answer in answers} == {201}
+    for node in nodes:
+        ship(node)
+    assert len(list(reports.export([nodes[0].database]))) == 10

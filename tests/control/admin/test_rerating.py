@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from proxy.billing import reports
+from proxy.store.database import Database
 from proxy.tenants import audit
 from tests.billing.sample import sample
-from tests.control.admin.conftest import Admin
+from tests.control.admin.conftest import Admin, admin_of
+from tests.control.admin.test_adjustments import ship
 
 pytestmark = pytest.mark.anyio
 PAID = 33_602_100 + 1_000_000
@@ -69,3 +74,24 @@ async def test_a_body_of_another_form_is_refused(admin: Admin, body: dict[str, A
     answer = await admin.client.post("adjustments/rerate", json=body)
 
     assert answer.status_code == 422
+
+
+async def test_two_nodes_that_rerate_the_same_records_write_each_difference_once(
+    tmp_path: Path, postgres_database: Database
+) -> None:
+    """At the same time, one after the other before anything is shipped, and after."""
+    one, other = (admin_of(tmp_path / name, postgres_database, f"{name}-") for name in ("one", "other"))
+    async with one as first, other as second:
+        for number in range(20):
+            await first.ledger.write(sample(f"c{number}", cost_usd=PAID))
+        ship(first)
+        asked = [(f"c{number}", "-0.001") for number in range(20)]
+        answers = [await rerate(node, *asked[at:]) for at in (10, 5) for node in (first, second)]
+        answers += await asyncio.gather(*(rerate(node, *asked) for node in (first, second)))
+        assert [answer.status_code for answer in answers] == [200] * 6
+        assert sum(answer.json()["adjustments"] for answer in answers) == 20
+        for node in (first, second):
+            ship(node)
+        assert (await rerate(second, *asked)).json() == {"adjustments": 0, "cost_usd": "0"}
+        [row] = reports.report([postgres_database], [])
+        assert (row.calls, row.cost_usd, row.adjustments_cost_usd) == (20, 20 * 33_602_100, -20 * 1_000_000)

@@ -41,7 +41,7 @@ async def test_a_mistake_of_ours_is_a_problem_too(admin: Admin, monkeypatch: pyt
     def broken() -> list[object]:
         raise ZeroDivisionError("the secret inside")
 
-    monkeypatch.setattr("proxy.control.admin.adjustments.reports.ledger_files", lambda _: broken())
+    monkeypatch.setattr("proxy.billing.sources.ledger_files", lambda _: broken())
     answer = await admin.client.post("adjustments", json={"project": "acme", "cost_usd": "1", "why": "x"})
 
     assert (answer.status_code, answer.json()["type"]) == (500, "/docs/admin-api#internal")

@@ -1,0 +1,56 @@
+"""Ledger files found, and opened to be read, also while a server writes them; and what was removed from one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from proxy.billing.ledger_errors import LedgerUnusable
+from proxy.billing.ledger_file import describe
+from proxy.billing.ledger_schema import refuse_newer
+
+
+def ledger_files(data_dir: Path) -> list[Path]:
+    """The ledger files of a data_dir, by slot. Raises OSError: a folder that may not be read is no empty bill."""
+    try:
+        found = [path for path in (data_dir / "ledger").iterdir() if path.suffix == ".db"]
+    except FileNotFoundError:
+        return []
+    return sorted(found, key=lambda path: (len(path.name), path.name))
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that can't write and never checkpoints: two that do lose rows before SQLite 3.51.3.
+
+    Raises LedgerUnusable, also for a file that is newer than this program.
+    """
+    try:
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        ) as connection:
+            connection.execute("PRAGMA wal_autocheckpoint=0")
+            refuse_newer(connection, path)
+            yield connection
+    except sqlite3.Error as error:
+        raise LedgerUnusable(
+            f"{path} can't be read: {describe(error)}. Is it a ledger file, and may you read it?"
+        ) from error
+
+
+class Removed(NamedTuple):
+    """Every record up to the seq `through`: each of a call that started before `before`, in Unix microseconds."""
+
+    through: int = 0
+    before: int = 0
+
+
+def removed(connection: sqlite3.Connection) -> Removed:
+    """Of one file; nothing, where it is of a version that never removed anything."""
+    found = connection.execute("SELECT * FROM file")
+    names = [column[0] for column in found.description]
+    row = dict(zip(names, found.fetchone(), strict=True))
+    return Removed(row.get("removed_through", 0), row.get("removed_before", 0))

@@ -1,0 +1,139 @@
+"""`weighbridge ledger ship`: the ledger files of a disk, such as a dead node's, into PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from proxy.billing import reports, shipped_check
+from proxy.billing.ledger_file import lock_ledger
+from proxy.billing.periods import Days
+from proxy.billing.records import UsageRecord
+from proxy.cli import options, output
+from proxy.cli.options import CommandError, ConfigOption, JsonOption
+from proxy.config.schema import Settings
+from proxy.control.shipper import Shipper
+from proxy.data_plane import unix_us
+from proxy.store.database import Database, open_database
+
+
+def ship(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data folder: the one that holds `ledger/`.")],
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Ship the ledger files of a folder to the configuration's PostgreSQL, where no server does: of a dead node's disk.
+
+    Calls that were under way when their server died are written down as unsettled first. What PostgreSQL has already is
+    passed over: done twice, or broken off and done again, it is the same. Records stay in their files.
+
+    Example: `weighbridge ledger ship /mnt/dead-node/weighbridge-data`
+    """
+    settings = options.settings(config)
+    database = open_database(settings.storage)
+    if not database.postgresql:
+        raise CommandError("there is no PostgreSQL to ship to: storage.database_url names it")
+    if not reports.ledger_files(folder):
+        raise CommandError(f"there is no ledger in {folder}: name the folder that holds `ledger/`")
+    lock = lock_ledger(folder)
+    try:
+        with _logs_on_standard_error():
+            closed_out = _ship(settings, database, folder)
+    finally:
+        os.close(lock)
+    _tell(database, folder, closed_out, json)
+
+
+def _ship(settings: Settings, database: Database, folder: Path) -> Counter[str]:
+    """Ships all there is; by file_id, how many calls were still open. Raises StoreError."""
+    closed_out = Counter[str]()
+
+    def on_closed_out(file_id: str, records: list[UsageRecord]) -> None:
+        closed_out[file_id] += len(records)
+
+    with _progress() as progress:
+        task = progress.add_task("records", total=None)
+        most = 0
+
+        def on_backlog(records: int, _: float) -> None:
+            nonlocal most
+            most = max(most, records)
+            progress.update(task, total=most, completed=most - records)
+
+        shipper = Shipper(
+            database,
+            folder,
+            lambda: (),
+            unix_us,
+            node=platform.node(),
+            day_of=Days(settings.limits.timezone).name,
+            on_backlog=on_backlog,
+            on_closed_out=on_closed_out,
+        )
+        while shipper.step():
+            pass
+    return closed_out
+
+
+@contextmanager
+def _logs_on_standard_error() -> Iterator[None]:
+    """What the shipper has to tell isn't this command's result."""
+    before = structlog.get_config()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("shipping"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _tell(database: Database, folder: Path, closed_out: Counter[str], json: bool) -> None:
+    """What PostgreSQL has now of each file; ends with 1 where that isn't all."""
+    told = []
+    for path in reports.ledger_files(folder):
+        found = shipped_check.check(database, path)
+        findings = [finding._asdict() for finding in found.findings]
+        whole = found.through is not None and not found.unshipped and not findings
+        told.append(
+            {
+                "path": str(path),
+                "file_id": found.file_id,
+                "shipped_through": found.through,
+                "unshipped": found.unshipped,
+                "closed_out": closed_out[found.file_id],
+                "ok": whole,
+                "findings": findings,
+            }
+        )
+    if json:
+        output.document({"files": told})
+    else:
+        for one in told:
+            _print(one)
+    if not all(one["ok"] for one in told):
+        raise typer.Exit(1)
+
+
+def _print(one: dict[str, Any]) -> None:
+    shipped = "nothing of it" if one["shipped_through"] is None else f"everything up to {one['shipped_through']:,}"
+    left = f"; {one['unshipped']:,} records are left" if one["unshipped"] else ""
+    output.line(f"{one['path']}: PostgreSQL has {shipped}{left}")
+    if one["closed_out"]:
+        output.line(f"  {one['closed_out']:,} calls were open when its server died: written down as unsettled")
+    for finding in one["findings"]:
+        output.line(f"  {finding['record_id'] + ': ' if finding['record_id'] else ''}{finding['says']}")
