@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from tests.journeys.watching import until
+from tests.journeys.watching import DEADLINE_S, until
 from tests.redis_servers import RedisServer
 from tests.stand import Weighbridge
+
+ESTABLISHED = "01"
+"""As /proc/net/tcp has it: proc(5)."""
 
 
 def with_workers(
@@ -78,3 +83,31 @@ def reborn(stand: Weighbridge, slot: str, before: int) -> int:
     """Waits until another process has taken the place of the one with that pid."""
     found: Callable[[], int] = lambda: pid if (pid := children(stand).get(slot, 0)) != before else 0  # noqa: E731
     return until(found, f"{slot} is replaced")
+
+
+def connections_of(stand: Weighbridge) -> dict[str, int]:
+    """How many clients' connections each worker has."""
+    port = f":{urlsplit(stand.base_url).port:04X}"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inodes = {f"socket:[{line[9]}]" for line in lines if line[1].endswith(port) and line[3] == ESTABLISHED}
+    return {
+        slot: len(inodes & _open_in(Path(f"/proc/{pid}/fd")))
+        for slot, pid in children(stand).items()
+        if slot != "control"
+    }
+
+
+@contextmanager
+def kept(stand: Weighbridge, count: int, *, at_once: bool) -> Iterator[None]:
+    """So many connections that are kept, opened at once or one after the other, each in a worker's hands."""
+    before = sum(connections_of(stand).values())
+    where = urlsplit(stand.base_url)
+    with ExitStack() as stack:
+        for _ in range(count):
+            connection = stack.enter_context(socket.create_connection((where.hostname, where.port), DEADLINE_S))
+            if not at_once:
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+                assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        until(lambda: sum(connections_of(stand).values()) == before + count, "all are accepted")
+        yield
+    until(lambda: sum(connections_of(stand).values()) == before, "all are closed")

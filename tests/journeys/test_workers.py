@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy.billing import reports
 from proxy.billing.records import UsageRecord
 from tests.journeys.limited import ASK, AT_ONCE, call_at_once, limits_told, used, went_up, with_limits
-from tests.journeys.many import children, kill_all, logged, reborn, with_workers
+from tests.journeys.many import children, connections_of, kept, kill_all, logged, reborn, with_workers
 from tests.journeys.numbered import VERBS, Whole, account, compare, forget, numbered
 from tests.journeys.watching import TEXT, body, in_flight, until
 from tests.redis_servers import RedisServer
@@ -129,6 +129,7 @@ async def test_two_thousand_calls_at_once_on_four_workers_exactly_the_limit_pass
     stand = with_workers(at_end, tmp_path, upstream, redis_server, 4)
     key = with_limits(stand, "rpm=100", "rpd=1000")
     stand.start()
+    await asyncio.to_thread(connections_are_spread, stand, 4)
     statuses = Counter(await call_at_once(stand, key, ASK, body("hello")))
     assert statuses == {200: 100, 429: AT_ONCE - 100}
     assert went_up(upstream) == len(stand.records()) == 100
@@ -149,6 +150,7 @@ def test_commands_ask_the_control_process(
     def call() -> int:
         return httpx2.post(two.base_url + ASK, json=body("hello"), headers=headers, timeout=30).status_code
 
+    connections_are_spread(two, 2)
     until(lambda: call() == 200, "budgets are open: all have said what they spent")
     before = spent(two)
     two.run("usage", "adjust", "alice", "250", "--why", "a test", "--id", "adj_first")
@@ -211,6 +213,16 @@ async def test_with_fewer_workers_what_the_others_wrote_is_still_counted(
         await asyncio.sleep(0.1)
     bill = sum(record.cost_usd or 0 for record in stand.records())
     until(lambda: spent(stand) * 10**9 == bill, "the budget has counted all")
+
+
+def connections_are_spread(stand: Weighbridge, workers: int) -> None:
+    """Of 64 that are kept, each worker has half of its share or more, whether they come at once or one by one."""
+    for at_once in (True, False):
+        with kept(stand, 64, at_once=at_once):
+            spread = connections_of(stand)
+            print(at_once, spread)
+            assert len(spread) == workers
+            assert min(spread.values()) >= 64 / workers / 2, spread
 
 
 def spent(stand: Weighbridge) -> Decimal:
