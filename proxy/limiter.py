@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,11 +38,13 @@ async def open_limiter(
     as the control process speaks for them. Raises LedgerUnusable, StoreError.
     """
     storage, days, now = settings.storage, Days(settings.limits.timezone), now_us()
-    rest = None
+    rests: list[rebuild.OnDisk | rebuild.Shipped] = []
     if orphans is not None:
-        rest = rebuild.Rest(orphans, database if database.postgresql else None, days, now_us)
+        rests.append(rebuild.OnDisk(storage.data_dir, days, now_us))
+        if database.postgresql:
+            rests.append(rebuild.Shipped(database, days, now_us))
     if not storage.redis_url:
-        return _in_memory(ledger, orphans or {}, rest, days, now)
+        return _in_memory(ledger, orphans or {}, rests, days, now)
     # Imported here: commands, and servers without Redis, do without its 7 MB and its tenth of a second.
     from proxy.limits.redis import RedisLimiter
     from proxy.limits.roll import FOLLOW_TIMEOUT_S
@@ -55,7 +57,8 @@ async def open_limiter(
         rebuild.history(own, days, now, time.monotonic),
         rebuild.spent(own, days, now),
         following=redis_of(storage, FOLLOW_TIMEOUT_S),
-        rest=rest,
+        rest=rests[0] if rests else None,
+        shared=rests[1] if len(rests) > 1 else None,
         others=shipping.live(database) - {ledger.file_id} if database.postgresql else (),
         on_down=settings.limits.on_redis_down,
         on_error=metrics.limiter_errors.inc,
@@ -100,13 +103,20 @@ async def tell_redis(
 
 
 def _in_memory(
-    ledger: Ledger, orphans: Mapping[Path, str], rest: rebuild.Rest | None, days: Days, now: int
+    ledger: Ledger,
+    orphans: Mapping[Path, str],
+    rests: Iterable[rebuild.OnDisk | rebuild.Shipped],
+    days: Days,
+    now: int,
 ) -> MemoryLimiter:
     """The only process that counts: whatever was spent, it alone remembers it."""
     own = [ledger.path]
     spent = list(rebuild.spent(own, days, now))
-    for others in rest(None, [ledger.file_id]).values() if rest else ():
-        spent += others
+    known = {ledger.file_id}
+    for rest in rests:
+        for file_id, of_file in rest(None, known).items():
+            spent += of_file
+            known.add(file_id)
     return MemoryLimiter(_steady_ms(), rebuild.history([*own, *orphans], days, now, time.monotonic), spent)
 
 

@@ -20,7 +20,6 @@ WITHOUT_TWIN = {
     "errors.py": "names and exceptions without behaviour",
     "doors.py": "listeners and signals; tests/journeys open and close them in real processes",
     "process.py": "names without behaviour",
-    "resources.py": "tests/journeys/test_serving.py sees its effects in a real process",
     "billing/ledger_errors.py": "exceptions without behaviour",
     "cli/image/native.py": "tests/cli/image/test_command.py asks in this shape",
     "cli/serve.py": "tests/journeys run it as users do",
