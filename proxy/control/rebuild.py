@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from proxy.billing import recent, reports
+from proxy.billing import ledger_reading, recent, reports
 from proxy.billing import spent as spendings
 from proxy.billing.file_spendings import of_files
 from proxy.billing.ledger import open_calls
@@ -130,7 +130,7 @@ class OnDisk:
         """By file, of a project or of all; what open leases may cost is spent. Raises LedgerUnusable, OSError."""
         found: dict[str, list[money.Spending]] = {}
         for path in reports.ledger_files(self._data_dir):
-            with reports.reading(path) as connection:
+            with ledger_reading.reading(path) as connection:
                 file_id = file_id_of(connection)
             if file_id not in live:
                 # Leases first: one that becomes a record in between is counted twice, which harms nobody.
