@@ -15,9 +15,10 @@ BANNED_NAMES = {"utils", "util", "helpers", "common", "base", "manager", "manage
 WITHOUT_TWIN = {
     "__main__.py": "starts the command; tests/journeys run it as users do",
     "app.py": "puts the parts together; tests/journeys use it whole",
-    "limiter.py": "opens what tests/contracts holds; tests/journeys begin with it",
     "serve.py": "processes and signals; tests/journeys send them to a real process",
     "errors.py": "names and exceptions without behaviour",
+    "data_plane.py": "puts parts together; tests/journeys begin with it",
+    "control_plane.py": "puts parts together; tests/journeys begin with it",
     "doors.py": "listeners and signals; tests/journeys open and close them in real processes",
     "process.py": "names without behaviour",
     "billing/ledger_errors.py": "exceptions without behaviour",

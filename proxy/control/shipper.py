@@ -121,6 +121,10 @@ class Shipper:
         except (StoreError, OSError) as error:
             self._tell("", str(error))
             return False
+        except Exception as error:  # a mistake of ours: calls go on, and so does everything else of this process
+            self._tell("", f"{type(error).__name__}: {error}")
+            log.debug("ledger_shipping_failed", exc_info=True)
+            return False
         self._tell("", None)
         return more
 

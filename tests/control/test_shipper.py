@@ -285,6 +285,30 @@ async def test_a_file_that_cannot_be_read_holds_up_no_other(tmp_path: Path, post
     assert_whole(postgres_database, good)
 
 
+async def test_no_error_ends_it_and_each_is_told_once(
+    tmp_path: Path, postgres_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even one that nobody thought of."""
+    monkeypatch.setattr(control, "PAUSE_S", 0.001)
+    tries, path = 0, put(tmp_path, *calls(range(3)))
+
+    def fails_at_first(records: int, age_s: float) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise ZeroDivisionError
+
+    with capture_logs() as told:
+        watching = asyncio.create_task(shipper(postgres_database, tmp_path, on_backlog=fails_at_first).watch())  # noqa: TID251
+        await asyncio.to_thread(until, lambda: tries > 4, "it goes on")
+        watching.cancel()
+    assert [line["event"] for line in told if line["log_level"] != "debug"][:2] == [
+        "ledger_shipping_waits",
+        "ledger_shipping_goes_on",
+    ]
+    assert_whole(postgres_database, path)
+
+
 async def test_records_removed_before_they_were_shipped_are_missed_loudly_and_the_rest_is_shipped(
     tmp_path: Path, postgres_database: Database
 ) -> None:

@@ -125,12 +125,15 @@ async def test_whoever_is_killed_is_replaced_and_the_bill_is_whole(
 async def test_two_thousand_calls_at_once_on_four_workers_exactly_the_limit_passes(
     redis_server: RedisServer, upstream: str, tmp_path: Path, at_end: ExitStack
 ) -> None:
+    """Where the machine is so busy that Redis seems to be away, nobody is let in for it: those come again."""
     forget(upstream)
-    stand = with_workers(at_end, tmp_path, upstream, redis_server, 4)
+    stand = with_workers(at_end, tmp_path, upstream, redis_server, 4, limits={"on_redis_down": "deny"})
     key = with_limits(stand, "rpm=100", "rpd=1000")
     stand.start()
     await asyncio.to_thread(connections_are_spread, stand, 4)
     statuses = Counter(await call_at_once(stand, key, ASK, body("hello")))
+    while denied := statuses.pop(503, 0):
+        statuses.update(await call_at_once(stand, key, ASK, body("hello"), denied))
     assert statuses == {200: 100, 429: AT_ONCE - 100}
     assert went_up(upstream) == len(stand.records()) == 100
     assert used(stand) == {"rpm": 100, "rpd": 100}
