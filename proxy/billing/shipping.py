@@ -14,11 +14,11 @@ from sqlalchemy import BigInteger, Connection, Table, text
 from proxy.billing import ledger_schema as schema
 from proxy.billing import partitions
 from proxy.billing.jobs import NOW_US
+from proxy.billing.ledger_reading import removed
 from proxy.billing.ledger_tables import file_spendings, usage_hourly, usage_records
 from proxy.billing.partitions import Partition
 from proxy.billing.records import COLUMNS, UsageRecord
 from proxy.billing.removed_sums import removed_sums
-from proxy.billing.retention import removed
 from proxy.store.database import Database, StoreError
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")

@@ -17,10 +17,10 @@ import structlog
 from proxy.billing import partitions, shipping
 from proxy.billing.jobs import claimed
 from proxy.billing.ledger_errors import LedgerUnusable
+from proxy.billing.ledger_reading import ledger_files, reading
 from proxy.billing.ledger_schema import version_of
 from proxy.billing.orphans import close_out_orphan
 from proxy.billing.records import UsageRecord
-from proxy.billing.reports import ledger_files, reading
 from proxy.billing.shipped_mark import marked_through, write_mark
 from proxy.billing.shipping import Cursor, Moved, Place, Shipping
 from proxy.store.database import Database, StoreError

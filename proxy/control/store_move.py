@@ -10,9 +10,9 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from proxy.billing.ledger_reading import ledger_files, reading
 from proxy.billing.ledger_schema import version_of
 from proxy.billing.ledger_tables import shipped
-from proxy.billing.reports import ledger_files, reading
 from proxy.billing.shipping import file_id_of
 from proxy.control.shipper import Shipper
 from proxy.store import copying

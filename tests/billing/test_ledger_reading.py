@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -57,3 +59,33 @@ async def test_reading_writes_nothing_to_the_file(tmp_path: Path) -> None:
     before = copy.read_bytes(), copy.with_name("0.db-wal").read_bytes()
     assert [record.record_id for record in reports.export([copy])] == ["a"]
     assert (copy.read_bytes(), copy.with_name("0.db-wal").read_bytes()) == before
+
+
+async def test_a_file_that_is_being_made_is_read_once_it_has_its_tables(tmp_path: Path) -> None:
+    """Of several workers that start at once each reads the others' files."""
+    [made] = await written(tmp_path / "other", sample("a"))
+    path = tmp_path / "ledger" / "0.db"
+    path.parent.mkdir()
+    path.touch()
+    looked, go_on = threading.Event(), threading.Event()
+
+    def slow(seconds: float) -> None:
+        looked.set()
+        go_on.wait(30)
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
+        patch.setattr("proxy.billing.ledger_reading.time.sleep", slow)
+        patch.setattr("proxy.billing.ledger_reading.MADE_WITHIN_S", 60)
+        reading_it = pool.submit(lambda: reports.report([path], [])[0].calls)
+        looked.wait(30)
+        with closing(sqlite3.connect(made)) as source, closing(sqlite3.connect(path)) as target:
+            source.backup(target)
+        go_on.set()
+        assert reading_it.result(30) == 1
+
+
+def test_a_file_that_lost_its_tables_is_no_empty_bill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.billing.ledger_reading.MADE_WITHIN_S", 0)
+    (tmp_path / "0.db").touch()
+    with pytest.raises(LedgerUnusable, match="no such table"):
+        reports.report([tmp_path / "0.db"], [])

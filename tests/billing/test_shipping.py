@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from proxy.billing import shipping
+from proxy.billing.ledger_reading import reading
 from proxy.billing.periods import Days
 from proxy.billing.records import COLUMNS
-from proxy.billing.reports import reading
 from proxy.billing.shipping import Cursor, Lack, Moved, Place, Shipping
 from proxy.store.database import Database
 from tests.billing.sample import NOON, sample
