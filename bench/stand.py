@@ -109,7 +109,12 @@ def redis() -> Generator[str]:
 
 @contextlib.contextmanager
 def weighbridge(
-    folder: Path, upstream_port: int, redis_url: str = "", upstreams: int = 1, like: tuple[Path, str] | None = None
+    folder: Path,
+    upstream_port: int,
+    redis_url: str = "",
+    upstreams: int = 1,
+    like: tuple[Path, str] | None = None,
+    workers: int = 1,
 ) -> Generator[tuple[int, int, str]]:
     """Yields Weighbridge's pid, port and a key. Its project has limits of every kind, and none is reached.
 
@@ -118,7 +123,7 @@ def weighbridge(
     folder.mkdir()
     port, config = free_port(), folder / "weighbridge.toml"
     config.write_text(
-        f"[server]\nport = {port}\nadmin_port = {free_port()}\nlame_duck_seconds = 0\n"
+        f"[server]\nport = {port}\nadmin_port = {free_port()}\nlame_duck_seconds = 0\nworkers = {workers}\n"
         f'[storage]\ndata_dir = "{folder}/data"\nredis_url = "{redis_url}"\n'
         + "".join(
             f'[[upstreams]]\nname = "bench-{number}"\nbase_url = "http://127.0.0.1:{upstream_port}"\n'

@@ -13,7 +13,8 @@ from proxy.billing.periods import Days
 from proxy.config import redis_address
 from proxy.config.schema import Settings, Storage
 from proxy.control import rebuild
-from proxy.limits.interface import Limiter, of_upstream
+from proxy.control.admin.limits import configured
+from proxy.limits.interface import Counter, Limiter, of_upstream
 from proxy.limits.memory import MemoryLimiter
 from proxy.store.database import Database
 from proxy.telemetry.metrics import Metrics
@@ -68,6 +69,37 @@ async def open_limiter(
     for path, file_id in (orphans or {}).items():
         await limiter.end_left_by(file_id, holders, rebuild.settled([path]))
     return limiter
+
+
+async def tell_redis(
+    settings: Settings, database: Database, files: Mapping[str, Path], now_us: Callable[[], int]
+) -> int | None:
+    """Has Redis know what ledger files, by their ids, have counted of the limits of projects and keys.
+
+    Else each worker says so when it meets a limit for the first time, and another may have let in calls before. Budgets
+    don't need it: nobody is let in before all have said what they spent. Told again, nothing counts twice. Returns of
+    how many limits something is used; None: Redis is away. Raises LedgerUnusable, StoreError.
+    """
+    from proxy.limits.redis import RedisLimiter
+
+    days, now, used = Days(settings.limits.timezone), now_us(), set[Counter]()
+    limited = [
+        [one for one in configured(database, project.name, now).counters if not one.per]
+        for project in list_projects(database)
+    ]
+    for file_id, path in files.items():
+        history = rebuild.history([path], days, now, time.monotonic)
+        limiter = RedisLimiter(redis_of(settings.storage), file_id, _steady_ms(), history)
+        try:
+            await limiter.start([], lambda records: {})
+            for counters in filter(None, limited):
+                taken = await limiter.used(days.name(now), counters)
+                used.update(one for one, of in zip(counters, taken, strict=True) if of.used)
+            if limiter.away:
+                return None
+        finally:
+            await limiter.close()
+    return len(used)
 
 
 def _in_memory(

@@ -16,6 +16,7 @@ from proxy.billing.ledger_file import lock_ledger, make_ledger_file
 from proxy.config.load import Loaded
 from proxy.config.reload import Reloader
 from proxy.doors import Doors, bind, open_doors, url_of
+from proxy.gateway.share import Share, Shares
 from proxy.process import ALONE, Process
 from proxy.supervisor import Supervisor
 from proxy.telemetry import logs, multiprocess
@@ -66,19 +67,23 @@ def _supervise(
     processes = [*workers, Process("control", gateway=False, locked=True)]
     for process in processes:  # before any reads another's, which has no tables for a moment
         make_ledger_file(data_dir, process.slot)
+    shares = Shares(len(workers))
+
+    def died(process: Process) -> None:
+        multiprocess.forget(data_dir / METRICS, process.slot)
+        if process.gateway:
+            shares.forget(int(process.slot))
+
     # The supervisor lets go of the door when it ends: who comes when no worker listens any more is refused, not kept.
-    supervisor = Supervisor(
-        processes,
-        stopping=gateway.close,
-        died=lambda process: multiprocess.forget(data_dir / METRICS, process.slot),
-    )
+    supervisor = Supervisor(processes, stopping=gateway.close, died=died)
     started = supervisor.start(tell)
     if started is None:
         return
     logs.name_process(str(started))
     if started.gateway:
         control.close()
-        _serve(loaded, environ, started, gateway, None, supervisor.ready, supervisor.lifeline)
+        share = shares.of(int(started.slot))
+        _serve(loaded, environ, started, gateway, None, supervisor.ready, supervisor.lifeline, share)
     else:
         gateway.close()
         _serve(loaded, environ, started, None, control, supervisor.ready, supervisor.lifeline)
@@ -92,6 +97,7 @@ def _serve(
     control: socket.socket | None,
     ready: Callable[[], object],
     lifeline: int | None = None,
+    share: Share | None = None,
 ) -> None:
     """Serves as one process. `ready` is called once its doors are open. At the end of file of `lifeline` it ends."""
 
@@ -104,6 +110,8 @@ def _serve(
 
     async def serve() -> None:
         async with open_doors(loaded.settings, gateway, control, follow_configuration, process) as doors:
+            if doors.gateway is not None:
+                doors.gateway.acceptor.share = share
             if lifeline is not None:
                 asyncio.get_running_loop().add_reader(lifeline, partial(_orphaned, lifeline, doors))
             ready()

@@ -10,6 +10,7 @@ from proxy.billing import recent, reports
 from proxy.billing import spent as spendings
 from proxy.billing.file_spendings import of_files
 from proxy.billing.ledger import open_calls
+from proxy.billing.ledger_reading import ledger_files, reading
 from proxy.billing.periods import DAY_US, GOOGLES_ZONE, Days
 from proxy.billing.recent import OUT_OF_ORDER_US, Call, Spending, Tally
 from proxy.billing.shipping import file_id_of
@@ -129,8 +130,8 @@ class OnDisk:
     def __call__(self, project: str | None, live: Collection[str]) -> Mapping[str, Sequence[money.Spending]]:
         """By file, of a project or of all; what open leases may cost is spent. Raises LedgerUnusable, OSError."""
         found: dict[str, list[money.Spending]] = {}
-        for path in reports.ledger_files(self._data_dir):
-            with reports.reading(path) as connection:
+        for path in ledger_files(self._data_dir):
+            with reading(path) as connection:
                 file_id = file_id_of(connection)
             if file_id not in live:
                 # Leases first: one that becomes a record in between is counted twice, which harms nobody.

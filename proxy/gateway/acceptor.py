@@ -16,6 +16,7 @@ from proxy.config.addresses import Network, parse_address
 from proxy.errors import Reason
 from proxy.gateway import heads
 from proxy.gateway.heads import Unacceptable
+from proxy.gateway.share import Share
 
 if TYPE_CHECKING:
     from proxy.gateway.server import GatewayProtocol
@@ -27,6 +28,8 @@ AT_A_TIME = 32
 """Connections taken in one turn of the loop: nobody's connecting holds up others' calls."""
 REST_S = 0.05
 """How long none is taken where there is no room for a handshake, or no file descriptor. They wait in the kernel."""
+HOLD_S = 0.002
+"""How long it leaves a connection to another process that has fewer."""
 HANDSHAKES = 512
 """TLS handshakes under way at once."""
 HANDSHAKE_S = 10.0
@@ -65,10 +68,11 @@ class Acceptor:
         *,
         caps: Caps,
         tls: ssl.SSLContext | None,
-        farewell: Callable[[], bytes],
+        new_id: Callable[[], str],
+        refused: Callable[[], object],
         door: str = "gateway",
     ) -> None:
-        """`make` makes a connection's protocol; `farewell` is the whole response for one that isn't served: it counts.
+        """`make` makes a connection's protocol; `refused` counts one that isn't served, `new_id` names what it is told.
 
         `door` is what the log calls it. `caps` and `tls` may be set anew at any time: they hold for the connections
         that come from then on.
@@ -76,9 +80,12 @@ class Acceptor:
         self.caps = caps
         self.tls = tls
         self.open = 0
+        self.share: Share | None = None
+        """Where other processes accept on the same socket; to be set before `start`."""
         self._listener = listener
         self._make = make
-        self._farewell = farewell
+        self._new_id = new_id
+        self._refused = refused
         self._door = door
         self._by_host: dict[str, int] = {}
         self._connecting: dict[asyncio.Task[None], float] = {}
@@ -94,6 +101,8 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._told_at = self._loop.time() - TOLD_EVERY_S
         self._loop.add_reader(self._listener, self._accept)
+        if self.share is not None:
+            self.share.tell(self.open)
 
     def close(self) -> None:
         """Accepts no more. Who is in the midst of a handshake is no client yet."""
@@ -103,6 +112,8 @@ class Acceptor:
         if self._resting is not None:
             self._resting.cancel()
         self._loop.remove_reader(self._listener)
+        if self.share is not None:
+            self.share.leave()
         for task in (*self._connecting, *self._parting):
             task.cancel()
 
@@ -110,27 +121,43 @@ class Acceptor:
         """For uvicorn, which waits for the connections by itself."""
 
     def _accept(self) -> None:
-        for _ in range(AT_A_TIME):
-            if self.tls is not None and len(self._connecting) >= HANDSHAKES and not self._cut_off_oldest():
-                self._rest()
-                return
-            try:
-                connection, peer = self._listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:  # no descriptor, or no memory, for another one: those that are there go on
-                self._tell("connections_wait", why=error.strerror)
-                self._rest()
-                return
-            self._take(connection, str(peer[0]))
+        if self.share is None:
+            for _ in range(AT_A_TIME):
+                if not self._take_next():
+                    return
+        elif self.share.holds_back():
+            self._rest(HOLD_S, self._go_on_with_one)
+        else:  # one in a turn: others take theirs
+            self._take_next()
 
-    def _rest(self) -> None:
+    def _take_next(self) -> bool:
+        """Whether there may be another one."""
+        if self.tls is not None and len(self._connecting) >= HANDSHAKES and not self._cut_off_oldest():
+            self._rest(REST_S, self._go_on)
+            return False
+        try:
+            connection, peer = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False
+        except OSError as error:  # no descriptor, or no memory, for another one: those that are there go on
+            self._tell("connections_wait", why=error.strerror)
+            self._rest(REST_S, self._go_on)
+            return False
+        self._take(connection, str(peer[0]))
+        return True
+
+    def _rest(self, seconds: float, then: Callable[[], None]) -> None:
         self._loop.remove_reader(self._listener)
-        self._resting = self._loop.call_later(REST_S, self._go_on)
+        self._resting = self._loop.call_later(seconds, then)
 
     def _go_on(self) -> None:
         self._resting = None
         self._loop.add_reader(self._listener, self._accept)
+
+    def _go_on_with_one(self) -> None:
+        """The one that it held back for: whoever should have taken it may hang."""
+        self._go_on()
+        self._take_next()
 
     def _cut_off_oldest(self) -> bool:
         """Whether there is room for a handshake now: one that takes long makes it for others."""
@@ -152,7 +179,7 @@ class Acceptor:
             self._admit(connection, host)
 
     def _admit(self, connection: socket.socket, host: str) -> None:
-        self.open += 1
+        self._count(1)
         self._by_host[host] = self._by_host.get(host, 0) + 1
         protocol, place = self._make(), _Place(self, host)
         protocol.leave_place = place.leave
@@ -175,8 +202,13 @@ class Acceptor:
         if error is not None and not isinstance(error, OSError):  # an OSError: the client left, or speaks no TLS
             log.error("connection_failed", why=repr(error))
 
+    def _count(self, more: int) -> None:
+        self.open += more
+        if self.share is not None and not self._closed:
+            self.share.tell(self.open)
+
     def _leave(self, host: str) -> None:
-        self.open -= 1
+        self._count(-1)
         self._by_host[host] -= 1
         if not self._by_host[host]:
             del self._by_host[host]
@@ -186,18 +218,18 @@ class Acceptor:
         return address is not None and any(address in network for network in self.caps.trusted)
 
     def _turn_away(self, connection: socket.socket, peer: str, cap: str) -> None:
-        farewell = self._farewell()
+        self._refused()
         self._tell("connections_refused", of=peer, over=cap)
         if len(self._parting) >= FAREWELLS:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             connection.close()
             return
-        task = self._loop.create_task(self._part(connection, farewell))
+        task = self._loop.create_task(self._part(connection))
         self._parting.add(task)
         task.add_done_callback(partial(self._parted, connection))
 
-    async def _part(self, connection: socket.socket, farewell: bytes) -> None:
-        parting = _Parting(farewell)
+    async def _part(self, connection: socket.socket) -> None:
+        parting = _Parting(_farewell(self._new_id()))
         try:
             async with asyncio.timeout(FAREWELL_S):
                 await self._open(connection, parting)
@@ -257,7 +289,7 @@ class _Parting(asyncio.Protocol):
             self._transport.abort()
 
 
-def busy(request_id: str) -> bytes:
+def _farewell(request_id: str) -> bytes:
     """The whole response for a connection beyond the caps."""
     message = "This server has as many connections as it may have, in all or from your address. Try again later."
     return heads.refusal(Unacceptable(503, message, Reason.TOO_MANY_CONNECTIONS), request_id)

@@ -66,7 +66,7 @@ def check_modes(settings: Settings, file: Path | None) -> Iterator[Finding]:
         *_open_to_all(_secrets(settings), "this secret", "600"),
         *_open_to_all([data_dir / ADMIN_TOKEN], "the admin token", "600"),
         *_open_to_all([data_dir, data_dir / "ledger"], "what is in it", "700"),
-        *_open_to_all([data_dir / DATABASE, data_dir / "ledger" / "0.db"], "it", "600"),
+        *_open_to_all([data_dir / DATABASE, *(data_dir / "ledger").glob("*.db")], "it", "600"),
         *_open_to_all([settings.storage.prices_file], "the price book", "600"),
     ]
     yield from exposed

@@ -1,4 +1,4 @@
-"""What is looked at of the two SQLite files: that they open, are whole, and of a version that this program knows."""
+"""What is looked at of the SQLite files: that they open, are whole, and of a version that this program knows."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from proxy.billing import ledger_schema
 from proxy.billing.ledger_file import MIB
 from proxy.billing.ledger_slot import Owner
+from proxy.billing.reports import ledger_files
 from proxy.cli.doctor.findings import Finding, ok, problem, warning
 from proxy.config.schema import Storage
 from proxy.store.database import Database, StoreError, backend_of
@@ -61,14 +62,22 @@ def _database(path: Path, database: sqlite3.Connection) -> Iterator[Finding]:
 
 
 def check_ledger(data_dir: Path, owner_of: Callable[[], Owner | None]) -> Iterator[Finding]:
-    """ledger/0.db: the bill. `owner_of` asks for the server that runs on it."""
-    path = data_dir / "ledger" / "0.db"
+    """The bill: ledger/0.db, and the files of further workers. `owner_of` asks for the server that runs on them."""
     owner = owner_of()
     yield _of_sqlite(sqlite3.sqlite_version_info)
     yield ok(f"a server runs on it: {owner.process}" if owner else "no server runs on it")
-    if not path.exists():
-        yield ok(f"{path}: not there yet; the first start makes it")
+    try:
+        files = ledger_files(data_dir)
+    except OSError as error:
+        yield problem(f"{error.filename}: can't be read: {error.strerror}", "run doctor as the server's user")
         return
+    if not files:
+        yield ok(f"{data_dir / 'ledger'}: no file is there yet; the first start makes it")
+    for path in files:
+        yield from _check_file(path, owner)
+
+
+def _check_file(path: Path, owner: Owner | None) -> Iterator[Finding]:
     how = _way_to_read(path)
     found = _read_ledger(path, how, owner)
     if how != (now := _way_to_read(path)):  # a server has started meanwhile: what was read wasn't of one moment

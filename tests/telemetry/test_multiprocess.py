@@ -1,0 +1,115 @@
+"""What workers count, in real processes, and what a scrape of the control process makes of it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy.telemetry import multiprocess
+from proxy.telemetry.metrics import Metrics
+
+WORKER = """
+import sys
+from pathlib import Path
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.multiprocess import WorkerFiles
+folder = Path(sys.argv[1])
+files = WorkerFiles(folder, sys.argv[2])
+metrics = Metrics("1", ["m"], folder)
+metrics.know_upstreams({"google": False})
+print("begun", flush=True)
+for line in sys.stdin:
+    for _ in range(int(line)):
+        metrics.finished("alice", "generateContent", "m", 200, 0.01)
+    metrics.in_flight.set(int(line))
+    files.write()
+    print("written", flush=True)
+"""
+"""Answers so many requests as each line of its input says, and then has that many in flight."""
+
+
+class Worker:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def answers(self, requests: int) -> None:
+        assert self.process.stdin is not None
+        print(requests, file=self.process.stdin, flush=True)
+        self.told("written")
+
+    def told(self, word: str) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline().strip() == word
+
+
+@contextmanager
+def worker(folder: Path, name: str) -> Iterator[Worker]:
+    command = [sys.executable, "-c", WORKER, str(folder), name]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        started = Worker(process)
+        started.told("begun")
+        try:
+            yield started
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    multiprocess.clear(tmp_path / "metrics")
+    return tmp_path / "metrics"
+
+
+def scraped(metrics: Metrics) -> dict[str, float]:
+    """Samples by name; those with other labels are added up."""
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(metrics.exposition().decode()):
+        for sample in family.samples:
+            sums[sample.name] = sums.get(sample.name, 0) + sample.value
+    return sums
+
+
+def test_what_workers_count_is_added_up_also_after_one_was_replaced(folder: Path, at_end: ExitStack) -> None:
+    """No counter goes down when a worker dies; what it had in flight is gone with it; its successor goes on."""
+    control = Metrics("1", ["m"], folder)
+    control.know_upstreams({"google": True})
+    one, other = (at_end.enter_context(worker(folder, name)) for name in ("0", "1"))
+    one.answers(3)
+    other.answers(4)
+    control.finished("alice", "generateContent", "m", 200, 0.01)
+    seen = scraped(control)
+    assert seen["weighbridge_requests_total"] == seen["weighbridge_request_duration_seconds_count"] == 8
+    assert seen["weighbridge_in_flight_requests"] == 7
+    assert (seen["weighbridge_upstream_available"], seen["weighbridge_build_info"]) == (1, 1), "not one a process"
+    one.process.send_signal(signal.SIGKILL)
+    one.process.wait(30)
+    multiprocess.forget(folder, "0")
+    seen = scraped(control)
+    assert (seen["weighbridge_requests_total"], seen["weighbridge_in_flight_requests"]) == (8, 4)
+    successor = at_end.enter_context(worker(folder, "0"))
+    assert scraped(control)["weighbridge_requests_total"] == 8
+    successor.answers(2)
+    seen = scraped(control)
+    assert (seen["weighbridge_requests_total"], seen["weighbridge_in_flight_requests"]) == (10, 6)
+
+
+def test_a_file_that_is_being_made_is_passed_over(folder: Path) -> None:
+    """A worker may also have died making it."""
+    (folder / "counter_3.db").touch()
+    assert "weighbridge_requests_total" not in scraped(Metrics("1", ["m"], folder))
+
+
+def test_a_start_begins_at_nothing(folder: Path) -> None:
+    with worker(folder, "0") as former:
+        former.answers(5)
+    assert scraped(Metrics("1", ["m"], folder))["weighbridge_requests_total"] == 5
+    multiprocess.clear(folder)
+    assert "weighbridge_requests_total" not in scraped(Metrics("1", ["m"], folder))
+    assert oct(folder.stat().st_mode & 0o777) == "0o700"
