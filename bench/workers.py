@@ -12,6 +12,7 @@ import contextlib
 import os
 import resource
 import statistics
+import sys
 import tempfile
 import time
 import urllib.error
@@ -47,6 +48,8 @@ class Side(NamedTuple):
 
 
 SIDES = (Side("one, on one core", 1, "0"), Side("one, on two", 1, "0,1"), Side("two, on two", 2, "0,1"))
+FILLED = 0.94
+"""What those that keep all their cores busy get of them where the machine does nothing else."""
 
 
 class Running(NamedTuple):
@@ -71,9 +74,18 @@ def main() -> None:
             sides.append((folder, stack.enter_context(running(folder, payload, side))))
         rounds = []
         for _ in range(options.rounds):
-            rounds.append([run(folder, payload, one, options) for folder, one in sides])
-            print(*rounds[-1], sep="\n", flush=True)
-    print(table(rounds))
+            runs = [run(folder, payload, one, options) for folder, one in sides]
+            print(*runs, "" if undisturbed(runs) else "disturbed by other programs: left out", sep="\n", flush=True)
+            if undisturbed(runs):
+                rounds.append(runs)
+    if not rounds:
+        sys.exit("Other programs took part of the cores in every round: stop them.")
+    print(f"{len(rounds)} of {options.rounds} rounds:\n{table(rounds)}")
+
+
+def undisturbed(runs: Sequence[Run]) -> bool:
+    """Whether the first side and the last one had their cores for themselves: they leave nothing of them."""
+    return all(runs[at].ours + runs[at].load >= FILLED * len(SIDES[at].cores.split(",")) for at in (0, -1))
 
 
 @contextlib.contextmanager
