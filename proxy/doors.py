@@ -28,7 +28,7 @@ from proxy.config.load import ConfigError
 from proxy.config.schema import Server, Settings, base_url
 from proxy.control_plane import ControlPlane
 from proxy.errors import Reason
-from proxy.gateway.acceptor import OPERATORS, Acceptor, Caps, busy
+from proxy.gateway.acceptor import OPERATORS, Acceptor, Caps
 from proxy.gateway.keep_alive import KeepAlive
 from proxy.gateway.server import GatewayProtocol, gateway_protocol
 from proxy.process import ALONE, Process
@@ -135,12 +135,13 @@ class GuardedDoor(Door):
         *,
         caps: Caps,
         tls: ssl.SSLContext | None,
-        farewell: Callable[[], bytes],
+        new_id: Callable[[], str],
+        refused: Callable[[], object],
         name: str,
     ) -> None:
         super().__init__(app, listener, http=protocol)
         make = partial(protocol, config=self.config, server_state=self.server_state, app_state={})
-        self.acceptor = Acceptor(listener, make, caps=caps, tls=tls, farewell=farewell, door=name)
+        self.acceptor = Acceptor(listener, make, caps=caps, tls=tls, new_id=new_id, refused=refused, door=name)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.servers = [self.acceptor]  # type: ignore[list-item]  # it closes like an asyncio.Server
@@ -174,16 +175,18 @@ class Doors:
         self._draining: asyncio.Task[None] | None = None
 
     def _gateway_door(self, listener: socket.socket, tls: ssl.SSLContext | None) -> GuardedDoor:
-        app = self.app
-        protocol = gateway_protocol(app.new_id, app.tell_refusal, kept=self.kept)
-        farewell = partial(_turn_away, app)
-        return GuardedDoor(app.gateway, listener, protocol, name="gateway", caps=Caps(), tls=tls, farewell=farewell)
+        protocol = gateway_protocol(self.app.new_id, self.app.tell_refusal, kept=self.kept)
+        return self._guarded(self.app.gateway, listener, protocol, name="gateway", caps=Caps(), tls=tls)
 
     def _control_door(self, plane: ControlPlane, listener: socket.socket) -> GuardedDoor:
-        app = self.app
-        protocol = gateway_protocol(app.new_id, app.tell_refusal)
-        farewell = partial(_turn_away, app)
-        return GuardedDoor(plane.asgi, listener, protocol, name="control", caps=OPERATORS, tls=None, farewell=farewell)
+        protocol = gateway_protocol(self.app.new_id, self.app.tell_refusal)
+        return self._guarded(plane.asgi, listener, protocol, name="control", caps=OPERATORS, tls=None)
+
+    def _guarded(
+        self, asgi: ASGIApp, listener: socket.socket, protocol: type[GatewayProtocol], **door: Any
+    ) -> GuardedDoor:
+        refused = partial(_count_refused, self.app)
+        return GuardedDoor(asgi, listener, protocol, new_id=self.app.new_id, refused=refused, **door)
 
     async def open_until_told(self) -> None:
         """The control door closes when the gateway door has."""
@@ -351,10 +354,9 @@ def _tls(server: Server) -> ssl.SSLContext | None:
     return certificates.server_context(server.tls_cert, server.tls_key)
 
 
-def _turn_away(app: App) -> bytes:
-    """Counts a connection beyond the caps; what it is told. The acceptor logs, not each of them."""
+def _count_refused(app: App) -> None:
+    """A connection beyond the caps. The acceptor logs, not each of them."""
     app.metrics.refusals.labels(app.metrics.project(""), Reason.TOO_MANY_CONNECTIONS.word).inc()
-    return busy(app.new_id())
 
 
 def url_of(scheme: str, bound: socket.socket) -> str:

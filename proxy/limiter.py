@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,8 @@ from proxy.billing.periods import Days
 from proxy.config import redis_address
 from proxy.config.schema import Settings, Storage
 from proxy.control import rebuild
-from proxy.limits.interface import Limiter, of_upstream
+from proxy.control.admin.limits import configured
+from proxy.limits.interface import Counter, Limiter, of_upstream
 from proxy.limits.memory import MemoryLimiter
 from proxy.store.database import Database
 from proxy.telemetry.metrics import Metrics
@@ -37,11 +38,13 @@ async def open_limiter(
     as the control process speaks for them. Raises LedgerUnusable, StoreError.
     """
     storage, days, now = settings.storage, Days(settings.limits.timezone), now_us()
-    rest = None
+    rests: list[rebuild.OnDisk | rebuild.Shipped] = []
     if orphans is not None:
-        rest = rebuild.Rest(orphans, database if database.postgresql else None, days, now_us)
+        rests.append(rebuild.OnDisk(storage.data_dir, days, now_us))
+        if database.postgresql:
+            rests.append(rebuild.Shipped(database, days, now_us))
     if not storage.redis_url:
-        return _in_memory(ledger, orphans or {}, rest, days, now)
+        return _in_memory(ledger, orphans or {}, rests, days, now)
     # Imported here: commands, and servers without Redis, do without its 7 MB and its tenth of a second.
     from proxy.limits.redis import RedisLimiter
     from proxy.limits.roll import FOLLOW_TIMEOUT_S
@@ -54,7 +57,8 @@ async def open_limiter(
         rebuild.history(own, days, now, time.monotonic),
         rebuild.spent(own, days, now),
         following=redis_of(storage, FOLLOW_TIMEOUT_S),
-        rest=rest,
+        rest=rests[0] if rests else None,
+        shared=rests[1] if len(rests) > 1 else None,
         others=shipping.live(database) - {ledger.file_id} if database.postgresql else (),
         on_down=settings.limits.on_redis_down,
         on_error=metrics.limiter_errors.inc,
@@ -67,14 +71,52 @@ async def open_limiter(
     return limiter
 
 
+async def tell_redis(
+    settings: Settings, database: Database, files: Mapping[str, Path], now_us: Callable[[], int]
+) -> int | None:
+    """Has Redis know what ledger files, by their ids, have counted of the limits of projects and keys.
+
+    Else each worker says so when it meets a limit for the first time, and another may have let in calls before. Budgets
+    don't need it: nobody is let in before all have said what they spent. Told again, nothing counts twice. Returns of
+    how many limits something is used; None: Redis is away. Raises LedgerUnusable, StoreError.
+    """
+    from proxy.limits.redis import RedisLimiter
+
+    days, now, used = Days(settings.limits.timezone), now_us(), set[Counter]()
+    limited = [
+        [one for one in configured(database, project.name, now).counters if not one.per]
+        for project in list_projects(database)
+    ]
+    for file_id, path in files.items():
+        history = rebuild.history([path], days, now, time.monotonic)
+        limiter = RedisLimiter(redis_of(settings.storage), file_id, _steady_ms(), history)
+        try:
+            await limiter.start([], lambda records: {})
+            for counters in filter(None, limited):
+                taken = await limiter.used(days.name(now), counters)
+                used.update(one for one, of in zip(counters, taken, strict=True) if of.used)
+            if limiter.away:
+                return None
+        finally:
+            await limiter.close()
+    return len(used)
+
+
 def _in_memory(
-    ledger: Ledger, orphans: Mapping[Path, str], rest: rebuild.Rest | None, days: Days, now: int
+    ledger: Ledger,
+    orphans: Mapping[Path, str],
+    rests: Iterable[rebuild.OnDisk | rebuild.Shipped],
+    days: Days,
+    now: int,
 ) -> MemoryLimiter:
     """The only process that counts: whatever was spent, it alone remembers it."""
     own = [ledger.path]
     spent = list(rebuild.spent(own, days, now))
-    for others in rest(None, [ledger.file_id]).values() if rest else ():
-        spent += others
+    known = {ledger.file_id}
+    for rest in rests:
+        for file_id, of_file in rest(None, known).items():
+            spent += of_file
+            known.add(file_id)
     return MemoryLimiter(_steady_ms(), rebuild.history([*own, *orphans], days, now, time.monotonic), spent)
 
 

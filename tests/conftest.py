@@ -144,9 +144,10 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def postgres(postgres_server: PostgresServer) -> PostgresDatabase:
+def postgres(postgres_server: PostgresServer) -> Iterator[PostgresDatabase]:
     """An empty database in PostgreSQL."""
-    return postgres_server.database()
+    with postgres_server.lending() as lent:
+        yield lent
 
 
 @pytest.fixture(scope="session")
@@ -180,13 +181,20 @@ def sqlite_database(sqlite_storage: Storage) -> Database:
 
 
 @pytest.fixture
-def postgres_database(postgres_server: PostgresServer, postgres_schema: str) -> Database:
-    return open_database(postgres_server.database(postgres_schema).storage())
+def ready_postgres(postgres_server: PostgresServer, postgres_schema: str) -> Iterator[PostgresDatabase]:
+    """A database in PostgreSQL that is at HEAD."""
+    with postgres_server.lending(postgres_schema) as lent:
+        yield lent
 
 
 @pytest.fixture
-def pgbouncer_database(postgres_server: PostgresServer, postgres_schema: str, pgbouncer: int) -> Database:
-    return open_database(replace(postgres_server.database(postgres_schema), port=pgbouncer).storage())
+def postgres_database(ready_postgres: PostgresDatabase) -> Database:
+    return open_database(ready_postgres.storage())
+
+
+@pytest.fixture
+def pgbouncer_database(ready_postgres: PostgresDatabase, pgbouncer: int) -> Database:
+    return open_database(replace(ready_postgres, port=pgbouncer).storage())
 
 
 @pytest.fixture(params=["sqlite_database", "postgres_database"])

@@ -82,10 +82,11 @@ class PostgresDatabase:
 
     name: str
     port: int
+    host: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
-        return f"postgresql://{ROLE}@127.0.0.1:{self.port}/{self.name}"
+        return f"postgresql://{ROLE}@{self.host}:{self.port}/{self.name}"
 
     def storage(self, **more: object) -> Storage:
         """As a configuration that names it has it."""
@@ -94,7 +95,7 @@ class PostgresDatabase:
     def client(self, user: str = ROLE) -> psycopg.Connection:
         """A plain connection of the test's own, without transactions of its own: its owner's, or SUPERUSER's."""
         return psycopg.connect(
-            host="127.0.0.1",
+            host=self.host,
             port=self.port,
             dbname=self.name,
             user=user,
@@ -163,6 +164,14 @@ class PostgresServer:
             client.execute(psycopg.sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(*names))
         return made
 
+    @contextmanager
+    def lending(self, like: str = "template1") -> Iterator[PostgresDatabase]:
+        """As `database`, and removes it at the end: each takes some 8 MB of the disk."""
+        lent = self.database(like)
+        yield lent
+        with PostgresDatabase("postgres", self.port).client(SUPERUSER) as client:
+            client.execute(psycopg.sql.SQL("DROP DATABASE {} WITH (FORCE)").format(psycopg.sql.Identifier(lent.name)))
+
     @property
     def _log(self) -> Path:
         return self.folder / "log"
@@ -191,6 +200,9 @@ class PostgresServer:
             "unix_socket_directories": "",
             "fsync": "on" if self.durable else "off",
             "shared_buffers": "32MB",
+            # A database is written whole into the log: little of that is kept.
+            "max_wal_size": "64MB",
+            "full_page_writes": "on" if self.durable else "off",
         }
 
     def _await(self) -> None:

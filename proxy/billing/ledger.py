@@ -12,6 +12,7 @@ import structlog
 
 from proxy.billing.ledger_errors import LedgerBroken, LedgerUnusable
 from proxy.billing.ledger_file import BALLAST_BYTES, LedgerFile, Removable, with_all_room
+from proxy.billing.ledger_reading import reading
 from proxy.billing.ledger_writer import Kind, Row, Writer, resolve
 from proxy.billing.records import UsageRecord, to_row
 from proxy.billing.shipped_mark import Mark
@@ -202,13 +203,24 @@ def close_out(file: LedgerFile, now_us: int) -> list[UsageRecord]:
     """
     unsettled = []
     for record_id, lease in file.open_leases():
-        try:
-            record = _decode(lease)
-        except msgspec.DecodeError as error:
-            raise LedgerUnusable(f"The lease {record_id} in {file.path} can't be read: {error}.") from error
+        record = _open_call(file.path, record_id, lease)
         record.finished_at = now_us
         unsettled.append(record)
     if unsettled:
         file.commit([], [to_row(record) for record in unsettled], [])
         log.warning("ledger_closed_out", file=str(file.path), unsettled=len(unsettled))
     return unsettled
+
+
+def open_calls(path: Path) -> list[UsageRecord]:
+    """The calls that a file has open, as they were when they began. Raises LedgerUnusable."""
+    with reading(path) as connection:
+        found = connection.execute("SELECT record_id, record FROM leases").fetchall()
+    return [_open_call(path, record_id, lease) for record_id, lease in found]
+
+
+def _open_call(path: Path, record_id: str, lease: bytes) -> UsageRecord:
+    try:
+        return _decode(lease)
+    except msgspec.DecodeError as error:
+        raise LedgerUnusable(f"The lease {record_id} in {path} can't be read: {error}.") from error

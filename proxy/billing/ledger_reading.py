@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import NamedTuple
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_file import describe
 from proxy.billing.ledger_schema import refuse_newer
+
+MADE_WITHIN_S = 5.0
+"""What the maker of a file gets for its tables, before a reader says that it has none."""
 
 
 def ledger_files(data_dir: Path) -> list[Path]:
@@ -33,12 +37,23 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
             sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
         ) as connection:
             connection.execute("PRAGMA wal_autocheckpoint=0")
+            _await_tables(connection)
             refuse_newer(connection, path)
             yield connection
     except sqlite3.Error as error:
         raise LedgerUnusable(
             f"{path} can't be read: {describe(error)}. Is it a ledger file, and may you read it?"
         ) from error
+
+
+def _await_tables(connection: sqlite3.Connection) -> None:
+    """Of a file that another process has just begun to make. One that has none after that was lost, or its maker died:
+    whoever asks it for a table is told so."""
+    give_up = time.monotonic() + MADE_WITHIN_S
+    while not connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema)").fetchone()[0]:
+        if time.monotonic() > give_up:
+            return
+        time.sleep(0.01)
 
 
 class Removed(NamedTuple):

@@ -55,7 +55,8 @@ removed_partitions = Table(
     _number("removed_before"),
     PrimaryKeyConstraint("name", name="pk_removed_partitions"),
 )
-"""The months that retention removed: every record of a call that started in them, before this Unix microsecond."""
+"""What was removed: months that retention dropped, and records of a file (`file ` and its id) that were removed from it
+before they were shipped; all of calls that started before `removed_before`, in Unix microseconds."""
 
 usage_hourly = Table(
     "usage_hourly",

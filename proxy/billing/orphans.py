@@ -12,8 +12,8 @@ import structlog
 from proxy.billing.ledger import close_out
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_file import BALLAST_BYTES, LedgerFile
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.records import UsageRecord
-from proxy.billing.reports import ledger_files
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from proxy.billing import ledger_schema as schema
-from proxy.billing.retention import removed
+from proxy.billing.ledger_reading import removed
 
 _COLUMNS = (*schema.HOURLY_ORDER, *schema.HOURLY_SUMS)
 _KEY = ", ".join(schema.HOURLY_ORDER)

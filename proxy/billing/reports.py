@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from proxy.billing.ledger_reading import ledger_files as ledger_files
-from proxy.billing.ledger_reading import reading as reading
 from proxy.billing.records import COLUMNS, UsageRecord, from_row, to_usd
 from proxy.billing.sources import RECORDS_PAGE, Part, Row, Source, opened, parts
 
@@ -20,8 +19,6 @@ DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 
 HOUR = 3_600
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-HOURS_PAGE = 31 * 24 * HOUR
-"""How much one statement sums: see RECORDS_PAGE."""
 
 _COLUMNS = {"key": "key_id", "tier": "service_tier", "day": "hour", "month": "hour"}
 """The column of usage_hourly behind each dimension that isn't named as its column."""
@@ -218,8 +215,8 @@ def _hourly_sums(source: Source, columns: list[str], first: int, end: int, proje
         if newest is None:
             return
         stop = min(end, newest + HOUR)
-        for page in range(max(first, oldest), stop, HOURS_PAGE):
-            hours = {"first": page, "end": min(page + HOURS_PAGE, stop)}
+        for page in range(max(first, oldest), stop, reader.hours * HOUR):
+            hours = {"first": page, "end": min(page + reader.hours * HOUR, stop)}
             yield from reader.rows(select, **hours, project=project)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from proxy.billing.ledger_reading import removed as removed
 from proxy.billing.records import to_rfc3339
 from proxy.billing.sources import Source, is_shipped, opened
 

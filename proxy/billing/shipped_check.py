@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, text
 
 from proxy.billing import shipping
+from proxy.billing.ledger_reading import reading, removed
 from proxy.billing.records import to_usd
-from proxy.billing.reports import reading
-from proxy.billing.retention import removed
 from proxy.billing.verify import Finding
 from proxy.store.database import Database
 

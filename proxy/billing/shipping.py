@@ -14,11 +14,11 @@ from sqlalchemy import BigInteger, Connection, Table, text
 from proxy.billing import ledger_schema as schema
 from proxy.billing import partitions
 from proxy.billing.jobs import NOW_US
+from proxy.billing.ledger_reading import removed
 from proxy.billing.ledger_tables import file_spendings, usage_hourly, usage_records
 from proxy.billing.partitions import Partition
 from proxy.billing.records import COLUMNS, UsageRecord
 from proxy.billing.removed_sums import removed_sums
-from proxy.billing.retention import removed
 from proxy.store.database import Database, StoreError
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
@@ -59,6 +59,8 @@ class Lack(NamedTuple):
     through: int
     missing: int
     """Records removed from the file before PostgreSQL had them; 0: the file isn't the one that was shipped."""
+    before: int = 0
+    """They are all of calls that started before this Unix microsecond."""
     sums: Sequence[dict[str, Any]] = ()
     """What the file's hourly sums hold of them: known where PostgreSQL has nothing of the file yet."""
 
@@ -79,7 +81,9 @@ def lack(connection: sqlite3.Connection, cursor: Cursor, day_of: Callable[[int],
     """
     gone = removed(connection).through
     if cursor.seq < gone:
-        return _never_shipped(connection, day_of) if cursor == Cursor() else Lack(gone, gone - cursor.seq)
+        if cursor == Cursor():
+            return _never_shipped(connection, day_of)
+        return Lack(gone, gone - cursor.seq, removed(connection).before)
     found = connection.execute("SELECT record_id FROM usage_records WHERE seq = ?", (cursor.seq,)).fetchone()
     if found is None:
         return None if cursor.seq == gone else Lack(gone, 0)
@@ -89,8 +93,8 @@ def lack(connection: sqlite3.Connection, cursor: Cursor, day_of: Callable[[int],
 def _never_shipped(connection: sqlite3.Connection, day_of: Callable[[int], str]) -> Lack:
     connection.execute("BEGIN")  # retention may go on meanwhile: the sums are of what is gone by now
     try:
-        gone = removed(connection).through
-        return Lack(gone, gone, removed_sums(connection, day_of))
+        gone = removed(connection)
+        return Lack(gone.through, gone.through, gone.before, removed_sums(connection, day_of))
     finally:
         connection.execute("ROLLBACK")
 
@@ -180,10 +184,14 @@ class Shipping:
     def restart(self, file_id: str, at: Cursor, lack: Lack) -> Cursor:
         """Moves the cursor to where the file can be shipped from; sums that came with what lacks are added, once.
 
+        From when on every record is there is known by `removed_partitions`: that these aren't, is noted there.
+
         Raises Moved, StoreError.
         """
         with self._database.noting(limit_s=LIMIT_S) as connection:
             through = _move(connection, file_id, at, Cursor(lack.through), lack.missing)
+            if lack.missing:
+                connection.execute(_NOTE_REMOVED, {"name": f"file {file_id}", "removed_before": lack.before})
             for begin in range(0, len(lack.sums), PAGE_RECORDS):
                 rows = {"rows": encoded([*lack.sums[begin : begin + PAGE_RECORDS]]), "file_id": file_id}
                 connection.execute(_INSERT_SUMS, rows)
@@ -308,4 +316,8 @@ _SEEN = {
     )
     for live in (True, False)
 }
+_NOTE_REMOVED = text(
+    "INSERT INTO removed_partitions VALUES (:name, :removed_before) ON CONFLICT (name) DO UPDATE"
+    " SET removed_before = greatest(removed_partitions.removed_before, excluded.removed_before)"
+)
 _REFUSE = text("INSERT INTO refused_records VALUES (:file_id, :seq, :record_id, :why, :record) ON CONFLICT DO NOTHING")

@@ -54,6 +54,8 @@ class Reader(ABC):
     """What restricts usage_records to one Part, `:file_id`."""
     span: int
     """How many numbers a statement passes over at most."""
+    hours: int
+    """How many hours of sums a statement adds up at most."""
 
     @abstractmethod
     def named(self, sql: str, values: Mapping[str, Any]) -> tuple[Sequence[str], list[Row]]:
@@ -84,6 +86,7 @@ class _FileReader(Reader):
 
     of_part = ""
     span = RECORDS_PAGE
+    hours = 31 * 24
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -119,6 +122,7 @@ class _PostgresReader(Reader):
 
     of_part = "file_id = :file_id AND "
     span = SHIPPED_SPAN
+    hours = 7 * 24  # of more projects than a file has, within the time that a statement gets
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from proxy.config.schema import Settings, Storage
 from proxy.control import store_sums
 from proxy.control.store_move import Move, MoveRefused
 from proxy.control.store_sums import Held, Month, Sums
+from proxy.limiter import tell_redis
 from proxy.store.database import Database, StoreError, backend_of, open_database
 from proxy.store.sqlite import FILE_NAME
 from proxy.telemetry import logs
@@ -75,7 +77,7 @@ def move(
     if not equal:
         raise typer.Exit(1)
     if not (dry_run or json):
-        _say_what_next(settings, there)
+        _say_what_next(settings, data_dir, there)
 
 
 def _source(settings: Settings, given: str | None) -> Path:
@@ -138,11 +140,14 @@ def _move(moving: Move, settings: Settings, *, json: bool) -> bool:
             left = moving.copy()
             held = [*store_sums.tables(moving.source, moving.target, same=left), *held]
             equal = all(one.equal for one in held)
+        used = _tell_redis(settings, moving) if equal and settings.storage.redis_url else None
     if json:
         output.document(_document(moving, held, months) | {"equal": equal})
     else:
         _print(held, months, both=True)
-        output.line("All is moved, and the sums are equal." if equal else _UNEQUAL)
+        output.wrapped("All is moved, and the sums are equal." if equal else _UNEQUAL)
+        if used is not None:
+            output.line(f"Redis knows what is used of limits: of {used:,} of them, something is.")
     return equal
 
 
@@ -151,6 +156,16 @@ _UNEQUAL = (
     "written are told above; records removed from a file after its move began can only be had by moving anew, into an "
     "empty database."
 )
+
+
+def _tell_redis(settings: Settings, moving: Move) -> int:
+    used = asyncio.run(tell_redis(settings, moving.source, moving.file_ids(), unix_us))
+    if used is None:
+        raise CommandError(
+            "all is moved but what Redis is to know: it can't be asked, as is told above. Mend that and run this "
+            "again; or leave it: workers tell Redis of a limit when they first meet it"
+        )
+    return used
 
 
 @contextmanager
@@ -201,17 +216,18 @@ def _row(what: str, of: str, source: str, target: str, *, equal: bool) -> list[s
     return [what, of, source, target, "" if equal else "DIFFERS"]
 
 
-def _say_what_next(settings: Settings, there: Storage) -> None:
-    output.line()
+def _say_what_next(settings: Settings, data_dir: Path, there: Storage) -> None:
+    wanted = []
+    if data_dir.absolute() != settings.storage.data_dir.absolute():
+        wanted.append(f'data_dir = "{data_dir.absolute()}"')
     if there.database_url != settings.storage.database_url:
-        output.line("In weighbridge.toml:")
-        output.line()
-        output.line("[storage]")
-        output.line(f'database_url = "{there.database_url}"')
-        output.line('database_password_env = "…"  # the variable that holds its password, if it asks for one')
-        output.line()
+        wanted.append(f'database_url = "{there.database_url}"')
+        wanted.append('database_password_env = "…"  # the variable that holds its password, if it asks for one')
+    output.line()
+    for line in ("In weighbridge.toml:", "", "[storage]", *wanted, "") if wanted else ():
+        output.line(line)
     output.wrapped(
-        "Start the server again, with the same storage.data_dir: the workers' ledger files stay in it, and limits and "
+        f"Start the server again, with {data_dir} as before: the workers' ledger files stay in it, and limits and "
         f"budgets go on from them. {FILE_NAME} is read no more, and is as it was: the way back, until a server works "
         "on PostgreSQL."
     )

@@ -100,8 +100,9 @@ def read(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = Tru
     """Reads the file (`path`, else $WEIGHBRIDGE_CONFIG, else ./weighbridge.toml if there is one) and the environment.
 
     `upstreams=False` leaves out the upstreams, all secrets, and the doors' certificate, for commands that call nobody:
-    they must work where the secrets aren't at hand; the database's password is taken where it is. `secrets_too=False`
-    leaves out the secrets alone: each upstream's key is "?" then. Raises ConfigError, with every problem at once.
+    they must work where the secrets aren't at hand; the passwords of PostgreSQL and Redis are taken where they are.
+    `secrets_too=False` leaves out the secrets alone: each upstream's key is "?" then. Raises ConfigError, with every
+    problem at once.
     """
     everything = upstreams and secrets_too
     reader = _Reader(environ)
@@ -109,7 +110,7 @@ def read(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = Tru
         reader.take_file(path)
         reader.take_environment()
         reader.take_secret("storage", "database_password", "the password of PostgreSQL", known=everything, wanted=True)
-        reader.take_secret("storage", "redis_password", "the password of Redis", known=everything)
+        reader.take_secret("storage", "redis_password", "the password of Redis", known=everything, wanted=True)
         reader.take_secret("events", "webhook_secret", "the secret of the webhook", known=everything)
         if upstreams:
             reader.take_upstreams(keys=secrets_too)

@@ -9,8 +9,11 @@ from pathlib import Path
 from proxy.billing import recent, reports
 from proxy.billing import spent as spendings
 from proxy.billing.file_spendings import of_files
+from proxy.billing.ledger import open_calls
+from proxy.billing.ledger_reading import ledger_files, reading
 from proxy.billing.periods import DAY_US, GOOGLES_ZONE, Days
 from proxy.billing.recent import OUT_OF_ORDER_US, Call, Spending, Tally
+from proxy.billing.shipping import file_id_of
 from proxy.billing.spent import Who
 from proxy.config.limits import PERIODS
 from proxy.config.quotas import SPEND
@@ -116,32 +119,53 @@ def spent(files: Sequence[Path], days: Days, now_us: int, project: str | None = 
             later = ever_since
 
 
-class Rest:
-    """What those spent who can't say it themselves: ledger files of this machine that nobody writes, and what was
-    shipped of the files of others. Called in a thread."""
+class OnDisk:
+    """What those spent who can't say it themselves, by their ledger files on this machine. Called in a thread."""
 
-    def __init__(
-        self, orphans: Mapping[Path, str], database: Database | None, days: Days, now_us: Callable[[], int]
-    ) -> None:
-        """`orphans` are closed out: their ids. `database`: where others' records are shipped to."""
-        self._orphans = orphans
-        self._database = database
+    def __init__(self, data_dir: Path, days: Days, now_us: Callable[[], int]) -> None:
+        self._data_dir = data_dir
         self._days = days
         self._now_us = now_us
 
     def __call__(self, project: str | None, live: Collection[str]) -> Mapping[str, Sequence[money.Spending]]:
-        """By file, of a project or of all. Raises LedgerUnusable, StoreError."""
-        now_us = self._now_us()
-        found: dict[str, list[money.Spending]] = {
-            file_id: list(spent([path], self._days, now_us, project)) for path, file_id in self._orphans.items()
-        }
-        if self._database is not None:
-            day = self._days.name(now_us - 2 * DAY_US)
-            month = self._days.name(now_us - 31 * DAY_US)[:7]
-            for one in of_files(self._database, [*found, *live], day, month, project):
-                spending = money.Spending(one.project, one.key_id, one.model, one.period, one.usd)
-                found.setdefault(one.file_id, []).append(spending)
+        """By file, of a project or of all; what open leases may cost is spent. Raises LedgerUnusable, OSError."""
+        found: dict[str, list[money.Spending]] = {}
+        for path in ledger_files(self._data_dir):
+            with reading(path) as connection:
+                file_id = file_id_of(connection)
+            if file_id not in live:
+                # Leases first: one that becomes a record in between is counted twice, which harms nobody.
+                found[file_id] = [*_leased(path, project), *spent([path], self._days, self._now_us(), project)]
         return found
+
+
+class Shipped:
+    """What was spent by ledger files of whatever machine, as far as it was shipped. Called in a thread."""
+
+    def __init__(self, database: Database, days: Days, now_us: Callable[[], int]) -> None:
+        self._database = database
+        self._days = days
+        self._now_us = now_us
+
+    def __call__(self, project: str | None, but: Collection[str]) -> Mapping[str, Sequence[money.Spending]]:
+        """By file, of a project or of all, but for these files. Raises StoreError."""
+        now_us = self._now_us()
+        day = self._days.name(now_us - 2 * DAY_US)
+        month = self._days.name(now_us - 31 * DAY_US)[:7]
+        found: dict[str, list[money.Spending]] = {}
+        for one in of_files(self._database, but, day, month, project):
+            spending = money.Spending(one.project, one.key_id, one.model, one.period, one.usd)
+            found.setdefault(one.file_id, []).append(spending)
+        return found
+
+
+def _leased(path: Path, project: str | None) -> Iterator[money.Spending]:
+    """What the calls may cost that a ledger file has open."""
+    for one in open_calls(path):
+        if project in (None, one.project):
+            for per in PERIODS:
+                of = period(per, one.period)
+                yield money.Spending(one.project, one.key_id, one.model or "", of, one.cost_usd or 0)
 
 
 def settled(files: Iterable[Path]) -> Callable[[str], Mapping[str, int] | None]:

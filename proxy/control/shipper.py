@@ -17,10 +17,10 @@ import structlog
 from proxy.billing import partitions, shipping
 from proxy.billing.jobs import claimed
 from proxy.billing.ledger_errors import LedgerUnusable
+from proxy.billing.ledger_reading import ledger_files, reading
 from proxy.billing.ledger_schema import version_of
 from proxy.billing.orphans import close_out_orphan
 from proxy.billing.records import UsageRecord
-from proxy.billing.reports import ledger_files, reading
 from proxy.billing.shipped_mark import marked_through, write_mark
 from proxy.billing.shipping import Cursor, Moved, Place, Shipping
 from proxy.store.database import Database, StoreError
@@ -120,6 +120,10 @@ class Shipper:
                 more = self.step()
         except (StoreError, OSError) as error:
             self._tell("", str(error))
+            return False
+        except Exception as error:  # a mistake of ours: calls go on, and so does everything else of this process
+            self._tell("", f"{type(error).__name__}: {error}")
+            log.debug("ledger_shipping_failed", exc_info=True)
             return False
         self._tell("", None)
         return more

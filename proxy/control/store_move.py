@@ -10,9 +10,8 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from proxy.billing.ledger_schema import version_of
+from proxy.billing.ledger_reading import ledger_files, reading
 from proxy.billing.ledger_tables import shipped
-from proxy.billing.reports import ledger_files, reading
 from proxy.billing.shipping import file_id_of
 from proxy.control.shipper import Shipper
 from proxy.store import copying
@@ -61,8 +60,8 @@ class Move:
         """The ledger files, also of slots that no worker has any more, by their ids. Raises LedgerUnusable."""
         found = {}
         for path in ledger_files(self.data_dir):
-            with reading(path) as connection:
-                if version_of(connection):  # else a server died before it had made its tables
+            if path.stat().st_size:  # else a server died before it had made its tables
+                with reading(path) as connection:
                     found[file_id_of(connection)] = path
         return found
 

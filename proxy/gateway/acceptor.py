@@ -68,10 +68,11 @@ class Acceptor:
         *,
         caps: Caps,
         tls: ssl.SSLContext | None,
-        farewell: Callable[[], bytes],
+        new_id: Callable[[], str],
+        refused: Callable[[], object],
         door: str = "gateway",
     ) -> None:
-        """`make` makes a connection's protocol; `farewell` is the whole response for one that isn't served: it counts.
+        """`make` makes a connection's protocol; `refused` counts one that isn't served, `new_id` names what it is told.
 
         `door` is what the log calls it. `caps` and `tls` may be set anew at any time: they hold for the connections
         that come from then on.
@@ -83,7 +84,8 @@ class Acceptor:
         """Where other processes accept on the same socket; to be set before `start`."""
         self._listener = listener
         self._make = make
-        self._farewell = farewell
+        self._new_id = new_id
+        self._refused = refused
         self._door = door
         self._by_host: dict[str, int] = {}
         self._connecting: dict[asyncio.Task[None], float] = {}
@@ -216,18 +218,18 @@ class Acceptor:
         return address is not None and any(address in network for network in self.caps.trusted)
 
     def _turn_away(self, connection: socket.socket, peer: str, cap: str) -> None:
-        farewell = self._farewell()
+        self._refused()
         self._tell("connections_refused", of=peer, over=cap)
         if len(self._parting) >= FAREWELLS:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             connection.close()
             return
-        task = self._loop.create_task(self._part(connection, farewell))
+        task = self._loop.create_task(self._part(connection))
         self._parting.add(task)
         task.add_done_callback(partial(self._parted, connection))
 
-    async def _part(self, connection: socket.socket, farewell: bytes) -> None:
-        parting = _Parting(farewell)
+    async def _part(self, connection: socket.socket) -> None:
+        parting = _Parting(_farewell(self._new_id()))
         try:
             async with asyncio.timeout(FAREWELL_S):
                 await self._open(connection, parting)
@@ -287,7 +289,7 @@ class _Parting(asyncio.Protocol):
             self._transport.abort()
 
 
-def busy(request_id: str) -> bytes:
+def _farewell(request_id: str) -> bytes:
     """The whole response for a connection beyond the caps."""
     message = "This server has as many connections as it may have, in all or from your address. Try again later."
     return heads.refusal(Unacceptable(503, message, Reason.TOO_MANY_CONNECTIONS), request_id)

@@ -79,6 +79,7 @@ class RedisLimiter:
         *,
         following: Redis | None = None,
         rest: AskRest | None = nobody,
+        shared: AskRest | None = None,
         others: Iterable[str] = (),
         on_down: Literal["local", "deny"] = "local",
         on_error: Callable[[], object] = lambda: None,
@@ -90,8 +91,9 @@ class RedisLimiter:
         finds it away still.
 
         `following` is another way to the same Redis, with FOLLOW_TIMEOUT_S, on which others' questions are heard; None
-        where there are no others. `rest` tells what those spent who can't say it themselves, None where other processes
-        do; `others` are workers to be waited for though this process has yet to hear of them.
+        where there are no others. `rest` tells what those spent who can't say it themselves, by their files on this
+        machine's disk, None where another process of it does; and `shared` what others did, as a database knows them to
+        which all machines tell. `others` are workers to be waited for though this process has yet to hear of them.
         """
         self._redis = redis
         redis.scripts = scripts.ALL
@@ -119,6 +121,7 @@ class RedisLimiter:
             self._roll,
             self._questions,
             rest,
+            shared,
             on_error,
             redis.timeout_s,
             asyncio.sleep,

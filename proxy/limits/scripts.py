@@ -50,9 +50,9 @@ WORKERS = "@workers"
 WHOLE = "whole"
 """All that a worker took: put in where it has stated nothing, or nothing that is still there."""
 
-AGAIN, MINE, REST = "again", "mine", "rest"
+AGAIN, MINE, DISK, REST = "again", "mine", "disk", "rest"
 """How a worker says what it spent of a budget: only where it had, so that nobody's word is wanting but what it may have
-missed; for the first time; or with it what others spent who can't say it."""
+missed; for the first time; with it what those did whose files are on its disk; or what all did who can't say it."""
 
 ANY_EPOCH = "*"
 """Of what an earlier process of this worker left: it is ended in whatever epoch that stated it."""
@@ -121,7 +121,7 @@ class Scripts:
     """
 
     def __init__(self, worker: str, epoch: str = "") -> None:
-        self._worker = worker
+        self.worker = worker
         self.epoch = epoch
 
     def reserve(self, lease_id: str, lease: Entry, holds: Sequence[Hold]) -> Command:
@@ -197,7 +197,7 @@ class Scripts:
     def beat(self, *, leaves: bool = False) -> Command:
         """Says that this worker is there; or that it leaves, and others needn't wait for what it would say."""
         keys = f"wb:{{{WORKERS}}}:live", f"wb:{{{WORKERS}}}:asked"
-        return Command(WORKERS, BEAT, (len(keys), *keys, self._worker, "left" if leaves else ""))
+        return Command(WORKERS, BEAT, (len(keys), *keys, self.worker, "left" if leaves else ""))
 
     def state_some(
         self,
@@ -261,7 +261,7 @@ class Scripts:
         values: Mapping[str, _Values],
     ) -> Command:
         keys = [*self._keys(project), *values]
-        arguments: list[Value] = [what, self._worker, len(leases)]
+        arguments: list[Value] = [what, self.worker, len(leases)]
         for lease_id, lease in leases.items():
             arguments += (lease_id, b"%d|%b" % (lease.second, _encode(held(lease.day, lease.holds))))
         for mechanic, mark, of in values.values():
@@ -277,13 +277,13 @@ class Scripts:
 
     def _mark(self, name: str, kind: str = "") -> str:
         """What says that this worker has stated what it took of a counter."""
-        return self._money_mark() if kind == "usd" else f"{self._worker}:{name}"
+        return self._money_mark() if kind == "usd" else f"{self.worker}:{name}"
 
     def _money_mark(self, epoch: str = "") -> str:
-        return f"{self._worker}|{epoch or self.epoch}"
+        return f"{self.worker}|{epoch or self.epoch}"
 
     def _keys(self, project: str) -> tuple[str, str]:
-        return f"wb:{{{project}}}:stated", f"wb:{{{project}}}:leases:{self._worker}"
+        return f"wb:{{{project}}}:stated", f"wb:{{{project}}}:leases:{self.worker}"
 
 
 def held(day: str, holds: Sequence[Hold]) -> Entry:

@@ -4,7 +4,8 @@
 -- in an outage (of counters of which it has); the worker; how many leases, and each with its entry; then for each counter
 -- its mechanic, its mark, how many values, and these: bucket and amount by turns, or one amount, or leases; of money
 -- what the worker spent and holds, which stands in place of what it stated in another epoch, and how it is said:
--- "again" (only where it said something before, in this history), "mine", or "rest", and then by turns the ids of others
+-- "again" (only where it said something before, in this history), "mine", or "disk" or "rest" (which is all that is of
+-- nobody who lives), and then by turns the ids of others
 -- and what they spent, with a "+" before it where they may say it themselves, or "?" where they will.
 -- Answers {now_ms}.
 local stated, leases = KEYS[1], KEYS[2]
@@ -41,7 +42,7 @@ local function count_anew(key, at)
 end
 
 -- For those who can't say it themselves. Whoever did, knows better; and what was known last is never made less.
-local function put_rest(key, worker, from, to)
+local function put_others(key, worker, from, to)
   for i = from, to, 2 do
     local id, spent = ARGV[i], tonumber(ARGV[i + 1])
     local said = redis.call('HGET', key, id)
@@ -56,7 +57,6 @@ local function put_rest(key, worker, from, to)
       end
     end
   end
-  redis.call('HSET', key, '@rest', '|0|0')
 end
 
 local function put_money(key, mark, from, to)
@@ -72,7 +72,8 @@ local function put_money(key, mark, from, to)
     if at ~= server_history() then count_anew(key, at) end
     set_money(key, worker, epoch, spent, held)
   end
-  if how == 'rest' then put_rest(key, worker, from + 3, to) end
+  put_others(key, worker, from + 3, to)
+  if how == 'rest' then redis.call('HSET', key, '@rest', '|0|0') end
 end
 
 local marks = {}

@@ -41,8 +41,8 @@ class Telling:
     """What this worker says of itself, and has others say.
 
     An account of a budget counts when this worker has said what it spent (else Redis answers UNSTATED_CODE), and when
-    everybody else has (else UNTOLD_CODE): those who live themselves, and of the others whoever has an AskRest. The
-    latter name all who live, so that an account knows by itself for whom it waits.
+    everybody else has (else UNTOLD_CODE): those who live themselves; each who has a `rest`, with that; and what is
+    `shared` any of these. They name all who live, so that an account knows by itself for whom it waits.
     """
 
     def __init__(
@@ -54,11 +54,13 @@ class Telling:
         roll: Roll,
         questions: Questions | None,
         rest: AskRest | None,
+        shared: AskRest | None,
         on_error: Callable[[], object],
         timeout_s: float,
         sleep: Callable[[float], Awaitable[object]],
     ) -> None:
-        """`rest` is None where others have it."""
+        """`rest` tells of what is on this machine's disk, None where another process of it does; `shared` of what any
+        machine may know, None where there is nothing."""
         self._link = link
         self._scripts = says
         self._mirror = mirror
@@ -66,13 +68,16 @@ class Telling:
         self._roll = roll
         self._questions = questions
         self._rest = rest
+        self._shared = shared
         self._on_error = on_error
         self._timeout_s = timeout_s
         self._sleep = sleep
         self.said: defaultdict[str, int] = defaultdict(int)
         """How often something was said, by project. Only whoever asked after the last time need say it again: what it
         asked for was carried out before, so that all that this worker was granted is known."""
-        self._resting: dict[str, asyncio.Task[None]] = {}
+        self._led: dict[tuple[Counter, ...], asyncio.Event] = {}
+        """Counters that are being made known, and what is set when that is over."""
+        self._finding: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._answering: dict[Question, asyncio.Task[None]] = {}
         self._told = ""
         self._spent_in: set[str] = set()
@@ -87,27 +92,53 @@ class Telling:
 
         Raises RedisError; and ProxyRefused LIMITER_UNAVAILABLE where others haven't said it in time.
         """
-        waits_for_others, look_s = False, FIRST_LOOK_S
         try:
             async with asyncio.timeout(self._timeout_s):
-                # More than once where Redis was emptied in between, or has to be given the script itself first.
                 while answer[1] in (UNSTATED_CODE, UNTOLD_CODE):
-                    if answer[1] == UNSTATED_CODE:
-                        waits_for_others = await self._say(answer, day, counters, said, waits_for_others)
-                    else:
-                        waits_for_others = True
-                        await self._have_said(answer, day, counters, look_s)
-                        look_s = min(2 * look_s, LATER_LOOKS_S)
-                    said = self.said[command.project]
-                    answer = await self._link.ask(command)
-                    if answer[1] == UNSTATED_CODE and command.project in self._link.spoiled_projects:
-                        raise exceptions.ResponseError("a key of this project is spoiled")
+                    unknown = _unknown(answer, counters)
+                    led = self._led.get(unknown)
+                    if led is None:
+                        answer = await self._lead(unknown, answer, command, day, counters, said)
+                    else:  # of many calls at once, one asks for all
+                        await led.wait()
+                        said = self.said[command.project]
+                        answer = await self._link.ask(command)
         except TimeoutError:
-            if waits_for_others:
+            if any(one.per for one in _unknown(answer, counters)):
                 raise ProxyRefused(Reason.LIMITER_UNAVAILABLE, COUNTED_ANEW) from None
             error = exceptions.TimeoutError("Redis loses what it is told")
             self._link.lost(error, command.project)
             raise error from None
+        return answer
+
+    async def _lead(
+        self,
+        unknown: tuple[Counter, ...],
+        answer: Sequence[Any],
+        command: Command,
+        day: str,
+        counters: Sequence[Counter],
+        said: int,
+    ) -> Sequence[Any]:
+        """As `until_known`, without an end."""
+        led = self._led[unknown] = asyncio.Event()
+        again, look_s = False, FIRST_LOOK_S
+        try:
+            # More than once where Redis was emptied in between, or has to be given the script itself first.
+            while answer[1] in (UNSTATED_CODE, UNTOLD_CODE):
+                if answer[1] == UNSTATED_CODE:
+                    again = await self._say(answer, day, counters, said, again)
+                else:
+                    again = True
+                    await self._have_said(answer, day, counters, look_s)
+                    look_s = min(2 * look_s, LATER_LOOKS_S)
+                said = self.said[command.project]
+                answer = await self._link.ask(command)
+                if answer[1] == UNSTATED_CODE and command.project in self._link.spoiled_projects:
+                    raise exceptions.ResponseError("a key of this project is spoiled")
+        finally:
+            del self._led[unknown]
+            led.set()
         return answer
 
     def answer(self, question: Question) -> None:
@@ -134,20 +165,21 @@ class Telling:
             self._unasked.clear()
 
     async def close(self) -> None:
-        tasks = [*self._resting.values(), *self._answering.values()]
+        tasks = [*self._finding.values(), *self._answering.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _say(self, answer: Sequence[Any], day: str, counters: Sequence[Counter], said: int, again: bool) -> bool:
-        """Says what this worker took of the counters that an answer names. Whether others are waited for."""
+        """Says what this worker took of the counters that an answer names; and with it, where it was said `again` in
+        vain, what is on its disk. Whether it is `again` the next time."""
         project = counters[0].project
         if said != self.said[project]:
             return again
         unstated = [counters[index] for index in answer[2:]]
         how = scripts.MINE if self._rest is None else scripts.AGAIN
         if again and self._rest and any(one.per for one in unstated):
-            await self._say_rest(day, [one for one in unstated if one.per])
+            await self._say_mine(day, [one for one in unstated if one.per], said)
             return True
         # Sent before anything else can happen: what is granted meanwhile would be lost.
         self._send(day, unstated, how, self._clock.heard(answer[0]))
@@ -160,29 +192,37 @@ class Telling:
             self._questions.ask_once(counters[0].project, day, tuple(untold), self._clock())
         of_rest = [one for one, ids in untold.items() if any(map(self._is_of_rest, ids))]
         if self._rest and of_rest:
-            await self._say_rest(day, of_rest)
+            await self._say_rest(day, of_rest, look_s)
         else:
             await self._sleep(look_s)
 
     def _is_of_rest(self, worker: str) -> bool:
         return worker == scripts.NOBODY_ELSES or not self._roll.is_live(worker)
 
-    async def _say_rest(self, day: str, budgets: Sequence[Counter]) -> None:
-        """Waits until it is known what the rest spent, and sent. It goes on where nobody waits any more."""
-        project = budgets[0].project
-        task = self._resting.get(project)
-        if task is None:
-            task = asyncio.get_running_loop().create_task(self._find_rest(project, day, budgets))
-            self._resting[project] = task
-            task.add_done_callback(lambda _: self._resting.pop(project, None))
-        await asyncio.wait((task,))
+    async def _say_mine(self, day: str, budgets: Sequence[Counter], said: int) -> None:
+        """Says what this worker spent, and what those did whose files are on its disk; waits until that is sent.
 
-    async def _find_rest(self, project: str, day: str, budgets: Sequence[Counter]) -> None:
-        assert self._rest is not None
+        It hasn't said it yet, as long as `said` is the same.
+        """
+        await asyncio.wait((self._task("mine", budgets, lambda: self._find_mine(day, budgets, said)),))
+
+    async def _say_rest(self, day: str, budgets: Sequence[Counter], wait_s: float | None) -> None:
+        """Has it found out what the rest spent, and said; waits for that, though no longer than `wait_s`. It goes on
+        where nobody waits any more."""
+        await asyncio.wait((self._task("rest", budgets, lambda: self._find_rest(day, budgets)),), timeout=wait_s)
+
+    def _task(self, what: str, budgets: Sequence[Counter], find: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        """The one that is finding that out for the project."""
+        key = what, budgets[0].project
+        task = self._finding.get(key)
+        if task is None:
+            task = self._finding[key] = asyncio.get_running_loop().create_task(self._trying(find))
+            task.add_done_callback(lambda _: self._finding.pop(key, None))
+        return task
+
+    async def _trying(self, find: Callable[[], Awaitable[None]]) -> None:
         try:
-            found = await asyncio.to_thread(self._rest, project, self._roll.live())
-            spent = {worker: Money(spendings) for worker, spendings in found.items()}
-            await self._send_rest(day, budgets, spent)
+            await find()
             self._told = ""
         except RedisError:
             pass  # as the link has told
@@ -193,21 +233,48 @@ class Telling:
                 log.exception("limiter_rest_unknown")
             await self._sleep(REST_AGAIN_S)
 
-    async def _send_rest(self, day: str, budgets: Sequence[Counter], spent: Mapping[str, Money]) -> None:
-        project = budgets[0].project
+    async def _find_mine(self, day: str, budgets: Sequence[Counter], said: int) -> None:
+        project, live = budgets[0].project, self._roll.live()
+        spent = await self._ask_rest(self._rest, project, live)
+        if said != self.said[project]:
+            await self._look(project, day, budgets)
+        self._send(
+            day, budgets, scripts.DISK if self._shared else scripts.REST, self._clock(), self._others(live, spent)
+        )
+
+    async def _find_rest(self, day: str, budgets: Sequence[Counter]) -> None:
+        project, live = budgets[0].project, self._roll.live()
+        spent = await self._ask_rest(self._rest, project, live)
+        if self._shared:  # which may take long, or be out of this machine's reach alone
+            await self._look(project, day, budgets)
+            self._send(day, budgets, scripts.DISK, self._clock(), self._others(live, spent))
+            spent = await self._ask_rest(self._shared, project, live | spent.keys()) | spent
+        named = await self._look(project, day, budgets)
+        self._send(
+            day, budgets, scripts.REST, self._clock(), self._others(live, {one: Money() for one in named} | spent)
+        )
+
+    async def _ask_rest(self, ask: AskRest | None, project: str, live: Collection[str]) -> dict[str, Money]:
+        assert ask is not None
+        found = await asyncio.to_thread(ask, project, {*live, self._scripts.worker})
+        return {worker: Money(spendings) for worker, spendings in found.items()}
+
+    def _others(self, live: Collection[str], spent: Mapping[str, Money]) -> scripts.Rest:
+        """`live` were, when it was asked what others spent: who died since, was left out of that."""
+        live = {*live, *self._roll.live()}
+        dead = {one for one in spent if one not in live and not self._roll.is_live(one)}
+        return scripts.Rest(live, dead, spent)
+
+    async def _look(self, project: str, day: str, budgets: Sequence[Counter]) -> set[str]:
+        """Who has yet to say what they spent. Until its caller awaits something, nothing more is granted to this worker
+        of a budget of which it has said nothing."""
         while True:
             said = self.said[project]
             answer = await self._link.ask(self._scripts.used(day, budgets))
-            if said == self.said[project] or answer[1] not in (UNSTATED_CODE, UNTOLD_CODE):
+            if said == self.said[project]:
                 break
-        if answer[1] not in (UNSTATED_CODE, UNTOLD_CODE):
-            return
         untold = scripts.untold(answer) if answer[1] == UNTOLD_CODE else {}
-        named = {*spent, *(one for ids in untold.values() for one in ids)} - {scripts.NOBODY_ELSES}
-        dead = {one for one in named if not self._roll.is_live(one)}
-        of_all = {one: spent.get(one) or Money() for one in spent.keys() | dead}
-        rest = scripts.Rest(self._roll.live(), dead, of_all)
-        self._send(day, budgets, scripts.REST, self._clock.heard(answer[0]), rest)
+        return {one for ids in untold.values() for one in ids} - {scripts.NOBODY_ELSES}
 
     def _send(
         self, day: str, counters: Sequence[Counter], how: str, now_ms: int, rest: scripts.Rest | None = None
@@ -230,7 +297,7 @@ class Telling:
                     of_rest = [budgets[index] for index, ids in untold.items() if any(map(self._is_of_rest, ids))]
                     if not of_rest:
                         return
-                    await self._say_rest(day, of_rest)
+                    await self._say_rest(day, of_rest, None)
                 else:
                     return
         except RedisError:
@@ -240,3 +307,9 @@ class Telling:
         budgets: Iterable[Counter] = self._mirror.money.budgets(question.project, question.day)
         if self._questions and (budgets := tuple(budgets)):
             self._questions.ask(question.project, question.day, budgets)
+
+
+def _unknown(answer: Sequence[Any], counters: Sequence[Counter]) -> tuple[Counter, ...]:
+    """The counters that an answer names."""
+    indexes = answer[2:] if answer[1] == UNSTATED_CODE else answer[2::2]
+    return tuple(counters[index] for index in indexes)

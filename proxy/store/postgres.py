@@ -22,7 +22,8 @@ GRACE_S = 2.0
 """How much longer is waited for the server to say itself that a statement took too long."""
 PING_S = 3.0
 IDLE_IN_WRITE_S = 15
-"""For so long a writer may leave others waiting that does nothing: its machine may have stopped."""
+"""For so long a writer may leave others waiting that does nothing: its machine may have stopped. One that asks for
+another limit gets that here, too."""
 CONNECTIONS, MORE_CONNECTIONS = 2, 10
 """How many are kept open for the next use, and how many more are opened where many threads want one at once."""
 
@@ -97,12 +98,14 @@ def _options(address: DatabaseAddress, password: str | None) -> dict[str, Any]:
 def _begin(connection: Connection) -> None:
     """Bounds what the transaction's statements may take, in one round trip; what is read in it is of one moment."""
     options = connection.get_execution_options()
-    limit_s = float(options.get("limit_s") or STATEMENT_S)
+    asked = options.get("limit_s")
+    limit_s = float(asked or STATEMENT_S)
     driver: Any = connection.connection.driver_connection
     driver.patience_s = limit_s + GRACE_S
     limits = f"SET LOCAL statement_timeout = {limit_s * 1000:.0f}"
     if options.get("begin") == "WRITE":
-        connection.exec_driver_sql(f"{limits}; SET LOCAL idle_in_transaction_session_timeout = '{IDLE_IN_WRITE_S}s'")
+        idle_s = asked or IDLE_IN_WRITE_S
+        connection.exec_driver_sql(f"{limits}; SET LOCAL idle_in_transaction_session_timeout = '{idle_s:g}s'")
     else:
         connection.exec_driver_sql(f"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; {limits}")
 

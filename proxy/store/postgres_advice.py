@@ -60,6 +60,7 @@ _BY_TEXT = (
     ("server closed the connection|connection .*closed|Connection reset|terminat", "it was stopped, or broke off"),
     ("read-only|session is not read-write", _BY_STATE["25006"]),
     ("statement pooling", "pgbouncer is in statement mode: set its pool_mode to transaction"),
+    ("QueuePool limit", "this process asks it for too much at once: try again"),
     ("query_wait_timeout|pgbouncer", "pgbouncer has no connection free, or can't get one: see its log"),
 )
 _LONG = {

@@ -14,6 +14,8 @@ from redis.asyncio import Connection
 from redis.exceptions import RedisError, ResponseError
 
 Value = str | bytes | int
+LOOKS, LOOKED_EVERY_S = 4, 0.02
+"""How often a late answer is looked for before it counts as such: a turn to send, one to receive, one to read."""
 OnAnswer = Callable[[Any], object]
 """Is called once, with the answer or with the RedisError in place of one; strings in it are bytes. Must not raise."""
 
@@ -65,6 +67,8 @@ class Stream:
         self._waiting: deque[Call] = deque()
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._late: Call | None = None
+        self._looks = 0
         self._tasks = [self._loop.create_task(self._write())]
 
     @property
@@ -136,10 +140,17 @@ class Stream:
             self._on_reply(self, self._waiting.popleft(), answer)
 
     def _look_at_the_clock(self) -> None:
+        """Whether the oldest answer is late. Where this loop was held up it may lie there unread, or what was asked
+        unsent: so it is late only when the loop has turned a few times more."""
         self._timer = None
         if not self._waiting:
             return
-        if self._waiting[0].deadline <= self._loop.time():
+        oldest = self._waiting[0]
+        if oldest.deadline > self._loop.time():
+            self._timer = self._loop.call_at(oldest.deadline, self._look_at_the_clock)
+        elif oldest is self._late and self._looks == LOOKS:
             self.fail(exceptions.TimeoutError("Redis did not answer in time"))
         else:
-            self._timer = self._loop.call_at(self._waiting[0].deadline, self._look_at_the_clock)
+            self._looks = self._looks + 1 if oldest is self._late else 1
+            self._late = oldest
+            self._timer = self._loop.call_later(LOOKED_EVERY_S, self._look_at_the_clock)

@@ -14,8 +14,8 @@ from sqlalchemy import text
 from proxy.billing import ledger_schema as schema
 from proxy.billing import shipping
 from proxy.billing.ledger_file import LedgerFile
+from proxy.billing.ledger_reading import reading
 from proxy.billing.records import COLUMNS, UsageRecord, to_row
-from proxy.billing.reports import reading
 from proxy.billing.shipping import Cursor, Place, Shipping
 from proxy.store.database import Database
 from proxy.store.folders import make_folder

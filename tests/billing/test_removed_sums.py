@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from proxy.billing.ledger_reading import reading, removed
 from proxy.billing.periods import Days
 from proxy.billing.removed_sums import removed_sums
-from proxy.billing.reports import reading
 from proxy.billing.shipping import Cursor, Lack, Moved, Place, Shipping, file_id_of, lack, look
 from proxy.store.database import Database
 from tests.billing.sample import NOON, sample
@@ -50,6 +50,11 @@ def start(database: Database, path: Path) -> tuple[str, Cursor]:
     with reading(path) as connection:
         file_id = file_id_of(connection)
     return file_id, look(database, {file_id: Place("node", "0")}, [])[file_id]
+
+
+def removed_before(path: Path) -> int:
+    with reading(path) as connection:
+        return removed(connection).before
 
 
 def lacking(path: Path, cursor: Cursor) -> Lack | None:
@@ -103,7 +108,7 @@ async def test_they_are_added_in_the_transaction_that_moves_the_cursor(
 async def test_a_file_that_is_shipped_in_part_brings_no_sums(tmp_path: Path, postgres_database: Database) -> None:
     """Those of what PostgreSQL has already are in its hours."""
     path = await remains(tmp_path)
-    assert lacking(path, Cursor(40, "039")) == Lack(90, 50)
+    assert lacking(path, Cursor(40, "039")) == Lack(90, 50, removed_before(path))
 
 
 async def test_a_days_spending_is_of_the_day_on_which_its_hour_began(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -189,23 +188,6 @@ async def test_records_are_read_while_a_server_writes_and_the_writer_is_not_held
     assert [first.record_id, *(record.record_id for record in reading)] == [f"{number}" for number in range(600)]
     assert reports.report(files, [])[0].calls == 1_200
     await ledger.close()
-
-
-async def test_reading_writes_nothing_to_the_file(tmp_path: Path) -> None:
-    """A reader that closes last must not checkpoint: that is the writer's alone."""
-    ledger = Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=4096)
-    await ledger.write(sample("a"))
-    [path] = reports.ledger_files(tmp_path)
-    copy = tmp_path / "copy" / "0.db"
-    copy.parent.mkdir()
-    for suffix in ("", "-wal"):  # as a killed server leaves them
-        # cp, because closing the file in this process would let go of SQLite's own locks on it: fcntl(2), F_SETLK
-        subprocess.run(["cp", f"{path}{suffix}", f"{copy}{suffix}"], check=True)
-    await ledger.close()
-
-    before = copy.read_bytes(), copy.with_name("0.db-wal").read_bytes()
-    assert [record.record_id for record in reports.export([copy])] == ["a"]
-    assert (copy.read_bytes(), copy.with_name("0.db-wal").read_bytes()) == before
 
 
 async def test_an_empty_ledger_gives_an_empty_report(tmp_path: Path) -> None:

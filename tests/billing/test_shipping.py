@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from proxy.billing import shipping
+from proxy.billing.ledger_reading import reading
 from proxy.billing.periods import Days
 from proxy.billing.records import COLUMNS
-from proxy.billing.reports import reading
 from proxy.billing.shipping import Cursor, Lack, Moved, Place, Shipping
 from proxy.store.database import Database
 from tests.billing.sample import NOON, sample
@@ -59,13 +59,13 @@ def test_a_record_is_in_postgresql_as_it_is_in_the_file(tmp_path: Path, database
     assert_sums_are_those_of_the_records(database)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_sums_are_those_of_the_records_after_any_history(
     tmp_path: Path, database: Database, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files of several nodes, in pages of any size, with cursors that were lost and records that come twice."""
     chance = random.Random(seed)
-    for turn in range(12):
+    for turn in range(9):
         data_dir, slot = tmp_path / chance.choice("ab"), chance.choice("01")
         records = [at_random(f"{data_dir.name}{slot}-{chance.randrange(60)}", chance) for _ in range(12)]  # type: ignore[arg-type]
         path = put(data_dir, *records, slot=slot)
@@ -188,7 +188,7 @@ def test_a_file_that_does_not_go_on_where_it_was_shipped_through_is_known(tmp_pa
         connection.execute("DELETE FROM usage_records WHERE seq <= 3")
     with reading(path) as connection:
         assert shipping.lack(connection, Cursor(3, "call-000002"), DAY_OF) is None
-        assert shipping.lack(connection, Cursor(1, "call-000000"), DAY_OF) == Lack(3, 2)
+        assert shipping.lack(connection, Cursor(1, "call-000000"), DAY_OF) == Lack(3, 2, NOON + 120_000_001)
         unshipped = shipping.lack(connection, Cursor(), DAY_OF)
         assert unshipped is not None
         assert (unshipped.through, unshipped.missing, [row["calls"] for row in unshipped.sums]) == (3, 3, [2, 1])

@@ -315,8 +315,12 @@ def test_the_password_of_redis_comes_by_reference(tmp_path: Path) -> None:
 
 
 def test_commands_that_call_nobody_need_no_password_of_redis(tmp_path: Path) -> None:
-    path = written(tmp_path, REDIS + 'redis_password_env = "UNSET"')
+    """Where it is at hand, they have it all the same."""
+    path = written(tmp_path, REDIS + 'redis_password_env = "P"')
     assert load(path, {}, upstreams=False).storage.redis_url == "rediss://proxy@r/1"
+    password = load(path, {"P": "geheim"}, upstreams=False).storage.redis_password
+    assert password is not None
+    assert password.get_secret_value() == "geheim"
 
 
 @pytest.mark.parametrize(

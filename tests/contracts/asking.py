@@ -12,24 +12,36 @@ import time
 import uvloop
 
 from proxy.config.redis_address import parse
+from proxy.limits.interface import Hold
 from proxy.limits.redis import RedisLimiter
+from proxy.limits.roll import nobody
 from proxy.store.redis import open_redis
+from tests.contracts.fleet import budget
 from tests.limits.demand import DAY, one
 from tests.redis_servers import PATIENCE_S
 
+FIRST = "worker0"
+"""It tells of the rest."""
+
 
 async def main(url: str, worker: str, calls: str, *limits: str) -> None:
-    limiter = RedisLimiter(open_redis(parse(url), timeout_s=PATIENCE_S), worker, lambda: time.time_ns() // 1_000_000)
+    redis, following = (open_redis(parse(url), timeout_s=PATIENCE_S) for _ in range(2))
+    rest = nobody if worker == FIRST else None
+    limiter = RedisLimiter(redis, worker, lambda: time.monotonic_ns() // 10**6, following=following, rest=rest)
     await limiter.start([], lambda lease_id: None)
     assert not limiter.away
+    watching = asyncio.get_running_loop().create_task(limiter.watch())
     print("ready", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     for limit in limits:
         kind, _, value = limit.partition("=")
-        asked = (limiter.reserve(f"{worker} {limit} {n}", DAY, one(kind, int(value))) for n in range(int(calls)))
+        holds = [Hold(budget(int(value)), 1)] if kind == "usd" else one(kind, int(value))
+        asked = (limiter.reserve(f"{worker} {limit} {n}", DAY, holds) for n in range(int(calls)))
         verdicts = await asyncio.gather(*asked)
         print(sum(verdict.granted for verdict in verdicts), flush=True)
     assert not limiter.away
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
     await limiter.close()
 
 

@@ -6,8 +6,9 @@ import asyncio
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from proxy.config.limits import PERIODS
 from proxy.config.redis_address import parse
@@ -17,7 +18,7 @@ from proxy.limits.money import Spending
 from proxy.limits.redis import RedisLimiter
 from proxy.limits.roll import FOLLOW_TIMEOUT_S
 from proxy.limits.telling import AskRest
-from proxy.store.redis import open_redis
+from proxy.store.redis import Redis, open_redis
 from tests.limits.demand import DAY
 
 TEXT = "gemini-3.8-flash"
@@ -64,7 +65,9 @@ class Ledgers:
 class Worker:
     """One process: its limiter, and what it does to its ledger file."""
 
-    def __init__(self, url: str, name: str, ledgers: Ledgers, rest: AskRest | None, timeout_s: float) -> None:
+    def __init__(
+        self, connect: Callable[[float], Redis], name: str, ledgers: Ledgers, rest: AskRest | None, timeout_s: float
+    ) -> None:
         self.name = name
         self.ledgers = ledgers
         self.rest = rest
@@ -72,11 +75,11 @@ class Worker:
         for project, usd in ledgers.open.pop(name, {}).values():
             ledgers.spent[name][project] += usd
         self.limiter = RedisLimiter(
-            open_redis(parse(url), timeout_s=timeout_s),
+            connect(timeout_s),
             name,
             lambda: time.monotonic_ns() // 1_000_000,
             spent=ledgers.spendings(name, with_leases=False),
-            following=open_redis(parse(url), timeout_s=max(timeout_s, FOLLOW_TIMEOUT_S)),
+            following=connect(max(timeout_s, FOLLOW_TIMEOUT_S)),
             rest=rest,
         )
         self.watching: asyncio.Task[None] | None = None
@@ -165,8 +168,9 @@ class Worker:
 class Fleet:
     """Workers on one Redis; one of them, "control", tells of the rest, if it is told to."""
 
-    def __init__(self, url: str, timeout_s: float = 1.0) -> None:
-        self.url = url
+    def __init__(self, url: str, timeout_s: float = 1.0, ca_file: Path | None = None) -> None:
+        self.address = parse(url)
+        self.ca_file = ca_file
         self.ledgers = Ledgers()
         self.timeout_s = timeout_s
         self.workers: dict[str, Worker] = {}
@@ -185,9 +189,12 @@ class Fleet:
     async def _start(self, name: str) -> Worker:
         left = {lease_id: usd for lease_id, (_, usd) in self.ledgers.open[name].items()}
         rest = self.ledgers.rest if name.startswith("control") else None
-        worker = self.workers[name] = Worker(self.url, name, self.ledgers, rest, self.timeout_s)
+        worker = self.workers[name] = Worker(self.open, name, self.ledgers, rest, self.timeout_s)
         await worker.start(left)
         return worker
+
+    def open(self, timeout_s: float) -> Redis:
+        return open_redis(self.address, ca_file=self.ca_file, timeout_s=timeout_s)
 
     async def kill(self, name: str) -> None:
         await self.workers.pop(name).kill()

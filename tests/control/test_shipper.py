@@ -82,7 +82,7 @@ async def test_every_record_is_there_once_wherever_the_shipper_was_killed(
     kills, finished, paths = 0, False, list[Path]()
     while not finished:
         data_dir = tmp_path / f"{kills}"
-        paths.append(put(data_dir, *calls(range(8), f"kill-{kills:03}")))
+        paths.append(put(data_dir, *calls(range(5), f"kill-{kills:03}")))
         left = kills = kills + 1
         try:
             ship(shipper(postgres_database, data_dir))
@@ -104,7 +104,7 @@ async def test_a_killed_process_leaves_what_its_successor_needs(
     database = open_database(used.storage())
     monkeypatch.setattr(shipping, "PAGE_RECORDS", 20)
     path = put(tmp_path, *calls(range(1_000)))
-    for _ in range(8):
+    for _ in range(4):
         seen = len(records_in(database))
         child = os.fork()
         if child == 0:
@@ -232,6 +232,32 @@ async def test_while_postgresql_is_away_records_wait_and_are_told(tmp_path: Path
     assert backlog == {"records": 0, "age_s": 0}
 
 
+async def test_calls_keep_their_commits_while_a_backlog_is_shipped(
+    tmp_path: Path, postgres_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two for each that comes alone, the lease's and the record's: whatever the shipper does, it isn't the writer's."""
+    monkeypatch.setattr(shipping, "PAGE_RECORDS", 20)
+    path, commits, left = put(tmp_path, *calls(range(600))), list[float](), [600]
+    one = shipper(postgres_database, tmp_path, on_backlog=lambda records, age_s: left.append(records))
+    ledger = Ledger.open(
+        tmp_path, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=0, on_commit=commits.append
+    )
+    watching = asyncio.create_task(one.watch())  # noqa: TID251
+    async with asyncio.timeout(60):
+        number = 0
+        while left[-1] > 20:
+            await ledger.open_lease(lease(f"beside-{number}"))
+            await ledger.write(sample(f"beside-{number}"))
+            number += 1
+            await asyncio.sleep(0.01)
+    assert len(commits) == 2 * number
+    await asyncio.to_thread(one._try)
+    watching.cancel()
+    await ledger.close()
+    ship(one)
+    assert_whole(postgres_database, path)
+
+
 async def test_a_file_without_an_owner_is_closed_out_then_shipped(tmp_path: Path, postgres_database: Database) -> None:
     left, closed = list[tuple[str, list[UsageRecord]]](), lambda file_id, records: left.append((file_id, records))
     mine = put(tmp_path, *calls(range(3)), leases=[lease("open-0")])
@@ -259,6 +285,30 @@ async def test_a_file_that_cannot_be_read_holds_up_no_other(tmp_path: Path, post
     assert_whole(postgres_database, good)
 
 
+async def test_no_error_ends_it_and_each_is_told_once(
+    tmp_path: Path, postgres_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even one that nobody thought of."""
+    monkeypatch.setattr(control, "PAUSE_S", 0.001)
+    tries, path = 0, put(tmp_path, *calls(range(3)))
+
+    def fails_at_first(records: int, age_s: float) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise ZeroDivisionError
+
+    with capture_logs() as told:
+        watching = asyncio.create_task(shipper(postgres_database, tmp_path, on_backlog=fails_at_first).watch())  # noqa: TID251
+        await asyncio.to_thread(until, lambda: tries > 4, "it goes on")
+        watching.cancel()
+    assert [line["event"] for line in told if line["log_level"] != "debug"][:2] == [
+        "ledger_shipping_waits",
+        "ledger_shipping_goes_on",
+    ]
+    assert_whole(postgres_database, path)
+
+
 async def test_records_removed_before_they_were_shipped_are_missed_loudly_and_the_rest_is_shipped(
     tmp_path: Path, postgres_database: Database
 ) -> None:
@@ -274,6 +324,8 @@ async def test_records_removed_before_they_were_shipped_are_missed_loudly_and_th
     assert [row[1] for row in records_in(postgres_database)] == [1, 2, 3, 6, 7, 8, 9, 10]
     assert_sums_are_those_of_the_records(postgres_database)
     assert rows(postgres_database, "SELECT through_seq, missing FROM shipped") == [(10, 2)]
+    noted = rows(postgres_database, "SELECT name, removed_before FROM removed_partitions")
+    assert noted == [(f"file {records_of(path)[0][0]}", NOON + 240_000_001)]
     assert [(line["event"], line["records"]) for line in told] == [("ledger_records_missing", "4 to 5")]
     assert len(records_of(path)) == 5
 

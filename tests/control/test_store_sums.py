@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from proxy.billing.reports import ledger_files
+from proxy.billing.ledger_reading import ledger_files
 from proxy.control import store_sums
 from proxy.control.store_move import Move
 from proxy.control.store_sums import Held, Month, Sums

@@ -15,7 +15,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from proxy.errors import Refusal
-from proxy.gateway.acceptor import Acceptor, Caps, busy
+from proxy.gateway.acceptor import Acceptor, Caps
 from proxy.gateway.heads import Bounds
 from proxy.gateway.keep_alive import KeepAlive
 from proxy.gateway.server import GatewayProtocol, gateway_protocol
@@ -142,7 +142,8 @@ async def door(
     listener.listen(2048)
     listener.setblocking(False)
     make: Any = partial(protocol, config=config, server_state=state, app_state={})
-    acceptor = Acceptor(listener, make, caps=caps or Caps(), tls=tls and tls.server, farewell=lambda: busy("request-0"))
+    named: Any = {"new_id": lambda: "request-0", "refused": lambda: None}
+    acceptor = Acceptor(listener, make, caps=caps or Caps(), tls=tls and tls.server, **named)
     acceptor.start()
     clients: list[Connection] = []
     try:

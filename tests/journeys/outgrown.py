@@ -25,6 +25,8 @@ AT_ONCE = 5_000
 HOUR_US = 3_600_000_000
 LEASES = 3
 PATIENCE_S = 60.0
+COMES_WITHIN_S = 3_600.0
+"""A million records are on the way for minutes."""
 
 
 def fill(data_dir: Path, records: int, *, removed: int = 0) -> tuple[int, int]:
@@ -61,6 +63,7 @@ def _write(data_dir: Path, slot: str, count: int, removed: int) -> int:
                 rows.append(to_row(record))
                 cost += usd or 0
             file.commit([], rows, [])
+            file.checkpoint()
         while removed > 0:
             removed -= file.remove(NOON, min(removed, AT_ONCE))
         if slot == "3":
@@ -96,7 +99,7 @@ class Brake:
 
 def await_held(client: psycopg.Connection) -> None:
     """Waits until somebody waits at the brake."""
-    give_up = time.monotonic() + PATIENCE_S
+    give_up = time.monotonic() + COMES_WITHIN_S
     while not client.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchone():
         assert time.monotonic() < give_up, "nobody came"
         time.sleep(0.01)

@@ -40,7 +40,7 @@ def test_clients_that_hold_on_to_their_connections_are_answered_or_see_its_end(t
         go.wait()
         connection.sendall(WHOLE)
 
-    settings = {"server": {"lame_duck_seconds": 2}}
+    settings = {"server": {"lame_duck_seconds": 4}}
     with scripted(answer_when_told) as script, weighbridge(tmp_path, script.base_url, settings) as stand:
         asked = request(stand.key())
         with (

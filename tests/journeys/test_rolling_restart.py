@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 CALLERS = 12
 ROUNDS = sized(1, 8)
-LAME_DUCK_S = 2
+LAME_DUCK_S = 3
 KINDS = (
     "",
     "",

@@ -181,16 +181,26 @@ async def test_the_rights_that_the_docs_ask_for_are_enough(redis_server: RedisSe
     with redis_server.client as client:
         client.execute_command("ACL", "SETUSER", *made[1].split())
         address = parse(f"redis://weighbridge@127.0.0.1:{redis_server.port}/1")
-        limiter = RedisLimiter(open_redis(address, "PASSWORD", timeout_s=PATIENCE_S), "worker", lambda: NOW_MS)
+        redis, following = (open_redis(address, "PASSWORD", timeout_s=PATIENCE_S) for _ in range(2))
+        limiter = RedisLimiter(redis, "worker", lambda: NOW_MS, following=following)
         await limiter.start(["alice"], lambda lease_id: None)
+        assert limiter._questions
+        watching = asyncio.get_running_loop().create_task(limiter.watch())
+        while not limiter._questions.hears:
+            await asyncio.sleep(0.01)
+        [budget] = counters("alice", "", [Limit("usd", 10**9, per="month")], ())
         for number in range(3):
-            assert (await limiter.reserve(f"{number}", DAY, ALL)).granted
-        limiter.settle("0", {"tpm": 50})
+            assert (await limiter.reserve(f"{number}", DAY, [*ALL, Hold(budget, 10)])).granted
+        limiter.settle("0", {"tpm": 50}, Spent("alice", "key_1", "gemini-3.8-flash", DAY, 7))
+        limiter._questions.ask("alice", DAY, [budget])
         limiter.cancel("1")
         limiter.cancel("unknown")
         for command in limiter._renewals():
             await limiter._link.ask(command)
         assert amounts(await limiter.used(DAY, COUNTERS)) == [2, 90, 2, 1]
+        assert await limiter.used(DAY, [budget]) == [Taken(17, 10)]
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
         await limiter.close()
         assert client.execute_command("ACL", "LOG") == []
 

@@ -6,11 +6,11 @@ import secrets
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert, text, update
 
 from proxy.config.schema import Storage
 from proxy.store import copying
-from proxy.store.copying import TABLES, TargetTaken
+from proxy.store.copying import TABLES, CopyDiffers, TargetTaken
 from proxy.store.database import Database, StoreError, open_database
 from proxy.store.tables import events, key_uses, projects, revision
 from proxy.tenants import audit, disabled_upstreams
@@ -37,6 +37,11 @@ def source(tmp_path: Path) -> Database:
         connection.execute(insert(key_uses).values(key_id=made[1].id, last_used_at=NOON + 2**40))
         connection.execute(insert(events), [{"id": f"e{n}", "once": f"o{n}", **event} for n in range(1_203)])
     return database
+
+
+def active(database: Database) -> str:
+    """The id of a key that isn't revoked."""
+    return next(key.id for key in tenants_keys.list_keys(database) if key.revoked_at is None)
 
 
 def test_every_row_of_every_table_is_in_the_target_as_it_was(source: Database, postgres_database: Database) -> None:
@@ -71,7 +76,7 @@ def test_a_copy_that_is_there_is_left_alone_also_when_it_has_gone_on(
     """What was revoked in the target since stays revoked, and what it has besides stays."""
     copying.copy(source, postgres_database)
     create_project(postgres_database, "green")
-    tenants_keys.revoke(postgres_database, tenants_keys.list_keys(source)[-1].id, NOON + 99, actor="test")
+    tenants_keys.revoke(postgres_database, active(source), NOON + 99, actor="test")
     told = copying.told(postgres_database)
     assert not copying.copy(source, postgres_database)
     assert copying.told(postgres_database) == told
@@ -80,7 +85,7 @@ def test_a_copy_that_is_there_is_left_alone_also_when_it_has_gone_on(
 def test_a_source_that_changed_after_it_was_copied_is_refused(source: Database, postgres_database: Database) -> None:
     """Else a key that was revoked in the source would go on working."""
     copying.copy(source, postgres_database)
-    tenants_keys.revoke(source, tenants_keys.list_keys(source)[-1].id, NOON + 99, actor="test")
+    tenants_keys.revoke(source, active(source), NOON + 99, actor="test")
     with pytest.raises(TargetTaken, match="lacks 1 of 8 audit events of the source"):
         copying.copy(source, postgres_database)
 
@@ -106,6 +111,22 @@ def test_a_copy_that_is_refused_in_the_midst_leaves_nothing(source: Database, po
     with source.noting() as connection:  # SQLite heeds no length, PostgreSQL does
         connection.execute(update(events).where(events.c.id == "e1202").values(last_answer="x" * 256))
     with pytest.raises(StoreError, match="too long"):
+        copying.copy(source, postgres_database)
+    assert {name: of.rows for name, of in copying.told(postgres_database).items() if of.rows} == {}
+
+
+def test_what_is_read_back_otherwise_than_it_was_written_is_not_kept(
+    source: Database, postgres_database: Database
+) -> None:
+    with postgres_database.noting() as connection:
+        connection.execute(
+            text(
+                "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN NEW.revoked_at := NULL; RETURN NEW; END $$"
+            )
+        )
+        connection.execute(text("CREATE TRIGGER spoil BEFORE INSERT ON keys FOR EACH ROW EXECUTE FUNCTION spoil()"))
+    with pytest.raises(CopyDiffers, match="keys can't be read back as it was written"):
         copying.copy(source, postgres_database)
     assert {name: of.rows for name, of in copying.told(postgres_database).items() if of.rows} == {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -79,6 +80,26 @@ async def test_when_one_answer_is_late_all_that_wait_are_told(redis_server: Redi
         assert all(isinstance(answer, exceptions.TimeoutError) for _, answer in late)
         stream.send(call("PING"))
         assert isinstance((await replies.get())[1], exceptions.TimeoutError)
+
+
+async def test_an_answer_that_nobody_had_time_to_read_is_not_late(redis_server: RedisServer) -> None:
+    """A loop that is held up by other work for longer than Redis has: before it sent what was asked, before it read the
+    answer, and again in each of its turns until then."""
+    loop = asyncio.get_running_loop()
+
+    def busy(turns: int) -> None:
+        time.sleep(0.3)
+        if turns:
+            loop.call_soon(busy, turns - 1)
+
+    async with streaming(redis_server.port) as (stream, replies):
+        for turns, seconds in ((None, 1.0), (0, 0.2), (2, 0.2)):
+            stream.send(call("PING", seconds=seconds))
+            if turns is not None:  # the first connects
+                busy(turns)
+            assert (await replies.get())[1] == b"PONG"
+            while stream._timer:  # it has looked at the clock, and begins anew
+                await asyncio.sleep(0.05)
 
 
 async def test_where_nobody_listens_those_who_wait_are_told(redis_server: RedisServer) -> None:

@@ -63,25 +63,28 @@ def test_a_schema_says_which_programs_still_work_with_it(postgres: PostgresDatab
             upgrade(postgres.storage())
 
 
-@pytest.mark.parametrize("behind", ["postgres", "pgbouncer"])
 def test_of_nodes_that_upgrade_at_once_one_does_it_and_the_others_find_it_done(
-    behind: str, postgres: PostgresDatabase, pgbouncer: int, tmp_path: Path
+    postgres: PostgresDatabase, pgbouncer: int, tmp_path: Path
 ) -> None:
-    asked = postgres if behind == "postgres" else replace(postgres, port=pgbouncer)
-    (tmp_path / "weighbridge.toml").write_text(
-        f'[storage]\ndatabase_url = "{asked.url}"\ndatabase_password_env = "DATABASE_PASSWORD"\n'
-    )
-    command = [sys.executable, "-m", "proxy", "db", "upgrade", "--json", "--config", str(tmp_path / "weighbridge.toml")]
-    environment = {**os.environ, "DATABASE_PASSWORD": PASSWORD}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    started = [subprocess.Popen(command, env=environment, **pipes) for _ in range(3)]  # type: ignore[call-overload]
+    """Also where some are behind a pgbouncer that gives each transaction another connection."""
+    behind = replace(postgres, port=pgbouncer)
+    started = [
+        _upgrading(asked, tmp_path / f"{number}.toml") for number, asked in enumerate([postgres, behind, behind])
+    ]
     ended = [(*process.communicate(timeout=60), process.returncode) for process in started]
     assert [(errors, code) for _, errors, code in ended] == [("", 0)] * 3
     told = [json.loads(out) for out, _, _ in ended]
     assert sorted(len(each["steps"]) for each in told) == [0, 0, int(HEAD)]
     assert {each["to"] for each in told} == {HEAD}
-    with open_database(asked.storage()).reading() as connection:
+    with open_database(behind.storage()).reading() as connection:
         assert differences(connection) == []
+
+
+def _upgrading(database: PostgresDatabase, file: Path) -> subprocess.Popen[str]:
+    file.write_text(f'[storage]\ndatabase_url = "{database.url}"\ndatabase_password_env = "DATABASE_PASSWORD"\n')
+    command = [sys.executable, "-m", "proxy", "db", "upgrade", "--json", "--config", str(file)]
+    environment = {**os.environ, "DATABASE_PASSWORD": PASSWORD}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture

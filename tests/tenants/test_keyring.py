@@ -191,6 +191,22 @@ async def test_a_database_that_never_answers_costs_a_refusal_and_not_a_hanging_c
     other.close()
 
 
+async def test_a_look_up_waits_for_a_slow_database_only_so_long(
+    database: Database, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which isn't away for that: the next look finds the key."""
+    monkeypatch.setattr(module, "LONGEST_LOOK_UP_S", 0.02)
+    monkeypatch.setattr(store, "BUSY_TIMEOUT_MS", 20_000)
+    tenant, secret = key_of(database)
+    other = sqlite3.connect(Path(str(database)), isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    assert (await refusal(keyring, secret)).reason is Reason.STORE_UNAVAILABLE
+    assert keyring._failing_since is None
+    other.close()
+    monkeypatch.undo()
+    assert await keyring.authenticate(secret) == tenant
+
+
 async def test_a_flood_of_made_up_keys_costs_a_handful_of_queries(database: Database, keyring: Keyring) -> None:
     tenant, secret = key_of(database)
     made_up = [mint(secrets.randbelow) for _ in range(2_000)]

@@ -31,13 +31,8 @@ def problems(found: list[Finding]) -> list[str]:
     return [finding.what for finding in found if finding.verdict is Verdict.PROBLEM]
 
 
-@pytest.fixture
-def ready(postgres_server: PostgresServer, postgres_schema: str) -> PostgresDatabase:
-    return postgres_server.database(postgres_schema)
-
-
-def test_as_it_should_be(ready: PostgresDatabase) -> None:
-    found = look(ready.storage())
+def test_as_it_should_be(ready_postgres: PostgresDatabase) -> None:
+    found = look(ready_postgres.storage())
     assert {finding.verdict for finding in found} == {Verdict.OK}
     assert any("PostgreSQL 1" in finding.what for finding in found)
     assert not any("pooler" in finding.what for finding in found)
@@ -51,40 +46,40 @@ def test_before_the_first_upgrade_and_of_an_older_version_it_says_how_to_upgrade
     assert "weighbridge db upgrade" in found.do
 
 
-def test_a_newer_schema_is_fine_where_this_program_works_with_it(ready: PostgresDatabase) -> None:
-    database = open_database(ready.storage())
+def test_a_newer_schema_is_fine_where_this_program_works_with_it(ready_postgres: PostgresDatabase) -> None:
+    database = open_database(ready_postgres.storage())
     of_a_newer_program(database, "0004")
-    assert {finding.verdict for finding in look(ready.storage())} == {Verdict.OK, Verdict.WARNING}
+    assert {finding.verdict for finding in look(ready_postgres.storage())} == {Verdict.OK, Verdict.WARNING}
     of_a_newer_program(database, "9999")
-    assert "written by a newer version" in problems(look(ready.storage()))[0]
+    assert "written by a newer version" in problems(look(ready_postgres.storage()))[0]
 
 
-def test_a_server_that_is_too_old_is_told(ready: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_too_old_is_told(ready_postgres: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_server, "OLDEST_SERVER", 99)
-    assert "PostgreSQL" in problems(look(ready.storage()))[0]
+    assert "PostgreSQL" in problems(look(ready_postgres.storage()))[0]
 
 
-def test_rights_that_serving_takes_and_the_user_lacks_are_named(ready: PostgresDatabase) -> None:
-    with ready.client(SUPERUSER) as superuser:
+def test_rights_that_serving_takes_and_the_user_lacks_are_named(ready_postgres: PostgresDatabase) -> None:
+    with ready_postgres.client(SUPERUSER) as superuser:
         superuser.execute(f"ALTER TABLE keys OWNER TO {SUPERUSER}")
         superuser.execute(f"REVOKE ALL ON keys FROM {ROLE}; GRANT SELECT ON keys TO {ROLE}")
         superuser.execute(f"ALTER TABLE audit_events OWNER TO {SUPERUSER}")
         superuser.execute(f"GRANT SELECT, INSERT ON audit_events TO {ROLE}")
-    (found,) = (finding for finding in look(ready.storage()) if finding.verdict is Verdict.PROBLEM)
+    (found,) = (finding for finding in look(ready_postgres.storage()) if finding.verdict is Verdict.PROBLEM)
     assert found.what == "its user may not INSERT keys, UPDATE keys, USE audit_events_id_seq"
     assert "docs/postgresql.md" in found.do
 
 
-def test_the_rights_that_the_docs_have_an_operator_grant_are_enough_to_serve(ready: PostgresDatabase) -> None:
+def test_the_rights_that_the_docs_have_an_operator_grant_are_enough_to_serve(ready_postgres: PostgresDatabase) -> None:
     """And none of them is one too many: a user that owns nothing writes, and is found fit."""
     (grants,) = re.findall(r"```sql\n(.*?)```", chapter_of("docs/postgresql.md", "Rights"), re.DOTALL)
-    with ready.client(SUPERUSER) as superuser:
-        superuser.execute(f'REVOKE ALL ON DATABASE "{ready.name}" FROM PUBLIC')
+    with ready_postgres.client(SUPERUSER) as superuser:
+        superuser.execute(f'REVOKE ALL ON DATABASE "{ready_postgres.name}" FROM PUBLIC')
         superuser.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
         superuser.execute(f"DROP ROLE IF EXISTS node; CREATE ROLE node LOGIN PASSWORD '{PASSWORD}'")
-        superuser.execute(grants.replace("DATABASE weighbridge", f'DATABASE "{ready.name}"'))
+        superuser.execute(grants.replace("DATABASE weighbridge", f'DATABASE "{ready_postgres.name}"'))
     try:
-        storage = ready.storage(database_url=ready.url.replace(f"{ROLE}@", "node@"))
+        storage = ready_postgres.storage(database_url=ready_postgres.url.replace(f"{ROLE}@", "node@"))
         assert problems(look(storage)) == []
         database = open_database(storage)
         contract.test_credits_at_once_are_all_credited(database)
@@ -96,42 +91,42 @@ def test_the_rights_that_the_docs_have_an_operator_grant_are_enough_to_serve(rea
             with database.noting() as connection:
                 connection.execute(text("DELETE FROM audit_events"))
     finally:
-        with ready.client(SUPERUSER) as superuser:
+        with ready_postgres.client(SUPERUSER) as superuser:
             superuser.execute("DROP OWNED BY node")
 
 
-def test_a_database_that_nobody_can_follow_is_told(ready: PostgresDatabase) -> None:
-    with open_database(ready.storage()).noting() as connection:
+def test_a_database_that_nobody_can_follow_is_told(ready_postgres: PostgresDatabase) -> None:
+    with open_database(ready_postgres.storage()).noting() as connection:
         connection.execute(text("DELETE FROM revision"))
-    assert "a key was revoked" in problems(look(ready.storage()))[0]
+    assert "a key was revoked" in problems(look(ready_postgres.storage()))[0]
 
 
-def test_a_clock_that_is_off_is_told(ready: PostgresDatabase) -> None:
-    off = [finding for finding in look(ready.storage(), 20) if "clock" in finding.what]
+def test_a_clock_that_is_off_is_told(ready_postgres: PostgresDatabase) -> None:
+    off = [finding for finding in look(ready_postgres.storage(), 20) if "clock" in finding.what]
     assert [(each.verdict, "20 s behind" in each.what) for each in off] == [(Verdict.WARNING, True)]
-    assert any("ahead of" in what for what in problems(look(ready.storage(), -300)))
+    assert any("ahead of" in what for what in problems(look(ready_postgres.storage(), -300)))
 
 
 @pytest.mark.parametrize("mode", ["transaction", "session", "statement"])
 def test_a_pooler_is_told_and_its_mode(
-    mode: str, ready: PostgresDatabase, postgres_server: PostgresServer, pgbouncer: int
+    mode: str, ready_postgres: PostgresDatabase, postgres_server: PostgresServer, pgbouncer: int
 ) -> None:
     with running_pgbouncer(postgres_server, mode) as port:
-        found = look(replace(ready, port=port).storage())
+        found = look(replace(ready_postgres, port=port).storage())
     if mode == "statement":
         assert "pool_mode to transaction" in next(each.do for each in found if each.verdict is Verdict.PROBLEM)
     else:
         assert [each.verdict for each in found if f"pooler, in {mode} mode" in each.what] == [Verdict.OK]
 
 
-def test_where_nobody_is_reached_it_says_what_to_do_and_no_password(ready: PostgresDatabase) -> None:
+def test_where_nobody_is_reached_it_says_what_to_do_and_no_password(ready_postgres: PostgresDatabase) -> None:
     for storage, said in (
         (Storage(database_url="postgresql://a@127.0.0.1:1/b"), "does it run"),
-        (ready.storage(database_password=SecretStr("geheim")), "database_password_env"),
-        (Storage(database_url=ready.url), "database_password_env"),
-        (replace(ready, name="gone").storage(), "make that database"),
-        (ready.storage(database_url=f"{ready.url}?sslmode=require"), "sslmode"),
-        (Storage(database_url=ready.url, database_password_env="UNSET"), "PostgreSQL's"),
+        (ready_postgres.storage(database_password=SecretStr("geheim")), "database_password_env"),
+        (Storage(database_url=ready_postgres.url), "database_password_env"),
+        (replace(ready_postgres, name="gone").storage(), "make that database"),
+        (ready_postgres.storage(database_url=f"{ready_postgres.url}?sslmode=require"), "sslmode"),
+        (Storage(database_url=ready_postgres.url, database_password_env="UNSET"), "PostgreSQL's"),
     ):
         (found,) = look(storage)
         assert (found.verdict, said in found.do + found.what) == (Verdict.PROBLEM, True), found
