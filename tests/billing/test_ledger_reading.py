@@ -21,7 +21,9 @@ from tests.billing.test_reports import written
 pytestmark = pytest.mark.anyio
 
 
-def test_files_come_by_slot_without_copies_beside_them_and_a_folder_that_is_none_is_no_empty_bill(tmp_path: Path) -> None:
+def test_files_come_by_slot_without_copies_beside_them_and_a_folder_that_is_none_is_no_empty_bill(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "ledger"
     folder.mkdir()
     others = ("0.db-wal", "0.ballast", "0.shipped", "0.backup.db", "0 (copy).db", "backup.db")
