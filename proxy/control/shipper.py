@@ -17,7 +17,7 @@ import structlog
 from proxy.billing import partitions, shipping
 from proxy.billing.jobs import claimed
 from proxy.billing.ledger_errors import LedgerUnusable
-from proxy.billing.ledger_reading import ledger_files, reading
+from proxy.billing.ledger_reading import file_id_of, ledger_files, reading
 from proxy.billing.ledger_schema import version_of
 from proxy.billing.orphans import close_out_orphan
 from proxy.billing.records import UsageRecord
@@ -188,7 +188,7 @@ class Shipper:
             return False
         try:
             with reading(file.path) as connection:
-                if shipping.file_id_of(connection) != file.file_id:
+                if file_id_of(connection) != file.file_id:
                     del self._files[file.path]  # another was put in its place
                     return True
                 if lacking := shipping.lack(connection, file.cursor, self._day_of):
@@ -276,7 +276,7 @@ class Shipper:
 def _file_id(file: _File) -> str:
     """ "" of a file that is being made."""
     with reading(file.path) as connection:
-        return shipping.file_id_of(connection) if version_of(connection) else ""
+        return file_id_of(connection) if version_of(connection) else ""
 
 
 def _unshipped(file: _File) -> tuple[int, int | None]:

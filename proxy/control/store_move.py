@@ -10,9 +10,8 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from proxy.billing.ledger_reading import ledger_files, reading
+from proxy.billing.ledger_reading import file_id_of, ledger_files, reading
 from proxy.billing.ledger_tables import shipped
-from proxy.billing.shipping import file_id_of
 from proxy.control.shipper import Shipper
 from proxy.store import copying
 from proxy.store.copying import CopyDiffers, TargetTaken
