@@ -128,7 +128,7 @@ class Shipping:
         try:
             return self._put(file_id, after, rows)
         except StoreError as error:
-            if not partitions.sqlstate(error).startswith(ROW_FAULTS):
+            if not error.sqlstate.startswith(ROW_FAULTS):
                 raise
             why = str(error)
         if len(rows) == 1:
@@ -141,7 +141,7 @@ class Shipping:
         try:
             return self._commit(file_id, after, rows)
         except StoreError as error:
-            if partitions.sqlstate(error) != NO_PARTITION:
+            if error.sqlstate != NO_PARTITION:
                 raise
             self._made.clear()  # retention has dropped one
             self._make_partitions(rows)
