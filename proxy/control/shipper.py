@@ -109,7 +109,10 @@ class Shipper:
             await asyncio.sleep(0 if more else PAUSE_S)
 
     async def finish(self, within_s: float) -> None:
-        """Ships what there is, for so long at most; after `watch` was cancelled, and the ledger files closed."""
+        """Ships what there is; after `watch` was cancelled, and the ledger files closed.
+
+        After so long nothing more is begun. What is under way then may take as long as PostgreSQL is given for it.
+        """
         deadline = self._clock() + within_s
         while await asyncio.to_thread(self._try) and self._clock() < deadline:
             pass
