@@ -74,7 +74,7 @@ def _ship(settings: Settings, database: Database, folder: Path) -> Counter[str]:
         shipper = Shipper(
             database,
             folder,
-            lambda: (),
+            (),
             unix_us,
             node=platform.node(),
             day_of=Days(settings.limits.timezone).name,

@@ -65,7 +65,7 @@ class Shipper:
         self,
         database: Database,
         data_dir: Path,
-        owned: Callable[[], Collection[str]],
+        owned: Collection[str],
         now_us: Callable[[], int],
         *,
         node: str,
@@ -136,7 +136,7 @@ class Shipper:
 
         A file that can't be read is told, and holds up no other.
         """
-        self._find(self._owned())
+        self._find()
         self._measure()
         if self._clock() >= self._next_look:
             self._look()
@@ -145,18 +145,17 @@ class Shipper:
             self._do_chores()
         return any(more)
 
-    def _find(self, owned: Collection[str]) -> None:
+    def _find(self) -> None:
         """The files that are there; those without an owner are closed out first."""
         there = ledger_files(self._data_dir)
         for gone in self._files.keys() - set(there):
             del self._files[gone]
         for path in there:
-            if path.stem in owned:
-                self._closed_out.discard(path)
-            elif path not in self._closed_out:
+            if path.stem not in self._owned and path not in self._closed_out:
                 self._guarded(_File(path, ""), self._close_out, None)
-            known = path in self._files or not (path.stem in owned or path in self._closed_out)
-            if not known and (file_id := self._guarded(_File(path, ""), _file_id, "")):
+                if path not in self._closed_out:
+                    continue
+            if path not in self._files and (file_id := self._guarded(_File(path, ""), _file_id, "")):
                 self._files[path] = _File(path, file_id)
                 self._next_look = 0.0
 
@@ -177,8 +176,7 @@ class Shipper:
 
     def _look(self) -> None:
         """Has PostgreSQL know which files have a live worker; learns how far each is shipped, if that has changed."""
-        owned = self._owned()
-        live = [file.file_id for file in self._files.values() if file.slot in owned]
+        live = [file.file_id for file in self._files.values() if file.slot in self._owned]
         places = {file.file_id: Place(self._node, file.slot) for file in self._files.values()}
         cursors = shipping.look(self._database, places, live)
         for file in self._files.values():

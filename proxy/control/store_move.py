@@ -78,7 +78,7 @@ class Move:
         shipper = Shipper(
             self.target,
             self.data_dir,
-            owned=lambda: (),
+            owned=(),
             now_us=now_us,
             node=socket.gethostname(),
             day_of=day_of,
