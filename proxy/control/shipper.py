@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import sqlite3
 import threading
 import time
@@ -272,6 +273,33 @@ class Shipper:
         else:
             self._told[of] = why
             log.error("ledger_shipping_waits", why=why, what="records stay in their ledger files until it goes on")
+
+
+def ship_folder(
+    database: Database,
+    data_dir: Path,
+    now_us: Callable[[], int],
+    day_of: Callable[[int], str],
+    on_left: Callable[[int], object] = lambda records: None,
+    on_closed_out: Callable[[str, list[UsageRecord]], object] = lambda file_id, records: None,
+) -> None:
+    """Ships all that is in a folder on which no server runs; what a dead one left open is closed out first.
+
+    The lock of its ledger must be this process's. `on_left` is told, page by page, how many records are left;
+    `on_closed_out` as the Shipper's. A file that can't be read is logged, and passed over. Raises StoreError, OSError.
+    """
+    shipper = Shipper(
+        database,
+        data_dir,
+        (),
+        now_us,
+        node=platform.node(),
+        day_of=day_of,
+        on_backlog=lambda records, _: on_left(records),
+        on_closed_out=on_closed_out,
+    )
+    while shipper.step():
+        pass
 
 
 def _file_id(file: _File) -> str:
