@@ -1,18 +1,21 @@
-"""Ledger files found, and opened to be read, also while a server writes them; and what was removed from one."""
+"""Ledger files found, and opened to be read, also while a server writes them; and what each says of itself."""
 
 from __future__ import annotations
 
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_file import describe
 from proxy.billing.ledger_schema import refuse_newer
+from proxy.billing.records import COLUMNS, UsageRecord
 
 MADE_WITHIN_S = 5.0
 """What the maker of a file gets for its tables, before a reader says that it has none."""
@@ -61,6 +64,23 @@ def _await_tables(connection: sqlite3.Connection) -> None:
         if time.monotonic() > give_up:
             return
         time.sleep(0.01)
+
+
+def file_id_of(connection: sqlite3.Connection) -> str:
+    """Of a ledger file that was opened."""
+    return str(connection.execute("SELECT file_id FROM file").fetchone()[0])
+
+
+def listed(connection: sqlite3.Connection, columns: Container[str] = COLUMNS) -> str:
+    """The select list of seq and COLUMNS, with NULL in place of other columns than these.
+
+    Columns that a file of an older version lacks are their defaults.
+    """
+    present = {row[1] for row in connection.execute("PRAGMA table_info(usage_records)")}
+    defaults = {field.name: field.default for field in msgspec.structs.fields(UsageRecord) if not field.required}
+    lacking = {name: default for name, default in defaults.items() if name not in present}
+    literals = {name: "NULL" if value is None else repr(value) for name, value in lacking.items()}
+    return ", ".join(("seq", *(literals.get(name, name) if name in columns else "NULL" for name in COLUMNS)))
 
 
 class Removed(NamedTuple):
