@@ -122,7 +122,7 @@ class Scripts:
 
     def __init__(self, worker: str, epoch: str = "") -> None:
         self.worker = worker
-        self.epoch = epoch
+        self.epoch = self.began = epoch
 
     def reserve(self, lease_id: str, lease: Entry, holds: Sequence[Hold]) -> Command:
         project, day = holds[0].counter.project, lease.day
@@ -196,8 +196,8 @@ class Scripts:
 
     def beat(self, *, leaves: bool = False) -> Command:
         """Says that this worker is there; or that it leaves, and others needn't wait for what it would say."""
-        keys = f"wb:{{{WORKERS}}}:live", f"wb:{{{WORKERS}}}:asked"
-        return Command(WORKERS, BEAT, (len(keys), *keys, self.worker, "left" if leaves else ""))
+        keys = [f"wb:{{{WORKERS}}}:{name}" for name in ("live", "asked", "began")]
+        return Command(WORKERS, BEAT, (len(keys), *keys, self.worker, "left" if leaves else "", self.began))
 
     def state_some(
         self,
