@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import struct
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import structlog
 
@@ -16,14 +15,11 @@ from proxy.config.addresses import Network, parse_address
 from proxy.errors import Reason
 from proxy.gateway import heads
 from proxy.gateway.heads import Unacceptable
+from proxy.gateway.server import RESET_ON_CLOSE, GatewayProtocol
 from proxy.gateway.share import Share
-
-if TYPE_CHECKING:
-    from proxy.gateway.server import GatewayProtocol
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 AT_A_TIME = 32
 """Connections taken in one turn of the loop: nobody's connecting holds up others' calls."""
 REST_S = 0.05
