@@ -124,7 +124,6 @@ class RedisLimiter:
             shared,
             on_error,
             redis.timeout_s,
-            asyncio.sleep,
         )
 
     @property

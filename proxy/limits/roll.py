@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from proxy.limits.interface import Counter
 from proxy.limits.money import Spending
-from proxy.limits.scripts import WORKERS
+from proxy.limits.scripts import ASKED, WORKERS
 from proxy.store.redis import Redis
 from proxy.store.redis_advice import advice
 
@@ -29,7 +29,6 @@ AT_ONCE = 100
 AGAIN_S = 0.25, 5.0
 """How long Redis is left alone when questions can't be heard: at first, and, each time twice as long, at most."""
 
-ASKED = f"wb:{{{WORKERS}}}:asked"
 KEPT = 1000
 """Questions, or some more: Redis removes them by the hundred."""
 
