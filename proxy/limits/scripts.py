@@ -46,7 +46,7 @@ NOBODY_ELSES = "@rest"
 """In place of a worker, in what is untold: what is of none that lives."""
 WORKERS = "@workers"
 """In place of a project, in the names of what all processes share: a name that no project can have."""
-REGISTER, ASKED = f"wb:{{{WORKERS}}}:live", f"wb:{{{WORKERS}}}:asked"
+REGISTER, ASKED, BEGAN = (f"wb:{{{WORKERS}}}:{name}" for name in ("live", "asked", "began"))
 """The register, and the stream of questions."""
 
 WHOLE = "whole"
