@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -219,9 +219,9 @@ def pgbouncer(postgres_server: PostgresServer) -> Iterator[int]:
 
 
 @pytest.fixture
-def start_haproxy(tmp_path: Path, at_end: ExitStack) -> Callable[[Mapping[str, int]], Haproxy]:
-    """Starts one before servers: their ports by their names."""
-    return lambda servers: at_end.enter_context(running_haproxy(tmp_path / "haproxy", servers))
+def start_haproxy(tmp_path: Path, at_end: ExitStack) -> Callable[..., Haproxy]:
+    """Starts one before servers: their ports by their names. See running_haproxy."""
+    return lambda *given: at_end.enter_context(running_haproxy(tmp_path / "haproxy", *given))
 
 
 SET_CLOCK = "libfaketime, to set a server's clock", has_set_clock

@@ -1,4 +1,4 @@
-"""A real haproxy for tests, before servers on this machine: it asks each whether it is ready, and tries all once."""
+"""A real haproxy for tests, before servers on this machine: it asks each whether it is ready."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ defaults
   timeout client 120s
   timeout server 120s
   timeout check 5s
-  retries 0
-  retry-on none
-  no option redispatch
+  {retries}
 frontend clients
   bind 127.0.0.1:{port}
   default_backend servers
@@ -42,6 +40,9 @@ backend servers
   default-server check inter 100ms fall 1 rise 1
 {servers}
 """
+ONCE = "retries 0\n  retry-on none\n  no option redispatch"
+ELSEWHERE = "retries 3\n  option redispatch 1"
+"""What haproxy does where nobody listens at a server's port: the client is told, or another server is tried."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,13 @@ def has_haproxy() -> bool:
 
 
 @contextmanager
-def running_haproxy(folder: Path, servers: Mapping[str, int]) -> Iterator[Haproxy]:
+def running_haproxy(folder: Path, servers: Mapping[str, int], retries: str = ONCE) -> Iterator[Haproxy]:
     """Before `servers`, ports of this machine by their names; stopped at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     made = Haproxy(free_port(), free_port())
     lines = "\n".join(f"  server {name} 127.0.0.1:{port}" for name, port in servers.items())
-    (folder / "haproxy.cfg").write_text(CONFIGURATION.format(port=made.port, control=made.control, servers=lines))
+    ports = {"port": made.port, "control": made.control}
+    (folder / "haproxy.cfg").write_text(CONFIGURATION.format(**ports, retries=retries, servers=lines))
     program = shutil.which("haproxy", path=PATH)
     assert program is not None
     with (folder / "log").open("ab") as log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections.abc import Container, Iterator
@@ -20,10 +21,16 @@ MADE_WITHIN_S = 5.0
 """What the maker of a file gets for its tables, before a reader says that it has none."""
 
 
+_NAME = re.compile(r"([0-9]+|control)\.db", re.ASCII)
+
+
 def ledger_files(data_dir: Path) -> list[Path]:
-    """The ledger files of a data_dir, by slot. Raises OSError: a folder that may not be read is no empty bill."""
+    """The ledger files of a data_dir, by slot. Raises OSError: a folder that may not be read is no empty bill.
+
+    A copy that somebody put beside one, such as 0.backup.db, is none: its calls would count twice.
+    """
     try:
-        found = [path for path in (data_dir / "ledger").iterdir() if path.suffix == ".db"]
+        found = [path for path in (data_dir / "ledger").iterdir() if _NAME.fullmatch(path.name)]
     except FileNotFoundError:
         return []
     return sorted(found, key=lambda path: (len(path.name), path.name))

@@ -14,6 +14,7 @@ import structlog
 import typer
 
 from proxy.billing import shipped_check
+from proxy.billing.ledger_errors import LedgerLocked
 from proxy.billing.ledger_file import lock_ledger
 from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.periods import Days
@@ -44,7 +45,13 @@ def ship(
         raise CommandError("there is no PostgreSQL to ship to: storage.database_url names it")
     if not ledger_files(folder):
         raise CommandError(f"there is no ledger in {folder}: name the folder that holds `ledger/`")
-    lock = lock_ledger(folder)
+    try:
+        lock = lock_ledger(folder)
+    except LedgerLocked as error:
+        owner = str(error).split(":")[0]
+        raise CommandError(
+            f"{owner}: a server runs on it, and ships it by itself where it has a PostgreSQL; else stop it first"
+        ) from None
     try:
         with _logs_on_standard_error():
             closed_out = _ship(settings, database, folder)
@@ -104,10 +111,11 @@ def _tell(database: Database, folder: Path, closed_out: Counter[str], json: bool
 
 
 def _print(one: dict[str, Any]) -> None:
-    shipped = "nothing of it" if one["shipped_through"] is None else f"everything up to {one['shipped_through']:,}"
+    shipped = "nothing of it" if one["shipped_through"] is None else f"everything up to number {one['shipped_through']}"
     left = f"; {one['unshipped']:,} records are left" if one["unshipped"] else ""
     output.line(f"{one['path']}: PostgreSQL has {shipped}{left}")
     if one["closed_out"]:
-        output.line(f"  {one['closed_out']:,} calls were open when its server died: written down as unsettled")
+        were = "call was" if one["closed_out"] == 1 else "calls were"
+        output.line(f"  {one['closed_out']:,} {were} open when its server died: written down as unsettled")
     for finding in one["findings"]:
         output.line(f"  {finding['record_id'] + ': ' if finding['record_id'] else ''}{finding['says']}")

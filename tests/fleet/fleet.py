@@ -11,8 +11,8 @@ from pathlib import Path
 from proxy.billing.records import UsageRecord
 from proxy.store.database import Database, open_database
 from proxy.store.sqlite import FILE_NAME
-from tests.fleet.balancer import Balancer, haproxy
 from tests.fleet.node import PASSWORD_ENV, Node
+from tests.haproxy_servers import ELSEWHERE, Haproxy
 from tests.postgres_servers import PostgresDatabase, PostgresServer
 from tests.redis_servers import Watched, running_sentinel
 from tests.stand import Section
@@ -52,7 +52,7 @@ class Fleet:
     redis: Watched
     postgres: PostgresServer
     database: PostgresDatabase
-    balancer: Balancer
+    balancer: Haproxy
 
     @property
     def workers(self) -> int:
@@ -69,6 +69,7 @@ def fleet(
     postgres: PostgresServer,
     upstream_url: str,
     fill: Callable[[Database], object],
+    start_haproxy: Callable[..., Haproxy],
     *,
     nodes: int = 2,
     workers: int = 2,
@@ -84,5 +85,5 @@ def fleet(
             for name in (f"node{number}" for number in range(nodes))
         ]
         started(made, fill, stack)
-        balancer = stack.enter_context(haproxy(folder, made))
+        balancer = start_haproxy({node.name: node.port for node in made}, ELSEWHERE)
         yield Fleet(made, redis, postgres, database, balancer)

@@ -18,6 +18,7 @@ from tests.fleet.fleet import Fleet, fleet
 from tests.fleet.load import Lasting, Origin, Steady
 from tests.fleet.node import Node
 from tests.fleet.verdict import Verdict
+from tests.haproxy_servers import Haproxy
 from tests.journeys.watching import in_flight, until
 from tests.postgres_servers import PostgresServer
 
@@ -94,6 +95,7 @@ class Run:
 
     folder: Path
     postgres: PostgresServer
+    start_haproxy: Callable[..., Haproxy]
     load: Load
     outage_s: tuple[float, float]
 
@@ -111,12 +113,13 @@ class Run:
             self.postgres,
             load.upstream.base_url,
             lambda database: load.secrets.update(tenants.make(database, load.bounds)),
+            self.start_haproxy,
         )
         running = await asyncio.to_thread(around.__enter__)
         try:
             async with telling(running.nodes):
                 scene = Scene(running, load.upstream, load.tally, self.outage_s)
-                await load.lasts(running.balancer.base_url, lambda: self._happen(scene))
+                await load.lasts(running.balancer.url, lambda: self._happen(scene))
                 return load.verdict(await asyncio.to_thread(ended, running), scene.happened, running.workers)
         finally:
             await asyncio.to_thread(around.__exit__, None, None, None)

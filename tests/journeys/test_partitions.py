@@ -33,7 +33,7 @@ LIMITS = {"alice": ["rpd=20"], "paid": ["usd=0.01,per=day"], "free": []}
 ASKED = body("hello [[text-bytes=400]]") | {"generationConfig": {"maxOutputTokens": 150}}
 HOLD = from_usd("0.0006")
 """Nano-dollars, a little more than a call of the budget's can cost."""
-OPENS_WITHIN_S = 150
+OPENS_WITHIN_S = 120
 """Budgets, where others that don't answer count as live for a minute."""
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import uvloop
 
-from tests.fleet.balancer import haproxy
 from tests.fleet.books import Books
 from tests.fleet.earlier import checked_out, filled
 from tests.fleet.node import ROOT, Node
 from tests.fleet.run import Load, telling
+from tests.haproxy_servers import ELSEWHERE, Haproxy
 from tests.redis_servers import RedisServer
 
 BEFORE = "2189124"
@@ -49,7 +49,9 @@ def earlier_nodes(redis_server: RedisServer, tmp_path: Path) -> Iterator[tuple[l
         yield [first, second], load
 
 
-def test_a_rolling_upgrade_fails_no_call_and_loses_none(earlier_nodes: tuple[list[Node], Load], tmp_path: Path) -> None:
+def test_a_rolling_upgrade_fails_no_call_and_loses_none(
+    earlier_nodes: tuple[list[Node], Load], start_haproxy: Callable[..., Haproxy]
+) -> None:
     """Each node in turn is told to end, ends when its calls have, and is started on the same files as this version,
     with two workers. Meanwhile both versions count in one Redis: no limit is over, no budget closed."""
     nodes, load = earlier_nodes
@@ -71,8 +73,9 @@ def test_a_rolling_upgrade_fails_no_call_and_loses_none(earlier_nodes: tuple[lis
                 assert await asyncio.to_thread(node.stop) == 0, node.log()
         await load.upstream.down()
 
-    with haproxy(tmp_path, nodes) as balancer, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(balancer.base_url))
+    balancer = start_haproxy({node.name: node.port for node in nodes}, ELSEWHERE)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(balancer.url))
     verdict = load.verdict(Books([record for node in nodes for record in node.records()]))
     assert verdict.failures() == []
     assert {"ok", "upstream_error"} <= verdict.reckoning.outcomes.keys() <= {"ok", "upstream_error", "truncated"}
