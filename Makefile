@@ -6,6 +6,7 @@
 # make serve    the server, with whatever weighbridge.toml says
 # make check    ruff, mypy, import-linter
 # make bench    processor time and latency beside nginx; with ARGS=--save into bench/results, docs and README
+# make scale    the ledger in PostgreSQL with 10 million records: sizes, plans and times; 10 minutes and more, 20 GB of disk
 # make format   ruff's formatter
 # make lock     pins requirements/*.txt anew
 # make clean    removes what make has made
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-postgres prove chaos check format bench lock clean
+.PHONY: help demo serve test test-postgres prove chaos check format bench scale lock clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -51,6 +52,9 @@ format: $(VENV)/.checks
 
 bench: $(VENV)/.tests
 	@$(BIN)/python -m bench $(ARGS)
+
+scale: $(VENV)/.tests
+	@$(BIN)/python -m bench.scale $(ARGS)
 
 lock: $(VENV)/.checks
 	@scripts/lock $(BIN)

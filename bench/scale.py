@@ -63,7 +63,7 @@ def catch_up(database: Database, records: int) -> None:
         shipper = Shipper(
             database,
             Path(folder),
-            lambda: ["0"],
+            ["0"],
             lambda: time.time_ns() // 1000,
             node="bench",
             day_of=Days("UTC").name,

@@ -1,18 +1,22 @@
 """python -m bench.workers: what a second worker brings on two cores: calls a second, and processor time per call.
 
-Load, upstream and Redis need the same two cores. So beside the plain figure stands what the load took, and what the
-two workers would do on two cores of their own: calls per second of the processor time that was left for them.
+Load, upstream and Redis need processor time, too, and share the cores with what is measured. So there are three sides:
+one worker and all its load on one core; the same on two cores, where the load has the second one nearly to itself; two
+workers and their load on two cores. From the first to the last everything is doubled, and nothing else changes.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
 import statistics
+import sys
 import tempfile
 import time
 import urllib.error
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +24,6 @@ from bench import measure, stand
 from bench.__main__ import commit, machine
 from bench.payloads import PAYLOADS, Payload, response_file
 
-CORES = "0,1"
-ONE, TWO = 1, 2
 OPEN_WITHIN_S = 30
 
 
@@ -32,18 +34,26 @@ class Run(NamedTuple):
     """Calls a second."""
     us: float
     """Processor time of all processes of Weighbridge, per call."""
+    ours: float
+    """Cores that Weighbridge took."""
     load: float
     """Cores that wrk, upstream and Redis took."""
-    got: float
-    """Cores that Weighbridge took. Where it could have had more, something else held it up."""
-
-    @property
-    def alone(self) -> float:
-        """Calls a second, had the load's processor time been Weighbridge's, too."""
-        return self.calls_s * 2 / (2 - self.load)
 
 
 class Side(NamedTuple):
+    name: str
+    workers: int
+    cores: str
+    """All of it runs there: as taskset has it."""
+
+
+SIDES = (Side("one, on one core", 1, "0"), Side("one, on two", 1, "0,1"), Side("two, on two", 2, "0,1"))
+FILLED = 0.94
+"""What those that keep all their cores busy get of them where the machine does nothing else."""
+
+
+class Running(NamedTuple):
+    side: Side
     pid: int
     port: int
     key: str
@@ -51,62 +61,74 @@ class Side(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.workers", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="how often each side runs, in turn")
     parser.add_argument("--seconds", type=int, default=6)
+    parser.add_argument("--connections", type=int, default=64, help="of each worker: as many calls share a commit")
     options = parser.parse_args()
-    stand.PROXY_CORE = stand.LOAD_CORE = CORES  # all share both: who sits where is the kernel's choice, for both sides
     payload = next(each for each in PAYLOADS if each.letter == "R")
     print(f"{commit()}: " + ", ".join(f"{name} {version}" for name, version in machine().items()))
-    with tempfile.TemporaryDirectory(prefix="weighbridge-bench-") as name:
-        folder = Path(name)
-        with (
-            stand.upstream(folder, [response_file(payload, folder)]) as upstream,
-            stand.redis() as first,
-            stand.redis() as second,
-            stand.weighbridge(folder / "one", upstream, first) as one,
-            stand.weighbridge(folder / "two", upstream, second, workers=2) as two,
-        ):
-            sides = {ONE: Side(*one), TWO: Side(*two)}
-            for side in sides.values():
-                begin(folder, payload, side)
-            pairs = []
-            for _ in range(options.pairs):
-                pairs.append({workers: run(folder, payload, side, options.seconds) for workers, side in sides.items()})
-                print(pairs[-1], flush=True)
-    print(table(pairs))
+    with tempfile.TemporaryDirectory(prefix="weighbridge-bench-") as name, contextlib.ExitStack() as stack:
+        sides = []
+        for number, side in enumerate(SIDES):
+            (folder := Path(name, str(number))).mkdir()
+            sides.append((folder, stack.enter_context(running(folder, payload, side))))
+        rounds = []
+        for _ in range(options.rounds):
+            runs = [run(folder, payload, one, options) for folder, one in sides]
+            print(*runs, "" if undisturbed(runs) else "disturbed by other programs: left out", sep="\n", flush=True)
+            if undisturbed(runs):
+                rounds.append(runs)
+    if not rounds:
+        sys.exit("Other programs took part of the cores in every round: stop them.")
+    print(f"{len(rounds)} of {options.rounds} rounds:\n{table(rounds)}")
 
 
-def begin(folder: Path, payload: Payload, side: Side) -> None:
-    """Waits until it answers: budgets open when all of its processes have said what they spent. Then warms it up."""
-    measure.prepare(folder, payload, side.key)
-    give_up = time.monotonic() + OPEN_WITHIN_S
+def undisturbed(runs: Sequence[Run]) -> bool:
+    """Whether the first side and the last one had their cores for themselves: they leave nothing of them."""
+    return all(runs[at].ours + runs[at].load >= FILLED * len(SIDES[at].cores.split(",")) for at in (0, -1))
+
+
+@contextlib.contextmanager
+def running(folder: Path, payload: Payload, side: Side) -> Generator[Running]:
+    """A Weighbridge with an upstream and a Redis of its own, warm."""
+    stand.PROXY_CORE = stand.LOAD_CORE = side.cores
+    with (
+        stand.upstream(folder, [response_file(payload, folder)]) as upstream,
+        stand.redis() as redis,
+        stand.weighbridge(folder / "weighbridge", upstream, redis, workers=side.workers) as started,
+    ):
+        one = Running(side, *started)
+        measure.prepare(folder, payload, one.key)
+        _until_open(folder, payload, one)
+        measure.load(folder, payload, one.port, 3)
+        yield one
+
+
+def _until_open(folder: Path, payload: Payload, one: Running) -> None:
+    """Budgets open when all of its processes have said what they spent."""
+    body, give_up = (folder / f"{payload.letter}.json").read_bytes(), time.monotonic() + OPEN_WITHIN_S
     while True:
         try:
-            stand.fetch(
-                f"http://127.0.0.1:{side.port}{payload.path}",
-                (folder / f"{payload.letter}.json").read_bytes(),
-                side.key,
-            )
+            stand.fetch(f"http://127.0.0.1:{one.port}{payload.path}", body, one.key)
+            return
         except urllib.error.HTTPError as error:
             if error.code != 503 or time.monotonic() > give_up:
                 raise
-            time.sleep(0.1)
-        else:
-            break
-    measure.load(folder, payload, side.port, 3)
+        time.sleep(0.1)
 
 
-def run(folder: Path, payload: Payload, side: Side, seconds: int) -> Run:
-    measure.prepare(folder, payload, side.key)
-    ours, others, began = stand.processor_seconds(side.pid), _load_seconds(), time.monotonic()
-    calls = measure.load(folder, payload, side.port, seconds).calls
+def run(folder: Path, payload: Payload, one: Running, options: argparse.Namespace) -> Run:
+    stand.LOAD_CORE = one.side.cores
+    connections = one.side.workers * options.connections
+    ours, load, began = stand.processor_seconds(one.pid), _load_seconds(), time.monotonic()
+    calls = measure.load(folder, payload, one.port, options.seconds, connections).calls
     took = time.monotonic() - began
-    ours = stand.processor_seconds(side.pid) - ours
-    return Run(calls / took, ours / calls * 1e6, (_load_seconds() - others) / took, ours / took)
+    ours = stand.processor_seconds(one.pid) - ours
+    return Run(calls / took, ours / calls * 1e6, ours / took, (_load_seconds() - load) / took)
 
 
 def _load_seconds() -> float:
-    """Processor time of what this program has started, but for any Weighbridge: wrk's is counted when it has ended."""
+    """Processor time of all upstreams and Redises, and of each wrk that has ended."""
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     total = spent.ru_utime + spent.ru_stime
     for task in Path(f"/proc/{os.getpid()}/task").iterdir():
@@ -116,26 +138,25 @@ def _load_seconds() -> float:
     return total
 
 
-def table(pairs: list[dict[int, Run]]) -> str:
-    """Medians, and the pairs' ratios with their smallest and largest."""
+def table(rounds: Sequence[Sequence[Run]]) -> str:
+    """Medians; and what the last side has of the first, and of the second, with the smallest and largest of a round."""
 
-    def row(what: str, figures: list[tuple[float, float]], form: str) -> str:
-        ones, twos = zip(*figures, strict=True)
-        ratios = sorted(two / one for one, two in figures)
-        spread = f"**{statistics.median(ratios):.2f}** ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        return f"| {what} | {statistics.median(ones):{form}} | {statistics.median(twos):{form}} | {spread} |"
+    def row(what: str, field: str, form: str) -> str:
+        sides = list(zip(*([getattr(one, field) for one in runs] for runs in rounds), strict=True))
+        cells = [f"{statistics.median(side):{form}}" for side in sides]
+        for base in sides[:2]:
+            ratios = sorted(ours / theirs for ours, theirs in zip(sides[-1], base, strict=True))
+            cells.append(f"{statistics.median(ratios):.2f} × ({ratios[0]:.2f} to {ratios[-1]:.2f})")  # noqa: RUF001
+        return f"| {what} | {' | '.join(cells)} |"
 
     return "\n".join(
         (
-            "| | one worker | two workers | ratio |",
-            "|---|---|---|---|",
-            row("calls a second, load and all on two cores", [(p[ONE].calls_s, p[TWO].calls_s) for p in pairs], ",.0f"),
-            row("processor time per call, µs", [(p[ONE].us, p[TWO].us) for p in pairs], ",.0f"),
-            row("cores that Weighbridge took", [(p[ONE].got, p[TWO].got) for p in pairs], ".2f"),
-            row("cores that load, upstream and Redis took", [(p[ONE].load, p[TWO].load) for p in pairs], ".2f"),
-            row(
-                "calls a second, the load on cores of its own", [(p[ONE].calls_s, p[TWO].alone) for p in pairs], ",.0f"
-            ),
+            f"| | {' | '.join(side.name for side in SIDES)} | two, of one on one core | two, of one on two |",
+            "|---|---|---|---|---|---|",
+            row("calls a second", "calls_s", ",.0f"),
+            row("processor time per call, µs", "us", ",.0f"),
+            row("cores that Weighbridge took", "ours", ".2f"),
+            row("cores that the load took", "load", ".2f"),
         )
     )
 

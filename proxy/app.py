@@ -123,7 +123,7 @@ class App:
         """Outages are shared where there is a Redis."""
         if not settings.storage.redis_url:
             return None
-        # Imported here: see _open_limiter.
+        # Imported here: see limiter.py.
         from proxy.upstreams.news_stream import FOLLOW_TIMEOUT_S, NewsStream
         from proxy.upstreams.shared_health import SharedHealth
 

@@ -78,7 +78,7 @@ class ControlPlane:
         return Shipper(
             self._database,
             settings.storage.data_dir,
-            lambda: owned,
+            owned,
             unix_us,
             node=platform.node(),
             day_of=Days(settings.limits.timezone).name,

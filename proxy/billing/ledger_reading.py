@@ -1,26 +1,36 @@
-"""Ledger files found, and opened to be read, also while a server writes them; and what was removed from one."""
+"""Ledger files found, and opened to be read, also while a server writes them; and what each says of itself."""
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_file import describe
 from proxy.billing.ledger_schema import refuse_newer
+from proxy.billing.records import COLUMNS, UsageRecord
 
 MADE_WITHIN_S = 5.0
 """What the maker of a file gets for its tables, before a reader says that it has none."""
 
 
+_NAME = re.compile(r"([0-9]+|control)\.db", re.ASCII)
+
+
 def ledger_files(data_dir: Path) -> list[Path]:
-    """The ledger files of a data_dir, by slot. Raises OSError: a folder that may not be read is no empty bill."""
+    """The ledger files of a data_dir, by slot. Raises OSError: a folder that may not be read is no empty bill.
+
+    A copy that somebody put beside one, such as 0.backup.db, is none: its calls would count twice.
+    """
     try:
-        found = [path for path in (data_dir / "ledger").iterdir() if path.suffix == ".db"]
+        found = [path for path in (data_dir / "ledger").iterdir() if _NAME.fullmatch(path.name)]
     except FileNotFoundError:
         return []
     return sorted(found, key=lambda path: (len(path.name), path.name))
@@ -54,6 +64,23 @@ def _await_tables(connection: sqlite3.Connection) -> None:
         if time.monotonic() > give_up:
             return
         time.sleep(0.01)
+
+
+def file_id_of(connection: sqlite3.Connection) -> str:
+    """Of a ledger file that was opened."""
+    return str(connection.execute("SELECT file_id FROM file").fetchone()[0])
+
+
+def listed(connection: sqlite3.Connection, columns: Container[str] = COLUMNS) -> str:
+    """The select list of seq and COLUMNS, with NULL in place of other columns than these.
+
+    Columns that a file of an older version lacks are their defaults.
+    """
+    present = {row[1] for row in connection.execute("PRAGMA table_info(usage_records)")}
+    defaults = {field.name: field.default for field in msgspec.structs.fields(UsageRecord) if not field.required}
+    lacking = {name: default for name, default in defaults.items() if name not in present}
+    literals = {name: "NULL" if value is None else repr(value) for name, value in lacking.items()}
+    return ", ".join(("seq", *(literals.get(name, name) if name in columns else "NULL" for name in COLUMNS)))
 
 
 class Removed(NamedTuple):

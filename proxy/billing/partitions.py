@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import structlog
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
 
 from proxy.store.database import Database, StoreError
 
@@ -95,18 +94,12 @@ def _drop(database: Database, partition: Partition) -> bool:
                 {"name": partition.name, "until": partition.until},
             )
     except StoreError as error:
-        if sqlstate(error) != "55P03":
+        if error.sqlstate != "55P03":
             raise
         log.warning("ledger_partition_in_use", partition=partition.name, what="it is dropped when nobody reads it")
         return False
     log.info("ledger_partition_dropped", partition=partition.name)
     return True
-
-
-def sqlstate(error: StoreError) -> str:
-    """PostgreSQL's code of an error (its Appendix A); "" where it wasn't PostgreSQL that said no."""
-    cause = error.__cause__
-    return str(getattr(cause.orig, "sqlstate", None) or "") if isinstance(cause, DBAPIError) else ""
 
 
 def _missing(connection: Connection, wanted: Iterable[Partition]) -> list[Partition]:

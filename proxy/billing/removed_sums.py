@@ -25,7 +25,7 @@ _REMOVED = f"""
 def removed_sums(connection: sqlite3.Connection, day_of: Callable[[int], str]) -> list[dict[str, Any]]:
     """Rows of usage_hourly, each with its `period`: the day of its hour, as `day_of` (Unix microseconds) names it.
 
-    None for a file from which nothing was removed. The file must be up to date.
+    No rows for a file from which nothing was removed. The file must be up to date.
     """
     before = removed(connection).before
     if not before:

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
-from proxy.billing import shipping
-from proxy.billing.ledger_reading import reading, removed
+from proxy.billing.ledger_reading import file_id_of, reading, removed
 from proxy.billing.records import to_usd
 from proxy.billing.verify import Finding
 from proxy.store.database import Database
@@ -55,7 +54,7 @@ def check(database: Database, path: Path) -> Shipped:
 
 def _file_id(path: Path) -> str:
     with reading(path) as connection:
-        return shipping.file_id_of(connection)
+        return file_id_of(connection)
 
 
 def _read(path: Path, through: int, since: int) -> _Of:

@@ -14,10 +14,10 @@ from sqlalchemy import BigInteger, Connection, Table, text
 from proxy.billing import ledger_schema as schema
 from proxy.billing import partitions
 from proxy.billing.jobs import NOW_US
-from proxy.billing.ledger_reading import removed
+from proxy.billing.ledger_reading import listed, removed
 from proxy.billing.ledger_tables import file_spendings, usage_hourly, usage_records
 from proxy.billing.partitions import Partition
-from proxy.billing.records import COLUMNS, UsageRecord
+from proxy.billing.records import COLUMNS
 from proxy.billing.removed_sums import removed_sums
 from proxy.store.database import Database, StoreError
 
@@ -69,11 +69,6 @@ class Moved(Exception):
     """The cursor isn't where it was: another process shipped the file, or the database was restored."""
 
 
-def file_id_of(connection: sqlite3.Connection) -> str:
-    """Of a ledger file that was opened."""
-    return str(connection.execute("SELECT file_id FROM file").fetchone()[0])
-
-
 def lack(connection: sqlite3.Connection, cursor: Cursor, day_of: Callable[[int], str]) -> Lack | None:
     """Whether the file goes on where PostgreSQL's records of it end; None: it does.
 
@@ -106,7 +101,7 @@ def read_page(connection: sqlite3.Connection, file_id: str, after: int) -> list[
     """
     rows: list[Row] = []
     size = 0
-    select = f"SELECT seq, {_listed(connection)} FROM usage_records WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
+    select = f"SELECT {listed(connection)} FROM usage_records WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
     for found in connection.execute(select, (after, PAGE_RECORDS)):
         values = dict(zip(_NAMES, found, strict=True))
         values["file_id"] = file_id
@@ -115,14 +110,6 @@ def read_page(connection: sqlite3.Connection, file_id: str, after: int) -> list[
         if size >= PAGE_BYTES:
             break
     return rows
-
-
-def _listed(connection: sqlite3.Connection) -> str:
-    present = {row[1] for row in connection.execute("PRAGMA table_info(usage_records)")}
-    defaults = {field.name: field.default for field in msgspec.structs.fields(UsageRecord) if not field.required}
-    lacking = {name: default for name, default in defaults.items() if name not in present}
-    literals = {name: "NULL" if value is None else repr(value) for name, value in lacking.items()}
-    return ", ".join(literals.get(name, name) for name in COLUMNS)
 
 
 class Shipping:
@@ -141,7 +128,7 @@ class Shipping:
         try:
             return self._put(file_id, after, rows)
         except StoreError as error:
-            if not partitions.sqlstate(error).startswith(ROW_FAULTS):
+            if not error.sqlstate.startswith(ROW_FAULTS):
                 raise
             why = str(error)
         if len(rows) == 1:
@@ -154,7 +141,7 @@ class Shipping:
         try:
             return self._commit(file_id, after, rows)
         except StoreError as error:
-            if partitions.sqlstate(error) != NO_PARTITION:
+            if error.sqlstate != NO_PARTITION:
                 raise
             self._made.clear()  # retention has dropped one
             self._make_partitions(rows)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeAlias
 
-import msgspec
 from sqlalchemy import text
 
 from proxy.billing import ledger_reading
@@ -105,12 +104,7 @@ class _FileReader(Reader):
         return removed(self._connection).before
 
     def listed(self, columns: Container[str]) -> str:
-        """Columns that the file lacks are their defaults."""
-        present = {row[1] for row in self.rows("PRAGMA table_info(usage_records)")}
-        defaults = {field.name: field.default for field in msgspec.structs.fields(UsageRecord) if not field.required}
-        lacking = {name: default for name, default in defaults.items() if name not in present}
-        literals = {name: "NULL" if value is None else repr(value) for name, value in lacking.items()}
-        return ", ".join(("seq", *(literals.get(name, name) if name in columns else "NULL" for name in COLUMNS)))
+        return ledger_reading.listed(self._connection, columns)
 
 
 class _PostgresReader(Reader):

@@ -74,7 +74,7 @@ class Verifier:
     def _file(self, connection: sqlite3.Connection) -> Iterator[Finding]:
         if not schema.version_of(connection):
             raise LedgerUnusable(f"{self._path} is no ledger file: it has no table `file`.")
-        file_id = str(connection.execute("SELECT file_id FROM file").fetchone()[0])
+        file_id = ledger_reading.file_id_of(connection)
         self.summary = self.summary._replace(file_id=file_id)
         if not _FILE_ID.fullmatch(file_id):
             yield Finding("file", f"its file_id is {file_id[:80]!r}, which no ledger file was given")

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from proxy.app import unix_us
 from proxy.billing import reports
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.rate_tables import divide_half_even
 from proxy.billing.records import UsageRecord, to_usd
 from proxy.cli import options, output, snippets
@@ -30,11 +31,13 @@ from proxy.config.upstreams import Upstream
 from proxy.doors import INTERRUPT_DRAIN_S, Door, Doors, PortTaken, bind, open_doors
 from proxy.emulator.app import DEFAULT_KEY, create_app
 from proxy.store.database import Database, open_database
+from proxy.store.folders import make_folder
 from proxy.telemetry import logs
 from proxy.tenants import keys, projects
 
 PROMPT = "A red lorry standing on a weighbridge at dawn, photographed from above"
 PROJECT = "demo"
+DATA_DIR = Path("weighbridge-data/demo")
 
 
 def register(app: typer.Typer) -> None:
@@ -62,6 +65,7 @@ async def _demo(out: Path, once: bool) -> None:
     with _bind(8080) as gateway, _bind(8081) as control:
         async with _upstream(os.environ) as upstream:
             settings = _settings(upstream)
+            make_folder(DATA_DIR.parent)  # it is to be the data_dir of who goes on from here: for this user alone
             key = _key(open_database(settings.storage))
             async with open_doors(settings, gateway, control) as doors:
                 try:
@@ -110,7 +114,7 @@ def bill(record: UsageRecord) -> None:
 
 
 def _record(data_dir: Path, request_id: str | None) -> UsageRecord:
-    found = reports.of_request(reports.ledger_files(data_dir), request_id or "", PROJECT, most=1)
+    found = reports.of_request(ledger_files(data_dir), request_id or "", PROJECT, most=1)
     if not found:
         raise options.CommandError(f"the call {request_id} is not in the ledger: please report this as a bug")
     return found[0]
@@ -119,7 +123,7 @@ def _record(data_dir: Path, request_id: str | None) -> UsageRecord:
 def _settings(upstream: Upstream) -> Settings:
     return Settings(
         server=Server(lame_duck_seconds=0),
-        storage=Storage(data_dir=Path("weighbridge-data/demo")),
+        storage=Storage(data_dir=DATA_DIR),
         upstreams=(upstream,),
     )
 

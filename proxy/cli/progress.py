@@ -14,11 +14,14 @@ TOLD_EVERY = 10
 
 
 @contextmanager
-def shown() -> Iterator[Callable[[int], None]]:
-    """What is called with the number of records that are left: draws a bar, or writes lines where nobody looks."""
+def shown(done: str) -> Iterator[Callable[[int], None]]:
+    """What is called with the number of records that are left: draws a bar, or writes lines where nobody looks.
+
+    `done`: what becomes of them, such as "moved".
+    """
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
-        yield _lines()
+        yield _lines(done)
         return
     columns = TextColumn("Records"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console) as bar:
@@ -31,15 +34,15 @@ def shown() -> Iterator[Callable[[int], None]]:
         yield tell
 
 
-def _lines() -> Callable[[int], None]:
+def _lines(done: str) -> Callable[[int], None]:
     total, told = 0, -TOLD_EVERY
 
     def tell(left: int) -> None:
         nonlocal total, told
         total = max(total, left)
-        done = 100 * (total - left) // total if total else 0
-        if total and done >= told + TOLD_EVERY:
-            told = done - done % TOLD_EVERY
-            typer.echo(f"{total - left:,} of {total:,} records are moved ({done} %)", err=True)
+        percent = 100 * (total - left) // total if total else 0
+        if total and percent >= told + TOLD_EVERY:
+            told = percent - percent % TOLD_EVERY
+            typer.echo(f"{total - left:,} of {total:,} records are {done} ({percent} %)", err=True)
 
     return tell

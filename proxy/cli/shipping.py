@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -13,17 +12,17 @@ from typing import Annotated, Any
 
 import structlog
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from proxy.billing import reports, shipped_check
+from proxy.billing import shipped_check
+from proxy.billing.ledger_errors import LedgerLocked
 from proxy.billing.ledger_file import lock_ledger
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.periods import Days
 from proxy.billing.records import UsageRecord
-from proxy.cli import options, output
+from proxy.cli import options, output, progress
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.schema import Settings
-from proxy.control.shipper import Shipper
+from proxy.control.shipper import ship_folder
 from proxy.data_plane import unix_us
 from proxy.store.database import Database, open_database
 
@@ -44,9 +43,15 @@ def ship(
     database = open_database(settings.storage)
     if not database.postgresql:
         raise CommandError("there is no PostgreSQL to ship to: storage.database_url names it")
-    if not reports.ledger_files(folder):
+    if not ledger_files(folder):
         raise CommandError(f"there is no ledger in {folder}: name the folder that holds `ledger/`")
-    lock = lock_ledger(folder)
+    try:
+        lock = lock_ledger(folder)
+    except LedgerLocked as error:
+        owner = str(error).split(":")[0]
+        raise CommandError(
+            f"{owner}: a server runs on it, and ships it by itself where it has a PostgreSQL; else stop it first"
+        ) from None
     try:
         with _logs_on_standard_error():
             closed_out = _ship(settings, database, folder)
@@ -62,27 +67,8 @@ def _ship(settings: Settings, database: Database, folder: Path) -> Counter[str]:
     def on_closed_out(file_id: str, records: list[UsageRecord]) -> None:
         closed_out[file_id] += len(records)
 
-    with _progress() as progress:
-        task = progress.add_task("records", total=None)
-        most = 0
-
-        def on_backlog(records: int, _: float) -> None:
-            nonlocal most
-            most = max(most, records)
-            progress.update(task, total=most, completed=most - records)
-
-        shipper = Shipper(
-            database,
-            folder,
-            lambda: (),
-            unix_us,
-            node=platform.node(),
-            day_of=Days(settings.limits.timezone).name,
-            on_backlog=on_backlog,
-            on_closed_out=on_closed_out,
-        )
-        while shipper.step():
-            pass
+    with progress.shown("shipped") as on_left:
+        ship_folder(database, folder, unix_us, Days(settings.limits.timezone).name, on_left, on_closed_out)
     return closed_out
 
 
@@ -97,15 +83,10 @@ def _logs_on_standard_error() -> Iterator[None]:
         structlog.configure(**before)
 
 
-def _progress() -> Progress:
-    columns = (TextColumn("shipping"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
-
-
 def _tell(database: Database, folder: Path, closed_out: Counter[str], json: bool) -> None:
     """What PostgreSQL has now of each file; ends with 1 where that isn't all."""
     told = []
-    for path in reports.ledger_files(folder):
+    for path in ledger_files(folder):
         found = shipped_check.check(database, path)
         findings = [finding._asdict() for finding in found.findings]
         whole = found.through is not None and not found.unshipped and not findings
@@ -130,10 +111,11 @@ def _tell(database: Database, folder: Path, closed_out: Counter[str], json: bool
 
 
 def _print(one: dict[str, Any]) -> None:
-    shipped = "nothing of it" if one["shipped_through"] is None else f"everything up to {one['shipped_through']:,}"
+    shipped = "nothing of it" if one["shipped_through"] is None else f"everything up to number {one['shipped_through']}"
     left = f"; {one['unshipped']:,} records are left" if one["unshipped"] else ""
     output.line(f"{one['path']}: PostgreSQL has {shipped}{left}")
     if one["closed_out"]:
-        output.line(f"  {one['closed_out']:,} calls were open when its server died: written down as unsettled")
+        were = "call was" if one["closed_out"] == 1 else "calls were"
+        output.line(f"  {one['closed_out']:,} {were} open when its server died: written down as unsettled")
     for finding in one["findings"]:
         output.line(f"  {finding['record_id'] + ': ' if finding['record_id'] else ''}{finding['says']}")

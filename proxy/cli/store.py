@@ -130,7 +130,7 @@ def _move(moving: Move, settings: Settings, *, json: bool) -> bool:
     with _locked(moving.data_dir):
         left = moving.check()
         logs.configure(quiet=True)  # the shipper tells what it meets there
-        with _goes_on(), progress.shown() as tell:
+        with _goes_on(), progress.shown("moved") as tell:
             moving.ship(Days(settings.limits.timezone).name, unix_us, tell)
         files = moving.file_ids()
         ours, theirs = store_sums.of_files(files.values()), store_sums.of_postgres(moving.target, files)

@@ -10,10 +10,9 @@ from proxy.billing import recent, reports
 from proxy.billing import spent as spendings
 from proxy.billing.file_spendings import of_files
 from proxy.billing.ledger import open_calls
-from proxy.billing.ledger_reading import ledger_files, reading
+from proxy.billing.ledger_reading import file_id_of, ledger_files, reading
 from proxy.billing.periods import DAY_US, GOOGLES_ZONE, Days
 from proxy.billing.recent import OUT_OF_ORDER_US, Call, Spending, Tally
-from proxy.billing.shipping import file_id_of
 from proxy.billing.spent import Who
 from proxy.config.limits import PERIODS
 from proxy.config.quotas import SPEND

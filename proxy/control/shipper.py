@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import sqlite3
 import threading
 import time
@@ -17,7 +18,7 @@ import structlog
 from proxy.billing import partitions, shipping
 from proxy.billing.jobs import claimed
 from proxy.billing.ledger_errors import LedgerUnusable
-from proxy.billing.ledger_reading import ledger_files, reading
+from proxy.billing.ledger_reading import file_id_of, ledger_files, reading
 from proxy.billing.ledger_schema import version_of
 from proxy.billing.orphans import close_out_orphan
 from proxy.billing.records import UsageRecord
@@ -65,7 +66,7 @@ class Shipper:
         self,
         database: Database,
         data_dir: Path,
-        owned: Callable[[], Collection[str]],
+        owned: Collection[str],
         now_us: Callable[[], int],
         *,
         node: str,
@@ -109,7 +110,10 @@ class Shipper:
             await asyncio.sleep(0 if more else PAUSE_S)
 
     async def finish(self, within_s: float) -> None:
-        """Ships what there is, for so long at most; after `watch` was cancelled, and the ledger files closed."""
+        """Ships what there is; after `watch` was cancelled, and the ledger files closed.
+
+        After so long nothing more is begun. What is under way then may take as long as PostgreSQL is given for it.
+        """
         deadline = self._clock() + within_s
         while await asyncio.to_thread(self._try) and self._clock() < deadline:
             pass
@@ -133,7 +137,7 @@ class Shipper:
 
         A file that can't be read is told, and holds up no other.
         """
-        self._find(self._owned())
+        self._find()
         self._measure()
         if self._clock() >= self._next_look:
             self._look()
@@ -142,18 +146,17 @@ class Shipper:
             self._do_chores()
         return any(more)
 
-    def _find(self, owned: Collection[str]) -> None:
+    def _find(self) -> None:
         """The files that are there; those without an owner are closed out first."""
         there = ledger_files(self._data_dir)
         for gone in self._files.keys() - set(there):
             del self._files[gone]
         for path in there:
-            if path.stem in owned:
-                self._closed_out.discard(path)
-            elif path not in self._closed_out:
+            if path.stem not in self._owned and path not in self._closed_out:
                 self._guarded(_File(path, ""), self._close_out, None)
-            known = path in self._files or not (path.stem in owned or path in self._closed_out)
-            if not known and (file_id := self._guarded(_File(path, ""), _file_id, "")):
+                if path not in self._closed_out:
+                    continue
+            if path not in self._files and (file_id := self._guarded(_File(path, ""), _file_id, "")):
                 self._files[path] = _File(path, file_id)
                 self._next_look = 0.0
 
@@ -174,8 +177,7 @@ class Shipper:
 
     def _look(self) -> None:
         """Has PostgreSQL know which files have a live worker; learns how far each is shipped, if that has changed."""
-        owned = self._owned()
-        live = [file.file_id for file in self._files.values() if file.slot in owned]
+        live = [file.file_id for file in self._files.values() if file.slot in self._owned]
         places = {file.file_id: Place(self._node, file.slot) for file in self._files.values()}
         cursors = shipping.look(self._database, places, live)
         for file in self._files.values():
@@ -188,7 +190,7 @@ class Shipper:
             return False
         try:
             with reading(file.path) as connection:
-                if shipping.file_id_of(connection) != file.file_id:
+                if file_id_of(connection) != file.file_id:
                     del self._files[file.path]  # another was put in its place
                     return True
                 if lacking := shipping.lack(connection, file.cursor, self._day_of):
@@ -273,10 +275,37 @@ class Shipper:
             log.error("ledger_shipping_waits", why=why, what="records stay in their ledger files until it goes on")
 
 
+def ship_folder(
+    database: Database,
+    data_dir: Path,
+    now_us: Callable[[], int],
+    day_of: Callable[[int], str],
+    on_left: Callable[[int], object] = lambda records: None,
+    on_closed_out: Callable[[str, list[UsageRecord]], object] = lambda file_id, records: None,
+) -> None:
+    """Ships all that is in a folder on which no server runs; what a dead one left open is closed out first.
+
+    The lock of its ledger must be this process's. `on_left` is told, page by page, how many records are left;
+    `on_closed_out` as the Shipper's. A file that can't be read is logged, and passed over. Raises StoreError, OSError.
+    """
+    shipper = Shipper(
+        database,
+        data_dir,
+        (),
+        now_us,
+        node=platform.node(),
+        day_of=day_of,
+        on_backlog=lambda records, _: on_left(records),
+        on_closed_out=on_closed_out,
+    )
+    while shipper.step():
+        pass
+
+
 def _file_id(file: _File) -> str:
     """ "" of a file that is being made."""
     with reading(file.path) as connection:
-        return shipping.file_id_of(connection) if version_of(connection) else ""
+        return file_id_of(connection) if version_of(connection) else ""
 
 
 def _unshipped(file: _File) -> tuple[int, int | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,11 +9,9 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from proxy.billing.ledger_reading import ledger_files, reading
-from proxy.billing.ledger_schema import version_of
+from proxy.billing.ledger_reading import file_id_of, ledger_files, reading
 from proxy.billing.ledger_tables import shipped
-from proxy.billing.shipping import file_id_of
-from proxy.control.shipper import Shipper
+from proxy.control.shipper import ship_folder
 from proxy.store import copying
 from proxy.store.copying import CopyDiffers, TargetTaken
 from proxy.store.database import Database
@@ -61,8 +58,8 @@ class Move:
         """The ledger files, also of slots that no worker has any more, by their ids. Raises LedgerUnusable."""
         found = {}
         for path in ledger_files(self.data_dir):
-            with reading(path) as connection:
-                if version_of(connection):  # else a server died before it had made its tables
+            if path.stat().st_size:  # else a server died before it had made its tables
+                with reading(path) as connection:
                     found[file_id_of(connection)] = path
         return found
 
@@ -72,23 +69,8 @@ class Move:
         now_us: Callable[[], int],
         on_left: Callable[[int], object] = lambda records: None,
     ) -> None:
-        """Closes out what a dead server left open, and ships every record, by the shipper's own steps.
-
-        The lock of the ledger's folder must be this process's. `on_left` is told, page by page, how many records are
-        left. A file that can't be read is logged, and passed over. Raises StoreError, OSError.
-        """
-        shipper = Shipper(
-            self.target,
-            self.data_dir,
-            owned=lambda: (),
-            now_us=now_us,
-            node=socket.gethostname(),
-            day_of=day_of,
-            on_backlog=lambda records, _: on_left(records),
-        )
-        while shipper.step():
-            pass
-        on_left(0)
+        """Closes out what a dead server left open, and ships every record, as `ship_folder`."""
+        ship_folder(self.target, self.data_dir, now_us, day_of, on_left)
 
     def copy(self) -> bool:
         """Copies the database; False where it was there. Raises MoveRefused, StoreError."""

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
-from proxy.billing.ledger_reading import reading
+from proxy.billing.ledger_reading import file_id_of, reading
 from proxy.billing.ledger_schema import HOURLY_SUMS
-from proxy.billing.shipping import file_id_of
 from proxy.store import copying
 from proxy.store.database import Database
 

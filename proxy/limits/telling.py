@@ -26,6 +26,8 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 COUNTED_ANEW = "This proxy's budgets are being counted anew. Try again in a second."
 FIRST_LOOK_S, LATER_LOOKS_S = 0.005, 0.1
 """How soon it is looked whether all have answered: at first, and, each time twice as long, at most."""
+MOST_SAID = 30
+"""How often the same is said that Redis doesn't keep, before it counts as away."""
 REST_AGAIN_S = 1.0
 """How long those are left alone who couldn't tell what the rest spent."""
 
@@ -57,7 +59,6 @@ class Telling:
         shared: AskRest | None,
         on_error: Callable[[], object],
         timeout_s: float,
-        sleep: Callable[[float], Awaitable[object]],
     ) -> None:
         """`rest` tells of what is on this machine's disk, None where another process of it does; `shared` of what any
         machine may know, None where there is nothing."""
@@ -71,7 +72,6 @@ class Telling:
         self._shared = shared
         self._on_error = on_error
         self._timeout_s = timeout_s
-        self._sleep = sleep
         self.said: defaultdict[str, int] = defaultdict(int)
         """How often something was said, by project. Only whoever asked after the last time need say it again: what it
         asked for was carried out before, so that all that this worker was granted is known."""
@@ -93,9 +93,12 @@ class Telling:
         Raises RedisError; and ProxyRefused LIMITER_UNAVAILABLE where others haven't said it in time.
         """
         try:
-            async with asyncio.timeout(self._timeout_s):
+            # For others. What takes long because this process is busy, must not have Redis count as away.
+            async with asyncio.timeout(None) as bound:
                 while answer[1] in (UNSTATED_CODE, UNTOLD_CODE):
                     unknown = _unknown(answer, counters)
+                    if bound.when() is None and any(one.per for one in unknown):
+                        bound.reschedule(asyncio.get_running_loop().time() + self._timeout_s)
                     led = self._led.get(unknown)
                     if led is None:
                         answer = await self._lead(unknown, answer, command, day, counters, said)
@@ -104,11 +107,7 @@ class Telling:
                         said = self.said[command.project]
                         answer = await self._link.ask(command)
         except TimeoutError:
-            if any(one.per for one in _unknown(answer, counters)):
-                raise ProxyRefused(Reason.LIMITER_UNAVAILABLE, COUNTED_ANEW) from None
-            error = exceptions.TimeoutError("Redis loses what it is told")
-            self._link.lost(error, command.project)
-            raise error from None
+            raise ProxyRefused(Reason.LIMITER_UNAVAILABLE, COUNTED_ANEW) from None
         return answer
 
     async def _lead(
@@ -120,12 +119,17 @@ class Telling:
         counters: Sequence[Counter],
         said: int,
     ) -> Sequence[Any]:
-        """As `until_known`, without an end."""
+        """As `until_known`, until other counters are unknown than were."""
         led = self._led[unknown] = asyncio.Event()
-        again, look_s = False, FIRST_LOOK_S
+        again, look_s, lost = False, FIRST_LOOK_S, 0
         try:
             # More than once where Redis was emptied in between, or has to be given the script itself first.
-            while answer[1] in (UNSTATED_CODE, UNTOLD_CODE):
+            while answer[1] in (UNSTATED_CODE, UNTOLD_CODE) and _unknown(answer, counters) == unknown:
+                lost = lost + 1 if answer[1] == UNSTATED_CODE else 0
+                if lost > MOST_SAID:
+                    error = exceptions.ResponseError("Redis loses what it is told")
+                    self._link.lost(error, command.project)
+                    raise error
                 if answer[1] == UNSTATED_CODE:
                     again = await self._say(answer, day, counters, said, again)
                 else:
@@ -194,7 +198,7 @@ class Telling:
         if self._rest and of_rest:
             await self._say_rest(day, of_rest, look_s)
         else:
-            await self._sleep(look_s)
+            await asyncio.sleep(look_s)
 
     def _is_of_rest(self, worker: str) -> bool:
         return worker == scripts.NOBODY_ELSES or not self._roll.is_live(worker)
@@ -231,7 +235,7 @@ class Telling:
             if repr(error) != self._told:
                 self._told = repr(error)
                 log.exception("limiter_rest_unknown")
-            await self._sleep(REST_AGAIN_S)
+            await asyncio.sleep(REST_AGAIN_S)
 
     async def _find_mine(self, day: str, budgets: Sequence[Counter], said: int) -> None:
         project, live = budgets[0].project, self._roll.live()

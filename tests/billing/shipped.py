@@ -14,7 +14,7 @@ from sqlalchemy import text
 from proxy.billing import ledger_schema as schema
 from proxy.billing import shipping
 from proxy.billing.ledger_file import LedgerFile
-from proxy.billing.ledger_reading import reading
+from proxy.billing.ledger_reading import file_id_of, reading
 from proxy.billing.records import COLUMNS, UsageRecord, to_row
 from proxy.billing.shipping import Cursor, Place, Shipping
 from proxy.store.database import Database
@@ -53,7 +53,7 @@ def ship_all(database: Database, path: Path) -> Cursor:
     """All that the file has behind its cursor, as the shipper does it; where it is shipped through then."""
     shipping_of = Shipping(database)
     with reading(path) as connection:
-        file_id = shipping.file_id_of(connection)
+        file_id = file_id_of(connection)
         cursor = shipping.look(database, {file_id: Place("node", path.stem)}, [])[file_id]
         while page := shipping.read_page(connection, file_id, cursor.seq):
             cursor = shipping_of.ship(file_id, cursor, page)

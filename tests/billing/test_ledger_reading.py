@@ -21,10 +21,13 @@ from tests.billing.test_reports import written
 pytestmark = pytest.mark.anyio
 
 
-def test_files_come_by_slot_and_a_folder_that_is_none_is_no_empty_bill(tmp_path: Path) -> None:
+def test_files_come_by_slot_without_copies_beside_them_and_a_folder_that_is_none_is_no_empty_bill(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "ledger"
     folder.mkdir()
-    for name in ("10.db", "2.db", "0.db", "control.db", "0.db-wal", "0.ballast", "0.shipped"):
+    others = ("0.db-wal", "0.ballast", "0.shipped", "0.backup.db", "0 (copy).db", "backup.db")
+    for name in ("10.db", "2.db", "0.db", "control.db", *others):
         (folder / name).touch()
     assert [path.name for path in ledger_files(tmp_path)] == ["0.db", "2.db", "10.db", "control.db"]
     assert ledger_files(tmp_path / "nowhere") == []
@@ -48,7 +51,7 @@ async def test_reading_writes_nothing_to_the_file(tmp_path: Path) -> None:
     """A reader that closes last must not checkpoint: that is the writer's alone."""
     ledger = Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=4096)
     await ledger.write(sample("a"))
-    [path] = reports.ledger_files(tmp_path)
+    [path] = ledger_files(tmp_path)
     copy = tmp_path / "copy" / "0.db"
     copy.parent.mkdir()
     for suffix in ("", "-wal"):  # as a killed server leaves them

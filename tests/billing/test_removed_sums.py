@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.billing.ledger_reading import reading, removed
+from proxy.billing.ledger_reading import file_id_of, reading, removed
 from proxy.billing.periods import Days
 from proxy.billing.removed_sums import removed_sums
-from proxy.billing.shipping import Cursor, Lack, Moved, Place, Shipping, file_id_of, lack, look
+from proxy.billing.shipping import Cursor, Lack, Moved, Place, Shipping, lack, look
 from proxy.store.database import Database
 from tests.billing.sample import NOON, sample
 from tests.billing.shipped import hours_in, hours_of, rows, ship_all

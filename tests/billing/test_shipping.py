@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from proxy.billing import shipping
-from proxy.billing.ledger_reading import reading
+from proxy.billing.ledger_reading import file_id_of, reading
 from proxy.billing.periods import Days
 from proxy.billing.records import COLUMNS
 from proxy.billing.shipping import Cursor, Lack, Moved, Place, Shipping
@@ -118,7 +118,7 @@ def test_a_partition_that_was_dropped_meanwhile_is_made_again(tmp_path: Path, da
     path = put(tmp_path, *calls(range(2)))
     ships = Shipping(database)
     with reading(path) as connection:
-        file_id = shipping.file_id_of(connection)
+        file_id = file_id_of(connection)
         cursor = shipping.look(database, {file_id: Place("node", "0")}, [])[file_id]
         first, second = shipping.read_page(connection, file_id, 0)
     cursor = ships.ship(file_id, cursor, [first])
@@ -165,7 +165,7 @@ def test_what_postgresql_refuses_holds_up_nothing_and_is_kept_whole(
 def test_a_cursor_that_was_moved_by_another_inserts_nothing(tmp_path: Path, database: Database) -> None:
     path = put(tmp_path, *calls(range(4)))
     with reading(path) as connection:
-        file_id = shipping.file_id_of(connection)
+        file_id = file_id_of(connection)
         page = shipping.read_page(connection, file_id, 0)
     shipping.look(database, {file_id: Place("node", "0")}, [])
     assert Shipping(database).ship(file_id, Cursor(), page[:2]) == Cursor(2, "call-000001")

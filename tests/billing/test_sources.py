@@ -61,7 +61,7 @@ def test_a_cursor_made_from_files_goes_on_in_postgresql(tmp_path: Path, postgres
 
 def _ship_some(database: Database, path: Path, count: int) -> None:
     with ledger_reading.reading(path) as connection:
-        file_id = shipping.file_id_of(connection)
+        file_id = ledger_reading.file_id_of(connection)
         cursor = shipping.look(database, {file_id: shipping.Place("node", "0")}, [])[file_id]
         shipping.Shipping(database).ship(file_id, cursor, shipping.read_page(connection, file_id, 0)[:count])
 

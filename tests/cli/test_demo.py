@@ -25,6 +25,7 @@ def test_google_is_asked_where_there_is_a_key_for_it(tmp_path: Path, name: str) 
     assert done.returncode == 1
     assert done.stderr.startswith("error: UNAVAILABLE: ")
     assert "AIza" not in done.stderr
+    assert (tmp_path / "weighbridge-data").stat().st_mode & 0o077 == 0, "it is the data_dir of who goes on from here"
 
 
 def test_a_place_that_cannot_be_written_is_told_before_anything_is_started(

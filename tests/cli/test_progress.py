@@ -14,7 +14,7 @@ def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lines_are_ten_percent_apart_however_often_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.shown() as tell:
+    with progress.shown("moved") as tell:
         for left in range(20_000, -1, -10):
             tell(left)
     out, err = capsys.readouterr()
@@ -29,7 +29,7 @@ def test_lines_are_ten_percent_apart_however_often_it_is_told(capsys: pytest.Cap
 
 def test_what_comes_to_it_meanwhile_counts(capsys: pytest.CaptureFixture[str]) -> None:
     """Until PostgreSQL is asked, what is left is known by a mark that may be of another database."""
-    with progress.shown() as tell:
+    with progress.shown("moved") as tell:
         for left in (100, 1_000, 500, 0):
             tell(left)
     assert [line.split(" records")[0] for line in capsys.readouterr().err.splitlines()] == [
@@ -40,7 +40,7 @@ def test_what_comes_to_it_meanwhile_counts(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_nothing_left_from_the_beginning_is_not_worth_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.shown() as tell:
+    with progress.shown("moved") as tell:
         tell(0)
     assert capsys.readouterr().err == ""
 
@@ -48,7 +48,7 @@ def test_nothing_left_from_the_beginning_is_not_worth_a_line(capsys: pytest.Capt
 def test_on_a_terminal_there_is_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
-    with progress.shown() as tell:
+    with progress.shown("moved") as tell:
         tell(3_000)
         tell(0)
     out, err = capsys.readouterr()

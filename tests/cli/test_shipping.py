@@ -40,9 +40,9 @@ def test_a_dead_nodes_disk_is_closed_out_and_shipped_and_a_second_time_changes_n
     assert (result.exit_code, result.stdout.splitlines()) == (
         0,
         [
-            "dead/ledger/0.db: PostgreSQL has everything up to 6",
-            "  1 calls were open when its server died: written down as unsettled",
-            "dead/ledger/1.db: PostgreSQL has everything up to 3",
+            "dead/ledger/0.db: PostgreSQL has everything up to number 6",
+            "  1 call was open when its server died: written down as unsettled",
+            "dead/ledger/1.db: PostgreSQL has everything up to number 3",
         ],
     )
     assert "ledger_closed_out" in result.stderr
@@ -71,7 +71,7 @@ def test_a_folder_on_which_a_server_runs_is_refused(
     result = weighbridge("ledger", "ship", "live")
     os.close(lock)
     assert result.exit_code == 1
-    assert "a server already runs" in result.stderr
+    assert "ships it by itself" in result.stderr
     assert records_in(database) == []
 
 

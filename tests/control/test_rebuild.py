@@ -208,3 +208,23 @@ async def test_what_was_spent_is_known_by_day_month_and_ever(tmp_path: Path) -> 
         "2026-11-30": 10, "2026-11": 10, "2026-12-01": 1100, "2026-12": 1100, "total": 1111,
     }  # fmt: skip
     assert spent(midnight + 12 * 3600 * S) == {"2026-12-01": 1100, "2026-12": 1100, "total": 1111}
+
+
+async def test_of_a_worker_that_does_not_live_its_file_tells_what_it_spent_and_what_its_open_calls_may(
+    tmp_path: Path,
+) -> None:
+    """Also while it is frozen, and holds its file open; of those who live nothing is told, nor of another project."""
+    ledger = Ledger.open(tmp_path, "1", now_us=lambda: NOON, on_broken=lambda broken: None, ballast_bytes=0)
+    await ledger.write(at(10, cost_usd=5))
+    await ledger.write(sample("of bob", project="bob", started_at=NOON, cost_usd=1))
+    await ledger.open_lease(sample("open", project="alice", started_at=NOON, period=TODAY, cost_usd=20))
+    tells = rebuild.OnDisk(tmp_path, Days("UTC"), lambda: NOON)
+    found = tells("alice", set())
+    assert found.keys() == {ledger.file_id}
+    sums = dict.fromkeys((TODAY, "2026-11", "total"), 0)
+    for one in found[ledger.file_id]:
+        assert one.project == "alice"
+        sums[one.period] = sums.get(one.period, 0) + one.usd
+    assert {of: usd for of, usd in sums.items() if usd} == dict.fromkeys((TODAY, "2026-11", "total"), 25)
+    assert tells("alice", {ledger.file_id}) == {}
+    await ledger.close()

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,7 @@ class Clock:
         return self.at
 
 
-def shipper(
-    database: Database, data_dir: Path, owned: Callable[[], Collection[str]] = lambda: ("0", "1"), **options: Any
-) -> Shipper:
+def shipper(database: Database, data_dir: Path, owned: Collection[str] = ("0", "1"), **options: Any) -> Shipper:
     return Shipper(database, data_dir, owned, lambda: NOON, node="here", day_of=Days("UTC").name, **options)
 
 

@@ -20,13 +20,13 @@ ESTABLISHED = "01"
 
 
 def with_workers(
-    at_end: ExitStack, folder: Path, upstream: str, redis: RedisServer, workers: int = 2, **settings: object
+    at_end: ExitStack, folder: Path, upstream: str, redis: RedisServer, workers: int = 2, **settings: dict[str, object]
 ) -> Weighbridge:
     """One that isn't started yet; it is killed at the end, and gone with all its processes."""
     folder.mkdir(exist_ok=True)
-    sections = {"server": {"workers": workers}, "storage": {"redis_url": redis.url}}
+    sections: dict[str, dict[str, object]] = {"server": {"workers": workers}, "storage": {"redis_url": redis.url}}
     for name, section in settings.items():
-        sections[name] = {**sections.get(name, {}), **section}  # type: ignore[dict-item]
+        sections[name] = {**sections.get(name, {}), **section}
     stand = Weighbridge(folder, upstream, sections)
     at_end.callback(lambda: until(lambda: not lives(stand), "all of them have ended"))
     return at_end.enter_context(closing(stand))

@@ -106,7 +106,6 @@ def test_a_move_that_is_killed_goes_on_and_the_sums_are_equal(
         assert records_in(open_database(postgres.storage())) == sorted(
             (row for file in files for row in records_of(file)), key=lambda row: row[2]
         )
-    assert moved(stand)["equal"], "once more, it finds all there"
     proof(
         records=left,
         removed_records=records // 10,

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import pytest
 import structlog
 
+from proxy.config.redis_address import parse
 from proxy.errors import ProxyRefused
 from proxy.limits.interface import Counter, Hold, Spent, Taken
 from proxy.limits.money import Spending
 from proxy.limits.redis import RedisLimiter
+from proxy.limits.scripts import Command
 from proxy.limits.telling import AskRest
-from proxy.store.redis import Redis
+from proxy.store.redis import Redis, open_redis
 from proxy.store.redis_stream import OnAnswer, Script, Value
 from tests.contracts.fleet import Fleet, budget
-from tests.limits.demand import DAY
+from tests.limits.demand import DAY, one
 from tests.limits.test_redis import connect
 from tests.redis_servers import RedisServer
 
@@ -137,6 +141,24 @@ async def test_a_call_that_gave_up_while_the_rest_was_sought_takes_nothing(redis
             await control.reserve("too early", BUDGET, 60)
         found.set()
         assert await control.granted("all", BUDGET, 100)
+
+
+async def test_a_busy_process_does_not_take_redis_for_away_at_its_first_calls(redis_server: RedisServer) -> None:
+    """However long it takes with all of them: else each worker would let in as much as the limit by itself."""
+    busy = RedisLimiter(open_redis(parse(redis_server.url), timeout_s=0.3), "worker", lambda: 0)
+    await busy.start([], lambda lease_id: None)
+    ask = busy._link.ask
+
+    async def works_meanwhile(command: Command) -> Any:
+        answer = await ask(command)
+        time.sleep(0.03)
+        return answer
+
+    busy._link.ask = works_meanwhile  # type: ignore[method-assign]
+    verdicts = await asyncio.gather(*(busy.reserve(f"{number}", DAY, one("rpm", 5)) for number in range(20)))
+    assert sum(verdict.granted for verdict in verdicts) == 5
+    assert not busy.away
+    await busy.close()
 
 
 async def test_a_shadow_budget_waits_for_nobody(redis_server: RedisServer) -> None:
