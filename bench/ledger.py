@@ -21,6 +21,7 @@ from bench.pages import RESULTS, ROOT, between_marks
 from proxy.billing import export_formats, ledger_reading, reports
 from proxy.billing.exports import Export
 from proxy.billing.ledger_file import LedgerFile
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.ledger_writer import REMOVED_AT_ONCE
 from proxy.billing.periods import DAY_US
 from proxy.billing.records import COLUMNS
@@ -52,10 +53,10 @@ def main() -> None:
 
 
 def bench(folder: Path, empty: Path, small: Path, options: argparse.Namespace) -> dict[str, Any]:
-    if not reports.ledger_files(folder):
+    if not ledger_files(folder):
         print(f"making {options.records:,} records …", flush=True)
         long_ledger.make(folder, options.records)
-    [path] = reports.ledger_files(folder)
+    [path] = ledger_files(folder)
     with ledger_reading.reading(path) as connection:
         ends = connection.execute("SELECT (SELECT max(seq) FROM usage_records), (SELECT count(*) FROM usage_hourly)")
         records, hourly_rows = ends.fetchone()

@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from proxy.billing import reports
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.records import UsageRecord
 from proxy.config.schema import Storage
 from proxy.emulator.app import DEFAULT_KEY, create_app
@@ -132,7 +133,7 @@ class Weighbridge:
 
     def records(self) -> list[UsageRecord]:
         """The ledger, in the order of writing."""
-        return list(reports.export(reports.ledger_files(self.data_dir)))
+        return list(reports.export(ledger_files(self.data_dir)))
 
     def _toml(self) -> str:
         sections: dict[str, Section] = {

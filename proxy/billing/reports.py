@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from proxy.billing.ledger_reading import ledger_files as ledger_files
 from proxy.billing.records import COLUMNS, UsageRecord, from_row, to_usd
 from proxy.billing.sources import RECORDS_PAGE, Part, Row, Source, opened, parts
 

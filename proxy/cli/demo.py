@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from proxy.app import unix_us
 from proxy.billing import reports
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.rate_tables import divide_half_even
 from proxy.billing.records import UsageRecord, to_usd
 from proxy.cli import options, output, snippets
@@ -113,7 +114,7 @@ def bill(record: UsageRecord) -> None:
 
 
 def _record(data_dir: Path, request_id: str | None) -> UsageRecord:
-    found = reports.of_request(reports.ledger_files(data_dir), request_id or "", PROJECT, most=1)
+    found = reports.of_request(ledger_files(data_dir), request_id or "", PROJECT, most=1)
     if not found:
         raise options.CommandError(f"the call {request_id} is not in the ledger: please report this as a bug")
     return found[0]

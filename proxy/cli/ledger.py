@@ -7,8 +7,9 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from proxy.billing import reports, retention, shipped_check
+from proxy.billing import retention, shipped_check
 from proxy.billing.ledger_errors import LedgerUnusable
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.ledger_slot import owner_of
 from proxy.billing.records import to_rfc3339
 from proxy.billing.verify import Finding, Summary, Verifier
@@ -59,9 +60,9 @@ def verify(
     """
     storage = options.settings(config).storage
     folders = data_dir or [storage.data_dir]
-    if empty := [folder for folder in folders if not reports.ledger_files(folder)]:
+    if empty := [folder for folder in folders if not ledger_files(folder)]:
         raise CommandError(f"there is no ledger in {', '.join(map(str, empty))}: storage.data_dir names the folder")
-    verified = [_verify(path, storage) for folder in folders for path in reports.ledger_files(folder)]
+    verified = [_verify(path, storage) for folder in folders for path in ledger_files(folder)]
     if json:
         output.document({"files": [_document(one) for one in verified]})
     else:

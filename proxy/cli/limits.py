@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from proxy.app import unix_us
-from proxy.billing import reports
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.periods import Days
 from proxy.cli import control, options, output
 from proxy.cli.options import ConfigOption, JsonOption
@@ -61,7 +61,7 @@ def _from_ledger(settings: Settings, project: str) -> dict[str, Any]:
     """What a server that starts now would know. Raises TenancyError, StoreError, LedgerError."""
     data_dir, days, now = settings.storage.data_dir, Days(settings.limits.timezone), unix_us()
     limited = limits.configured(open_database(settings.storage), project, now)
-    files = reports.ledger_files(data_dir)
+    files = ledger_files(data_dir)
     history = rebuild.history(files, days, now, lambda: 0)
     limiter = MemoryLimiter(lambda: now // 1000, history, rebuild.spent(files, days, now))
     return asyncio.run(limits.in_use(limiter, project, limited, days, now))

@@ -111,7 +111,7 @@ class RedisLimiter:
         self._sleep = sleep
         self._outages = itertools.count()
         self._left: list[Left] = []
-        self._roll = Roll(worker, now_ms, others)
+        self._roll = Roll(worker, now_ms, others, self._scripts.began)
         self._questions = Questions(worker, redis, following, self._roll, asyncio.sleep) if following else None
         self._telling = Telling(
             self._link,
@@ -124,7 +124,6 @@ class RedisLimiter:
             shared,
             on_error,
             redis.timeout_s,
-            asyncio.sleep,
         )
 
     @property

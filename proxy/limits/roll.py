@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from proxy.limits.interface import Counter
 from proxy.limits.money import Spending
-from proxy.limits.scripts import WORKERS
+from proxy.limits.scripts import ASKED, WORKERS
 from proxy.store.redis import Redis
 from proxy.store.redis_advice import advice
 
@@ -29,7 +29,6 @@ AT_ONCE = 100
 AGAIN_S = 0.25, 5.0
 """How long Redis is left alone when questions can't be heard: at first, and, each time twice as long, at most."""
 
-ASKED = f"wb:{{{WORKERS}}}:asked"
 KEPT = 1000
 """Questions, or some more: Redis removes them by the hundred."""
 
@@ -43,23 +42,30 @@ class Question(NamedTuple):
     budgets: tuple[Counter, ...]
 
 
+class TwinError(Exception):
+    """Another process has the same ledger file's id, and was there first."""
+
+
 class Roll:
     """Whom this process knows. One is live for LIVE_MS after it was heard, by this process's own memory: nobody is
     forgotten with a Redis that is emptied."""
 
-    def __init__(self, worker: str, now_ms: Callable[[], int], others: Iterable[str] = ()) -> None:
-        """`others` are taken for heard now."""
+    def __init__(self, worker: str, now_ms: Callable[[], int], others: Iterable[str] = (), began: str = "") -> None:
+        """`others` are taken for heard now. `began` says since when this process has been there."""
         self._worker = worker
+        self._began = began
+        self._has_beaten = False
         self._now_ms = now_ms
         self._heard_at = dict.fromkeys(others, now_ms())
         self._left: set[str] = set()
         self._began_at = now_ms()
 
     def take(self, answer: Sequence[Any]) -> None:
-        """Takes in what a beat was answered (beat.lua)."""
+        """Takes in what a beat was answered (beat.lua). Raises TwinError."""
         now_ms = self._now_ms()
         self._began_at = now_ms - answer[1]
-        for of, ago_ms in zip(answer[2::2], answer[3::2], strict=True):
+        self._look_for_twin(answer[2].decode())
+        for of, ago_ms in zip(answer[3::2], answer[4::2], strict=True):
             if ago_ms < 0:
                 self.left(of.decode())
             else:
@@ -67,6 +73,18 @@ class Roll:
         for worker in [worker for worker, at in self._heard_at.items() if at < now_ms - REMEMBERED_MS]:
             del self._heard_at[worker]
             self._left.discard(worker)
+
+    def _look_for_twin(self, before: str) -> None:
+        """Somebody who isn't this process beat under its name, after it did: not a predecessor, which is dead."""
+        if self._has_beaten and before not in ("", self._began):
+            twin = TwinError(
+                f"Another process writes a copy of this one's ledger file ({self._worker}), as where a data_dir was "
+                "cloned: what both spend can't be told apart. Stop one, and remove ledger/ from its data_dir."
+            )
+            if before < self._began:
+                raise twin
+            log.critical("ledger_twin", why=str(twin), what="the other one, which came later, ends")
+        self._has_beaten = True
 
     def heard(self, worker: str, at_ms: int | None = None) -> None:
         """It is there, or was then."""

@@ -46,6 +46,8 @@ NOBODY_ELSES = "@rest"
 """In place of a worker, in what is untold: what is of none that lives."""
 WORKERS = "@workers"
 """In place of a project, in the names of what all processes share: a name that no project can have."""
+REGISTER, ASKED, BEGAN = (f"wb:{{{WORKERS}}}:{name}" for name in ("live", "asked", "began"))
+"""The register, and the stream of questions."""
 
 WHOLE = "whole"
 """All that a worker took: put in where it has stated nothing, or nothing that is still there."""
@@ -122,7 +124,7 @@ class Scripts:
 
     def __init__(self, worker: str, epoch: str = "") -> None:
         self.worker = worker
-        self.epoch = epoch
+        self.epoch = self.began = epoch
 
     def reserve(self, lease_id: str, lease: Entry, holds: Sequence[Hold]) -> Command:
         project, day = holds[0].counter.project, lease.day
@@ -196,8 +198,8 @@ class Scripts:
 
     def beat(self, *, leaves: bool = False) -> Command:
         """Says that this worker is there; or that it leaves, and others needn't wait for what it would say."""
-        keys = f"wb:{{{WORKERS}}}:live", f"wb:{{{WORKERS}}}:asked"
-        return Command(WORKERS, BEAT, (len(keys), *keys, self.worker, "left" if leaves else ""))
+        left = "left" if leaves else ""
+        return Command(WORKERS, BEAT, (3, REGISTER, ASKED, BEGAN, self.worker, left, self.began))
 
     def state_some(
         self,

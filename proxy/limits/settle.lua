@@ -22,7 +22,8 @@ for i = 4, #KEYS do
   elseif mechanic == 'money' then
     local spent, held = string.match(ARGV[i * 3 - 8], '^(.*)|(.*)$')
     local worker, epoch = whose(mark)
-    local _, _, mine = money(key, worker)
+    local said = redis.call('HGET', key, worker)
+    local mine = said and read(said)
     if mine and (mine[1] == epoch or epoch == '*' and mine[1] ~= '@rest') then
       if not second then held = 0 end
       set_money(key, worker, mine[1], mine[2] + tonumber(spent), mine[3] + tonumber(held))

@@ -62,7 +62,8 @@ end
 local function put_money(key, mark, from, to)
   local worker, epoch = whose(mark)
   local spent, held, how = ARGV[from], ARGV[from + 1], ARGV[from + 2]
-  local _, _, mine, at = money(key, worker)
+  local said = redis.call('HMGET', key, worker, '@history')
+  local mine, at = said[1] and read(said[1]), said[2] and read(said[2])[1]
   if how == 'again' then
     local is_said = mine and at == server_history() and mine[1] ~= '?' and mine[1] ~= '@rest'
     if is_said and mine[1] ~= epoch then set_money(key, worker, epoch, spent, held) end

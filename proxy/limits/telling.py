@@ -59,7 +59,6 @@ class Telling:
         shared: AskRest | None,
         on_error: Callable[[], object],
         timeout_s: float,
-        sleep: Callable[[float], Awaitable[object]],
     ) -> None:
         """`rest` tells of what is on this machine's disk, None where another process of it does; `shared` of what any
         machine may know, None where there is nothing."""
@@ -73,7 +72,6 @@ class Telling:
         self._shared = shared
         self._on_error = on_error
         self._timeout_s = timeout_s
-        self._sleep = sleep
         self.said: defaultdict[str, int] = defaultdict(int)
         """How often something was said, by project. Only whoever asked after the last time need say it again: what it
         asked for was carried out before, so that all that this worker was granted is known."""
@@ -200,7 +198,7 @@ class Telling:
         if self._rest and of_rest:
             await self._say_rest(day, of_rest, look_s)
         else:
-            await self._sleep(look_s)
+            await asyncio.sleep(look_s)
 
     def _is_of_rest(self, worker: str) -> bool:
         return worker == scripts.NOBODY_ELSES or not self._roll.is_live(worker)
@@ -237,7 +235,7 @@ class Telling:
             if repr(error) != self._told:
                 self._told = repr(error)
                 log.exception("limiter_rest_unknown")
-            await self._sleep(REST_AGAIN_S)
+            await asyncio.sleep(REST_AGAIN_S)
 
     async def _find_mine(self, day: str, budgets: Sequence[Counter], said: int) -> None:
         project, live = budgets[0].project, self._roll.live()

@@ -15,6 +15,7 @@ from proxy.billing import adjustments, reports
 from proxy.billing.adjustments import AdjustmentConflict, AdjustmentRefused, make
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerLocked, LedgerUnusable
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.ledger_slot import take_lock
 from proxy.billing.records import UsageRecord, from_usd, to_usd
 from tests.billing.sample import NOON, lease
@@ -75,7 +76,7 @@ def test_a_reason_with_a_key_in_it_is_refused_and_not_repeated() -> None:
 def test_it_is_written_without_a_server_and_a_second_time_counts_once(tmp_path: Path) -> None:
     for _ in range(2):
         adjustments.write_alone(tmp_path, adjustment())
-    files = reports.ledger_files(tmp_path)
+    files = ledger_files(tmp_path)
 
     assert list(reports.export(files)) == [adjustment()]
     assert adjustments.confirm(files, adjustment()) == (adjustment(), True)
@@ -92,7 +93,7 @@ def test_it_is_not_written_past_a_server(tmp_path: Path) -> None:
     with pytest.raises(LedgerLocked):
         adjustments.write_alone(tmp_path, adjustment())
     os.close(lock)
-    assert reports.ledger_files(tmp_path) == []
+    assert ledger_files(tmp_path) == []
 
 
 def test_calls_that_a_dead_server_left_open_are_left_to_the_next_one(tmp_path: Path) -> None:
@@ -104,6 +105,6 @@ def test_calls_that_a_dead_server_left_open_are_left_to_the_next_one(tmp_path: P
 
     asyncio.run(server(lease("a")))
     adjustments.write_alone(tmp_path, adjustment())
-    assert [record.record_id for record in reports.export(reports.ledger_files(tmp_path))] == ["adj_1"]
+    assert [record.record_id for record in reports.export(ledger_files(tmp_path))] == ["adj_1"]
     asyncio.run(server(None))
-    assert [record.outcome for record in reports.export(reports.ledger_files(tmp_path))] == ["ok", "unsettled"]
+    assert [record.outcome for record in reports.export(ledger_files(tmp_path))] == ["ok", "unsettled"]

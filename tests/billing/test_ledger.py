@@ -20,6 +20,7 @@ import pytest
 from proxy.billing import reports
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerBroken, LedgerLocked, LedgerUnusable
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.records import UsageRecord
 from proxy.errors import ProxyRefused, Reason
 from tests.billing.sample import NOON, lease, sample
@@ -38,7 +39,7 @@ async def opened(data_dir: Path) -> AsyncIterator[Ledger]:
 
 
 def recorded(data_dir: Path) -> list[UsageRecord]:
-    return list(reports.export(reports.ledger_files(data_dir)))
+    return list(reports.export(ledger_files(data_dir)))
 
 
 def leased(data_dir: Path) -> list[str]:
@@ -100,7 +101,7 @@ async def test_a_record_written_again_stands_once_as_it_was_first(tmp_path: Path
         await ledger.write(sample("a", images=9))
 
     assert recorded(tmp_path) == [sample("a", images=1)]
-    assert reports.report(reports.ledger_files(tmp_path), [])[0].images == 1
+    assert reports.report(ledger_files(tmp_path), [])[0].images == 1
 
 
 async def test_what_a_cancelled_waiter_posted_is_written_all_the_same(tmp_path: Path) -> None:
@@ -229,6 +230,6 @@ async def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path: Pat
     assert set(Counter(record.record_id for record in recorded(tmp_path)).values()) == {1}
     for word, record_id in told:
         assert records[record_id].outcome in (("ok",) if word == "written" else ("ok", "unsettled"))
-    assert sum(row.calls for row in reports.report(reports.ledger_files(tmp_path), ["outcome"])) == len(records)
+    assert sum(row.calls for row in reports.report(ledger_files(tmp_path), ["outcome"])) == len(records)
     with closing(sqlite3.connect(tmp_path / "ledger" / "0.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -51,7 +51,7 @@ async def test_reading_writes_nothing_to_the_file(tmp_path: Path) -> None:
     """A reader that closes last must not checkpoint: that is the writer's alone."""
     ledger = Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=4096)
     await ledger.write(sample("a"))
-    [path] = reports.ledger_files(tmp_path)
+    [path] = ledger_files(tmp_path)
     copy = tmp_path / "copy" / "0.db"
     copy.parent.mkdir()
     for suffix in ("", "-wal"):  # as a killed server leaves them

@@ -18,6 +18,7 @@ import pytest
 from proxy.billing import ledger_file, reports
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerBroken, RowRefused
+from proxy.billing.ledger_reading import ledger_files
 from proxy.errors import ProxyRefused, Reason
 from tests.billing.conftest import SmallDisk
 from tests.billing.sample import NOON, lease, sample
@@ -37,7 +38,7 @@ async def opened(data_dir: Path) -> AsyncIterator[Ledger]:
 
 
 def recorded(data_dir: Path) -> list[str]:
-    return [record.record_id for record in reports.export(reports.ledger_files(data_dir))]
+    return [record.record_id for record in reports.export(ledger_files(data_dir))]
 
 
 async def until(ledger: Ledger, available: bool) -> None:

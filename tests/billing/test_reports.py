@@ -16,6 +16,7 @@ from msgspec.structs import astuple
 from proxy.billing import ledger_reading, reports
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerUnusable
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.records import UsageRecord
 from tests.billing.sample import NOON, sample
 from tests.billing.steps import Steps
@@ -31,7 +32,7 @@ async def written(data_dir: Path, *records: UsageRecord) -> list[Path]:
     ledger = Ledger.open(data_dir, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=4096)
     await asyncio.gather(*map(ledger.write, records))
     await ledger.close()
-    return reports.ledger_files(data_dir)
+    return ledger_files(data_dir)
 
 
 def groups(rows: Sequence[reports.ReportRow]) -> list[tuple[str, ...]]:
@@ -179,7 +180,7 @@ async def test_a_file_of_an_older_version_is_exported_with_defaults(tmp_path: Pa
 
 async def test_records_are_read_while_a_server_writes_and_the_writer_is_not_held_up(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=4096)
-    files = reports.ledger_files(tmp_path)
+    files = ledger_files(tmp_path)
     await asyncio.gather(*(ledger.write(sample(f"{number}")) for number in range(600)))
     reading = reports.export(files)
     first = next(reading)
@@ -196,7 +197,7 @@ async def test_an_empty_ledger_gives_an_empty_report(tmp_path: Path) -> None:
     assert reports.report(files, ["project", "day"]) == []
     assert reports.report(files, []) == []
     assert list(reports.export(files)) == []
-    assert reports.ledger_files(tmp_path / "nowhere") == []
+    assert ledger_files(tmp_path / "nowhere") == []
 
 
 async def test_what_cannot_be_read_or_asked_is_said(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from proxy.billing import adjustments, reports, rerating
 from proxy.billing.ledger import Ledger
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.prices import PriceBook
 from proxy.billing.rate_tables import divide_half_even
 from proxy.billing.records import UsageRecord, to_usd
@@ -40,19 +41,19 @@ def write(data_dir: Path, records: Sequence[UsageRecord]) -> list[Path]:
         await ledger.close()
 
     asyncio.run(fill())
-    return reports.ledger_files(data_dir)
+    return ledger_files(data_dir)
 
 
 def rerate(data_dir: Path, book: PriceBook, selection: Selection = ALL) -> list[UsageRecord]:
     """Writes what differs, as the command does; the adjustments."""
-    found = rerating.rerate(reports.ledger_files(data_dir), book, selection)
+    found = rerating.rerate(ledger_files(data_dir), book, selection)
     made = [rerating.adjustment(each, now_us=NOON + DAY, period="2026-11-22") for each in found if each.difference]
     adjustments.write_batches_alone(data_dir, [made] if made else [])
     return made
 
 
 def total(data_dir: Path) -> int:
-    rows = reports.report(reports.ledger_files(data_dir), [])
+    rows = reports.report(ledger_files(data_dir), [])
     return rows[0].cost_usd if rows else 0
 
 
@@ -80,7 +81,7 @@ def test_what_differs_is_an_adjustment_of_the_record_in_todays_bill(tmp_path: Pa
     )
     assert made.hint == f"priced anew: 0.0336021 USD → {to_usd(becomes)} USD, by configuration"
     assert total(tmp_path) == becomes
-    record, adjustment = reports.export(reports.ledger_files(tmp_path))
+    record, adjustment = reports.export(ledger_files(tmp_path))
     assert record == sample("a")
     assert adjustment == made
 
@@ -169,7 +170,7 @@ def test_an_estimate_without_a_price_is_priced_by_what_was_estimated(tmp_path: P
     write(tmp_path, [unpriced("a", usage=None, images=0, estimated=True, outcome="truncated", rates=rates)])
     (made,) = rerate(tmp_path, priced("gemini-5-neon", input_text="1", output_text="2"))
     assert (made.cost_usd, made.estimated) == (100 * 1000 + 1024 * 2000, True)
-    (row,) = reports.report(reports.ledger_files(tmp_path), [])
+    (row,) = reports.report(ledger_files(tmp_path), [])
     assert (row.calls, row.cost_usd, row.estimated_cost_usd) == (1, made.cost_usd, made.cost_usd)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from proxy.billing import ledger_schema as schema
-from proxy.billing import reports
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerUnusable
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.records import to_row
 from proxy.billing.verify import Finding, Summary, Verifier
 from tests.billing.sample import NOON, lease, sample
@@ -75,7 +75,7 @@ async def test_it_is_read_while_a_server_writes(tmp_path: Path) -> None:
     """Records and leases come in between its pages: what is added meanwhile counts on both sides, or on none."""
     ledger = Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=4096)
     await asyncio.gather(*(ledger.write(sample(f"{number}", **BARE)) for number in range(1_100)))
-    verifying = asyncio.get_running_loop().run_in_executor(None, verified, reports.ledger_files(tmp_path)[0])
+    verifying = asyncio.get_running_loop().run_in_executor(None, verified, ledger_files(tmp_path)[0])
     number = 1_100
     while not verifying.done():
         await ledger.open_lease(lease(f"{number}"))
@@ -97,7 +97,7 @@ async def test_leases_are_counted_and_one_whose_record_stands_is_told(path: Path
 async def test_a_lease_that_is_another_calls_is_told(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path, now_us=lambda: NOON, on_broken=pytest.fail, ballast_bytes=4096)
     await ledger.open_lease(lease("a"))
-    [path] = reports.ledger_files(tmp_path)
+    [path] = ledger_files(tmp_path)
     assert verified(path)[1] == []
     await ledger.close()
     [finding] = tampered(path, "UPDATE leases SET opened_at = 1")

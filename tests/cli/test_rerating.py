@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from proxy.billing import reports
 from proxy.billing.ledger import Ledger
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.records import UsageRecord
 from proxy.cli import options
 from proxy.cli.main import app
@@ -48,7 +49,7 @@ def _ledger(weighbridge: Weighbridge, tmp_path: Path) -> None:
 
 
 def adjustments(tmp_path: Path) -> list[UsageRecord]:
-    files = reports.ledger_files(tmp_path / "weighbridge-data")
+    files = ledger_files(tmp_path / "weighbridge-data")
     return [record for record in reports.export(files) if record.kind == "adjustment"]
 
 

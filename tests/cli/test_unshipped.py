@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy.billing import reports
+from proxy.billing.ledger_reading import ledger_files
 from proxy.store.database import Database
 from proxy.tenants import audit, projects
 from tests.billing.sample import NOON, sample
@@ -39,7 +39,7 @@ def data_dir(
 
 
 def ship(data_dir: Path, database: Database) -> None:
-    for path in reports.ledger_files(data_dir):
+    for path in ledger_files(data_dir):
         ship_all(database, path)
 
 

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple, cast
 from pydantic import SecretStr
 
 from proxy.billing import ledger as ledgers
-from proxy.billing import reports
 from proxy.billing.ledger import Ledger
 from proxy.billing.ledger_errors import LedgerBroken
 from proxy.billing.ledger_file import LedgerFile
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.unpriced import Unpriced
@@ -165,7 +165,7 @@ class Process:
 
     @property
     def files(self) -> list[Path]:
-        return reports.ledger_files(self.data_dir)
+        return ledger_files(self.data_dir)
 
     def serve(self, limiter: Limiter) -> None:
         self.limiter = limiter

@@ -8,8 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from proxy.billing import partitions, reports
+from proxy.billing import partitions
 from proxy.billing.ledger_file import LedgerFile
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.records import UsageRecord, to_row
 from proxy.billing.sources import Source, Sources
 from proxy.store.database import Database
@@ -44,7 +45,7 @@ class Books:
 
     def ship(self) -> None:
         for data_dir in {data_dir for data_dir, _ in self.writers} if self.postgres else ():
-            for path in reports.ledger_files(data_dir):
+            for path in ledger_files(data_dir):
                 ship_all(self.postgres, path)
 
     def remove(self, before: int) -> None:

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from proxy.billing import reports
+from proxy.billing.ledger_reading import ledger_files
 from proxy.config.limits import parse_all
 from proxy.store.database import open_database
 from proxy.tenants import projects
@@ -71,7 +72,7 @@ def test_the_bill_is_corrected_with_a_server_and_without_one(server: Weighbridge
     ids.append(adjust(server, "2"))
 
     assert [record.record_id for record in server.records()] == ids
-    [row] = reports.report(reports.ledger_files(server.data_dir), ["project"])
+    [row] = reports.report(ledger_files(server.data_dir), ["project"])
     assert (row.calls, row.cost_usd, row.adjustments_cost_usd) == (0, 750_000_000, 750_000_000)
 
 

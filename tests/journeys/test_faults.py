@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from proxy.app import App
 from proxy.billing import reports
+from proxy.billing.ledger_reading import ledger_files
 from proxy.config.schema import Settings, Storage
 from proxy.config.upstreams import Upstream
 from proxy.store.database import open_database
@@ -236,7 +237,7 @@ async def test_a_client_that_does_not_read_its_response_is_billed_what_google_re
             connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
             connection.writer.write(head.encode() + b"{}")
             with anyio.fail_after(20):
-                while not (records := list(reports.export(reports.ledger_files(settings.storage.data_dir)))):
+                while not (records := list(reports.export(ledger_files(settings.storage.data_dir)))):
                     await anyio.sleep(0.01)
         await app.close()
     (record,) = records

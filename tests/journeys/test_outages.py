@@ -26,6 +26,7 @@ import pytest
 
 from proxy.billing import reports
 from proxy.billing.ledger_file import LedgerFile
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.records import to_row
 from proxy.billing.verify import Verifier
 from proxy.store.database import open_database
@@ -52,7 +53,7 @@ def told(answer: httpx2.Response) -> tuple[int, str | None]:
 
 
 def verified(stand: Weighbridge) -> bool:
-    return [list(Verifier(path)) for path in reports.ledger_files(stand.data_dir)] == [[]]
+    return [list(Verifier(path)) for path in ledger_files(stand.data_dir)] == [[]]
 
 
 # Locked
@@ -170,7 +171,7 @@ def test_a_log_that_is_cut_at_any_sector_keeps_each_commit_before_the_cut_and_no
             (data / "ledger/0.db-wal").write_bytes(whole[:at] + tail)
             (data / "ledger/0.db-shm").unlink(missing_ok=True)
             opened = LedgerFile.open(data, busy_timeout_s=1, ballast_bytes=0, random=os.urandom)
-            found = [record.record_id for record in reports.export(reports.ledger_files(data))]
+            found = [record.record_id for record in reports.export(ledger_files(data))]
             assert found == [f"{number}" for number, (_, recorded) in enumerate(ends) if recorded <= at]
             assert [name for name, _ in opened.open_leases()] == [
                 f"{number}" for number, (leased, recorded) in enumerate(ends) if leased <= at < recorded

@@ -23,6 +23,7 @@ import httpx2
 from proxy.billing import reports
 from proxy.billing.ledger import close_out
 from proxy.billing.ledger_file import LedgerFile
+from proxy.billing.ledger_reading import ledger_files
 from proxy.config.schema import Storage
 from proxy.control.admin import token
 from proxy.store.database import open_database
@@ -93,7 +94,7 @@ class Run:
         left = token.read(folder / "data", {})
         assert left == self.admin_token or (cut < self.started and left is None), "the admin token is lost or broken"
         whole = {number: whole for number, whole in self.load.whole.items() if whole.at <= cut}
-        records = list(reports.export(reports.ledger_files(folder / "data")))
+        records = list(reports.export(ledger_files(folder / "data")))
         return compare(records, self.entries, whole, lost_leases=True)
 
 

@@ -13,6 +13,7 @@ import structlog
 from pydantic import SecretStr
 
 from proxy.billing import reports
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.records import UsageRecord
 from proxy.config.schema import Settings, Storage
 from proxy.config.upstreams import Upstream
@@ -48,7 +49,7 @@ class Here(Weighbridge):
         return self.records()
 
     def records(self) -> list[UsageRecord]:
-        return list(reports.export(reports.ledger_files(self.data_dir)))
+        return list(reports.export(ledger_files(self.data_dir)))
 
 
 @asynccontextmanager

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import httpx2
 import pytest
 
-from proxy.billing import reports, rerating
+from proxy.billing import rerating
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.prices import PriceBook
 from proxy.billing.record_check import faults
 from proxy.billing.records import UsageRecord
@@ -144,7 +145,7 @@ def test_each_missing_usage_is_counted(stand: Stand) -> None:
 
 def test_pricing_the_corpus_anew_changes_nothing(stand: Stand) -> None:
     """What was weighed stands in each record: the same book makes the same costs of it."""
-    files = reports.ledger_files(stand.bridge.data_dir)
+    files = ledger_files(stand.bridge.data_dir)
     made = list(rerating.rerate(files, PriceBook.load(), rerating.Selection(0, 2**62)))
     priced = [each for each in made if each.record.cost_usd is not None]
     assert len(priced) == sum(case.outcome != "upstream_error" and not case.unpriced for case in stand.asked)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+import pytest
 import structlog
 
 from proxy.config.redis_address import parse
 from proxy.limits import scripts
-from proxy.limits.roll import FOLLOW_TIMEOUT_S, LIVE_MS, Question, Questions, Roll
+from proxy.limits.roll import FOLLOW_TIMEOUT_S, LIVE_MS, Question, Questions, Roll, TwinError
 from proxy.limits.scripts import Scripts
 from proxy.store.redis import Redis, open_redis
 from tests.limits.demand import DAY, counter
@@ -28,7 +30,7 @@ class Clock:
 def test_one_is_live_for_a_minute_after_it_was_heard() -> None:
     clock = Clock()
     roll = Roll("me", clock, ["handed in"])
-    roll.take([0, 5 * LIVE_MS, b"me", 0, b"fresh", 10, b"old", LIVE_MS - 10, b"older", LIVE_MS, b"gone", -1])
+    roll.take([0, 5 * LIVE_MS, b"", b"me", 0, b"fresh", 10, b"old", LIVE_MS - 10, b"older", LIVE_MS, b"gone", -1])
     assert roll.live() == {"handed in", "fresh", "old"}
     clock.now_ms += 10
     assert roll.live() == {"handed in", "fresh"}
@@ -38,9 +40,9 @@ def test_one_is_live_for_a_minute_after_it_was_heard() -> None:
 def test_an_emptied_register_has_nobody_forgotten() -> None:
     clock = Clock()
     roll = Roll("me", clock)
-    roll.take([0, 5 * LIVE_MS, b"me", 0, b"other", 0])
+    roll.take([0, 5 * LIVE_MS, b"", b"me", 0, b"other", 0])
     clock.now_ms += LIVE_MS - 1
-    roll.take([0, 0, b"me", 0])
+    roll.take([0, 0, b"", b"me", 0])
     assert roll.live() == {"other"}
     clock.now_ms += 1
     assert roll.live() == set()
@@ -49,7 +51,7 @@ def test_an_emptied_register_has_nobody_forgotten() -> None:
 def test_of_one_whom_nobody_knows_an_old_register_is_certain_and_a_new_one_is_not() -> None:
     clock = Clock()
     roll = Roll("me", clock)
-    roll.take([0, LIVE_MS - 1, b"me", 0])
+    roll.take([0, LIVE_MS - 1, b"", b"me", 0])
     assert roll.is_live("unknown")
     clock.now_ms += 1
     assert not roll.is_live("unknown")
@@ -62,7 +64,7 @@ def test_one_who_left_is_not_live_until_it_is_heard_again() -> None:
     roll.left("other")
     assert not roll.is_live("other")
     clock.now_ms += 5
-    roll.take([0, LIVE_MS, b"other", 2])
+    roll.take([0, LIVE_MS, b"", b"other", 2])
     assert roll.is_live("other")
 
 
@@ -71,7 +73,7 @@ def test_the_dead_are_forgotten_after_ten_minutes() -> None:
     roll = Roll("me", clock, [f"{number}" for number in range(1000)])
     roll.left("7")
     clock.now_ms += 10 * LIVE_MS + 1
-    roll.take([0, LIVE_MS])
+    roll.take([0, LIVE_MS, b""])
     assert (roll._heard_at, roll._left) == ({}, set())
 
 
@@ -99,6 +101,34 @@ async def test_those_who_beat_know_each_other_and_who_left(redis_server: RedisSe
     with redis_server.client as client:
         assert client.xlen("wb:{@workers}:asked") == 3  # of each once, however often it beats
         assert all(0 < client.ttl(key) <= 600 for key in client.keys("wb:{@workers}:*"))  # type: ignore[operator, union-attr]
+    await redis.close()
+
+
+async def test_of_two_with_one_ledger_file_the_later_one_ends(redis_server: RedisServer) -> None:
+    """A data_dir that was cloned: neither would know of what the other spends."""
+    redis = connect(redis_server)
+    await redis.connect()
+
+    def process(began: str) -> Callable[[], Awaitable[None]]:
+        _, script, arguments = Scripts("a", began).beat()
+        roll = Roll("a", Clock(), began=began)
+
+        async def beats() -> None:
+            roll.take(await redis.ask(scripts.WORKERS, arguments, script))
+
+        return beats
+
+    dead, first, later = process("1-0"), process("2-0"), process("3-0")
+    await dead()
+    await first()  # takes a dead one's place
+    await first()
+    await later()
+    await first()
+    with pytest.raises(TwinError, match="cloned"):
+        await later()
+    with redis_server.client as client:
+        client.flushall()
+    await first()
     await redis.close()
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from proxy.billing import ledger_schema
 from proxy.billing.ledger_file import MIB
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.ledger_slot import Owner
-from proxy.billing.reports import ledger_files
 from proxy.cli.doctor.findings import Finding, ok, problem, warning
 from proxy.config.schema import Storage
 from proxy.store.database import Database, StoreError, backend_of

@@ -13,6 +13,7 @@ import pytest
 
 from proxy.billing import reports
 from proxy.billing.ledger import Ledger
+from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord
 from proxy.billing.sources import Sources
@@ -45,7 +46,7 @@ class Admin:
     limiter: MemoryLimiter
 
     def records(self) -> list[UsageRecord]:
-        return list(reports.export(reports.ledger_files(self.data_dir)))
+        return list(reports.export(ledger_files(self.data_dir)))
 
 
 async def no_refresh() -> None:

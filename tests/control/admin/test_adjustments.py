@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from proxy.billing import reports
+from proxy.billing.ledger_reading import ledger_files
 from proxy.store.database import Database
 from proxy.tenants import audit, projects
 from tests.billing.sample import NOON, lease, sample
@@ -35,7 +36,7 @@ async def test_an_adjustment_is_a_record_on_the_bill_and_no_call(admin: Admin) -
     assert told["kind"] == told["operation"] == "adjustment"
     assert (told["record_id"], told["cost_usd"], told["hint"]) == ("adj_1", "-1.5", "the picture was torn")
     assert (told["started_at"], told["period"]) == ("2026-11-21T12:00:00.000000Z", "2026-11-21")
-    [row] = reports.report(reports.ledger_files(admin.data_dir), ["project"])
+    [row] = reports.report(ledger_files(admin.data_dir), ["project"])
     assert (row.calls, row.cost_usd, row.adjustments_cost_usd) == (1, 33_602_100 - 1_500_000_000, -1_500_000_000)
 
 
@@ -49,7 +50,7 @@ async def test_a_correction_is_of_the_key_and_model_of_what_it_corrects(admin: A
         "k1",
         "gemini-2.5-flash-image",
     )
-    [row] = reports.report(reports.ledger_files(admin.data_dir), ["key", "model"])
+    [row] = reports.report(ledger_files(admin.data_dir), ["key", "model"])
     assert (row.calls, row.images, row.cost_usd) == (1, 1, 0)
 
 
@@ -153,7 +154,7 @@ async def nodes(tmp_path: Path, postgres_database: Database) -> AsyncIterator[tu
 
 
 def ship(node: Admin) -> None:
-    [path] = reports.ledger_files(node.data_dir)
+    [path] = ledger_files(node.data_dir)
     ship_all(node.database, path)
 
 
