@@ -181,7 +181,7 @@ class Acceptor:
         protocol.leave_place = place.leave
         task = self._loop.create_task(self._open(connection, protocol))
         self._connecting[task] = self._loop.time()
-        task.add_done_callback(partial(self._connected, connection, place))
+        task.add_done_callback(partial(self._connected, connection, protocol, place))
 
     async def _open(self, connection: socket.socket, protocol: asyncio.Protocol) -> None:
         within_s = None if self.tls is None else HANDSHAKE_S
@@ -189,12 +189,15 @@ class Acceptor:
             lambda: protocol, connection, ssl=self.tls, ssl_handshake_timeout=within_s
         )
 
-    def _connected(self, connection: socket.socket, place: _Place, task: asyncio.Task[None]) -> None:
+    def _connected(
+        self, connection: socket.socket, protocol: GatewayProtocol, place: _Place, task: asyncio.Task[None]
+    ) -> None:
         self._connecting.pop(task, None)
         error = None if task.cancelled() else task.exception()
         if task.cancelled() or error is not None:
             place.leave()
             connection.close()
+            protocol.connections.discard(protocol)  # it may have been made, and then nobody tells it of its end
         if error is not None and not isinstance(error, OSError):  # an OSError: the client left, or speaks no TLS
             log.error("connection_failed", why=repr(error))
 

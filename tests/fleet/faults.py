@@ -17,6 +17,8 @@ from tests.journeys.watching import DEADLINE_S, until
 
 T = TypeVar("T")
 
+OPEN = 8
+"""Calls in a row whose budgets were open."""
 CLOSED_S = 150.0
 """Within which budgets are open again: who isn't heard counts as live for a minute."""
 
@@ -28,9 +30,14 @@ class Fault:
     name: str
     began: float
     over: float = 0.0
+    settled: float = 0.0
+    """When budgets were open again: who comes back, or joins, says first what it spent, and all wait for that."""
 
     def meets(self, sent: float, ended: float) -> bool:
         return sent <= self.over and ended >= self.began
+
+    def closes_budgets(self, sent: float) -> bool:
+        return self.began <= sent <= self.settled
 
 
 @dataclass
@@ -95,6 +102,8 @@ class Scene:
         self.happened.append(fault)
         await what(self)  # type: ignore[misc]
         fault.over = fault.over or time.monotonic()
+        await budgets_open(self.tally)
+        fault.settled = time.monotonic()
 
     def _logs(self) -> list[int]:
         return [len(node.log_bytes()) for node in self.fleet.nodes]
@@ -107,12 +116,17 @@ class Scene:
             return all(_alone(node, mark) <= 0 for node, mark in marks)
 
         await asyncio.to_thread(until, back, "Redis counts again", DEADLINE_S)
-        async with asyncio.timeout(CLOSED_S):
-            while True:
-                refused = self.tally[f"{MONEY}: LIMITER_UNAVAILABLE"]
-                await self.tally.more(MONEY, 15)
-                if self.tally[f"{MONEY}: LIMITER_UNAVAILABLE"] == refused:
-                    return
+        await budgets_open(self.tally)
+
+
+async def budgets_open(tally: Tally) -> None:
+    """Waits until nobody who has a budget is told to wait any more."""
+    async with asyncio.timeout(CLOSED_S):
+        while True:
+            refused = tally[f"{MONEY}: LIMITER_UNAVAILABLE"]
+            await tally.more(MONEY, OPEN)
+            if tally[f"{MONEY}: LIMITER_UNAVAILABLE"] == refused:
+                return
 
 
 def _alone(node: Node, since: int) -> int:

@@ -65,7 +65,7 @@ class Verdict(Outcome):
             return not call.key.startswith("free") and seen.complete
         if seen.refused == "LIMITER_UNAVAILABLE":
             return call.project == MONEY and any(
-                fault.meets(seen.sent, seen.ended) for fault in self.faults if fault.name in REDIS_FAULTS
+                fault.closes_budgets(seen.sent) for fault in self.faults if fault.name != "postgres_stopped"
             )
         if not call.metered:
             return seen.status == 200 and seen.complete and not seen.refused

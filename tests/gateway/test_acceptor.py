@@ -215,3 +215,15 @@ async def test_a_door_that_closes_before_a_handshake_ends_leaves_nothing_behind(
             await until(lambda: taking.open == 0)
             for client in stuck:
                 assert await asyncio.to_thread(_answer, client) in (b"", b"reset")
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_connection_that_comes_as_the_door_closes_is_not_waited_for(turns: int) -> None:
+    """However far it has come: a drain would wait for it until its very end."""
+    async with door(Echo()) as gateway:
+        with socket.create_connection(("127.0.0.1", gateway.port)):
+            gateway.acceptor._accept()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            gateway.acceptor.close()
+        await until(lambda: not gateway.state.connections and not gateway.acceptor.open)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ import uvloop
 
 from tests.fleet.books import Books
 from tests.fleet.earlier import checked_out, filled
+from tests.fleet.faults import Fault, budgets_open
 from tests.fleet.node import ROOT, Node
 from tests.fleet.run import Load, telling
 from tests.haproxy_servers import ELSEWHERE, Haproxy
@@ -53,8 +55,9 @@ def test_a_rolling_upgrade_fails_no_call_and_loses_none(
     earlier_nodes: tuple[list[Node], Load], start_haproxy: Callable[..., Haproxy]
 ) -> None:
     """Each node in turn is told to end, ends when its calls have, and is started on the same files as this version,
-    with two workers. Meanwhile both versions count in one Redis: no limit is over, no budget closed."""
+    with two workers. Meanwhile both versions count in one Redis: no limit is over; budgets wait for those who join."""
     nodes, load = earlier_nodes
+    joined: list[Fault] = []
 
     async def upgrade() -> None:
         for node in nodes:
@@ -62,7 +65,11 @@ def test_a_rolling_upgrade_fails_no_call_and_loses_none(
             assert await asyncio.to_thread(node.stop, signal.SIGTERM) == 0, node.log()
             node.tree, node.workers = ROOT, 2
             await load.tally.more("made", 20)
+            joining = Fault("node_upgraded", time.monotonic(), over=time.monotonic())
             await asyncio.to_thread(node.start)
+            await budgets_open(load.tally)
+            joining.settled = time.monotonic()
+            joined.append(joining)
         await load.tally.more("made", 100)
 
     async def run(base_url: str) -> None:
@@ -76,7 +83,7 @@ def test_a_rolling_upgrade_fails_no_call_and_loses_none(
     balancer = start_haproxy({node.name: node.port for node in nodes}, ELSEWHERE)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(balancer.url))
-    verdict = load.verdict(Books([record for node in nodes for record in node.records()]))
+    verdict = load.verdict(Books([record for node in nodes for record in node.records()]), joined)
     assert verdict.failures() == []
     assert {"ok", "upstream_error"} <= verdict.reckoning.outcomes.keys() <= {"ok", "upstream_error", "truncated"}
     assert len(verdict.callers.seen) >= load.count

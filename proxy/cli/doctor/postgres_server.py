@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select, text
 
 from proxy.cli.doctor.findings import CLOCK_FAILS_S, CLOCK_WARNS_S, Finding, ok, problem, warning
+from proxy.cli.doctor.stores import projects_in
 from proxy.config import database_address
 from proxy.config.schema import Storage
 from proxy.store import schema
 from proxy.store.database import backend_of
 from proxy.store.schema import Backend
+from proxy.store.sqlite import FILE_NAME
 from proxy.store.store_error import StoreError
-from proxy.store.tables import HEAD, revision
+from proxy.store.tables import HEAD, projects, revision
 
 OLDEST_SERVER = 13
 RIGHTS: Mapping[str, tuple[str, ...]] = {
@@ -27,6 +30,14 @@ RIGHTS: Mapping[str, tuple[str, ...]] = {
     "revision": ("SELECT", "UPDATE"),
     "alembic_version": ("SELECT",),
     "schema_support": ("SELECT",),
+    "usage_records": ("SELECT", "INSERT"),
+    "refused_records": ("SELECT", "INSERT"),
+    "adjustment_claims": ("SELECT", "INSERT"),
+    "usage_hourly": ("SELECT", "INSERT", "UPDATE"),
+    "file_spendings": ("SELECT", "INSERT", "UPDATE"),
+    "shipped": ("SELECT", "INSERT", "UPDATE"),
+    "removed_partitions": ("SELECT", "INSERT", "UPDATE"),
+    "jobs": ("SELECT", "INSERT", "UPDATE"),
 }
 """What serving takes, by table; `db upgrade` takes that one owns them."""
 GRANT = "grant its user the rights that docs/postgresql.md lists"
@@ -40,7 +51,7 @@ def check_postgres(storage: Storage, unix_s: Callable[[], float]) -> Iterator[Fi
         with schema.explained(backend), backend.reader.connect() as connection:
             yield from _server(connection, backend, unix_s)
             yield from _encryption(connection, storage)
-            yield from _schema(connection, backend)
+            yield from _schema(connection, backend, storage.data_dir)
         with schema.explained(backend):
             yield from _pooler(backend)
     except StoreError as error:
@@ -86,7 +97,7 @@ def _encryption(connection: Connection, storage: Storage) -> Iterator[Finding]:
         )
 
 
-def _schema(connection: Connection, backend: Backend) -> Iterator[Finding]:
+def _schema(connection: Connection, backend: Backend, data_dir: Path) -> Iterator[Finding]:
     upgrade = "run `weighbridge db upgrade`: until then no server starts"
     found = schema.version(connection)
     if found is None:
@@ -106,7 +117,9 @@ def _schema(connection: Connection, backend: Backend) -> Iterator[Finding]:
         yield problem(f"its user may not {missing}", GRANT)
     else:
         yield ok("its user has the rights that serving takes")
+        yield from _partitions(connection)
         yield from _revision(connection)
+        yield from _moved(connection, data_dir)
 
 
 def _missing_rights(connection: Connection) -> str:
@@ -125,11 +138,36 @@ def _missing_rights(connection: Connection) -> str:
     return ", ".join(missing)
 
 
+def _partitions(connection: Connection) -> Iterator[Finding]:
+    """Who isn't the owner ships for as long as another makes partitions."""
+    owner, may = connection.execute(
+        text(
+            "SELECT relowner::regrole::text, pg_has_role(relowner, 'USAGE') FROM pg_class"
+            " WHERE oid = 'usage_records'::regclass"
+        )
+    ).one()
+    if not may:
+        yield warning(
+            "its user can't make partitions of usage_records: where no node can, records wait in their files when the "
+            "months that were made ahead are over",
+            f"see to it that one node at least has the tables' owner, {owner}, as its user",
+        )
+
+
 def _revision(connection: Connection) -> Iterator[Finding]:
     if len(connection.execute(select(revision)).all()) != 1:
         yield problem(
             "its table `revision` doesn't have its one row, so nobody would see that a key was revoked",
             "restore it from a backup, or put the row back: id 1, number 0",
+        )
+
+
+def _moved(connection: Connection, data_dir: Path) -> Iterator[Finding]:
+    """A server that was told of PostgreSQL, and whose keys were not brought there, refuses all of them."""
+    if connection.execute(select(projects.c.name).limit(1)).first() is None and (left := projects_in(data_dir)):
+        yield problem(
+            f"it has no project, and {data_dir / FILE_NAME} has {left:,}: their keys are refused",
+            "stop the server, run `weighbridge store move`, start it again",
         )
 
 

@@ -61,6 +61,18 @@ def _database(path: Path, database: sqlite3.Connection) -> Iterator[Finding]:
     yield _whole(path, database)
 
 
+def projects_in(data_dir: Path) -> int:
+    """How many projects weighbridge.db has; 0 where there is none, or none that can be read."""
+    path = data_dir / FILE_NAME
+    if not path.exists():
+        return 0
+    try:
+        with closing(_opened(path, "mode=ro")) as database:
+            return int(database.execute("SELECT count(*) FROM projects").fetchone()[0])
+    except sqlite3.Error:
+        return 0
+
+
 def check_ledger(data_dir: Path, owner_of: Callable[[], Owner | None]) -> Iterator[Finding]:
     """The bill: ledger/0.db, and the files of further workers. `owner_of` asks for the server that runs on them."""
     owner = owner_of()

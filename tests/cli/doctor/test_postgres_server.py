@@ -5,17 +5,23 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
+from proxy.billing import partitions
+from proxy.billing.periods import Days
 from proxy.cli.doctor import postgres_server
 from proxy.cli.doctor.findings import Finding, Verdict
-from proxy.cli.doctor.postgres_server import check_postgres
+from proxy.cli.doctor.postgres_server import RIGHTS, check_postgres
 from proxy.config.schema import Storage
-from proxy.store.database import StoreError, open_database
-from proxy.tenants import disabled_upstreams
+from proxy.control.shipper import MONTHS_AHEAD, ship_folder
+from proxy.data_plane import unix_us
+from proxy.store.database import Database, StoreError, open_database
+from proxy.tenants import disabled_upstreams, projects
+from tests.billing.shipped import calls, put, records_in, records_of
 from tests.contracts import test_database as contract
 from tests.pages import chapter_of
 from tests.postgres_servers import PASSWORD, ROLE, SUPERUSER, PostgresDatabase, PostgresServer, running_pgbouncer
@@ -70,8 +76,11 @@ def test_rights_that_serving_takes_and_the_user_lacks_are_named(ready_postgres: 
     assert "docs/postgresql.md" in found.do
 
 
-def test_the_rights_that_the_docs_have_an_operator_grant_are_enough_to_serve(ready_postgres: PostgresDatabase) -> None:
-    """And none of them is one too many: a user that owns nothing writes, and is found fit."""
+def test_the_rights_that_the_docs_have_an_operator_grant_are_enough_to_serve(
+    ready_postgres: PostgresDatabase, tmp_path: Path
+) -> None:
+    """And none of them is one too many: a user that owns nothing writes, ships what the owner made partitions for, and
+    is found fit."""
     (grants,) = re.findall(r"```sql\n(.*?)```", chapter_of("docs/postgresql.md", "Rights"), re.DOTALL)
     with ready_postgres.client(SUPERUSER) as superuser:
         superuser.execute(f'REVOKE ALL ON DATABASE "{ready_postgres.name}" FROM PUBLIC')
@@ -81,7 +90,11 @@ def test_the_rights_that_the_docs_have_an_operator_grant_are_enough_to_serve(rea
     try:
         storage = ready_postgres.storage(database_url=ready_postgres.url.replace(f"{ROLE}@", "node@"))
         assert problems(look(storage)) == []
+        (told,) = (finding for finding in look(storage) if finding.verdict is Verdict.WARNING)
+        assert "can't make partitions" in told.what
+        assert ROLE in told.do
         database = open_database(storage)
+        _ships(ready_postgres, database, tmp_path)
         contract.test_credits_at_once_are_all_credited(database)
         contract.test_an_event_that_several_find_at_once_is_noted_by_one_and_claimed_by_one(database)
         contract.test_uses_of_many_keys_that_several_write_at_once_are_the_newest(database)
@@ -93,6 +106,38 @@ def test_the_rights_that_the_docs_have_an_operator_grant_are_enough_to_serve(rea
     finally:
         with ready_postgres.client(SUPERUSER) as superuser:
             superuser.execute("DROP OWNED BY node")
+
+
+def test_rights_are_looked_at_of_every_table_that_there_is(ready_postgres: PostgresDatabase) -> None:
+    """So that the next migration's table isn't forgotten, here and in the docs."""
+    with ready_postgres.client() as client:
+        there = client.execute(
+            "SELECT relname FROM pg_class"
+            " WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace AND NOT relispartition"
+        )
+        assert {name for (name,) in there} == set(RIGHTS)
+
+
+def _ships(postgres: PostgresDatabase, database: Database, data_dir: Path) -> None:
+    """Records, their sums and the cursor, into partitions that the owner has made."""
+    records = calls(range(4))
+    wanted = {partitions.partition_of(one.started_at) for one in records}
+    partitions.make(open_database(postgres.storage()), wanted.union(partitions.ahead(unix_us(), MONTHS_AHEAD)))
+    path = put(data_dir, *records)
+    ship_folder(database, data_dir, unix_us, Days("UTC").name)
+    assert records_in(database) == records_of(path)
+
+
+def test_projects_that_were_left_behind_in_sqlite_are_told(ready_postgres: PostgresDatabase, tmp_path: Path) -> None:
+    storage = ready_postgres.storage(data_dir=tmp_path)
+    before = open_database(Storage(data_dir=tmp_path))
+    assert problems(look(storage)) == []
+    projects.create(before, "acme", 1, actor="t")
+    (found,) = (finding for finding in look(storage) if finding.verdict is Verdict.PROBLEM)
+    assert "weighbridge.db has 1: their keys are refused" in found.what
+    assert "weighbridge store move" in found.do
+    projects.create(open_database(storage), "zeta", 1, actor="t")
+    assert problems(look(storage)) == []
 
 
 def test_a_database_that_nobody_can_follow_is_told(ready_postgres: PostgresDatabase) -> None:
