@@ -100,8 +100,10 @@ local function server_history()
 end
 
 -- What stands in a field of an account.
+local SUMS = '^([^|]*)|(%-?%d+)|(%-?%d+)$'
+
 local function read(field)
-  local epoch, spent, held = string.match(field, '^(.*)|(%-?%d+)|(%-?%d+)$')
+  local epoch, spent, held = string.match(field, SUMS)
   return {epoch, tonumber(spent), tonumber(held)}
 end
 
@@ -111,7 +113,7 @@ local function money(key, worker)
   local spent, held, mine, at, rest, untold = 0, 0, nil, nil, nil, nil
   local of = redis.call('HGETALL', key)
   for i = 1, #of, 2 do
-    local epoch, its_spent, its_held = string.match(of[i + 1], '^(.*)|(%-?%d+)|(%-?%d+)$')
+    local epoch, its_spent, its_held = string.match(of[i + 1], SUMS)
     spent, held = spent + tonumber(its_spent), held + tonumber(its_held)
     if of[i] == worker then mine = {epoch, tonumber(its_spent), tonumber(its_held)} end
     if of[i] == '@history' then at = epoch end
