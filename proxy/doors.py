@@ -329,9 +329,11 @@ async def open_doors(
         tasks = [loop.create_task(app.watch())]
         if control is not None:
             tasks.append(loop.create_task(doors.watch_certificate()))
+            tasks[-1].add_done_callback(partial(_tell_failed, "that the certificate expires is not told any more"))
         tasks[0].add_done_callback(doors.watch_ended)
         if beside is not None:
             tasks.append(loop.create_task(beside(doors)))
+            tasks[-1].add_done_callback(partial(_tell_failed, "changes of the configuration are not followed any more"))
         serving = loop.create_task(doors.open_until_told())
         try:
             yield doors
@@ -345,6 +347,12 @@ async def open_doors(
             await asyncio.gather(*tasks, return_exceptions=True)
     finally:
         await app.close()
+
+
+def _tell_failed(what: str, watching: asyncio.Task[None]) -> None:
+    """Nobody waits for it before the end. Calls don't need it, and go on."""
+    if not watching.cancelled() and (error := watching.exception()) is not None:
+        log.error("watch_failed", what=f"{what}: restart the server", why=repr(error))
 
 
 def _tls(server: Server) -> ssl.SSLContext | None:

@@ -34,15 +34,15 @@ frontend clients
   default_backend servers
 backend servers
   balance roundrobin
-  http-reuse always
   option httpchk GET /readyz
   http-check expect status 200
   default-server check inter 100ms fall 1 rise 1
 {servers}
 """
-ONCE = "retries 0\n  retry-on none\n  no option redispatch"
-ELSEWHERE = "retries 3\n  option redispatch 1"
-"""What haproxy does where nobody listens at a server's port: the client is told, or another server is tried."""
+ONCE = "retries 0\n  retry-on none\n  no option redispatch\n  http-reuse always"
+"""Who can't be called because a server isn't there is told so."""
+ELSEWHERE = "retries 3\n  option redispatch 1\n  http-reuse never"
+"""Where nobody listens at a server's port, another server is tried; no call is sent to a process that has just died."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ WITHOUT_TWIN = {
     "errors.py": "names and exceptions without behaviour",
     "data_plane.py": "puts parts together; tests/journeys begin with it",
     "control_plane.py": "puts parts together; tests/journeys begin with it",
-    "doors.py": "listeners and signals; tests/journeys open and close them in real processes",
     "process.py": "names without behaviour",
     "billing/ledger_errors.py": "exceptions without behaviour",
     "cli/image/native.py": "tests/cli/image/test_command.py asks in this shape",
@@ -32,7 +31,7 @@ WITHOUT_TWIN = {
     "gateway/relay.py": "one call; tests/journeys make it over real sockets",
     "gateway/weigher.py": "before a call; tests/journeys make calls, tests/contracts holds the books",
     "gateway/weighing.py": "the ledger's side of a call; tests/journeys hold it against the emulator's account",
-    "store/store_error.py": "an exception without behaviour",
+    "store/store_error.py": "an exception; tests/billing/test_shipping.py holds what its codes lead to",
     "store/upsert.py": "tests/contracts/test_database.py asks each database in its words",
     "upstreams/transport.py": "an interface; its adapters are tested",
 }

@@ -85,10 +85,13 @@ class Node(Weighbridge):
         return None
 
     def kill_worker(self, slot: int) -> int:
-        """Kills the process that has this slot; gives its id."""
+        """Kills the process that has this slot, and waits until it is gone; gives its id."""
         killed = self.worker(slot)
         assert killed is not None, f"nobody has slot {slot}"
         os.kill(killed, signal.SIGKILL)
+        assert self.process is not None
+        leader = self.process.pid
+        until(lambda: killed not in _of_session(leader), "it is gone")
         return killed
 
     def replaced(self, slot: int, killed: int) -> None:

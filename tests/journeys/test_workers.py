@@ -22,7 +22,7 @@ from proxy.billing.records import UsageRecord
 from tests.journeys.limited import ASK, AT_ONCE, call_at_once, limits_told, used, went_up, with_limits
 from tests.journeys.many import children, connections_of, kept, kill_all, logged, reborn, with_workers
 from tests.journeys.numbered import VERBS, Whole, account, compare, forget, numbered
-from tests.journeys.watching import TEXT, body, in_flight, until
+from tests.journeys.watching import DEADLINE_S, TEXT, body, in_flight, until
 from tests.redis_servers import RedisServer
 from tests.stand import Weighbridge
 
@@ -196,8 +196,9 @@ async def test_with_fewer_workers_what_the_others_wrote_is_still_counted(
     async def call(prompt: str, count: int) -> list[int]:
         return await call_at_once(stand, key, ASK, body(prompt), count)
 
-    while set(await call("hello", 1)) != {200}:
-        await asyncio.sleep(0.1)
+    async with asyncio.timeout(DEADLINE_S):
+        while set(await call("hello", 1)) != {200}:
+            await asyncio.sleep(0.1)
     assert set(await call("hello", 40)) == {200}
     calling = asyncio.get_running_loop().create_task(call("[[delay=600]]", 40))
     await asyncio.to_thread(until, lambda: sum(leases(stand).values()) == 40, "all are in flight")
@@ -212,8 +213,9 @@ async def test_with_fewer_workers_what_the_others_wrote_is_still_counted(
     records = stand.records()
     assert Counter(record.outcome for record in records) == {"ok": 41, "unsettled": 40}
     assert json.loads(stand.run("usage", "report", "--json"))["total"]["calls"] == 81
-    while set(await call("hello", 1)) != {200}:
-        await asyncio.sleep(0.1)
+    async with asyncio.timeout(DEADLINE_S):
+        while set(await call("hello", 1)) != {200}:
+            await asyncio.sleep(0.1)
     bill = sum(record.cost_usd or 0 for record in stand.records())
     until(lambda: spent(stand) * 10**9 == bill, "the budget has counted all")
 
@@ -223,7 +225,6 @@ def connections_are_spread(stand: Weighbridge, workers: int) -> None:
     for at_once in (True, False):
         with kept(stand, 64, at_once=at_once):
             spread = connections_of(stand)
-            print(at_once, spread)
             assert len(spread) == workers
             assert min(spread.values()) >= 64 / workers / 2, spread
 
