@@ -219,6 +219,11 @@ async def test_with_fewer_workers_what_the_others_wrote_is_still_counted(
     until(lambda: spent(stand) * 10**9 == bill, "the budget has counted all")
 
 
+def all_three(stand: Weighbridge) -> dict[str, int]:
+    """Also where one of them reads another's ledger file at the moment, and passes for that one."""
+    return until(lambda: found if len(found := children(stand)) == 3 else {}, "two workers and a control process")
+
+
 def test_a_certificate_that_breaks_is_told_by_who_needs_it_and_holds_up_no_operator(
     redis_server: RedisServer, upstream: str, tmp_path: Path, at_end: ExitStack
 ) -> None:
@@ -227,7 +232,7 @@ def test_a_certificate_that_breaks_is_told_by_who_needs_it_and_holds_up_no_opera
     tls = {"tls_cert": str(pair), "tls_key": str(pair)}
     stand = with_workers(at_end, tmp_path / "node", upstream, redis_server, server=tls)
     stand.start()
-    before, whole = children(stand), pair.read_bytes()
+    before, whole = all_three(stand), pair.read_bytes()
     pair.write_bytes(whole[:200])
     for slot in ("0", "control"):
         os.kill(before[slot], signal.SIGKILL)
@@ -246,7 +251,7 @@ def test_who_takes_a_dead_ones_place_bills_by_the_configuration_in_force_or_not_
     stand = with_workers(at_end, tmp_path, upstream, redis_server)
     key = stand.key()
     stand.start()
-    config, before = tmp_path / "weighbridge.toml", children(stand)
+    config, before = tmp_path / "weighbridge.toml", all_three(stand)
     price = '[[prices]]\nmodel = "gemini-3.8-flash"\nfrom = 2020-01-01\ninput_text = 900\noutput_text = 900\n'
     good = f"{config.read_text()}\n{price}"
     config.write_text(good)
@@ -254,7 +259,7 @@ def test_who_takes_a_dead_ones_place_bills_by_the_configuration_in_force_or_not_
     config.write_text("[nonsense\n")
     os.kill(before["0"], signal.SIGKILL)
     until(lambda: "error: " in stand.log() and "is not valid TOML" in stand.log(), "it has said why it can't start")
-    assert children(stand).keys() == {"1", "control"}
+    until(lambda: children(stand).keys() == {"1", "control"}, "the others go on")
     config.write_text(good)
     os.kill(before["1"], signal.SIGKILL)
     reborn(stand, "0", before["0"])
