@@ -105,6 +105,7 @@ def _serve(
         count = doors.app.metrics.config_reloads
         counted = process.control  # once, however many processes read it
         reloader = Reloader(loaded, environ, apply=doors.apply, done=lambda outcome: count.labels(outcome).inc(counted))
+        reloader.catch_up()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.tell)
         return reloader.watch()
 

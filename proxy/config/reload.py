@@ -55,6 +55,15 @@ class Reloader:
         """SIGHUP: reads at once, whether anything has changed or not."""
         self._told.set()
 
+    def catch_up(self) -> None:
+        """Before anything is served: takes what has changed since `loaded` was read, as where a process takes a dead
+        one's place. Raises ConfigError: others go on under the last good one, and this process has never read that."""
+        if {path: stamp(path) for path in self._files} != self._files:
+            loaded = read(self._loaded.file, self._environ)
+            self._files = dict(loaded.files)
+            self._apply(loaded.settings)
+            self._accept(loaded)
+
     async def watch(self, interval_s: float = 1.0) -> None:
         """Follows changes, for ever."""
         while True:

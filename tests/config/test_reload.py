@@ -245,3 +245,15 @@ async def test_whoever_watches_looks_at_once_when_told(following: Following) -> 
     following.reloader.tell()
     await applied.wait()
     watching.cancel()
+
+
+def test_who_begins_late_takes_what_has_changed_and_refuses_what_is_bad(following: Following) -> None:
+    following.reloader.catch_up()
+    assert following.applied == [], "nothing has changed"
+    following.file.write_text(f"{UPSTREAM}weight = 7\n")
+    following.reloader.catch_up()
+    assert [settings.upstreams[0].weight for settings in following.applied] == [7]
+    assert following.looks(3) == [], "it is in force"
+    following.file.write_text("[nonsense\n")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        following.reloader.catch_up()

@@ -221,6 +221,11 @@ async def test_with_fewer_workers_what_the_others_wrote_is_still_counted(
     until(lambda: spent(stand) * 10**9 == bill, "the budget has counted all")
 
 
+def all_three(stand: Weighbridge) -> dict[str, int]:
+    """Also where one of them reads another's ledger file at the moment, and passes for that one."""
+    return until(lambda: found if len(found := children(stand)) == 3 else {}, "two workers and a control process")
+
+
 def test_a_certificate_that_breaks_is_told_by_who_needs_it_and_holds_up_no_operator(
     redis_server: RedisServer, upstream: str, tmp_path: Path, at_end: ExitStack
 ) -> None:
@@ -229,7 +234,7 @@ def test_a_certificate_that_breaks_is_told_by_who_needs_it_and_holds_up_no_opera
     tls = {"tls_cert": str(pair), "tls_key": str(pair)}
     stand = with_workers(at_end, tmp_path / "node", upstream, redis_server, server=tls)
     stand.start()
-    before, whole = children(stand), pair.read_bytes()
+    before, whole = all_three(stand), pair.read_bytes()
     pair.write_bytes(whole[:200])
     for slot in ("0", "control"):
         os.kill(before[slot], signal.SIGKILL)
@@ -239,6 +244,34 @@ def test_a_certificate_that_breaks_is_told_by_who_needs_it_and_holds_up_no_opera
     reborn(stand, "0", before["0"])
     assert "Traceback" not in stand.log()
     assert stand.stop(signal.SIGINT) == 0
+
+
+def test_who_takes_a_dead_ones_place_bills_by_the_configuration_in_force_or_not_at_all(
+    redis_server: RedisServer, upstream: str, tmp_path: Path, at_end: ExitStack
+) -> None:
+    """Not by that of the supervisor's start: the others have read another one since, which may be broken by now."""
+    stand = with_workers(at_end, tmp_path, upstream, redis_server)
+    key = stand.key()
+    stand.start()
+    config, before = tmp_path / "weighbridge.toml", all_three(stand)
+    price = '[[prices]]\nmodel = "gemini-3.8-flash"\nfrom = 2020-01-01\ninput_text = 900\noutput_text = 900\n'
+    good = f"{config.read_text()}\n{price}"
+    config.write_text(good)
+    until(lambda: len(logged(stand, "configuration_reloaded")) >= 3, "all have read it")
+    config.write_text("[nonsense\n")
+    os.kill(before["0"], signal.SIGKILL)
+    until(lambda: "error: " in stand.log() and "is not valid TOML" in stand.log(), "it has said why it can't start")
+    until(lambda: children(stand).keys() == {"1", "control"}, "the others go on")
+    config.write_text(good)
+    os.kill(before["1"], signal.SIGKILL)
+    reborn(stand, "0", before["0"])
+    answers = [
+        httpx2.post(f"{stand.base_url}{ASK}", json=body("hello"), headers={"x-goog-api-key": key}, timeout=30)
+        for _ in range(4)
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 4
+    tokens = [record.total_token_count or 0 for record in stand.records()]
+    assert [record.cost_usd for record in stand.records()] == [900_000 * each for each in tokens]
 
 
 def connections_are_spread(stand: Weighbridge, workers: int) -> None:
