@@ -161,7 +161,8 @@ class Doors:
     def __init__(
         self, app: App, settings: Server, gateway: socket.socket | None, control: socket.socket | None
     ) -> None:
-        tls = _tls(settings)
+        """Raises ConfigError where the gateway door's certificate can't be used."""
+        tls = _tls(settings) if gateway else None
         self.app = app
         self.base_url = url_of("http" if tls is None else "https", gateway) if gateway else ""
         self.admin_url = url_of("http", control) if control else ""
@@ -220,10 +221,7 @@ class Doors:
     def apply(self, settings: Settings) -> None:
         """Takes another configuration: whoever calls from now on is served under it. Raises ConfigError."""
         server = settings.server
-        try:
-            tls = _tls(server)
-        except ValueError as error:
-            raise ConfigError([str(error)]) from None
+        tls = _tls(server)
         self.app.configure(settings)
         # Whether there is TLS at all, a start decides.
         if self.gateway is not None and self.gateway.acceptor.tls is not None and tls is not None:
@@ -356,10 +354,13 @@ def _tell_failed(what: str, watching: asyncio.Task[None]) -> None:
 
 
 def _tls(server: Server) -> ssl.SSLContext | None:
-    """Raises ValueError with a sentence for the operator."""
+    """Raises ConfigError."""
     if server.tls_cert is None or server.tls_key is None:
         return None
-    return certificates.server_context(server.tls_cert, server.tls_key)
+    try:
+        return certificates.server_context(server.tls_cert, server.tls_key)
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None
 
 
 def _count_refused(app: App) -> None:

@@ -202,7 +202,9 @@ class Supervisor:
         self._died(child.process)
         if not self._ending:
             child.pause(now)
-            what = "it is replaced, and its calls in flight are written down as unsettled"
+            what = "it is replaced"
+            if child.process.gateway:
+                what += ", and its calls in flight are written down as unsettled"
             again_in_s = child.pause_s
             log.error(
                 "process_died", process=str(child.process), pid=pid, how=_how(status), again_in_s=again_in_s, what=what

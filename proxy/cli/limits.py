@@ -46,7 +46,11 @@ def show(
         )
     told = _from_ledger(settings, project) if door is None else door.get(f"projects/{quote(project, safe='')}/limits")
     if told["counted_in"] == AWAY:
-        typer.echo("Redis is away, so the server counts alone: this is what it let through itself.", err=True)
+        typer.echo(
+            "Redis is away, so each process counts alone. This is what the one that was asked took itself; where a "
+            "server has several workers, that one serves no calls: it knows of adjustments only.",
+            err=True,
+        )
     if json:
         output.document(told)
     elif told["limits"]:

@@ -32,7 +32,9 @@ def serve(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that serve calls; more than one need storage.redis_url.", show_default="1"),
+        typer.Option(
+            min=1, max=64, help="Processes that serve calls; more than one need storage.redis_url.", show_default="1"
+        ),
     ] = None,
     config: ConfigOption = None,
 ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import literal, literal_column, select
 
 from proxy.store.database import Database, StoreError
 from proxy.store.tables import keys, projects, revision
@@ -28,6 +28,8 @@ class Snapshot(NamedTuple):
     """Keys of projects that are disabled, and which project."""
     disabled_upstreams: Mapping[str, int]
     """Those that the operator took out of service, and since when (Unix microseconds)."""
+    written_by: str = ""
+    """The transaction that raised the revision, where that can be told: in PostgreSQL."""
 
 
 NOTHING = Snapshot(None, {}, {}, {})
@@ -50,14 +52,20 @@ _QUERY = (
     .join_from(keys, projects)
     .where(keys.c.revoked_at.is_(None))
 )
+_REVISION = {
+    False: select(revision.c.number, literal("")),
+    # A row's xmin is what wrote it: https://www.postgresql.org/docs/current/ddl-system-columns.html
+    True: select(revision.c.number, literal_column("revision.xmin::text")),
+}
 
 
 def read_snapshot(database: Database, held: Snapshot) -> Snapshot:
     """What the database holds now: `held` itself, where its revision still stands. Raises StoreError."""
     with database.reading() as connection:
-        number: int = connection.execute(select(revision.c.number)).scalar_one()
-        # Not "greater": one that went back is a database restored from a backup.
-        if number == held.revision:
+        number, written_by = connection.execute(_REVISION[database.postgresql]).one()
+        # Not "greater": one that went back is a database restored from a backup. One that was changed since, as often
+        # as what it replaces, has the same number.
+        if (number, written_by) == (held.revision, held.written_by):
             return held
         tenants: dict[bytes, Tenant] = {}
         disabled: dict[bytes, str] = {}
@@ -69,7 +77,7 @@ def read_snapshot(database: Database, held: Snapshot) -> Snapshot:
                 # One string for all keys of a project, and for all that are called "default".
                 tenants[hashed] = Tenant(sys.intern(project), key_id, sys.intern(name), policy)
         upstreams = disabled_upstreams.read(connection)
-    return Snapshot(number, tenants, disabled, upstreams)
+    return Snapshot(number, tenants, disabled, upstreams, written_by)
 
 
 class _Policies:

@@ -200,6 +200,23 @@ def test_a_snapshot_is_read_anew_when_the_revision_has_moved_and_only_then(datab
     assert (read.disabled_upstreams, read.revision) == ({"up": 5}, (held.revision or 0) + 1)
 
 
+@pytest.mark.parametrize("database", ["postgres_database", "pgbouncer_database"], indirect=True)
+def test_a_database_that_was_restored_and_changed_as_often_is_seen_to_be_another(database: Database) -> None:
+    """As where keys that were revoked after the backup are revoked again before a node has looked."""
+    project_store.create(database, "a", 1, actor="t")
+    first, _ = key_store.create(database, "a", "first", 1, secrets.randbelow, actor="t")
+    second, _ = key_store.create(database, "a", "second", 1, secrets.randbelow, actor="t")
+    backup = number(database)
+    key_store.revoke(database, first.id, 6, actor="t")
+    held = read_snapshot(database, NOTHING)
+    with database.noting() as connection:
+        connection.execute(keys.update().values(revoked_at=None))
+        connection.execute(revision.update().values(number=backup))
+    key_store.revoke(database, second.id, 6, actor="t")
+    assert number(database) == held.revision
+    assert [tenant.key_id for tenant in read_snapshot(database, held).tenants.values()] == [first.id]
+
+
 @pytest.mark.anyio
 async def test_a_change_is_in_force_at_the_next_look(database: Database) -> None:
     """A keyring looks each second: what one node changes holds on all of them within two."""

@@ -17,6 +17,7 @@ from tests.chaos.upstream import Served, Upstream
 
 HELD = 8
 """Calls that wait upstream when a process is killed: some of them are that one's."""
+KEPT_S = 86_400
 MONEY = "paid"
 """The project that has a budget (tests/chaos/tenants.py)."""
 
@@ -70,6 +71,13 @@ class Origin(Upstream):
         self._goes_on = asyncio.Event()
         self._goes_on.set()
         self._tally, self._waiting = tally, 0
+
+    async def up(self) -> None:
+        """It closes no idle connection: a call that is just being sent on one would be broken off by it, and not by
+        the fleet."""
+        await super().up()
+        assert self._server is not None
+        self._server.config.timeout_keep_alive = KEPT_S
 
     async def hold(self) -> None:
         """Answers nobody until `release`; returns when enough wait."""

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.billing import reports
 from proxy.billing.records import UsageRecord
+from tests.certificates import make_certificate
 from tests.journeys.limited import ASK, AT_ONCE, call_at_once, limits_told, used, went_up, with_limits
 from tests.journeys.many import children, connections_of, kept, kill_all, logged, reborn, with_workers
 from tests.journeys.numbered import VERBS, Whole, account, compare, forget, numbered
@@ -218,6 +219,26 @@ async def test_with_fewer_workers_what_the_others_wrote_is_still_counted(
             await asyncio.sleep(0.1)
     bill = sum(record.cost_usd or 0 for record in stand.records())
     until(lambda: spent(stand) * 10**9 == bill, "the budget has counted all")
+
+
+def test_a_certificate_that_breaks_is_told_by_who_needs_it_and_holds_up_no_operator(
+    redis_server: RedisServer, upstream: str, tmp_path: Path, at_end: ExitStack
+) -> None:
+    """A renewal that was half written: a worker that dies is replaced when it is whole, the control process at once."""
+    pair = make_certificate(tmp_path, "127.0.0.1").path
+    tls = {"tls_cert": str(pair), "tls_key": str(pair)}
+    stand = with_workers(at_end, tmp_path / "node", upstream, redis_server, server=tls)
+    stand.start()
+    before, whole = children(stand), pair.read_bytes()
+    pair.write_bytes(whole[:200])
+    for slot in ("0", "control"):
+        os.kill(before[slot], signal.SIGKILL)
+    reborn(stand, "control", before["control"])
+    until(lambda: "error: server.tls_cert, server.tls_key" in stand.log(), "the worker has said what it lacks")
+    pair.write_bytes(whole)
+    reborn(stand, "0", before["0"])
+    assert "Traceback" not in stand.log()
+    assert stand.stop(signal.SIGINT) == 0
 
 
 def connections_are_spread(stand: Weighbridge, workers: int) -> None:

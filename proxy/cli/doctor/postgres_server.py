@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select, text
 
+from proxy.billing.ledger_errors import LedgerUnusable
+from proxy.billing.ledger_reading import file_id_of, ledger_files, reading
+from proxy.billing.shipping import live
 from proxy.cli.doctor.findings import CLOCK_FAILS_S, CLOCK_WARNS_S, Finding, ok, problem, warning
 from proxy.cli.doctor.stores import projects_in
 from proxy.config import database_address
 from proxy.config.schema import Storage
 from proxy.store import schema
-from proxy.store.database import backend_of
+from proxy.store.database import Database, backend_of
 from proxy.store.schema import Backend
 from proxy.store.sqlite import FILE_NAME
 from proxy.store.store_error import StoreError
@@ -51,7 +56,7 @@ def check_postgres(storage: Storage, unix_s: Callable[[], float]) -> Iterator[Fi
         with schema.explained(backend), backend.reader.connect() as connection:
             yield from _server(connection, backend, unix_s)
             yield from _encryption(connection, storage)
-            yield from _schema(connection, backend, storage.data_dir)
+            yield from _schema(connection, backend, storage)
         with schema.explained(backend):
             yield from _pooler(backend)
     except StoreError as error:
@@ -97,7 +102,7 @@ def _encryption(connection: Connection, storage: Storage) -> Iterator[Finding]:
         )
 
 
-def _schema(connection: Connection, backend: Backend, data_dir: Path) -> Iterator[Finding]:
+def _schema(connection: Connection, backend: Backend, storage: Storage) -> Iterator[Finding]:
     upgrade = "run `weighbridge db upgrade`: until then no server starts"
     found = schema.version(connection)
     if found is None:
@@ -119,7 +124,8 @@ def _schema(connection: Connection, backend: Backend, data_dir: Path) -> Iterato
         yield ok("its user has the rights that serving takes")
         yield from _partitions(connection)
         yield from _revision(connection)
-        yield from _moved(connection, data_dir)
+        yield from _moved(connection, storage.data_dir)
+        yield from _counts_alone(backend, storage)
 
 
 def _missing_rights(connection: Connection) -> str:
@@ -169,6 +175,24 @@ def _moved(connection: Connection, data_dir: Path) -> Iterator[Finding]:
             f"it has no project, and {data_dir / FILE_NAME} has {left:,}: their keys are refused",
             "stop the server, run `weighbridge store move`, start it again",
         )
+
+
+def _counts_alone(backend: Backend, storage: Storage) -> Iterator[Finding]:
+    """Of nodes without a Redis in common, each lets through all that a limit allows."""
+    if storage.redis_url:
+        return
+    others = live(Database(backend)) - set(_ledger_files(storage.data_dir))
+    if others:
+        yield warning(
+            "other nodes work on it, and no storage.redis_url is set: this one counts limits and budgets by itself",
+            "give all nodes the same Redis: docs/fleet.md",
+        )
+
+
+def _ledger_files(data_dir: Path) -> Iterator[str]:
+    for path in ledger_files(data_dir):
+        with suppress(sqlite3.Error, LedgerUnusable), reading(path) as connection:
+            yield file_id_of(connection)
 
 
 def _pooler(backend: Backend) -> Iterator[Finding]:

@@ -104,9 +104,9 @@ def _server(server: Redis, unix_s: Callable[[], float]) -> Iterator[Finding]:
         else warning(answers, "every call waits for one answer: put it nearer to the server")
     )
     if info is None:
-        yield warning(
-            f"{where}: its user may not call INFO, so memory, saving and whether it is a replica aren't looked at",
-            "grant that user +info; only doctor needs it",
+        yield problem(
+            f"{where}: its user may not call INFO, so nobody who has a budget is let in: what was lost doesn't show",
+            "grant that user +info",
         )
     else:
         yield from _state(where, info)

@@ -89,7 +89,8 @@ class Checking:
             yield "base URL", problem(f"it sends to {where}", "give that one's base URL: a key isn't sent on by itself")
             return
         limits = self._ask("/weighbridge/v1/limits")
-        if not (first.of_weighbridge or limits.of_weighbridge):
+        at_control_door = limits.response.status_code == 404 and limits.body is None
+        if at_control_door or not (first.of_weighbridge or limits.of_weighbridge):
             yield from self._gemini()
             return
         yield "base URL", ok(f"{self._target.base_url} is a Weighbridge")

@@ -11,8 +11,10 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from proxy.billing import partitions
+from proxy.billing import partitions, shipping
+from proxy.billing.ledger_reading import file_id_of, reading
 from proxy.billing.periods import Days
+from proxy.billing.shipping import Place
 from proxy.cli.doctor import postgres_server
 from proxy.cli.doctor.findings import Finding, Verdict
 from proxy.cli.doctor.postgres_server import RIGHTS, check_postgres
@@ -138,6 +140,24 @@ def test_projects_that_were_left_behind_in_sqlite_are_told(ready_postgres: Postg
     assert "weighbridge store move" in found.do
     projects.create(open_database(storage), "zeta", 1, actor="t")
     assert problems(look(storage)) == []
+
+
+def test_nodes_that_have_no_redis_in_common_are_told_that_each_counts_alone(
+    ready_postgres: PostgresDatabase, tmp_path: Path
+) -> None:
+    storage = ready_postgres.storage(data_dir=tmp_path)
+    put(tmp_path, *calls(range(1)))
+    with reading(tmp_path / "ledger" / "0.db") as connection:
+        ours = file_id_of(connection)
+    look_at = open_database(storage)
+    shipping.look(look_at, {ours: Place("here", "0")}, [ours])
+    assert not any("Redis" in finding.do for finding in look(storage))
+    shipping.look(look_at, {"theirs": Place("there", "0")}, ["theirs"])
+    (found,) = (finding for finding in look(storage) if finding.verdict is Verdict.WARNING)
+    assert "counts limits and budgets by itself" in found.what
+    assert "give all nodes the same Redis" in found.do
+    with_redis = ready_postgres.storage(data_dir=tmp_path, redis_url="redis://127.0.0.1:1")
+    assert {finding.verdict for finding in look(with_redis)} == {Verdict.OK}
 
 
 def test_a_database_that_nobody_can_follow_is_told(ready_postgres: PostgresDatabase) -> None:
