@@ -18,7 +18,7 @@ from tests.fleet.fleet import scaled_out, started
 from tests.fleet.node import Node
 from tests.journeys.limited import ASK, AT_ONCE, call_at_once, went_up
 from tests.journeys.numbered import forget
-from tests.journeys.watching import body
+from tests.journeys.watching import DEADLINE_S, body
 from tests.postgres_servers import PostgresDatabase
 from tests.redis_servers import RedisServer
 
@@ -40,9 +40,12 @@ async def test_of_2000_calls_at_once_exactly_as_many_pass_as_the_limit_allows(
     tmp_path: Path,
     at_end: ExitStack,
 ) -> None:
-    """None of those refused reaches the upstream and every one that passed is on the bill."""
+    """None of those refused reaches the upstream and every one that passed is on the bill.
+
+    Where the machine is so busy that Redis seems to be away, nobody is let in for it: those come again.
+    """
     forget(upstream)
-    settings, held = scaled_out(redis_server.url, postgres), list[str]()
+    settings, held = scaled_out(redis_server.url, postgres) | {"limits": {"on_redis_down": "deny"}}, list[str]()
     nodes = [
         Node(tmp_path / f"node{number}", upstream, settings, workers=count) for number, count in enumerate(workers)
     ]
@@ -50,5 +53,8 @@ async def test_of_2000_calls_at_once_exactly_as_many_pass_as_the_limit_allows(
     share = AT_ONCE // len(nodes)
     calling = (call_at_once(node, held[0], ASK, body("hello"), share) for node in nodes)
     statuses = Counter(status for some in await asyncio.gather(*calling) for status in some)
+    async with asyncio.timeout(DEADLINE_S):
+        while denied := statuses.pop(503, 0):
+            statuses.update(await call_at_once(nodes[0], held[0], ASK, body("hello"), denied))
     assert statuses == {200: LIMIT, 429: AT_ONCE - LIMIT}
     assert went_up(upstream) == sum(len(node.records()) for node in nodes) == LIMIT
