@@ -1,4 +1,7 @@
-"""One limit for many workers: of 2,000 calls at once exactly as many pass as it allows, on one node and on two."""
+"""One limit for many workers: of 2,000 calls at once exactly as many pass as it allows, on two nodes.
+
+Four workers of one node have the same in tests/journeys/test_workers.py.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
-
-import pytest
 
 from proxy.config.limits import parse_all
 from proxy.store.database import Database
@@ -31,9 +32,7 @@ def fill(database: Database, held: list[str]) -> None:
     held.append(keys.create(database, "alice", "test", now, secrets.randbelow, actor="test")[1])
 
 
-@pytest.mark.parametrize("workers", [[4], [2, 2]], ids=["one node of four", "two nodes of two"])
 async def test_of_2000_calls_at_once_exactly_as_many_pass_as_the_limit_allows(
-    workers: list[int],
     redis_server: RedisServer,
     postgres: PostgresDatabase,
     upstream: str,
@@ -46,9 +45,7 @@ async def test_of_2000_calls_at_once_exactly_as_many_pass_as_the_limit_allows(
     """
     forget(upstream)
     settings, held = scaled_out(redis_server.url, postgres) | {"limits": {"on_redis_down": "deny"}}, list[str]()
-    nodes = [
-        Node(tmp_path / f"node{number}", upstream, settings, workers=count) for number, count in enumerate(workers)
-    ]
+    nodes = [Node(tmp_path / f"node{number}", upstream, settings, workers=2) for number in range(2)]
     await asyncio.to_thread(started, nodes, lambda database: fill(database, held), at_end)
     share = AT_ONCE // len(nodes)
     calling = (call_at_once(node, held[0], ASK, body("hello"), share) for node in nodes)

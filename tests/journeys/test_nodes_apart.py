@@ -91,7 +91,8 @@ async def test_nodes_whose_clocks_are_apart_keep_limits_and_each_names_days_by_i
 ) -> None:
     """Five seconds apart, one set back while it serves, midnight between them, one ahead by weeks: no minute and no day
     ever has more than the limit allows, each record's day is that of its node, and PostgreSQL has all of them, once."""
-    around = pair(tmp_path / "pair", redis_server, postgres, upstream, {})
+    # A stall of the machine, in which Redis seems to be away, must let nobody in.
+    around = pair(tmp_path / "pair", redis_server, postgres, upstream, {"limits": {"on_redis_down": "deny"}})
     both = await asyncio.to_thread(around.__enter__)
     try:
         ahead = both.clocks[1]
