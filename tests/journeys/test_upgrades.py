@@ -25,6 +25,7 @@ from proxy.cli.main import app
 from proxy.store.tables import HEAD
 from tests.clock import Clock
 from tests.journeys.watching import TEXT, body, open_leases
+from tests.postgres_servers import PASSWORD, PostgresDatabase
 from tests.stand import Weighbridge
 
 ROOT = Path(__file__).parents[2]
@@ -141,6 +142,8 @@ COMMANDS = {
     "db upgrade": ("", DATABASE),
 }
 """Each command, as it may be typed, and which of the two files it opens."""
+INTO_POSTGRESQL = {"ledger ship": ("FOLDER/data", LEDGER), "store move": ("", LEDGER, DATABASE)}
+"""Likewise, where there is a PostgreSQL."""
 OPEN_NONE = {"image", "emulator", "events test", "prices list", "prices show", "config check", "config show"}
 START_A_SERVER = {"serve", "demo"}
 
@@ -153,16 +156,16 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
         yield from commands(sub, (*path, name))
 
 
-def run(folder: Path, command: str, *, expected: int = 1) -> str:
+def run(folder: Path, command: str, *, expected: int = 1, storage: str = "") -> str:
     """Runs a command in this process on the data of a folder; all that it says."""
-    (folder / "w.toml").write_text(f'[storage]\ndata_dir = "{folder}/data"\n')
+    (folder / "w.toml").write_text(f'[storage]\ndata_dir = "{folder}/data"\n{storage}')
     done = CliRunner().invoke(app, [*command.split(), "--config", str(folder / "w.toml")], prog_name="weighbridge")
     assert done.exit_code == expected, (command, done.output)
     return done.output
 
 
 def test_each_command_either_opens_no_file_or_is_tried_on_a_newer_one() -> None:
-    assert set(commands(get_command(app))) == COMMANDS.keys() | OPEN_NONE | START_A_SERVER
+    assert set(commands(get_command(app))) == COMMANDS.keys() | INTO_POSTGRESQL.keys() | OPEN_NONE | START_A_SERVER
 
 
 NEWER = {
@@ -193,13 +196,30 @@ def newer(old: Path, request: pytest.FixtureRequest) -> Path:
 def test_a_command_refuses_a_newer_file_with_what_to_do_and_changes_nothing(
     newer: Path, command: str, tmp_path: Path
 ) -> None:
+    refuses(newer, tmp_path, f"{command} {COMMANDS[command][0]}")
+    assert not (tmp_path / "data/prices.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("newer", "command"),
+    [(file, name) for name, (_, *files) in INTO_POSTGRESQL.items() for file in files],
+    indirect=["newer"],
+)
+def test_a_newer_file_is_not_moved_to_postgresql(
+    newer: Path, command: str, ready_postgres: PostgresDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_PASSWORD", PASSWORD)
+    storage = f'database_url = "{ready_postgres.url}"\ndatabase_password_env = "DATABASE_PASSWORD"\n'
+    refuses(newer, tmp_path, f"{command} {INTO_POSTGRESQL[command][0]}", storage)
+
+
+def refuses(newer: Path, folder: Path, command: str, storage: str = "") -> None:
     before = newer.read_bytes()
-    told = run(tmp_path, f"{command} {COMMANDS[command][0].replace('FOLDER', str(tmp_path))}")
+    told = run(folder, command.replace("FOLDER", str(folder)), storage=storage)
     assert "newer version" in told
     assert re.search("Run the newer version|run the newer version|upgrade this program", told)
     assert newer.name in told
     assert newer.read_bytes() == before
-    assert not (tmp_path / "data/prices.toml").exists()
 
 
 @pytest.mark.parametrize("newer", NEWER, indirect=True)
