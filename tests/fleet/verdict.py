@@ -70,6 +70,8 @@ class Verdict(Outcome):
         if not call.metered:
             return seen.status == 200 and seen.complete and not seen.refused
         served = self.upstream.served.get(call.number)
+        if served is not None and not served.whole and seen.refused == "UPSTREAM_UNREACHABLE":
+            return seen.complete  # the upstream broke off before anything of its answer had gone on
         return served is not None and (seen.status, seen.complete) == (served.status, served.whole) and not seen.refused
 
     def _over(self) -> Iterator[str]:
