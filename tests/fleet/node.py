@@ -128,14 +128,15 @@ def _leads_to(link: Path, file: str) -> bool:
 
 
 def _of_session(leader: int) -> list[int]:
-    """The processes of a session that live."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    """The processes of a session that live. One that was killed has its sockets until the last of its threads is gone,
+    and its first may be gone long before."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/task/[0-9]*/stat"):
         with suppress(OSError):
             state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
             if int(session) == leader and state != "Z":
-                found.append(int(stat.parent.name))
-    return found
+                found.add(int(stat.parts[2]))
+    return sorted(found)
 
 
 def _ended(leader: int) -> bool:
