@@ -38,13 +38,10 @@ async def open_limiter(
     as the control process speaks for them. Raises LedgerUnusable, StoreError.
     """
     storage, days, now = settings.storage, Days(settings.limits.timezone), now_us()
-    rests: list[rebuild.OnDisk | rebuild.Shipped] = []
-    if orphans is not None:
-        rests.append(rebuild.OnDisk(storage.data_dir, days, now_us))
-        if database.postgresql:
-            rests.append(rebuild.Shipped(database, days, now_us))
+    disk = rebuild.OnDisk(storage.data_dir, days, now_us) if orphans is not None else None
+    shared = rebuild.Shipped(database, days, now_us) if disk and database.postgresql else None
     if not storage.redis_url:
-        return _in_memory(ledger, orphans or {}, rests, days, now)
+        return _in_memory(ledger, orphans or {}, (disk, shared), days, now)
     # Imported here: commands, and servers without Redis, do without its 7 MB and its tenth of a second.
     from proxy.limits.redis import RedisLimiter
     from proxy.limits.roll import FOLLOW_TIMEOUT_S
@@ -57,8 +54,8 @@ async def open_limiter(
         rebuild.history(own, days, now, time.monotonic),
         rebuild.spent(own, days, now),
         following=redis_of(storage, FOLLOW_TIMEOUT_S),
-        rest=rests[0] if rests else None,
-        shared=rests[1] if len(rests) > 1 else None,
+        rest=disk,
+        shared=shared,
         others=shipping.live(database) - {ledger.file_id} if database.postgresql else (),
         on_down=settings.limits.on_redis_down,
         on_error=metrics.limiter_errors.inc,
@@ -105,7 +102,7 @@ async def tell_redis(
 def _in_memory(
     ledger: Ledger,
     orphans: Mapping[Path, str],
-    rests: Iterable[rebuild.OnDisk | rebuild.Shipped],
+    rests: Iterable[rebuild.OnDisk | rebuild.Shipped | None],
     days: Days,
     now: int,
 ) -> MemoryLimiter:
@@ -113,7 +110,7 @@ def _in_memory(
     own = [ledger.path]
     spent = list(rebuild.spent(own, days, now))
     known = {ledger.file_id}
-    for rest in rests:
+    for rest in filter(None, rests):
         for file_id, of_file in rest(None, known).items():
             spent += of_file
             known.add(file_id)

@@ -74,11 +74,11 @@ def lack(connection: sqlite3.Connection, cursor: Cursor, day_of: Callable[[int],
 
     `day_of` names the day of a time in Unix microseconds. The file must be up to date.
     """
-    gone = removed(connection).through
+    gone, before = removed(connection)
     if cursor.seq < gone:
         if cursor == Cursor():
             return _never_shipped(connection, day_of)
-        return Lack(gone, gone - cursor.seq, removed(connection).before)
+        return Lack(gone, gone - cursor.seq, before)
     found = connection.execute("SELECT record_id FROM usage_records WHERE seq = ?", (cursor.seq,)).fetchone()
     if found is None:
         return None if cursor.seq == gone else Lack(gone, 0)

@@ -1,14 +1,18 @@
-"""How a command asks a running server: finds its control door, and speaks to its admin API."""
+"""How a command asks a running server: finds its control door, and speaks to its admin API; or keeps any from starting."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
 
+from proxy.billing.ledger_errors import LedgerLocked
+from proxy.billing.ledger_file import lock_ledger
 from proxy.billing.ledger_slot import Owner, owner_of
 from proxy.cli.options import CommandError
 from proxy.config.schema import Settings
@@ -67,6 +71,20 @@ class ControlDoor:
             )
         problem = answer.json()
         return "; ".join(fault["message"] for fault in problem.get("errors", ())) or str(problem["detail"])
+
+
+@contextmanager
+def held(data_dir: Path, what: str) -> Iterator[None]:
+    """Has the lock of the ledger of a data_dir for the block. Raises CommandError, which says `what` there is to do,
+    where a server has it; LedgerUnusable."""
+    try:
+        lock = lock_ledger(data_dir)
+    except LedgerLocked as error:
+        raise CommandError(f"{str(error).split(':')[0]}: {what}") from None
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def running(settings: Settings, sleep: Callable[[float], object] = time.sleep) -> ControlDoor | None:

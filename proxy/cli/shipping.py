@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -14,12 +13,10 @@ import structlog
 import typer
 
 from proxy.billing import shipped_check
-from proxy.billing.ledger_errors import LedgerLocked
-from proxy.billing.ledger_file import lock_ledger
 from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.periods import Days
 from proxy.billing.records import UsageRecord
-from proxy.cli import options, output, progress
+from proxy.cli import control, options, output, progress
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.schema import Settings
 from proxy.control.shipper import ship_folder
@@ -45,18 +42,9 @@ def ship(
         raise CommandError("there is no PostgreSQL to ship to: storage.database_url names it")
     if not ledger_files(folder):
         raise CommandError(f"there is no ledger in {folder}: name the folder that holds `ledger/`")
-    try:
-        lock = lock_ledger(folder)
-    except LedgerLocked as error:
-        owner = str(error).split(":")[0]
-        raise CommandError(
-            f"{owner}: a server runs on it, and ships it by itself where it has a PostgreSQL; else stop it first"
-        ) from None
-    try:
-        with _logs_on_standard_error():
-            closed_out = _ship(settings, database, folder)
-    finally:
-        os.close(lock)
+    served = "a server runs on it, and ships it by itself where it has a PostgreSQL; else stop it first"
+    with control.held(folder, served), _logs_on_standard_error():
+        closed_out = _ship(settings, database, folder)
     _tell(database, folder, closed_out, json)
 
 

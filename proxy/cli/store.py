@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from proxy.app import unix_us
-from proxy.billing.ledger_errors import LedgerLocked
-from proxy.billing.ledger_file import lock_ledger
 from proxy.billing.periods import Days
 from proxy.billing.records import to_usd
-from proxy.cli import options, output, progress
+from proxy.cli import control, options, output, progress
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config import database_address
 from proxy.config.schema import Settings, Storage
@@ -127,7 +124,7 @@ _BEFORE = "All of this was moved before, but what the ledger may have besides:"
 
 def _move(moving: Move, settings: Settings, *, json: bool) -> bool:
     """Returns whether both sides are equal. Nothing is copied where the ledger isn't: it is first what it was."""
-    with _locked(moving.data_dir):
+    with control.held(moving.data_dir, "stop the server first, or what it records meanwhile would be missing"):
         left = moving.check()
         logs.configure(quiet=True)  # the shipper tells what it meets there
         with _goes_on(), progress.shown("moved") as tell:
@@ -166,19 +163,6 @@ def _tell_redis(settings: Settings, moving: Move) -> int:
             "again; or leave it: workers tell Redis of a limit when they first meet it"
         )
     return used
-
-
-@contextmanager
-def _locked(data_dir: Path) -> Iterator[None]:
-    try:
-        lock = lock_ledger(data_dir)
-    except LedgerLocked as error:
-        owner = str(error).split(":")[0]
-        raise CommandError(f"{owner}: stop the server first, or what it records meanwhile would be missing") from None
-    try:
-        yield
-    finally:
-        os.close(lock)
 
 
 @contextmanager

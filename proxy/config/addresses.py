@@ -42,6 +42,18 @@ def parse_address(text: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+def host_and_port(text: str, default: int, form: re.Pattern[str]) -> tuple[str, int]:
+    """A server as URLs of stores write it; `form` has its host, maybe in brackets, and its port as groups. Raises
+    ValueError, with a sentence."""
+    found = form.fullmatch(text)
+    if not found:
+        raise ValueError("must name each server as host:port, several with commas; an IPv6 address in brackets")
+    port = int(found[2]) if found[2] else default
+    if not 0 < port < 65536:
+        raise ValueError("has a port that is none: 1 to 65535")
+    return found[1].strip("[]"), port
+
+
 def client_address(peer: str | None, forwarded_for: Sequence[str], trusted: Sequence[Network]) -> Address | None:
     """Who a call comes from: the peer, or whoever the last proxy that isn't ours says it came from.
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
+from proxy.config.addresses import host_and_port
+
 PORT = 5432
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -68,18 +70,8 @@ def parse(url: str) -> DatabaseAddress:
     socket = parameters.pop("host", "")
     if bool(socket) == bool(servers) or (socket and not socket.startswith("/")):
         raise ValueError("must name the server as host:port, or the folder of its socket: /name?host=/run/postgresql")
-    hosts = ((socket, PORT),) if socket else tuple(_host(part) for part in servers.split(","))
+    hosts = ((socket, PORT),) if socket else tuple(host_and_port(part, PORT, _HOST) for part in servers.split(","))
     return DatabaseAddress(hosts, unquote(name), unquote(credentials) or None, tuple(parameters.items()))
-
-
-def _host(text: str) -> tuple[str, int]:
-    found = _HOST.fullmatch(text)
-    if not found:
-        raise ValueError("must name each server as host:port, several with commas; an IPv6 address in brackets")
-    port = int(found[2]) if found[2] else PORT
-    if not 0 < port < 65536:
-        raise ValueError("has a port that is none: 1 to 65535")
-    return found[1].strip("[]"), port
 
 
 def _parameters(query: str) -> dict[str, str]:

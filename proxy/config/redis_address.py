@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
 
+from proxy.config.addresses import host_and_port
+
 Mode = Literal["single", "cluster", "sentinel"]
 
 _MODES: dict[str, Mode] = {"redis": "single", "redis+cluster": "cluster", "redis+sentinel": "sentinel"}
@@ -46,21 +48,11 @@ def parse(url: str) -> RedisAddress:
             'redis_password_env = "ITS_NAME", or into a file of mode 0600 and write redis_password_file = "its path"'
         )
     servers, _, path = place.partition("/")
-    hosts = tuple(_host(part, _PORTS[mode]) for part in servers.split(","))
+    hosts = tuple(host_and_port(part, _PORTS[mode], _HOST) for part in servers.split(","))
     if mode == "single" and len(hosts) > 1:
         raise ValueError("names several servers: write redis+cluster:// or redis+sentinel:// if they are such")
     database, master = _path(mode, path)
     return RedisAddress(mode, scheme != plain, hosts, database, master, unquote(credentials) or None)
-
-
-def _host(text: str, port: int) -> tuple[str, int]:
-    found = _HOST.fullmatch(text)
-    if not found:
-        raise ValueError("must name each server as host:port, several with commas; an IPv6 address in brackets")
-    port = int(found[2]) if found[2] else port
-    if not 0 < port < 65536:
-        raise ValueError("has a port that is none: 1 to 65535")
-    return found[1].strip("[]"), port
 
 
 def _path(mode: Mode, path: str) -> tuple[int, str]:

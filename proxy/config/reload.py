@@ -59,10 +59,7 @@ class Reloader:
         """Before anything is served: takes what has changed since `loaded` was read, as where a process takes a dead
         one's place. Raises ConfigError: others go on under the last good one, and this process has never read that."""
         if {path: stamp(path) for path in self._files} != self._files:
-            loaded = read(self._loaded.file, self._environ)
-            self._files = dict(loaded.files)
-            self._apply(loaded.settings)
-            self._accept(loaded)
+            self._accept(self._take())
 
     async def watch(self, interval_s: float = 1.0) -> None:
         """Follows changes, for ever."""
@@ -86,10 +83,7 @@ class Reloader:
 
     def _read(self) -> None:
         try:
-            # The file that was there at start: should it vanish, that is an error and not a wish for the defaults.
-            loaded = read(self._loaded.file, self._environ)
-            self._files = dict(loaded.files)
-            self._apply(loaded.settings)
+            loaded = self._take()
         except ConfigError as error:
             self._files |= error.files
             if self._doubted:
@@ -100,6 +94,14 @@ class Reloader:
             self._reject([repr(error)])
         else:
             self._accept(loaded)
+
+    def _take(self) -> Loaded:
+        """Reads, and applies what was read. Raises ConfigError."""
+        # The file that was there at start: should it vanish, that is an error and not a wish for the defaults.
+        loaded = read(self._loaded.file, self._environ)
+        self._files = dict(loaded.files)
+        self._apply(loaded.settings)
+        return loaded
 
     def _reject(self, problems: Iterable[str]) -> None:
         self._due = False

@@ -85,21 +85,6 @@ def test_what_nobody_caches_is_noted_without_a_new_revision(tmp_path: Path) -> N
         assert connection.execute(select(key_uses)).all() == [("key_1", 1)]
 
 
-def test_a_write_that_fails_leaves_neither_rows_nor_a_new_revision(tmp_path: Path) -> None:
-    database = open_database(Storage(data_dir=tmp_path))
-
-    def write_and_fail() -> None:
-        with database.writing() as connection:
-            connection.execute(projects.insert().values(name="a", created_at=1))
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        write_and_fail()
-    with database.reading() as connection:
-        assert connection.execute(select(projects)).all() == []
-    assert number(database) == 0
-
-
 def test_a_key_cannot_be_of_no_project(tmp_path: Path) -> None:
     database = open_database(Storage(data_dir=tmp_path))
     row = {"id": "key_1", "project": "none", "name": "", "digest": b"1", "masked": "", "created_at": 1}
