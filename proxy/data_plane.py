@@ -17,6 +17,7 @@ from proxy.config.addresses import Network, parse_network
 from proxy.config.schema import Settings
 from proxy.control.admin.limits import Configured, in_use
 from proxy.gateway.account import Account
+from proxy.gateway.ended import Ended
 from proxy.gateway.images.catalogue import Catalogue
 from proxy.gateway.images.drawing import Easel
 from proxy.gateway.images.fetch import Fetcher
@@ -79,7 +80,7 @@ def data_plane(parts: Parts, settings: Settings, book: PriceBook, pool: Pool) ->
     days = Days(settings.limits.timezone)
     quotas = Quotas(parts.limiter, settings.upstreams, unix_us, book.models())
     intake = parts.intake.limited_to(settings.server.max_body_mb << 20)
-    shared = parts.shared_health
+    shared, ended = parts.shared_health, Ended(parts.metrics, time.monotonic)
     relay = Relay(
         keyring=parts.keyring,
         pool=pool,
@@ -89,14 +90,15 @@ def data_plane(parts: Parts, settings: Settings, book: PriceBook, pool: Pool) ->
         intake=intake,
         weigher=_weigher(parts, settings, book, days, quotas),
         metrics=parts.metrics,
+        ended=ended,
         trusted_proxies=_trusted_proxies(settings),
         monotonic=time.monotonic,
         aliases=_aliases(settings),
     )
     gateway = Gateway(
         relay,
-        _account(parts, settings, days),
-        _models(parts, settings, book, pool, relay),
+        _account(parts, settings, days, ended),
+        _models(parts, settings, book, pool, relay, ended),
         _images(settings, relay, intake),
         ready=parts.ready,
         cors_origins=settings.gateway.cors_origins,
@@ -122,20 +124,21 @@ def _weigher(parts: Parts, settings: Settings, book: PriceBook, days: Days, quot
     )
 
 
-def _account(parts: Parts, settings: Settings, days: Days) -> Account:
+def _account(parts: Parts, settings: Settings, days: Days, ended: Ended) -> Account:
     return Account(
         sources=parts.sources,
         keyring=parts.keyring,
         limits_in_use=partial(_limits_in_use, parts.limiter, days),
         timezone=settings.limits.timezone,
         metrics=parts.metrics,
+        ended=ended,
         trusted_proxies=_trusted_proxies(settings),
         now=unix_us,
         monotonic=time.monotonic,
     )
 
 
-def _models(parts: Parts, settings: Settings, book: PriceBook, pool: Pool, relay: Relay) -> Catalogue:
+def _models(parts: Parts, settings: Settings, book: PriceBook, pool: Pool, relay: Relay, ended: Ended) -> Catalogue:
     return Catalogue(
         open_catalogue(settings, book),
         keyring=parts.keyring,
@@ -143,6 +146,7 @@ def _models(parts: Parts, settings: Settings, book: PriceBook, pool: Pool, relay
         needs_price=relay.needs_price,
         free_calls=parts.free_calls,
         metrics=parts.metrics,
+        ended=ended,
         trusted_proxies=_trusted_proxies(settings),
         now=unix_us,
         monotonic=time.monotonic,

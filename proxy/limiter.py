@@ -110,8 +110,8 @@ def _in_memory(
     own = [ledger.path]
     spent = list(rebuild.spent(own, days, now))
     known = {ledger.file_id}
-    for rest in filter(None, rests):
-        for file_id, of_file in rest(None, known).items():
+    for rest in rests:
+        for file_id, of_file in (rest(None, known) if rest else {}).items():
             spent += of_file
             known.add(file_id)
     return MemoryLimiter(_steady_ms(), rebuild.history([*own, *orphans], days, now, time.monotonic), spent)

@@ -1,4 +1,4 @@
-"""How a command asks a running server: finds its control door, and speaks to its admin API; or keeps any from starting."""
+"""How a command asks a running server by its control door, or keeps any from starting meanwhile."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from proxy.config.addresses import Network
 from proxy.errors import CallerErred, ProxyRefused, Reason, Refusal
 from proxy.gateway import in_flight
 from proxy.gateway.client import Client, address
+from proxy.gateway.ended import Ended
 from proxy.gateway.looks import Looks
 from proxy.gateway.refusals import tell_refusal
 from proxy.gemini import calls, credentials
@@ -74,6 +75,7 @@ class Account:
         limits_in_use: Callable[[Tenant], Awaitable[dict[str, Any]]],
         timezone: str,
         metrics: Metrics,
+        ended: Ended,
         trusted_proxies: Sequence[Network],
         now: Callable[[], int],
         monotonic: Callable[[], float],
@@ -84,6 +86,7 @@ class Account:
         self._limits_in_use = limits_in_use
         self._timezone = timezone
         self._metrics = metrics
+        self._ended = ended
         self._trusted_proxies = trusted_proxies
         self._now = now
         self._monotonic = monotonic
@@ -91,20 +94,20 @@ class Account:
         self._in_flight = in_flight.questions()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client, operation = Client(scope, send, self._monotonic()), "unknown"
+        client = Client(scope, send, self._monotonic())
         try:
             endpoint, request_id = _endpoint(scope["method"], scope["path"])
-            operation = f"weighbridge.{endpoint}"
+            client.operation = f"weighbridge.{endpoint}"
             asked = _parameters(scope["query_string"], _TAKEN[endpoint])
             tenant = await self._authenticate(scope)
-            client.project = tenant.project
+            client.is_of(tenant)
             await _send(client, await self._answer(endpoint, tenant, asked, request_id))
         except Refusal as refusal:
-            tell_refusal(self._metrics, refusal, client.request_id, client.project, operation)
+            client.refusal = refusal
+            tell_refusal(self._metrics, refusal, client.request_id, client.project, client.operation)
             await client.refuse(refusal)
         finally:
-            seconds = self._monotonic() - client.began
-            self._metrics.finished(client.project, operation, "", client.status, seconds)
+            self._ended(client)
 
     async def _authenticate(self, scope: Scope) -> Tenant:
         """Whose account it is: the key may stand, and be used from, where it may for any call."""

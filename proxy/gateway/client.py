@@ -14,8 +14,10 @@ from proxy.gemini.calls import Call, Framing
 if TYPE_CHECKING:
     from starlette.types import Scope, Send
 
+    from proxy.billing.records import UsageRecord
     from proxy.gateway.cycle import Cycle
     from proxy.gemini.headers import Headers
+    from proxy.tenants.keys import Tenant
 
 
 class Client:
@@ -26,10 +28,14 @@ class Client:
         "_outliving",
         "_send",
         "began",
-        "call",
         "framing",
         "hint",
+        "key_name",
+        "model",
+        "operation",
         "project",
+        "records",
+        "refusal",
         "request_id",
         "started",
         "status",
@@ -41,31 +47,34 @@ class Client:
         self._outliving: asyncio.TimerHandle | None = None
         self.request_id = self._connection.request_id
         self.began = began
-        self.call: Call | None = None
+        self.operation = "unknown"
+        self.model = ""
+        """That is used."""
         self.framing: Framing = "single"
         """What the call is answered with."""
         self.hint: Hint | None = None
         """What it is told beside the answer: the most useful that is known by now."""
         self.project = ""
+        self.key_name = ""
+        self.records: list[UsageRecord] = []
+        """What was written down: a request of OpenAI's images may be several calls."""
+        self.refusal: Refusal | None = None
+        """What it was refused for, or its response broken off."""
         self.started = False
         self.status = 0
-
-    @property
-    def operation(self) -> str:
-        return self.call.operation.name if self.call else "unknown"
-
-    @property
-    def model(self) -> str:
-        return self.call.model if self.call else ""
 
     @property
     def streams(self) -> bool:
         """Every piece goes down as it comes; else the last one is held back until the record is durable."""
         return self.framing != "single"
 
+    def is_of(self, tenant: Tenant) -> None:
+        """Who it is, is known."""
+        self.project, self.key_name = tenant.project, tenant.key_name
+
     def asks(self, call: Call) -> None:
         """What it wants is known."""
-        self.call = call
+        self.operation, self.model = call.operation.name, call.model
         self.framing = call.framing
         self.hint = call.hint
 

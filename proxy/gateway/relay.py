@@ -13,6 +13,7 @@ from proxy.config.addresses import Network
 from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, UpstreamFailed
 from proxy.gateway import model_lists, streams
 from proxy.gateway.client import Client, address
+from proxy.gateway.ended import Ended
 from proxy.gateway.intake import Body, ClientGone, Intake
 from proxy.gateway.looks import Looks
 from proxy.gateway.refusals import tell_refusal
@@ -49,6 +50,7 @@ class Relay:
         intake: Intake,
         weigher: Weigher,
         metrics: Metrics,
+        ended: Ended,
         trusted_proxies: Sequence[Network],
         monotonic: Callable[[], float],
         aliases: Aliases | None = None,
@@ -63,6 +65,7 @@ class Relay:
         self._intake = intake
         self._weigher = weigher
         self._metrics = metrics
+        self._ended = ended
         self._trusted_proxies = trusted_proxies
         self._monotonic = monotonic
         self._aliases = aliases
@@ -83,6 +86,7 @@ class Relay:
             await served
         except Refusal as refusal:
             client.project = client.project or refusal.project
+            client.refusal = refusal
             self.tell(client, refusal)
             await client.refuse(refusal, openai=openai_errors.spoken_at(raw_path))
         except ClientGone:
@@ -94,15 +98,14 @@ class Relay:
         finally:
             self.in_flight -= 1
             client.stop_outliving()
-            seconds = self._monotonic() - client.began
-            self._metrics.finished(client.project, client.operation, client.model, client.status, seconds)
+            self._ended(client)
 
     async def _call(self, scope: Scope, receive: Receive, client: Client) -> None:
         came: Headers = scope["headers"]
         call = self.parse(scope["method"], scope["raw_path"], scope["query_string"])
         client.asks(call)
         tenant, key = await self.authenticate(came, scope["query_string"])
-        client.project = tenant.project
+        client.is_of(tenant)
         self.authorize(call, tenant, scope)
         if call.operation.body:
             headers.require_json(came)

@@ -167,6 +167,7 @@ class Weighing:
         finally:  # also for who is cancelled while the disk is slow: else its place would be taken for ever
             weigher.limits.settle(record)
             self._settle_quota(record)
+        self._client.records.append(record)
         self._tell_exceeded(record)
         if record.cost_usd is None:
             weigher.unpriced.tell(record)

@@ -20,6 +20,7 @@ from proxy.billing.sources import Sources
 from proxy.config.addresses import parse_network
 from proxy.config.schema import Storage
 from proxy.gateway.account import Account
+from proxy.gateway.ended import Ended
 from proxy.gateway.in_flight import QUESTIONS_AT_ONCE
 from proxy.store.database import Database, open_database, upgrade
 from proxy.telemetry.metrics import Metrics
@@ -92,12 +93,14 @@ async def standing(data_dir: Path, database: Database) -> AsyncIterator[Stand]:
     async def limits_in_use(tenant: Tenant) -> dict[str, Any]:
         return {"project": tenant.project, "limits": []}
 
+    metrics = Metrics("0", [])
     account = Account(
         sources=Sources.of(Storage(data_dir=data_dir), database),
         keyring=keyring,
         limits_in_use=limits_in_use,
         timezone="America/Los_Angeles",
-        metrics=Metrics("0", []),
+        metrics=metrics,
+        ended=Ended(metrics, lambda: 0.0),
         trusted_proxies=[parse_network("127.0.0.0/8")],
         now=lambda: NOON + HOUR // 2,
         monotonic=lambda: 0.0,

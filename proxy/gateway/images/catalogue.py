@@ -13,6 +13,7 @@ from proxy.billing.model_catalogue import Entry, ModelCatalogue
 from proxy.config.addresses import Network
 from proxy.errors import CallerErred, Reason, Refusal
 from proxy.gateway.client import Client, address
+from proxy.gateway.ended import Ended
 from proxy.gateway.in_flight import InFlight
 from proxy.gateway.looks import Looks
 from proxy.gateway.refusals import tell_refusal
@@ -45,6 +46,7 @@ class Catalogue:
         needs_price: Callable[[Tenant, str], bool],
         free_calls: InFlight,
         metrics: Metrics,
+        ended: Ended,
         trusted_proxies: Sequence[Network],
         now: Callable[[], int],
         monotonic: Callable[[], float],
@@ -56,6 +58,7 @@ class Catalogue:
         self._needs_price = needs_price
         self._free_calls = free_calls
         self._metrics = metrics
+        self._ended = ended
         self._trusted_proxies = trusted_proxies
         self._now = now
         self._monotonic = monotonic
@@ -63,19 +66,21 @@ class Catalogue:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         client = Client(scope, send, self._monotonic())
+        client.operation = OPERATION
         try:
             model = _asked(scope["method"], scope["path"])
             tenant = await self._keyring.authenticate(credentials.client_key(scope["headers"], scope["query_string"]))
-            client.project = tenant.project
+            client.is_of(tenant)
             if tenant.policy.addresses:
                 tenant.policy.authorize_address(address(scope, self._trusted_proxies))
             body = await self._read(tenant, model)
             await client.answer(200, [*_HEADERS, (b"content-length", b"%d" % len(body))], body)
         except Refusal as refusal:
+            client.refusal = refusal
             tell_refusal(self._metrics, refusal, client.request_id, client.project, OPERATION)
             await client.refuse(refusal, openai=True)
         finally:
-            self._metrics.finished(client.project, OPERATION, "", client.status, self._monotonic() - client.began)
+            self._ended(client)
 
     async def _read(self, tenant: Tenant, model: str) -> bytes:
         """In a thread, when it is the project's turn: globs are held against every model."""

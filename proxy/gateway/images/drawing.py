@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from proxy.billing.records import UsageRecord
 from proxy.errors import CallerErred, ProxyRefused, Reason, Refusal
 from proxy.gateway.client import Client
 from proxy.gateway.images import answers, pictures, translate
@@ -60,8 +61,9 @@ class Drawing:
         body: Body,
         request: ImageRequest,
         held: ExitStack,
+        records: list[UsageRecord],
     ) -> None:
-        """`held` closes what answers are held in."""
+        """`held` closes what answers are held in; `records` is where those of all calls come."""
         self._easel = easel
         self._seats = seats
         self._tenant = tenant
@@ -69,6 +71,7 @@ class Drawing:
         self._body = body
         self._request = request
         self._held = held
+        self._records = records
         self._answers: list[Held] = []
 
     async def draw(self, number: int) -> Picture | Failed:
@@ -78,7 +81,8 @@ class Drawing:
         self._answers.append(held)
         client = Client({"extensions": {"weighbridge": self._seats.take()}}, held.send, easel.monotonic())
         client.asks(self._call)
-        client.project = self._tenant.project
+        client.is_of(self._tenant)
+        client.records = self._records
         try:
             await easel.relay.exchange(self._call, self._tenant, client, _CROSSING, self._body)
         finally:

@@ -71,7 +71,7 @@ class Images:
         came: Headers = scope["headers"]
         calls.without_credentials(scope["query_string"])  # its bounds; of its parameters, only a key means anything
         tenant, _ = await relay.authenticate(came, scope["query_string"])
-        client.project = tenant.project
+        client.is_of(tenant)
         relay.authorize_address(tenant, scope)
         order = await self._orders.take(tenant.project, came, receive, edits=operation is EDITS)
         request = order.request
@@ -82,7 +82,7 @@ class Images:
             body = held.enter_context(await self._orders.native_body(order, tenant.project, shape))
             del order  # its pictures are in the body: they would take memory twice until the last answer
             seats = Seats(cast("Cycle", scope["extensions"]["weighbridge"]))
-            drawing = Drawing(self._easel, seats, tenant, call, body, request, held)
+            drawing = Drawing(self._easel, seats, tenant, call, body, request, held, client.records)
             created = self._now() // 1_000_000
             answering = _Answering(client, request, shape, said, created, drawing.let_go, edits=operation is EDITS)
             await SideBySide(drawing.draw, answering.take).run(request.n)
