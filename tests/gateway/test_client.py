@@ -1,11 +1,12 @@
 """Whom a call waits for, marked on it as it goes: `overhead_seconds` is what it waited for us, and nothing else.
 
-All is real but the clock, which goes on only where a script says so: while an upstream thinks or writes, a caller sends,
-the limiter is asked, a commit is made.
+All is real but the clock, which goes on only where a script says so: while an upstream thinks or writes, a caller
+sends, the limiter is asked, a commit is made.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -41,7 +42,7 @@ from tests.upstreams.steady import MODEL
 
 pytestmark = pytest.mark.anyio
 
-COMMIT_S, LIMITER_S, THINKS_S, WRITES_S, SENDS_S = 3.0, 2.0, 60.0, 500.0, 4000.0
+COMMIT_S, LIMITER_S, THINKS_S, WRITES_S, SENDS_S = 3.0, 2.0, 64.0, 512.0, 4096.0
 USAGE = b'{"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":1,"totalTokenCount":2}}'
 
 
@@ -72,8 +73,9 @@ class SlowLimiter(MemoryLimiter):
 class Served:
     """A relay behind a real door, before the upstreams of `stand`."""
 
-    def __init__(self, opened: Door, metrics: Metrics, key: str, clock: Clock) -> None:
+    def __init__(self, opened: Door, relay: Relay, metrics: Metrics, key: str, clock: Clock) -> None:
         self._door = opened
+        self._relay = relay
         self._metrics = metrics
         self._key = key
         self._clock = clock
@@ -84,7 +86,8 @@ class Served:
         head = f"POST /v1beta/models/{MODEL}:{verb} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
         head += f"content-type: application/json\r\ncontent-length: 2\r\nx-goog-api-key: {self._key}\r\n\r\n"
         connection.writer.write(head.encode() + b"{")
-        await connection.writer.drain()
+        while not self._relay.in_flight:
+            await asyncio.sleep(0.001)
         self._clock.passes(SENDS_S)
         connection.writer.write(b"}")
         return await connection.rest()
@@ -149,23 +152,24 @@ async def serving(folder: Path, clock: Clock, *scripts: Part | None) -> AsyncIte
         )
         try:
             async with door(relay) as opened:
-                yield Served(opened, metrics, key, clock)
+                yield Served(opened, relay, metrics, key, clock)
         finally:
             await ledger.close()
             await keyring.close()
         assert broken == []
 
 
-def thinks(clock: Clock, says: bytes, *, whole: bool = True) -> Part:
-    """Takes a minute for the head of its answer and longer for the rest, of which the last part may never come."""
+def thinks(clock: Clock, says: bytes, times: float = 1, *, whole: bool = True) -> Part:
+    """Takes a minute for the head of its answer and longer for the rest, of which the last part may never come; or so
+    many times that."""
 
     async def script(peer: Peer) -> None:
         while True:
             await peer.request()
-            clock.passes(THINKS_S)
+            clock.passes(times * THINKS_S)
             head, end, body = says.partition(b"\r\n\r\n")
             await peer.say(head + end + body[:1])
-            clock.passes(WRITES_S)
+            clock.passes(times * WRITES_S)
             if not whole:
                 peer.cut()
                 return
@@ -195,12 +199,12 @@ async def test_what_the_upstream_or_the_caller_takes_is_none_of_our_time_and_a_s
 async def test_between_two_attempts_a_call_waits_for_us(tmp_path: Path) -> None:
     """The lease's row is committed again, with the other upstream's name. That one has its time, too."""
     clock = Clock()
-    scripts = None, thinks(clock, out_of_quota("17s")), thinks(clock, OK)
+    scripts = None, thinks(clock, out_of_quota("17s"), 1 / 64), thinks(clock, OK)
     async with serving(tmp_path, clock, *scripts) as served:
         began = clock.now
         assert (await served.answered()).status == 200
         ours = BEFORE_S + 2 * COMMIT_S + COMMIT_S
-        assert clock.now - began == SENDS_S + ours + 2 * (THINKS_S + WRITES_S)
+        assert clock.now - began == SENDS_S + ours + (1 + 1 / 64) * (THINKS_S + WRITES_S)
         assert served.overhead() == (1, ours)
 
 
