@@ -7,7 +7,6 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import structlog
@@ -26,9 +25,10 @@ from proxy.billing.unpriced import Unpriced
 from proxy.config.schema import Settings
 from proxy.control_plane import ControlPlane
 from proxy.data_plane import DataPlane, Parts, data_plane, unix_us
+from proxy.errors import Refusal
 from proxy.gateway import in_flight
 from proxy.gateway.intake import Intake
-from proxy.gateway.refusals import tell_refusal
+from proxy.gateway.refusals import count_refusal
 from proxy.limiter import open_limiter, redis_of
 from proxy.limits.interface import Limiter
 from proxy.process import ALONE, Process
@@ -100,8 +100,6 @@ class App:
         self._planes = [self._plane]
         self._tell_upstreams()
         self._retiring: set[asyncio.Task[None]] = set()
-        self.tell_refusal = partial(tell_refusal, metrics)
-        """What the door refuses before it reaches the relay is counted and logged like all else."""
         if written is None:
             metrics.in_flight.set_function(lambda: self.in_flight)
         self.control: ControlPlane | None = None
@@ -179,6 +177,11 @@ class App:
     def gateway(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """The ASGI app behind the gateway door, under the configuration in force."""
         return self._plane.gateway(scope, receive, send)
+
+    def tell_refusal(self, refusal: Refusal, request_id: str) -> None:
+        """What a door refuses before it reaches the relay is counted and logged like all else."""
+        count_refusal(self.metrics, refusal)
+        self._plane.access.tell_refused(refusal, request_id)
 
     def configure(self, settings: Settings) -> None:
         """Serves the calls that come from now on under another configuration. Raises ConfigError; then nothing changed.

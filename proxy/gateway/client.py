@@ -39,6 +39,7 @@ class Client:
         "request_id",
         "started",
         "status",
+        "upstream",
     )
 
     def __init__(self, scope: Scope, send: Send, began: float) -> None:
@@ -62,6 +63,8 @@ class Client:
         """What it was refused for, or its response broken off."""
         self.started = False
         self.status = 0
+        self.upstream = ""
+        """Whose answer it got."""
 
     @property
     def streams(self) -> bool:
@@ -85,6 +88,11 @@ class Client:
     @property
     def gone(self) -> bool:
         return self._connection.gone
+
+    @property
+    def told_of(self) -> bool:
+        """The door has told already what became of it: its body couldn't be read."""
+        return self._connection.told_of
 
     def outlive(self, seconds: float) -> None:
         """Lets the current task run on for so long after the client has left; then it is cancelled."""

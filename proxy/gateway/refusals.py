@@ -1,26 +1,11 @@
-"""Every refusal leaves a metric and a log line, whether or not the request came as far as the relay."""
+"""Every refusal is counted, whether or not the request came as far as the relay; the access line tells of it."""
 
 from __future__ import annotations
-
-import structlog
 
 from proxy.errors import Refusal
 from proxy.telemetry.metrics import Metrics
 
-log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
-
-def tell_refusal(
-    metrics: Metrics, refusal: Refusal, request_id: str, project: str = "", operation: str = "unknown", model: str = ""
-) -> None:
-    """Counts and logs a request that we answered ourselves."""
+def count_refusal(metrics: Metrics, refusal: Refusal, project: str = "") -> None:
+    """A request was answered by ourselves: for what, and whose it was."""
     metrics.refusals.labels(metrics.project(project), refusal.reason.word).inc()
-    log.info(
-        "refused",
-        reason=refusal.reason.word,
-        why=refusal.message,
-        request_id=request_id,
-        project=project,
-        operation=operation,
-        model=model,
-    )
