@@ -29,7 +29,6 @@ from proxy.data_plane import DataPlane, Parts, data_plane
 from proxy.errors import Refusal
 from proxy.gateway import in_flight
 from proxy.gateway.intake import Intake
-from proxy.gateway.refusals import count_refusal
 from proxy.limiter import open_limiter, redis_of
 from proxy.limits.interface import Limiter
 from proxy.process import ALONE, Process
@@ -138,7 +137,12 @@ class App:
         database = open_database(settings.storage)
         book = open_book(settings)
         written = WorkerFiles(data_dir / METRICS, process.slot) if process.gateway and process.locked else None
-        metrics = Metrics(__version__, book.models(), data_dir / METRICS if process.locked else None)
+        metrics = Metrics(
+            __version__,
+            book.models(),
+            data_dir / METRICS if process.locked else None,
+            written.known if written else (),
+        )
 
         def on_broken(broken: LedgerBroken) -> None:
             log.critical("ledger_broken", why=str(broken), what="breaking off every call and ending")
@@ -179,7 +183,7 @@ class App:
 
     def tell_refusal(self, refusal: Refusal, request_id: str) -> None:
         """What a door refuses before it reaches the relay is counted and logged like all else."""
-        count_refusal(self.metrics, refusal)
+        self.metrics.refused("", refusal.reason.word)
         self._plane.access.tell_refused(refusal, request_id)
 
     def configure(self, settings: Settings) -> None:

@@ -14,7 +14,6 @@ from proxy.gateway.client import Client, address
 from proxy.gateway.ended import Ended
 from proxy.gateway.intake import Body, ClientGone, Intake
 from proxy.gateway.looks import Looks
-from proxy.gateway.refusals import count_refusal
 from proxy.gateway.spliced import Spliced
 from proxy.gateway.upstream_errors import error_to_pass, hint_on
 from proxy.gateway.weigher import Weigher
@@ -83,7 +82,7 @@ class Relay:
         except Refusal as refusal:
             client.project = client.project or refusal.project
             if not client.started:  # else something is broken off
-                count_refusal(self._metrics, refusal, client.project)
+                self._metrics.refused(client.project, refusal.reason.word)
             client.refusal = refusal
             await client.refuse(refusal, openai=openai_errors.spoken_at(raw_path))
         except ClientGone:
@@ -208,5 +207,5 @@ class Relay:
 
     def refused_one(self, client: Client, refusal: Refusal) -> None:
         """One of several calls of a request was refused, by which nothing is broken off."""
-        count_refusal(self._metrics, refusal, client.project)
+        self._metrics.refused(client.project, refusal.reason.word)
         client.refusal = refusal
