@@ -22,7 +22,7 @@ class SecretError(Exception):
 
 def remember(secret: str) -> str:
     """Has no log line of this process tell this secret from now on, whatever it looks like. Returns it."""
-    global _known  # noqa: PLW0603  # others read it while this adds: they go on with the one that they have
+    global _known  # others read it while this adds: they go on with the one that they have
     _known = {**_known, secret: secret.lower().encode()}
     return secret
 

@@ -18,11 +18,8 @@ import structlog
 
 from proxy.telemetry import lines
 from proxy.telemetry.outlet import InMemory, Outlet
-from proxy.telemetry.redaction import redact
 
-__all__ = ["Format", "configure", "crashed", "flush", "name_process", "redact"]
-
-Format = Literal["auto", "json", "people"]
+Style = Literal["auto", "json", "people"]
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
@@ -94,13 +91,12 @@ def flush(timeout_s: float = 1.0) -> None:
         _outlet.drain(timeout_s)
 
 
-def configure(stream: TextIO | None = None, *, style: Format = "auto", quiet: bool = False) -> None:
-    """Sets up logging for the process, onto standard error. The servers' own lines come along, and so do warnings and
-    what nobody caught.
+def configure(stream: TextIO | None = None, *, style: Style = "auto", quiet: bool = False) -> None:
+    """Sets up logging for the process, onto standard error. The servers' own lines come along.
 
     `style`: "auto" is for people on a terminal, JSON elsewhere. `quiet`: warnings and errors only.
     """
-    global _outlet, _least  # noqa: PLW0603  # a process has one log
+    global _outlet, _least  # a process has one log
     out = stream or sys.stderr
     on_terminal = out.isatty()
     for_people = style == "people" or (style == "auto" and on_terminal)
@@ -117,12 +113,10 @@ def configure(stream: TextIO | None = None, *, style: Format = "auto", quiet: bo
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[_Foreign()], level=logging.WARNING, force=True)
-    if stream is None:
-        _take_over()
 
 
-def _take_over() -> None:
-    """What would be printed as it is comes by the log: warnings, and what nobody caught, wherever it was raised."""
+def take_over() -> None:
+    """Has what would be printed as it is come by the log: warnings, and what nobody caught, wherever it was raised."""
     logging.captureWarnings(capture=True)
     sys.excepthook = _uncaught
     threading.excepthook = _thread_failed

@@ -39,20 +39,21 @@ class Outlet:
         """
         self._waiting: SimpleQueue[bytes | threading.Event] = SimpleQueue()
         self._hurry = threading.Event()
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()  # a finalizer in the midst of it may have something to say, too
         self._thread: threading.Thread | None = None
 
     def _start_thread(self) -> None:
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write_on, name="logs", daemon=True)
-                self._start_without_signals(self._thread)
-
-    def _start_without_signals(self, thread: threading.Thread) -> None:
-        # No signal is for this thread: one that another waits for, or blocks, would come here and be lost, or kill.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        thread.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                # No signal is for it: one that another waits for, or blocks, would come here and be lost, or kill.
+                mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+                try:
+                    self._thread.start()
+                except RuntimeError:  # the machine has room for no more: the next line tries again
+                    self._thread = None
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def write(self, event: bytes) -> None:
         if self._thread is None:
