@@ -36,6 +36,7 @@ _SHAPES = re.compile(
     rf"|(?<![0-9A-Za-z])(?i:{_NAMES})[\"']?\s*=\s*[\"']?([^&\s\"',;]+)"
     rf"|(?<![0-9A-Za-z])(?i:{_NAMES})[\"']\s*[:,]\s*b?[\"']([^\"']+)"
     r"|(?<![0-9A-Za-z])(?i:(?:x-goog-|x-)api-key|(?:proxy-)?authorization):\s*(?i:(?:bearer|basic)\s+)?([^\s\"',]{8,})"
+    r"|(?i:cookie):\s*([^\s\"'][^\n\"']*)"
 )
 """A group, where there is one, is the part to be taken out."""
 
