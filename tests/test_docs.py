@@ -31,7 +31,7 @@ from proxy.tenants import key_format
 from tests.journeys.ugly import cases
 from tests.pages import PAGES, ROOT, blocks_of, chapter_of, table_of, text_of
 
-_SECTIONS = ("server", "storage", "limits", "gateway", "images", "events")
+_SECTIONS = ("server", "storage", "limits", "gateway", "images", "events", "logs")
 SECTIONS = {name: type(getattr(Settings(), name)) for name in _SECTIONS}
 LISTS: dict[str, type[BaseModel]] = {"upstreams": Upstream, "models": Alias, "prices": Price}
 OTHER_VARIABLES = {
