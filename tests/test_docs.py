@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from proxy.gemini.status import refusal_body
 from proxy.gemini.surface import OPERATIONS, Operation
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants import key_format
-from tests.docs.blocks import Block, all_blocks
+from tests.docs.blocks import all_blocks
 from tests.journeys.ugly import cases
 from tests.pages import PAGES, ROOT, chapter_of, table_of, text_of
 
@@ -298,24 +297,6 @@ def test_source_files_and_make_targets_named_in_a_page_exist(page: Path) -> None
     makefile = text_of("Makefile")
     targets = re.findall(r"(?:`|^|\$ )make ([a-z]+)", text, re.MULTILINE)
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
-
-
-@pytest.mark.parametrize("block", all_blocks("json"), ids=lambda block: block.where)
-def test_json_examples_parse(block: Block) -> None:
-    """A block of JSON is JSON."""
-    json.loads(block.text)
-
-
-@pytest.mark.parametrize("block", all_blocks("toml"), ids=lambda block: block.where)
-def test_toml_examples_parse(block: Block) -> None:
-    """A block of TOML is TOML."""
-    tomllib.loads(block.text)
-
-
-@pytest.mark.parametrize("block", all_blocks("python"), ids=lambda block: block.where)
-def test_python_examples_parse(block: Block) -> None:
-    """A block of Python is Python."""
-    compile(block.text, block.where, "exec")
 
 
 def test_the_pattern_for_secret_scanners_finds_keys() -> None:
