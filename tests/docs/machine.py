@@ -1,4 +1,4 @@
-"""A reader's machine: a network of its own, where all addresses that pages name are free, and a shell in a fresh folder.
+"""A reader's machine: a network of its own, where all addresses that pages name are free, a shell in a fresh folder.
 
 It is made by `unshare`, without being root: what is started there listens on 127.0.0.1:8080 as the page says, and names
 such as Google's lead there, too. Doors that a test opens there are served from the test's own process.
@@ -24,8 +24,9 @@ from random import SystemRandom
 
 from starlette.types import ASGIApp
 
+from proxy.config.limits import Limit, parse_all
 from proxy.config.schema import Storage
-from proxy.store.database import open_database
+from proxy.store.database import Database, open_database
 from proxy.tenants import keys, projects
 from tests.certificates import make_certificate
 from tests.journeys.watching import until
@@ -35,9 +36,9 @@ from tests.servers import serving_at
 GOOGLE = "generativelanguage.googleapis.com"
 HOSTS = (GOOGLE, "redis.example", "db.example", "weighbridge.example")
 """Names that pages have, and that lead to the machine itself."""
-SERVER = re.compile(r"(?:\w+=\S* )*weighbridge (?:serve|emulator)\b|redis-server ")
+SERVER = re.compile(r"(?:\w+=\S* )*weighbridge (?:serve|emulator|demo)\b|redis-server ")
 """A command that serves until it is ended: a reader has another terminal for what comes next."""
-READY = re.compile(r"serves at.*\n.*\n|is emulated at.*\n.*\n|Ready to accept")
+READY = re.compile(r"serves at.*\n.*\n|Serving until|is emulated at.*\n.*\n|Ready to accept")
 
 _BOOT = """
 import os, socket, subprocess, sys
@@ -77,24 +78,27 @@ class Machine:
     ran: list[Ran] = field(default_factory=list)
     _number: int = 0
 
-    def follow(self, command: str) -> Ran:
+    def follow(self, command: str, typed: str = "") -> Ran:
         """Runs a command of a page with the keys and ids that there are; or starts it, where it is one that serves."""
         for shown, here in self.stand_ins.items():
             command = command.replace(shown, here)
         if SERVER.match(command):
-            self.stop(command.partition("weighbridge")[2][:6])  # on the same doors: its reader has ended the one before
+            self.stop(
+                command.partition("weighbridge ")[2][:5]
+            )  # on the same doors: its reader has ended the one before
             self.ran.append(self.start(command))
         else:
-            self.ran.append(self.run(command))
+            self.ran.append(self.run(command, typed))
         return self.ran[-1]
 
-    def run(self, command: str) -> Ran:
-        """Runs a command to its end; there is nothing for it to read."""
+    def run(self, command: str, typed: str = "") -> Ran:
+        """Runs a command to its end. What is typed stands behind the question in what was printed, as on a terminal."""
         note = self._note(command)
-        self._say(f". {note}.sh </dev/null >{note}.out 2>&1; echo $? >{note}.new; mv {note}.new {note}.code")
+        note.with_suffix(".in").write_text(typed)
+        self._say(f". {note}.sh <{note}.in >{note}.out 2>&1; echo $? >{note}.new; mv {note}.new {note}.code")
         until(note.with_suffix(".code").exists, f"{command} ends", 120)
-        code = int(note.with_suffix(".code").read_text())
-        return Ran(command, code, note.with_suffix(".out").read_text())
+        code, printed = note.with_suffix(".code").read_text(), note.with_suffix(".out").read_text()
+        return Ran(command, int(code), printed.replace("[y/N]: ", f"[y/N]: {typed}"))
 
     def start(self, command: str) -> Ran:
         """Starts a command that serves, and waits until it does."""
@@ -122,14 +126,19 @@ class Machine:
         for name, value in variables.items():
             assert self.run(f"export {name}='{value}'").code == 0
 
-    def key(self, project: str, name: str = "notebook") -> str:
-        """A new key of a project, which is made where it isn't there."""
-        storage = Storage(data_dir=self.folder / "weighbridge-data")
+    def database(self, data_dir: str = "weighbridge-data") -> Database:
+        """What commands read and write that run on this data folder."""
+        storage = Storage(data_dir=self.folder / data_dir)
         storage.data_dir.mkdir(mode=0o700, exist_ok=True)
-        database, now = open_database(storage), time.time_ns() // 1000
+        return open_database(storage)
+
+    def key(self, project: str, limits: str = "", of_key: str = "", *, data_dir: str = "weighbridge-data") -> str:
+        """A new key of a project, which is made with these limits where it isn't there; limits are `rpm=60;ipm=5`."""
+        database, now = self.database(data_dir), time.time_ns() // 1000
         if all(there.name != project for there in projects.list_projects(database)):
-            projects.create(database, project, now, actor="test")
-        return keys.create(database, project, name, now, SystemRandom().randrange, actor="test")[1]
+            projects.create(database, project, now, actor="cli:test", limits=_limits(limits))
+        drawn = SystemRandom().randrange
+        return keys.create(database, project, "notebook", now, drawn, actor="cli:test", limits=_limits(of_key))[1]
 
     def serve(self, port: int, app: ASGIApp, certificate: Path | None = None) -> None:
         """Serves an application at a door of this machine, until the end."""
@@ -163,6 +172,10 @@ class Machine:
         assert self.shell.stdin is not None
         self.shell.stdin.write(f"{line}\n")
         self.shell.stdin.flush()
+
+
+def _limits(text: str) -> tuple[Limit, ...]:
+    return parse_all(filter(None, text.split(";")))
 
 
 def _runs(group: int) -> bool:

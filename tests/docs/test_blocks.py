@@ -1,4 +1,4 @@
-"""The reader of fenced blocks; and every block of the documentation is run, is excused in one list, or is no command."""
+"""The reader of fenced blocks; and every block of the docs is run, is excused in one list, or is no command."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def follow(block: Block, reader: Machine, scene: Scene) -> None:
     for command in commands(block):
         for act in _of(scene.before, command.text):
             act(reader)
-        ran = reader.follow(command.text)
+        ran = reader.follow(command.text, next(_of(scene.typed, command.text), ""))
         where = f"{block.where}: {ran.command}\n{ran.printed}\n"
         assert ran.code == next(_of(scene.code, command.text), 0), where
         assert next(_of(scene.prints, command.text), "") in ran.printed, where
