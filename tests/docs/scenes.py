@@ -208,7 +208,7 @@ UPSTREAMS = f"""
 name = "google"
 api_key_env = "FIRST"
 weight = 3
-[upstreams.limits.{FLASH}]
+[upstreams.limits."{FLASH}"]
 rpm = 60
 [[upstreams]]
 name = "google-2"
@@ -234,16 +234,27 @@ def upstreams(machine: Machine) -> None:
     assert {call(machine, key, FLASH) for _ in range(4)} == {"200"}
 
 
+DOUBTFUL = """
+[server]
+tls_cert = "tls.pem"
+tls_key = "tls.key"
+[[upstreams]]
+name = "google"
+api_key_env = "WRONG"
+[[upstreams]]
+name = "second"
+api_key_env = "SECOND"
+"""
+
+
 def doubtful(machine: Machine) -> None:
     """Google refuses the key of the first upstream, and everybody can read the server's own."""
     google(machine)
     certificate = make_certificate(machine.folder, "tls")
     certificate.path.rename(machine.folder / "tls.key").chmod(0o644)
+    certificate.path.write_bytes((machine.folder / "tls.key").read_bytes())
     machine.export(WRONG="AIza-of-somebody-else", SECOND=KEY)
-    (machine.folder / "weighbridge.toml").write_text(
-        '[server]\ntls_cert = "tls.key"\ntls_key = "tls.key"\n'
-        '[[upstreams]]\nname = "google"\napi_key_env = "WRONG"\n[[upstreams]]\nname = "second"\napi_key_env = "SECOND"\n'
-    )
+    (machine.folder / "weighbridge.toml").write_text(DOUBTFUL)
 
 
 def postgres(machine: Machine) -> None:

@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from tests.docs.blocks import Block, Command, all_blocks, blocks_in, commands
-from tests.docs.not_run import DATA, NOT_RUN, RUN, NotRun, why_not
+from tests.docs.not_run import DATA, NOT_RUN, RUN, NotRun, to_run, why_not
+from tests.docs.scenes import block_of
 from tests.pages import ROOT
 
 PAGE = """# A page
@@ -80,6 +81,18 @@ def test_what_is_excused_is_there(entry: NotRun) -> None:
     assert len(entry.why) > 10
     for file, test in re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", entry.why):
         assert f"def {test}" in (ROOT / file).read_text("utf-8")
+
+
+def test_what_is_run_in_one_place_stands_in_one_place() -> None:
+    """SQL of one page is run where that is walked; programs in other languages stand in the guides."""
+    assert to_run("sql") == [block_of("docs/postgresql.md", "sql")]
+    assert to_run("go", "java", "php") == []
+
+
+def test_commands_are_not_called_text() -> None:
+    """What a reader is to type has a language that is run."""
+    typed = re.compile(r"(?:\$ |export |curl |make |pip |npm )", re.MULTILINE)
+    assert [block.where for block in all_blocks(*DATA) if typed.match(block.text)] == []
 
 
 def test_most_blocks_are_run_here() -> None:
