@@ -63,7 +63,7 @@ NOT_RUN = (
         "tests/control/test_webhook.py::test_what_the_docs_say_of_the_signature_tells_ours_from_others_in_javascript",
     ),
     NotRun(
-        "docs/security.md",
+        "docs/keys.md",
         "import re",
         "tests/test_docs.py::test_what_the_docs_say_of_the_checksum_tells_a_key_from_junk",
     ),

@@ -308,7 +308,7 @@ SCENES = (
     Scene(("docs/doctor.md",), doubtful, code={"weighbridge doctor": 1}),
     Scene(("docs/emulator.md",), google, prints={"curl": "RESOURCE_EXHAUSTED"}),
     Scene(
-        ("docs/security.md",),
+        ("docs/keys.md",),
         google,
         {
             "weighbridge key rotate": the_key_of_the_page,

@@ -14,7 +14,7 @@ from tests.journeys.watching import PICTURE, TEXT, body
 from tests.stand import Weighbridge, weighbridge
 
 MODEL = "gemini-3.8-flash"
-SETTINGS = {"upstreams": {"name": "google", "limits": {MODEL: {"rpm": 60}}}}
+SETTINGS = {"upstreams": {"name": "google", "limits": {f'"{MODEL}"': {"rpm": 60}}}}
 
 
 def shown(page: str, *, with_field: str) -> Any:

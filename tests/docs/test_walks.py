@@ -32,7 +32,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return installed(tmp_path_factory.mktemp("installed") / ".venv")
 
 
-@pytest.mark.parametrize("scene", walks(), ids=lambda scene: " ".join(scene.pages))
+@pytest.mark.parametrize("scene", list(walks()), ids=lambda scene: " ".join(scene.pages))
 def test_commands_do_what_their_page_shows(scene: Scene, environment: Path, tmp_path: Path) -> None:
     """Each ends well, unless the page shows a problem, and prints what is shown below it."""
     with machine(tmp_path, environment, 443, 5432) as reader:
