@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from proxy.app import unix_us
 from proxy.billing.periods import Days
 from proxy.billing.records import to_usd
 from proxy.cli import control, options, output, progress
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
+from proxy.clock import unix_us
 from proxy.config import database_address
 from proxy.config.schema import Settings, Storage
 from proxy.control import store_sums
