@@ -113,7 +113,7 @@ class Trace:
     def tell(self, client: Client) -> None:
         """The request has ended: what is known of it now."""
         span, refusal, records = self._span, client.refusal, client.records
-        broken_off = refusal is not None and client.started
+        broken_off = refusal is not None and client.status < 400  # else that is what it was answered
         by_id = {record.record_id: record for record in records}
         for attempt, record_id in self._answered:
             _end(attempt, by_id.get(record_id), refusal if broken_off else None)

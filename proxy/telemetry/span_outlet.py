@@ -108,4 +108,5 @@ def open_exporter(url: str, headers: Mapping[str, str]) -> OTLPSpanExporter:
 
 def _no_redirect(response: requests.Response, **_: object) -> None:
     if 300 <= response.status_code < 400:
+        response.close()
         raise ValueError(f"The collector answers {response.status_code}: it is to be found elsewhere.")
