@@ -25,11 +25,11 @@ async def test_a_step_that_fails_is_tried_again_and_told_once() -> None:
 
     with structlog.testing.capture_logs() as lines:
         going = asyncio.get_running_loop().create_task(
-            again_and_again(step, lambda: asyncio.sleep(0), "looks", "nothing is looked at")
+            again_and_again(step, lambda: asyncio.sleep(0), "nothing is looked at")
         )
         async with asyncio.timeout(30):
             await done.wait()
         going.cancel()
     told = [(line["event"], line.get("why", "")) for line in lines]
-    assert told == [("looks_failing", "no"), ("looks_back", ""), ("looks_failing", "full"), ("looks_back", "")]
+    assert told == [("events_failing", "no"), ("events_back", ""), ("events_failing", "full"), ("events_back", "")]
     assert [line["what"] for line in lines] == ["nothing is looked at", "no longer: nothing is looked at"] * 2
