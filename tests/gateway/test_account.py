@@ -19,8 +19,8 @@ from proxy.billing.records import id_maker
 from proxy.billing.sources import Sources
 from proxy.config.addresses import parse_network
 from proxy.config.schema import Storage
-from proxy.gateway.account import Account
 from proxy.gateway.access import Access
+from proxy.gateway.account import Account
 from proxy.gateway.ended import Ended
 from proxy.gateway.in_flight import QUESTIONS_AT_ONCE
 from proxy.store.database import Database, open_database, upgrade

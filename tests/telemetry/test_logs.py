@@ -137,7 +137,16 @@ def test_what_nobody_caught_is_told_without_secrets(tmp_path: Path, style: str) 
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert ended.stdout == ""
-    for what in ("warned of", "task", "a callback", "a finalizer", "a thread", "at the end", "misfits", "Authorization"):
+    for what in (
+        "warned of",
+        "task",
+        "a callback",
+        "a finalizer",
+        "a thread",
+        "at the end",
+        "misfits",
+        "Authorization",
+    ):
         assert what in ended.stderr, what
     for secret in (KEYS[2], literal, repr(literal)[1:-1], json.dumps(literal)[1:-1]):
         assert secret not in ended.stderr
@@ -148,3 +157,28 @@ def test_what_nobody_caught_is_told_without_secrets(tmp_path: Path, style: str) 
             "thread_failed",
             "crashed",
         ]
+
+
+FORKING = """
+import os, sys
+from proxy.telemetry import logs
+logs.configure()
+logs.take_over()
+import structlog
+structlog.get_logger().error("of the parent")
+if not os.fork():
+    logs.name_process("worker 0")
+    raise ValueError(sys.argv[1])
+os.wait()
+"""
+
+
+def test_what_a_forked_process_dies_of_is_told_without_secrets() -> None:
+    """As a worker of the supervisor: it has no thread of its parent's, and starts its own."""
+    done = subprocess.run([sys.executable, "-c", FORKING, KEYS[2]], capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert sorted((line["event"], line.get("process")) for line in lines) == [
+        ("crashed", "worker 0"),
+        ("of the parent", None),
+    ]
+    assert KEYS[2] not in done.stderr
