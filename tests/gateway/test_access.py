@@ -1,4 +1,4 @@
-"""Each request leaves one line that says who asked for what, what became of it, and what it cost; successes by sample."""
+"""Each request leaves one line: who asked for what, what became of it, what it cost. Successes are sampled."""
 
 from __future__ import annotations
 
