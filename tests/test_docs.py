@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import random
 import re
@@ -379,41 +378,3 @@ def test_every_file_of_the_data_plane_is_on_the_map(folder: str) -> None:
     assert row is not None
     files = {path.name for path in (ROOT / "proxy" / folder).glob("*.py")} - {"__init__.py"}
     assert files - set(re.findall(r"`(\w+\.py)`", row[0])) == set()
-
-
-_LEVELS = {"info", "warning", "error", "exception", "critical"}
-
-
-def _events(tree: ast.Module) -> Iterator[str]:
-    """Every event that a module's log calls name, also by a condition, or by a `_tell` of its own."""
-    texts = lambda node: {each.value for each in ast.walk(node) if isinstance(each, ast.Constant)}  # noqa: E731
-    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args):
-        logs = {node.attr for node in ast.walk(call.func) if isinstance(node, ast.Attribute)} & _LEVELS and {
-            node.id for node in ast.walk(call.func) if isinstance(node, ast.Name)
-        } >= {"log"}
-        names = {text for text in texts(call.args[0]) if isinstance(text, str)}
-        if logs and not names:  # it is handed in
-            tells = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and "_tell" in ast.dump(node.func)]
-            names = {text for node in tells for each in node.args for text in texts(each) if isinstance(text, str)}
-            names = {name for name in names if re.fullmatch(r"[a-z]+(_[a-z]+)+", name)}
-            assert names, ast.unparse(call)
-        yield from names if logs else ()
-
-
-def test_every_event_of_the_log_is_documented_and_no_other() -> None:
-    """docs/logs.md has a row for each: its level, what it means."""
-    logged = {name for file in (ROOT / "proxy").rglob("*.py") for name in _events(ast.parse(file.read_text("utf-8")))}
-    rows: dict[str, list[str]] = {}
-    for cells in table_of(chapter_of("docs/logs.md", "Events")).values():
-        rows |= dict.fromkeys(re.findall(r"`(\w+)`", cells[0]), cells)
-    assert sorted(logged - rows.keys()) == []
-    assert sorted(rows.keys() - logged) == ["log_line_failed", "log_lines_lost"]  # written by the outlet itself
-    assert all(set(re.findall(r"\w+", row[1])) <= _LEVELS and len(row[2]) > 10 for row in rows.values())
-
-
-def test_every_field_of_the_access_line_is_documented() -> None:
-    """docs/logs.md says of each what it is."""
-    source = (ROOT / "proxy" / "gateway" / "access.py").read_text("utf-8")
-    fields = set(re.findall(r'fields\["(\w+)"\]', source)) | set(re.findall(r'\{"(\w+)": ', source))
-    rows = table_of(chapter_of("docs/logs.md", "The access line")).values()
-    assert fields == {name for cells in rows for name in re.findall(r"`(\w+)`", cells[0])}

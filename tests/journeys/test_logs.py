@@ -22,6 +22,7 @@ MODEL = "gemini-3.8-flash"
 BODY = b'{"contents":[{"parts":[{"text":"hello"}]}]}'
 UPSTREAM_KEY = "up+stream/key%of=no~shape"
 ADMIN_TOKEN = "admin'token\\of:no@shape"
+HTTP = httpx2.Client(timeout=30)
 SHAPES = [
     "AIzaSyA1234567890abcdefghijklmnopqrstuvw",
     "AQ.Ab8RN6Kd_abcdefghijklmnop-1234",
@@ -63,7 +64,7 @@ def told(stand: Weighbridge, answer: httpx2.Response) -> dict[str, Any]:
 
 def ask(stand: Weighbridge, path: str, key: str, **headers: str) -> httpx2.Response:
     given = {"content-type": "application/json", "x-goog-api-key": key, **headers}
-    return httpx2.post(f"{stand.base_url}{path}", content=BODY, headers=given, timeout=30)
+    return HTTP.post(f"{stand.base_url}{path}", content=BODY, headers=given)
 
 
 def test_a_call_is_told_as_the_ledger_has_it(server: Weighbridge) -> None:
@@ -99,16 +100,16 @@ def test_no_secret_gets_into_the_log_wherever_a_request_has_it(server: Weighbrid
                 ask(server, f"/v1beta/models/{MODEL}:generateContent?{written}=1&alt={written}", key),
             ]
         answers.append(ask(server, f"/v1beta/models/{MODEL}:generateContent", secret, authorization=f"Bearer {secret}"))
-        httpx2.get(f"{server.admin_url}/admin/v1/{quote(secret, safe='')}?key={quote(secret)}", timeout=30)
+        HTTP.get(f"{server.admin_url}/admin/v1/{quote(secret, safe='')}?key={quote(secret)}")
     where = urlsplit(server.base_url)
     for secret in secrets:
         with socket.create_connection((where.hostname or "", where.port or 0), 20) as raw:
             raw.sendall(f"GET /{secret} {secret} HTTP/1.1\r\n{secret}\r\n\r\n".encode())
             raw.recv(65536)
-    for answer in answers:
-        if answer.status_code != 200:
-            told(server, answer)
+    told(server, ask(server, "/the/last/one", key))
     log = server.log()
+    ids = [answer.headers["x-weighbridge-request-id"] for answer in answers]
+    assert [request_id for request_id in ids if log.count(request_id) != 1] == []
     for secret in secrets:
         for written in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1], repr(secret)[1:-1]):
             assert written not in log, secret
