@@ -17,6 +17,7 @@ from proxy.clock import unix_us
 from proxy.config.addresses import Network, parse_network
 from proxy.config.schema import Settings
 from proxy.control.admin.limits import Configured, in_use
+from proxy.gateway.access import Access
 from proxy.gateway.account import Account
 from proxy.gateway.ended import Ended
 from proxy.gateway.images.catalogue import Catalogue
@@ -54,6 +55,7 @@ class DataPlane(NamedTuple):
     book: PriceBook
     pool: Pool
     quotas: Quotas
+    access: Access
     relay: Relay
     gateway: ASGIApp
     tracing: Tracing | None
@@ -84,7 +86,8 @@ def data_plane(
     days = Days(settings.limits.timezone)
     quotas = Quotas(parts.limiter, settings.upstreams, unix_us, book.models())
     intake = parts.intake.limited_to(settings.server.max_body_mb << 20)
-    shared, ended = parts.shared_health, ending(parts.metrics, time.monotonic)
+    access = Access(told=settings.logs.access, sample_successes=settings.logs.sample_successes)
+    shared, ended = parts.shared_health, ending(parts.metrics, access, time.monotonic)
     relay = Relay(
         keyring=parts.keyring,
         pool=pool,
@@ -111,7 +114,7 @@ def data_plane(
         from proxy.gateway.traced import TracedGateway
 
         gateway = TracedGateway(gateway, tracing)
-    return DataPlane(settings, book, pool, quotas, relay, gateway, tracing)
+    return DataPlane(settings, book, pool, quotas, access, relay, gateway, tracing)
 
 
 def _kinds(tracing: Tracing | None) -> tuple[type[Attempts], type[Ended]]:

@@ -103,6 +103,12 @@ class Weighing:
             await self._weigher.ledger.open_lease(record)
         return None
 
+    def leaves(self, at: float) -> None:
+        self._client.theirs(at)
+
+    def returns(self, at: float) -> None:
+        self._client.ours(at)
+
     def goes_up(self) -> None:
         """The request's first byte is about to be written: from here on the call may cost money.
 
@@ -246,7 +252,7 @@ class Weighing:
     def _tell_missing(self, reading: Reading) -> None:
         """A whole response without a usage that could be found: somebody should look at why."""
         record = self._record
-        self._weigher.metrics.usage_missing.labels(record.operation).inc()
+        self._weigher.metrics.usage_missed(record.operation)
         log.warning(
             "usage_missing",
             request_id=record.request_id,
@@ -306,6 +312,12 @@ class Unweighed:
         if self._client.gone:
             raise ClientGone
         self._client.outlive(0)
+
+    def leaves(self, at: float) -> None:
+        self._client.theirs(at)
+
+    def returns(self, at: float) -> None:
+        self._client.ours(at)
 
     def goes_up(self) -> None:
         """Raises ClientGone."""

@@ -19,7 +19,7 @@ from proxy.config.tracing import TRACES, parse_headers
 from proxy.config.tracing import Tracing as Settings
 from proxy.gemini.headers import Headers
 from proxy.telemetry import genai_names as names
-from proxy.telemetry.logs import redact
+from proxy.telemetry.redaction import redact
 from proxy.telemetry.span_outlet import Batches, Outlet, open_exporter
 
 LONGEST_TEXT = 256
