@@ -245,5 +245,7 @@ def machine(folder: Path, environment: Path, *ports: int) -> Iterator[Machine]:
         assert len(given) == len(ports), "the machine didn't come up"
         doors = {port: at_end.enter_context(socket.socket(fileno=fd)) for port, fd in zip(ports, given, strict=True)}
         made = Machine(home, notes, shell, doors, at_end)
-        at_end.callback(made.end)
-        yield made
+        try:
+            yield made
+        finally:
+            made.end()
