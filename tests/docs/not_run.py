@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tests.docs.blocks import Block, all_blocks
 
-RUN = ("sh", "console", "toml", "json", "python", "javascript", "promql", "sql", "go", "java", "php")
+RUN = ("sh", "console", "toml", "json", "python", "javascript", "promql", "sql", "go", "java", "php", "yaml")
 """Languages whose blocks somebody may type or save: they are run, loaded or parsed."""
 DATA = ("text", "mermaid")
 """Languages of blocks that are only to be looked at: pictures, and what something looks like."""
@@ -36,6 +36,10 @@ NOT_RUN = (
     ),
     NotRun(
         "docs/guides/*", "", "is followed chapter by chapter in tests/journeys/test_guides.py, or has its reason there"
+    ),
+    *(
+        NotRun(f"docs/runbooks/{page}.md", "", "tests/deploy/test_runbooks_followed.py follows it")
+        for page in ("backup-and-restore", "leaked-secret", "moving-house", "upgrade-and-rollback", "upstream-keys")
     ),
     NotRun(
         "docs/doctor.md",
