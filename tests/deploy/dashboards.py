@@ -22,11 +22,15 @@ VARIABLE = re.compile(r"\$\{?(\w+)(?::\w+)?\}?")
 
 @dataclass(frozen=True)
 class Question:
-    """One query of a panel, or of a variable: an expression in which variables stand as they do in Grafana."""
+    """One query of a panel: an expression in which variables stand as they do in Grafana."""
 
     dashboard: str
-    asked_by: str
+    panel: str
+    unit: str
     expr: str
+
+    def __str__(self) -> str:
+        return f"{self.dashboard}: {self.panel}"
 
     def as_asked(self, values: Mapping[str, str]) -> str:
         """With each variable's value in its place. Raises KeyError where it has none."""
@@ -42,7 +46,8 @@ def questions(path: Path) -> Iterator[Question]:
     """Every query of a dashboard's panels."""
     for panel in read(path)["panels"]:
         for target in panel.get("targets", ()):
-            yield Question(path.stem, f"{panel['title']} {target['refId']}", target["expr"])
+            name, unit = f"{panel['title']} {target['refId']}", panel["fieldConfig"]["defaults"]["unit"]
+            yield Question(path.stem, name, unit, target["expr"])
 
 
 def formatted(value: object, indent: str = "") -> str:
