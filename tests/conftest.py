@@ -16,6 +16,7 @@ from proxy.config.schema import Storage
 from proxy.store.database import Database, open_database, upgrade
 from tests import disk
 from tests.clock import Clock
+from tests.deploy.contained import has_containers
 from tests.deploy.prometheus_server import Prometheus, has_prometheus, running_prometheus
 from tests.haproxy_servers import Haproxy, has_haproxy, running_haproxy
 from tests.namespaces import Namespace, has_namespaces, namespace
@@ -236,6 +237,11 @@ def promtool_there() -> None:
     """For tests that run promtool."""
 
 
+@pytest.fixture(scope="session")
+def containers() -> None:
+    """For tests that start what a container would have."""
+
+
 SET_CLOCK = "libfaketime, to set a server's clock", has_set_clock
 REDIS = "redis-server", has_redis
 POSTGRES = "PostgreSQL", has_postgres
@@ -252,6 +258,7 @@ NEEDS = {
     "chaos": ("Linux, gcc and redis-server", lambda: sys.platform == "linux" and shutil.which("gcc") and has_redis()),
     "wall_clock": SET_CLOCK,
     "other_user": ("root and setpriv, for another user's files", lambda: os.geteuid() == 0 and shutil.which("setpriv")),
+    "containers": ("root, to make namespaces and mount in them", has_containers),
     "far_machine": ("root and iproute2, for a network namespace", has_namespaces),
     "redis_server": REDIS,
     "redis_store": REDIS,

@@ -1,6 +1,6 @@
 """What the chart's values may be: its `config` is weighbridge.toml, and so is its schema, made of the program's own.
 
-`python -m tests.deploy.chart_schema` writes it anew where settings have changed.
+`make chart` writes it anew where settings have changed.
 """
 
 from __future__ import annotations
@@ -55,9 +55,3 @@ def written() -> dict[str, Any]:
     made = json.loads(FILE.read_text("utf-8"))
     assert isinstance(made, dict)
     return made
-
-
-if __name__ == "__main__":
-    schema = written()
-    schema["properties"]["config"] = config()
-    FILE.write_text(json.dumps(schema, indent=2) + "\n", "utf-8")
