@@ -14,6 +14,7 @@ FILE = ROOT / "docker-compose.yml"
 _VARIABLE = re.compile(r"\$(?:\$|\{(\w+)(?:(:?[-?])([^}]*))?\})")
 
 Service = dict[str, Any]
+VERBS = ("up", "exec", "run", "rm", "build", "cp")
 
 
 class MissingVariable(Exception):
@@ -66,6 +67,20 @@ def in_profiles(whole: Mapping[str, Service], *profiles: str) -> dict[str, Servi
         for name, service in whole.items()
         if not service.get("profiles") or set(profiles).intersection(service["profiles"])
     }
+
+
+def names_what_is_there(command: str, whole: Mapping[str, Service]) -> bool:
+    """Whether each profile and service exists that a command (what stands behind `docker compose`) is about."""
+    words = re.sub(r"\s#.*", "", command).split()
+    profiles = [words[index + 1] for index, word in enumerate(words) if word == "--profile"]
+    verb = next(index for index, word in enumerate(words) if word in VERBS)
+    named = [word for word in words[verb + 1 :] if not word.startswith("-")]
+    if words[verb] in ("exec", "run"):
+        named = named[:1]
+    elif words[verb] == "cp":
+        named = [named[0].partition(":")[0]]
+    known = {profile for service in whole.values() for profile in service.get("profiles", ())}
+    return set(profiles) <= known and set(named) <= in_profiles(whole, *profiles).keys()
 
 
 def as_command(test: list[str]) -> list[str]:

@@ -51,13 +51,7 @@ def test_the_commands_at_its_top_name_what_is_there() -> None:
     header = compose.FILE.read_text("utf-8").partition("\nname:")[0]
     commands = re.findall(r"^#   docker compose (.*)$", header, re.MULTILINE)
     assert len(commands) >= 5
-    for command in commands:
-        words = command.split()
-        profiles = [words[index + 1] for index, word in enumerate(words) if word == "--profile"]
-        verb = words.index("up" if "up" in words else "exec")
-        named = [word for word in words[verb + 1 :] if not word.startswith("-")][: 1 if "exec" in words else None]
-        assert set(profiles) <= {"scale", "monitoring"}
-        assert set(named) <= compose.in_profiles(SERVICES, *profiles).keys(), command
+    assert [command for command in commands if not compose.names_what_is_there(command, SERVICES)] == []
     assert (ROOT / "deploy" / "compose.env").is_file()
     assert "deploy/compose.env" in header
 
