@@ -52,7 +52,7 @@ def back_up(data_dir: Path, folder: Path) -> Iterator[Copied]:
 def _copy(path: Path, folder: Path, name: Path, *, ledger: bool) -> Copied:
     copy, records = folder / name, None
     copy.parent.mkdir(mode=0o700, exist_ok=True)
-    os.close(os.open(copy, os.O_CREAT | os.O_EXCL, 0o600))
+    _make(copy)
     try:
         with (reading if ledger else _reading)(path) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)  # in one step: else it began anew at each commit of the server's
@@ -67,12 +67,15 @@ def _copy(path: Path, folder: Path, name: Path, *, ledger: bool) -> Copied:
 
 def _copy_book(book: Path, copy: Path) -> Copied:
     """It is replaced whole, and never written to."""
-    content = book.read_bytes()
-    with open(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return Copied(copy.name, len(content), None)
+    _make(copy)
+    size = copy.write_bytes(book.read_bytes())
+    _sync(copy)
+    return Copied(copy.name, size, None)
+
+
+def _make(copy: Path) -> None:
+    """For its owner alone, from the first byte on."""
+    os.close(os.open(copy, os.O_CREAT | os.O_EXCL, 0o600))
 
 
 @contextmanager
