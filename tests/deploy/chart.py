@@ -21,6 +21,8 @@ ROOT = Path(__file__).parent.parent.parent
 CHART = ROOT / "deploy" / "helm" / "weighbridge"
 EXAMPLES = {path.stem: path for path in sorted((ROOT / "deploy" / "helm" / "examples").glob("*.yaml"))}
 RENDERED = Path(__file__).parent / "rendered"
+KUBERNETES = "1.34"
+"""The version to render for: a helm that `go install` made takes another for the one that is there."""
 SECRETS = "/run/secrets/weighbridge"
 NOT_RENDERED = ("alerts.yml", "values.schema.json")
 """Left out of what is kept: Prometheus's rules, a link to their file; and what values may be, which changes nothing."""
@@ -42,7 +44,8 @@ def helm(*arguments: str) -> str:
 
 def template(*arguments: str) -> str:
     """The chart's manifests, as release `weighbridge` in namespace `gateway`."""
-    return helm("template", "weighbridge", str(CHART), "--namespace", "gateway", *arguments)
+    release = ("weighbridge", str(CHART), "--namespace", "gateway", "--kube-version", KUBERNETES)
+    return helm("template", *release, *arguments)
 
 
 def render(example: str) -> str:

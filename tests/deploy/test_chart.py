@@ -225,6 +225,12 @@ def test_services_lead_to_ports_that_a_pod_has(example: str) -> None:
     assert chart.the(example, "StatefulSet")["spec"]["serviceName"] == "weighbridge-headless"
 
 
+def _of_test(example: str) -> dict[str, str]:
+    """The labels by which the pod of `helm test` is known."""
+    labels = chart.the(example, "Pod", "weighbridge-test")["metadata"]["labels"]
+    return {name: labels[name] for name in ("app.kubernetes.io/name", "app.kubernetes.io/instance")}
+
+
 def test_nobody_comes_to_the_control_door_who_was_not_named() -> None:
     alone, scaled = (chart.the(example, "NetworkPolicy")["spec"] for example in ("alone", "scaled"))
     assert alone == {
@@ -232,6 +238,8 @@ def test_nobody_comes_to_the_control_door_who_was_not_named() -> None:
         "policyTypes": ["Ingress"],
         "ingress": [{"ports": [{"port": "gateway"}]}],
     }
+    tester = {"podSelector": {"matchLabels": _of_test("scaled")}}
+    assert scaled["ingress"][0]["from"] == [{"ipBlock": {"cidr": "10.0.0.0/8"}}, tester]
     (control,) = [rule for rule in scaled["ingress"] if rule["ports"] == [{"port": "control"}]]
     named = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
     assert control["from"] == [named]
@@ -355,7 +363,7 @@ def test_a_pod_starts_anew_for_what_waits_for_a_start_and_for_nothing_else() -> 
     as_it_is = checksum()
     for waits in ("config.storage.retention_days=40", "config.limits.on_redis_down=deny"):
         assert checksum(waits) != as_it_is
-    for taken in ("config.server.max_body_mb=50", "config.limits.hold=worst", "config.upstreams[0].weight=2"):
+    for taken in ("config.server.max_body_mb=50", "config.limits.hold=worst", "config.gateway.unpriced_models=refuse"):
         assert checksum(taken) == as_it_is
 
 
