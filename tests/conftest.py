@@ -16,6 +16,8 @@ from proxy.config.schema import Storage
 from proxy.store.database import Database, open_database, upgrade
 from tests import disk
 from tests.clock import Clock
+from tests.deploy.fronts import has_fronts
+from tests.deploy.machine import Machine, has_machines, machine
 from tests.haproxy_servers import Haproxy, has_haproxy, running_haproxy
 from tests.namespaces import Namespace, has_namespaces, namespace
 from tests.postgres_servers import (
@@ -105,6 +107,13 @@ def other_user() -> int:
 def far_machine() -> Iterator[Namespace]:
     """A network namespace: what a machine is whose packets can vanish."""
     with namespace() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def own_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine of a module's own, with systemd."""
+    with machine(tmp_path_factory.mktemp("machine")) as made:
         yield made
 
 
@@ -228,6 +237,7 @@ SET_CLOCK = "libfaketime, to set a server's clock", has_set_clock
 REDIS = "redis-server", has_redis
 POSTGRES = "PostgreSQL", has_postgres
 PGBOUNCER = "PostgreSQL and pgbouncer", has_pgbouncer
+FRONTS = "nginx and Caddy", has_fronts
 USES_POSTGRES = POSTGRES, PGBOUNCER
 NEEDS = {
     "small_disk": ("root, to mount a disk of their own", lambda: os.geteuid() == 0),
@@ -240,6 +250,9 @@ NEEDS = {
     "wall_clock": SET_CLOCK,
     "other_user": ("root and setpriv, for another user's files", lambda: os.geteuid() == 0 and shutil.which("setpriv")),
     "far_machine": ("root and iproute2, for a network namespace", has_namespaces),
+    "own_machine": ("root, iproute2 and systemd, for a machine of their own", has_machines),
+    "fronted": FRONTS,
+    "start_front": FRONTS,
     "redis_server": REDIS,
     "redis_store": REDIS,
     "cluster_store": REDIS,

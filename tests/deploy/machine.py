@@ -1,4 +1,4 @@
-"""A machine for a test: this one's programs, a file system and a network that nobody else sees, and systemd over it all.
+"""A machine for a test: this one's programs, a file system and a network that nobody else sees, and systemd.
 
 An overlay of this machine's files in namespaces of its own: what is written there is gone with it, what listens there
 is reached from there alone, and its first process is this machine's own systemd, so units run as they will be run.
@@ -56,9 +56,13 @@ class Machine:
         return ["nsenter", "--target", str(self.init), *namespaces, "--", *words]
 
     def run(self, script: str, *, network: bool = False, env: Mapping[str, str] | None = None) -> str:
-        """Runs a script of bash in its checkout, as root, and what its commands print; fails with the first that does."""
+        """Runs a script of bash in its checkout, as root; what it prints. Fails where one of its commands does."""
         passed = {name: value for name, value in os.environ.items() if name.upper().startswith(_PASSED_ON)}
-        clean = {"HOME": "/root", "LANG": "C.UTF-8", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+        clean = {
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        }
         done = subprocess.run(
             self.command("bash", "-c", f"set -euo pipefail\ncd {CHECKOUT}\n{script}", network=network),
             env={**clean, **passed, **(env or {})},
@@ -85,7 +89,10 @@ def machine(folder: Path) -> Iterator[Machine]:
     script = [str(Path(__file__).with_suffix(".sh")), str(place), str(ROOT), cgroup]
     with log.open("ab") as out:
         started = subprocess.Popen(
-            ["unshare", "--mount", "--propagation=private", "sh", *script], stdout=out, stderr=out, start_new_session=True
+            ["unshare", "--mount", "--propagation=private", "sh", *script],
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
         )
     try:
         made = Machine(_first_process(started, log), log)
