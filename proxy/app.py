@@ -140,7 +140,12 @@ class App:
         database = open_database(settings.storage)
         book = open_book(settings)
         written = WorkerFiles(data_dir / METRICS, process.slot) if process.gateway and process.locked else None
-        metrics = Metrics(__version__, book.models(), data_dir / METRICS if process.locked else None)
+        metrics = Metrics(
+            __version__,
+            book.models(),
+            data_dir / METRICS if process.locked else None,
+            written.known if written else (),
+        )
 
         def on_broken(broken: LedgerBroken) -> None:
             log.critical("ledger_broken", why=str(broken), what="breaking off every call and ending")

@@ -340,7 +340,7 @@ def _tls(server: Server) -> ssl.SSLContext | None:
 
 def _count_refused(app: App) -> None:
     """A connection beyond the caps. The acceptor logs, not each of them."""
-    app.metrics.refusals.labels(app.metrics.project(""), Reason.TOO_MANY_CONNECTIONS.word).inc()
+    app.metrics.refused("", Reason.TOO_MANY_CONNECTIONS.word)
 
 
 def url_of(scheme: str, bound: socket.socket) -> str:

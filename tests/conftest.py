@@ -18,6 +18,7 @@ from tests import disk
 from tests.clock import Clock
 from tests.deploy.fronts import has_fronts
 from tests.deploy.machine import Machine, has_machines, machine
+from tests.deploy.prometheus_server import Prometheus, has_prometheus, running_prometheus
 from tests.haproxy_servers import Haproxy, has_haproxy, running_haproxy
 from tests.namespaces import Namespace, has_namespaces, namespace
 from tests.postgres_servers import (
@@ -233,9 +234,21 @@ def start_haproxy(tmp_path: Path, at_end: ExitStack) -> Callable[..., Haproxy]:
     return lambda *given: at_end.enter_context(running_haproxy(tmp_path / "haproxy", *given))
 
 
+@pytest.fixture
+def start_prometheus(tmp_path: Path, at_end: ExitStack) -> Callable[..., Prometheus]:
+    """Starts one that scrapes these targets. See running_prometheus."""
+    return lambda *given, **more: at_end.enter_context(running_prometheus(tmp_path / "prometheus", *given, **more))
+
+
+@pytest.fixture(scope="session")
+def promtool_there() -> None:
+    """For tests that run promtool."""
+
+
 SET_CLOCK = "libfaketime, to set a server's clock", has_set_clock
 REDIS = "redis-server", has_redis
 POSTGRES = "PostgreSQL", has_postgres
+PROMETHEUS = "Prometheus, and its promtool", has_prometheus
 PGBOUNCER = "PostgreSQL and pgbouncer", has_pgbouncer
 FRONTS = "nginx and Caddy", has_fronts
 USES_POSTGRES = POSTGRES, PGBOUNCER
@@ -261,6 +274,8 @@ NEEDS = {
     "cluster": REDIS,
     "sentinel": REDIS,
     "start_haproxy": ("haproxy", has_haproxy),
+    "start_prometheus": PROMETHEUS,
+    "promtool_there": PROMETHEUS,
     "valkey": SET_CLOCK,
     "postgres_server": POSTGRES,
     "own_postgres": POSTGRES,

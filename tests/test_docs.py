@@ -166,11 +166,27 @@ def _metric_labels() -> dict[str, tuple[str, ...]]:
 
 
 def test_every_metric_is_documented_as_it_is() -> None:
-    """docs/metrics.md has a row for each metric that is declared, with its labels, and no others."""
+    """docs/metrics.md has a row for each metric that is declared, with its labels and its unit, and no others. Each says
+    what it is, and when to worry; so does its help."""
     rows = table_of(text_of("docs/metrics.md").partition("## ")[0])
     shown = {name: tuple(re.findall(r"`(\w+)`", row[2])) for name, row in rows.items()}
     assert shown == _metric_labels()
-    assert all(row[1] in ("counter", "gauge", "histogram") and row[3] and len(row[4]) > 10 for row in rows.values())
+    assert all(row[1] in ("counter", "gauge", "histogram") and len(row[4]) > 10 and row[5] for row in rows.values())
+    assert {name: row[3] for name, row in rows.items()} == {name: unit for name, (_, unit, _) in _metric_help().items()}
+
+
+def _metric_help() -> dict[str, tuple[str, str, str]]:
+    """What each metric's help says: what it is, its unit, and when to worry."""
+    found: dict[str, tuple[str, str, str]] = {}
+    when = "when|at|from|below|while|before"
+    for collector in Metrics("0", []).registry._collector_to_names:
+        family = next(iter(collector.describe()))
+        text = family.documentation
+        said = re.fullmatch(rf"(\S.{{8,}})\. Unit: ([^.]+)\. Worry ((?:{when}) .{{4,}})\.", text)
+        assert said is not None, f"{family.name} doesn't say its unit, or when to worry: {text}"
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        found[name] = said[1], said[2], said[3]
+    return found
 
 
 def test_metrics_named_in_any_page_exist() -> None:

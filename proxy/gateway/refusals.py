@@ -14,7 +14,7 @@ def tell_refusal(
     metrics: Metrics, refusal: Refusal, request_id: str, project: str = "", operation: str = "unknown", model: str = ""
 ) -> None:
     """Counts and logs a request that we answered ourselves."""
-    metrics.refusals.labels(metrics.project(project), refusal.reason.word).inc()
+    metrics.refused(project, refusal.reason.word)
     log.info(
         "refused",
         reason=refusal.reason.word,

@@ -241,7 +241,7 @@ class Weighing:
     def _tell_missing(self, reading: Reading) -> None:
         """A whole response without a usage that could be found: somebody should look at why."""
         record = self._record
-        self._weigher.metrics.usage_missing.labels(record.operation).inc()
+        self._weigher.metrics.usage_missed(record.operation)
         log.warning(
             "usage_missing",
             request_id=record.request_id,

@@ -1,21 +1,27 @@
-"""Every metric, declared here; label values bounded here."""
+"""What counts into the metrics that declared.py declares, under labels that labels.py bounds."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
 
+from proxy.gemini.surface import OPERATIONS
+from proxy.telemetry.declared import Declared
+from proxy.telemetry.labels import OTHER, Children, Labels, Names, status_of
 from proxy.telemetry.multiprocess import AddedUp
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
 MAX_PROJECTS = 1000
-SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 300)
-"""Buckets to 300 s: a 4K picture takes minutes."""
-COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
+MAX_UPSTREAMS = 1000
+"""Names of upstreams that a process may come to know, by one reload after the other."""
+MAX_OPERATIONS = 100
 NANO = 1_000_000_000
 ATTEMPT_OUTCOMES = (
     "answered",
@@ -28,133 +34,91 @@ ATTEMPT_OUTCOMES = (
 )
 
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # else each counter brings a second series, its birth
-
-
-class Metrics:
+class Metrics(Declared):
     """The metrics of one process. Models outside `models` read `other`; so do projects past the first thousand."""
 
-    def __init__(self, version: str, models: Collection[str], workers: Path | None = None) -> None:
-        """`workers`: the folder where workers write theirs, which are told with these."""
-        self.registry = CollectorRegistry()
+    def __init__(
+        self,
+        version: str,
+        models: Collection[str],
+        workers: Path | None = None,
+        written: Iterable[tuple[str, Mapping[str, str]]] = (),
+    ) -> None:
+        """`workers`: the folder where workers write theirs, which are told with these. `written`: what a predecessor
+        of this process has series of, each by its metric's name and its labels."""
+        super().__init__()
         self._workers = workers
         self.know_models(models)
-        self._projects: set[str] = set()
-        self._finished: dict[tuple[str, str, str, int], tuple[Counter, Histogram]] = {}
-        self._answered: dict[str, Histogram] = {}
-        self._attempted: dict[tuple[str, str, str], tuple[Counter, Counter]] = {}
-        self._tokens: dict[tuple[str, str, str], Counter] = {}
-        self._spent: dict[tuple[str, str], tuple[Counter, Counter]] = {}
+        self.project = Names(MAX_PROJECTS)
+        """The label of a project."""
+        self._upstream = Names(MAX_UPSTREAMS)
+        self._upstreams: frozenset[str] = frozenset()
+        self._budgets: frozenset[Labels] = frozenset()
+        self._limits: frozenset[Labels] = frozenset()
+        self._looks: list[Callable[[], object]] = []
+        self._bound()
+        self._begin(version)
+        self._go_on_from(written)
 
-        self.requests = self._counter("requests", "Requests answered.", "project", "operation", "model", "status")
-        self.refusals = self._counter("refusals", "Requests that Weighbridge itself refused.", "project", "reason")
-        self.shadow_refusals = self._counter(
-            "shadow_refusals", "Requests that a shadow limit would have refused.", "project", "limit"
-        )
-        self.limiter_errors = Counter(
-            "weighbridge_limiter_errors", "Times that Redis didn't do what was asked of it.", registry=self.registry
-        )
-        self.request_duration = self._histogram(
-            "request_duration_seconds", "From the request's head to the response's last byte.", "operation"
-        )
-        self.first_byte = self._histogram(
-            "first_byte_seconds", "From the request's head to the first byte of the upstream's response.", "operation"
-        )
-        self.in_flight = Gauge(
-            "weighbridge_in_flight_requests",
-            "Requests being served now.",
-            registry=self.registry,
-            multiprocess_mode="livesum",
-        )
-        """Read when scraped: the app sets its function."""
-        self.tokens = self._counter(
-            "tokens", "Tokens that upstreams reported.", "project", "model", "direction", "modality"
-        )
-        self.images = self._counter("images", "Pictures that came back.", "project", "model")
-        self.cost = self._counter("cost_usd", "What the calls cost, in US dollars.", "project", "model")
-        self._count_upstreams()
-        self.unpriced = self._counter(
-            "unpriced_requests", "Calls whose model has no price: they stand on the bill without a cost.", "model"
-        )
-        self.usage_missing = self._counter(
-            "usage_missing",
-            "Responses that should have brought usage and brought none; billed by estimate.",
-            "operation",
-        )
-        self._budgets = Gauge(
-            "weighbridge_budget_used_ratio", "Of a project's fullest budget.", ["project"], registry=self.registry
-        )
-        self._budgeted: set[str] = set()
-        self.config_reloads = self._counter(
-            "config_reloads", "Times that the configuration was read anew by a running server.", "outcome"
-        )
+    def _bound(self) -> None:
+        self._requests, self._refusals = Children(self.requests), Children(self.refusals)
+        self._durations = Children(self.request_duration, MAX_OPERATIONS)
+        self._first_bytes = Children(self.first_byte, MAX_OPERATIONS)
+        self._overheads = Children(self.overhead, MAX_OPERATIONS)
+        self._tokens, self._images, self._costs = Children(self.tokens), Children(self.images), Children(self.cost)
+        self._unpriced, self._missing = Children(self.unpriced), Children(self.missing, MAX_OPERATIONS)
+        self._shadow_refusals = Children(self.shadow_refusals)
+        self._upstream_requests, self._attempts = Children(self.upstream_requests), Children(self.attempts)
+
+    def _begin(self, version: str) -> None:
+        """What can be there from the start is: of a counter that appears with 1, `increase` never shows the first."""
+        self.build_info.labels(version).set(1)
         for outcome in ("applied", "rejected"):
             self.config_reloads.labels(outcome)
-        self._watch_ledger()
-        Gauge("weighbridge_build_info", "The version that runs.", ["version"], registry=self.registry).labels(
-            version
-        ).set(1)
-
-    def _watch_ledger(self) -> None:
-        self.ledger_commit = Histogram(
-            "weighbridge_ledger_commit_seconds",
-            "Time that one commit of the ledger file took, its fsync included.",
-            buckets=COMMIT_SECONDS,
-            registry=self.registry,
-        )
-        self._unshipped = Gauge(
-            "weighbridge_unshipped_records", "Records that PostgreSQL hasn't got yet.", registry=self.registry
-        )
-        self._ledger_lag = Gauge(
-            "weighbridge_ledger_lag_seconds",
-            "Age of the oldest of these records.",
-            registry=self.registry,
-        )
-
-    def _count_upstreams(self) -> None:
-        self.upstream_requests = self._counter(
-            "upstream_requests", "Requests sent up; status is `failed` where no answer came.", "upstream", "status"
-        )
-        self.attempts = self._counter("attempts", "Requests sent up, by what became of them.", "outcome")
         for outcome in ATTEMPT_OUTCOMES:
-            self.attempts.labels(outcome)
-        self.upstream_available = Gauge(
-            "weighbridge_upstream_available",
-            "1, or 0 where an upstream is disabled, or out for all models.",
-            ["upstream"],
-            registry=self.registry,
-        )
-        self._upstreams: frozenset[str] = frozenset()
+            self._attempts[outcome,]
+        for operation in OPERATIONS:
+            if operation.metered:
+                self._missing[operation.name,]
+        self._unpriced[OTHER,]
+
+    def _go_on_from(self, written: Iterable[tuple[str, Mapping[str, str]]]) -> None:
+        bounded = {one.metric._name: one for one in vars(self).values() if isinstance(one, Children)}
+        for name, labels in written:
+            if (children := bounded.get(name)) is not None:
+                self.project(labels.get("project", ""))
+                self._upstream(labels.get("upstream", ""))
+                children[tuple(labels[label] for label in children.metric._labelnames)]
 
     def know_models(self, models: Collection[str]) -> None:
         """These are named from now on: the price book has changed."""
         self._models = frozenset(models)
 
+    def model(self, name: str) -> str:
+        """The label of a model."""
+        return name if name in self._models or not name else OTHER
+
     def finished(self, project: str, operation: str, model: str, status: int, seconds: float) -> None:
-        """One request was answered. The children are kept: `labels()` costs more than the counting."""
-        key = (self.project(project), operation, self.model(model), status)
-        children = self._finished.get(key)
-        if children is None:
-            children = self._finished[key] = (self.requests.labels(*key), self.request_duration.labels(operation))
-        children[0].inc()
-        children[1].observe(seconds)
+        """One request was answered."""
+        self._requests[self.project(project), operation, self.model(model), status_of(status)].inc()
+        self._durations[operation,].observe(seconds)
+
+    def refused(self, project: str, reason: str) -> None:
+        """One request was refused by us; `reason` is one of errors.Reason's words."""
+        self._refusals[self.project(project), reason].inc()
 
     def answered(self, operation: str, seconds: float) -> None:
         """The first byte of the response that goes down came, so long after the client's request."""
-        child = self._answered.get(operation)
-        if child is None:
-            child = self._answered[operation] = self.first_byte.labels(operation)
-        child.observe(seconds)
+        self._first_bytes[operation,].observe(seconds)
+
+    def held_up(self, operation: str, seconds: float) -> None:
+        """A call that was answered waited for nobody but us for so long."""
+        self._overheads[operation,].observe(seconds)
 
     def attempted(self, upstream: str, status: str, outcome: str) -> None:
         """A call was sent to an upstream, and answered or not; `outcome` is as in the usage record's `attempts`."""
-        key = upstream, status, outcome
-        children = self._attempted.get(key)
-        if children is None:
-            labels = self.upstream_requests.labels(upstream, status), self.attempts.labels(outcome)
-            children = self._attempted[key] = labels
-        children[0].inc()
-        children[1].inc()
+        self._upstream_requests[self._upstream(upstream), status].inc()
+        self._attempts[outcome,].inc()
 
     def upstream_changed(self, upstream: str, available: bool) -> None:
         """Whether an upstream may be asked for anything at all. Nothing is told of one that isn't known."""
@@ -165,74 +129,89 @@ class Metrics:
         """These are the ones of the configuration from now on, and whether each may be asked."""
         for gone in self._upstreams - available.keys():
             self.upstream_available.remove(gone)
-        self._upstreams = frozenset(available)
-        for upstream, is_available in available.items():
-            self.upstream_changed(upstream, is_available)
+            self.upstream_models_out.remove(gone)
+        self._upstreams = frozenset(name for name in available if self._upstream(name) == name)
+        for upstream in self._upstreams:
+            self.upstream_changed(upstream, available[upstream])
+            self.upstream_models_out.labels(upstream)
+
+    def models_out(self, models: Mapping[str, int]) -> None:
+        """For how many models each upstream is out; those that aren't there are out for none."""
+        for upstream in self._upstreams:
+            self.upstream_models_out.labels(upstream).set(models.get(upstream, 0))
 
     def weighed(self, project: str, model: str, quantities: dict[str, int], images: int, cost: int | None) -> None:
         """One call was written down: its quantities (`input_text`, `output_image` …), pictures and nano-dollars."""
         key = project, model = self.project(project), self.model(model)
         for name, quantity in quantities.items():
-            if quantity and "_" in name:  # `search` is a quantity too, and no token
-                self._token_counter(project, model, name).inc(quantity)
-        spent = self._spent.get(key)
-        if spent is None:
-            spent = self._spent[key] = (self.images.labels(*key), self.cost.labels(*key))
-        if images:
-            spent[0].inc(images)
-        if cost:
-            spent[1].inc(cost / NANO)
+            direction, _, modality = name.partition("_")
+            if quantity and modality:  # `search` is a quantity too, and no token
+                self._tokens[project, model, direction, modality].inc(quantity)
+        self._images[key].inc(images)
+        self._costs[key].inc((cost or 0) / NANO)
         if cost is None:
-            self.unpriced.labels(model).inc()
+            self._unpriced[model,].inc()
 
-    def unshipped(self, records: int, oldest_s: float) -> None:
-        """How many records wait to be shipped, and the age of the oldest."""
-        self._unshipped.set(records)
-        self._ledger_lag.set(oldest_s)
-
-    def budgets_used(self, ratios: Mapping[str, float]) -> None:
-        """Of each project that has a budget, how much of it is used: 1 is all. Of others nothing is told any more."""
-        told: dict[str, float] = {}
-        for project, ratio in ratios.items():
-            label = self.project(project)
-            told[label] = max(ratio, told.get(label, 0.0))
-        for label in self._budgeted - told.keys():
-            self._budgets.remove(label)
-        for label, ratio in told.items():
-            self._budgets.labels(label).set(ratio)
-        self._budgeted = set(told)
+    def usage_missed(self, operation: str) -> None:
+        """A response should have brought usage, and brought none."""
+        self._missing[operation,].inc()
 
     def shadow_refused(self, project: str, kind: str) -> None:
         """A shadow limit ("rpm" …) would have refused a call."""
-        self.shadow_refusals.labels(self.project(project), kind).inc()
+        self._shadow_refusals[self.project(project), kind].inc()
 
-    def _token_counter(self, project: str, model: str, name: str) -> Counter:
-        key = (project, model, name)
-        child = self._tokens.get(key)
-        if child is None:
-            direction, _, modality = name.partition("_")
-            child = self._tokens[key] = self.tokens.labels(project, model, direction, modality)
-        return child
+    def unshipped(self, records: int, oldest_s: float) -> None:
+        """How many records wait to be shipped, and the age of the oldest."""
+        self.unshipped_records.set(records)
+        self.ledger_lag.set(oldest_s)
 
-    def project(self, name: str) -> str:
-        if name not in self._projects:
-            if len(self._projects) >= MAX_PROJECTS:
-                return "other"
-            self._projects.add(name)
-        return name
+    def budgets_used(self, ratios: Mapping[str, float]) -> None:
+        """Of each project that has a budget, how much of it is used: 1 is all. Of others nothing is told any more."""
+        self._budgets = self._tell(self.budget_used, self._budgets, {(one,): ratio for one, ratio in ratios.items()})
 
-    def model(self, name: str) -> str:
-        return name if name in self._models or not name else "other"
+    def limits_used(self, ratios: Mapping[tuple[str, str], float]) -> None:
+        """The same of limits, by project and kind ("rpm" …)."""
+        self._limits = self._tell(self.limit_used, self._limits, ratios)
+
+    def _tell(self, gauge: Gauge, told: frozenset[Labels], ratios: Mapping[Any, float]) -> frozenset[Labels]:
+        """Sets a gauge by project and maybe more, and removes what was told and isn't any more. Returns what is."""
+        now: dict[Labels, float] = {}
+        for (project, *more), ratio in ratios.items():
+            key = self.project(project), *more
+            now[key] = max(ratio, now.get(key, 0.0))
+        for key in told - now.keys():
+            gauge.remove(*key)
+        for key, ratio in now.items():
+            gauge.labels(*key).set(ratio)
+        return frozenset(now)
+
+    def watch_disk(self, folder: Path) -> None:
+        """Tells of the file system that a folder lies on; it is asked at each scrape."""
+        self.data_free.set_function(lambda: _bytes(folder, lambda disk: disk.f_bavail))
+        self.data_size.set_function(lambda: _bytes(folder, lambda disk: disk.f_blocks))
+
+    def look_before(self, look: Callable[[], object]) -> None:
+        """Has something looked at before metrics are told, in whatever thread that is done in."""
+        self._looks.append(look)
+
+    def look(self) -> None:
+        """Looks at all that is known only when it is asked."""
+        for look in self._looks:
+            look()
 
     def exposition(self) -> bytes:
+        """All of it as Prometheus reads it. A thousand series take 25 ms: not on a loop that serves calls."""
+        self.look()
         if self._workers is None:
             return generate_latest(self.registry)
         together = CollectorRegistry()
-        together.register(AddedUp(self._workers, self.registry))
+        together.register(AddedUp(self._workers, self.registry, self.project))
         return generate_latest(together)
 
-    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
-        return Counter(f"weighbridge_{name}", help_text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, help_text: str, *labels: str) -> Histogram:
-        return Histogram(f"weighbridge_{name}", help_text, labels, buckets=SECONDS, registry=self.registry)
+def _bytes(folder: Path, blocks: Callable[[os.statvfs_result], int]) -> float:
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return math.nan
+    return float(blocks(disk) * disk.f_frsize)

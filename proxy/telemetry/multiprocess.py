@@ -1,24 +1,31 @@
 """Metrics of several processes: each worker writes its own into files, and who is scraped adds them up.
 
-It is prometheus-client's multiprocess mode (https://prometheus.github.io/client_python/multiprocess/), but for one
-thing: a worker counts in memory and writes once a second what has changed. To write at each count, into a mapped file,
-would be a tenth of a small call. A worker that is killed takes its last second of counts with it.
+It is prometheus-client's multiprocess mode (https://prometheus.github.io/client_python/multiprocess/), but for two
+things. A worker counts in memory and writes once a second what has changed: to write at each count, into a mapped file,
+would be a tenth of a small call, and a worker that is killed takes no more than its last second with it. And of gauges
+only those are written that are made one of all workers' (`together` in declared.py); every other is told by the control
+process alone, which knows as much as any worker.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Metric, values
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
-PER_WORKER = frozenset(("weighbridge_in_flight_requests",))
-"""Gauges that are added up. Every other is told by the control process alone, which knows as much as any worker."""
+MADE_ONE: Mapping[str, Callable[[float, float], float]] = {"livesum": float.__add__, "livemin": min, "livemax": max}
+"""How a gauge of the workers and the control process's own are."""
+REPLACED = "weighbridge_workers_replaced"
 
 
 def clear(folder: Path) -> None:
@@ -33,66 +40,122 @@ def forget(folder: Path, worker: str) -> None:
     mark_process_dead(worker, str(folder))  # type: ignore[no-untyped-call]
 
 
+class Replaced:
+    """Counts the processes that died and are replaced. Used by the process over them, which tells no metrics itself."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises OSError."""
+        self._file = MmapedDict(str(folder / "counter_supervisor.db"))  # type: ignore[no-untyped-call]
+        self._key = json.dumps([REPLACED, f"{REPLACED}_total", {}, ""])
+
+    def count(self) -> None:
+        value, _ = self._file.read_value(self._key)  # type: ignore[no-untyped-call]
+        self._file.write_value(self._key, value + 1, 0.0)  # type: ignore[no-untyped-call]
+
+
 class WorkerFiles:
     """The files of one worker. From when they are made, every metric of this process has its values in them."""
 
     def __init__(self, folder: Path, worker: str) -> None:
         """A worker that takes a dead one's place, under the same name, goes on from what that one had written."""
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+        self.known = tuple(_series(folder.glob(f"*_{worker}.db")))
+        """What that one had series of, each by its metric's name and its labels."""
         written = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]
-        self._values: list[Any] = []
+        self._values: dict[tuple[str, Any], Any] = {}
         known = self._values
 
         class Value(values.MutexValue):
-            def __init__(self, *arguments: Any, **options: Any) -> None:
-                super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
-                self.written = written(*arguments, **options)
-                self._value = self.was = self.written.get()
-                known.append(self)
+            """`written`: where it stands in a file; of a gauge, from the first `write` on, lest it be read as 0."""
+
+            def __init__(
+                self, kind: str, metric: str, name: str, labels: Any, of: Any, _help: str, multiprocess_mode: str = ""
+            ) -> None:
+                super().__init__(kind, metric, name, labels, of, "")  # type: ignore[no-untyped-call]
+                if kind == "gauge" and multiprocess_mode not in MADE_ONE:
+                    return
+                # Without the help: it would stand in the file with each value.
+                self.begin = partial(written, kind, metric, name, labels, of, "", multiprocess_mode)
+                self.written = None if kind == "gauge" else self.begin()
+                self._value = self.was = 0.0 if self.written is None else self.written.get()
+                known[name, tuple(of)] = self
 
         values.ValueClass = Value
 
     def write(self) -> None:
         """Writes what has changed since it was last called."""
-        for value in tuple(self._values):
+        for value in tuple(self._values.values()):
             now = value.get()
-            if now != value.was:
-                value.was = now
-                value.written.set(now)
+            if value.written is None:
+                value.written = value.begin()
+            elif now == value.was:
+                continue
+            value.was = now
+            value.written.set(now)
+
+
+def _series(paths: Iterable[Path]) -> Iterator[tuple[str, dict[str, str]]]:
+    """What files have values of, each once: of a histogram there are many of the same."""
+    seen: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
+    for path in _begun(paths):
+        for key, *_ in MmapedDict.read_all_values_from_file(path):  # type: ignore[no-untyped-call]
+            metric, _, labels, _ = json.loads(key)
+            labels.pop("le", None)
+            one = metric, tuple(labels.items())
+            if one not in seen:
+                seen.add(one)
+                yield metric, labels
 
 
 class AddedUp(Collector):
     """The metrics of all workers, by their files, with those of this process."""
 
-    def __init__(self, folder: Path, own: CollectorRegistry) -> None:
+    def __init__(self, folder: Path, own: CollectorRegistry, project: Callable[[str], str]) -> None:
+        """`project` gives a project's label: each worker has named a thousand, and not the same."""
         self._folder = folder
         self._own = own
+        self._project = project
 
     def collect(self) -> Iterator[Metric]:
-        files = list(_begun(self._folder))
+        files = list(_begun(self._folder.glob("*.db")))
         workers = MultiProcessCollector.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
         of_workers: dict[str, Metric] = {family.name: family for family in workers}
         for own in self._own.collect():
             theirs = of_workers.pop(own.name, None)
-            if theirs is not None and (own.type != "gauge" or own.name in PER_WORKER):
-                own.samples = _sum(own, theirs)
+            if theirs is not None:
+                if own.type == "gauge":
+                    own.samples = _made_one(own, theirs)
+                else:
+                    own.samples = self._sum(own, theirs)
             yield own
 
+    def _sum(self, *families: Metric) -> list[Sample]:
+        """Samples of the same name and labels added, in the order in which they are first met."""
+        sums: dict[tuple[Any, ...], Sample] = {}
+        for family in families:
+            for sample in family.samples:
+                if "project" in sample.labels:
+                    sample.labels["project"] = self._project(sample.labels["project"])
+                key = sample.name, *sorted(sample.labels.items())
+                stands = sums.get(key)
+                sums[key] = sample if stands is None else stands._replace(value=stands.value + sample.value)
+        return list(sums.values())
 
-def _begun(folder: Path) -> Iterator[str]:
+
+def _made_one(own: Metric, theirs: Metric) -> list[Sample]:
+    """A gauge of what this process knows to exist: an upstream that a reload took away stays in workers' files."""
+    one = MADE_ONE[theirs._multiprocess_mode]  # type: ignore[attr-defined]
+    found = {frozenset(sample.labels.items()): sample.value for sample in theirs.samples}
+    samples: list[Sample] = []
+    for sample in own.samples:
+        value = found.get(frozenset(sample.labels.items()))
+        samples.append(sample if value is None else sample._replace(value=one(sample.value, value)))
+    return samples
+
+
+def _begun(paths: Iterable[Path]) -> Iterator[str]:
     """The files that can be read: one that a worker is about to make, or died making, is empty."""
-    for path in folder.glob("*.db"):
+    for path in paths:
         with suppress(FileNotFoundError):
             if path.stat().st_size:
                 yield str(path)
-
-
-def _sum(*families: Metric) -> list[Any]:
-    """Samples of the same name and labels added, in the order in which they are first met."""
-    sums: dict[tuple[Any, ...], Any] = {}
-    for family in families:
-        for sample in family.samples:
-            key = sample.name, *sorted(sample.labels.items())
-            stands = sums.get(key)
-            sums[key] = sample if stands is None else stands._replace(value=stands.value + sample.value)
-    return list(sums.values())

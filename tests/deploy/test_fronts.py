@@ -8,8 +8,8 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -47,12 +47,16 @@ class Behind:
     stand: Weighbridge
     upstream: Scripted
     certificate: Certificate
+    clients: ExitStack = field(default_factory=ExitStack)
+    """Their connections, to be closed when a test has ended."""
 
     def connect(self) -> http.client.HTTPSConnection:
         trust = ssl.create_default_context(cafile=self.certificate.path)
         source = (CLIENT, 0)
         port = self.front.port
-        return http.client.HTTPSConnection("localhost", port, PATIENCE_S, source_address=source, context=trust)
+        made = http.client.HTTPSConnection("localhost", port, timeout=PATIENCE_S, source_address=source, context=trust)
+        self.clients.callback(made.close)
+        return made
 
     def key(self, *options: str) -> str:
         """A new key of a project, narrowed by these options."""
@@ -65,7 +69,9 @@ class Behind:
         connection = self.connect()
         fields = {"x-goog-api-key": self.stand.key(), "content-type": "application/json", **headers}
         connection.request("POST", path, body, {name.replace("_", "-"): of for name, of in fields.items() if of})
-        return connection.getresponse()
+        answer = connection.getresponse()
+        self.clients.callback(answer.close)
+        return answer
 
     def logged(self) -> str:
         return "".join(file.read_text() for file in self.front.logs.rglob("*") if file.is_file())
@@ -87,7 +93,14 @@ def fronted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             yield Behind(front, stand, upstream, certificate)
 
 
-def test_events_come_one_by_one(fronted: Behind) -> None:
+@pytest.fixture
+def behind(fronted: Behind) -> Iterator[Behind]:
+    """A front that all tests share, and clients that end with a test."""
+    with fronted.clients:
+        yield fronted
+
+
+def test_events_come_one_by_one(behind: Behind) -> None:
     """The first one is there while the upstream hasn't sent the second."""
     first_came = threading.Event()
 
@@ -96,26 +109,26 @@ def test_events_come_one_by_one(fronted: Behind) -> None:
         if first_came.wait(PATIENCE_S):
             connection.sendall(chunk(LAST) + chunk(b""))
 
-    fronted.upstream.answer = streams
-    answer = fronted.post(f"{MODEL}:streamGenerateContent?alt=sse", b"{}")
+    behind.upstream.answer = streams
+    answer = behind.post(f"{MODEL}:streamGenerateContent?alt=sse", b"{}")
     assert answer.read(len(FIRST)) == FIRST
     first_came.set()
     assert answer.read() == LAST
 
 
 @pytest.mark.parametrize("framing", ["content-length", "chunked"])
-def test_a_body_of_20_megabytes_crosses(fronted: Behind, framing: str) -> None:
-    fronted.upstream.answer = answers
+def test_a_body_of_20_megabytes_crosses(behind: Behind, framing: str) -> None:
+    behind.upstream.answer = answers
     picture = {"inlineData": {"mimeType": "image/png", "data": "QUJD" * 5_000_000}}
     body = json.dumps({"contents": [{"parts": [picture]}]}).encode()
     pieces = (body[at : at + 100_000] for at in range(0, len(body), 100_000))
-    answer = fronted.post(f"{MODEL}:generateContent", body if framing == "content-length" else pieces)
+    answer = behind.post(f"{MODEL}:generateContent", body if framing == "content-length" else pieces)
     assert (answer.status, answer.read()) == (200, ANSWER)
-    assert fronted.upstream.received[-1].body == body
+    assert behind.upstream.received[-1].body == body
 
 
 @pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked", b"Content-Length: 9999"])
-def test_a_response_that_breaks_off_stays_broken_off(fronted: Behind, framing: bytes) -> None:
+def test_a_response_that_breaks_off_stays_broken_off(behind: Behind, framing: bytes) -> None:
     """It doesn't look complete to the client, whatever its framing is."""
 
     def breaks_off(connection: socket.socket) -> None:
@@ -123,33 +136,33 @@ def test_a_response_that_breaks_off_stays_broken_off(fronted: Behind, framing: b
         connection.sendall(JSON + framing + b"\r\n\r\n" + (chunk(part) if b"chunked" in framing else part))
         connection.shutdown(socket.SHUT_RDWR)
 
-    fronted.upstream.answer = breaks_off
+    behind.upstream.answer = breaks_off
     with pytest.raises((http.client.IncompleteRead, ConnectionError, ssl.SSLError)):  # noqa: PT012
-        answer = fronted.post(f"{MODEL}:generateContent", b"{}")
+        answer = behind.post(f"{MODEL}:generateContent", b"{}")
         assert answer.status == 200
         answer.read()
 
 
-def test_an_error_crosses_as_it_is(fronted: Behind) -> None:
+def test_an_error_crosses_as_it_is(behind: Behind) -> None:
     """Google's own 503 with its body, where the front might have put in its own page."""
 
     def refuses(connection: socket.socket) -> None:
         body = b'{"error":{"code":404,"message":"no such model","status":"NOT_FOUND"}}'
         connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
-    fronted.upstream.answer = refuses
-    answer = fronted.post(f"{MODEL}:generateContent", b"{}")
+    behind.upstream.answer = refuses
+    answer = behind.post(f"{MODEL}:generateContent", b"{}")
     assert (answer.status, json.loads(answer.read())["error"]["message"]) == (404, "no such model")
 
 
-def test_the_clients_address_counts_and_nobody_can_make_one_up(fronted: Behind) -> None:
+def test_the_clients_address_counts_and_nobody_can_make_one_up(behind: Behind) -> None:
     """server.trusted_proxies names the front: a key that is bound to an address is served from there alone."""
-    fronted.upstream.answer = answers
+    behind.upstream.answer = answers
     statuses = {
-        allowed: fronted.post(
+        allowed: behind.post(
             f"{MODEL}:generateContent",
             b"{}",
-            x_goog_api_key=fronted.key("--allow-ip", allowed),
+            x_goog_api_key=behind.key("--allow-ip", allowed),
             x_forwarded_for=FORGED,
         ).status
         for allowed in (CLIENT, FORGED)
@@ -157,25 +170,25 @@ def test_the_clients_address_counts_and_nobody_can_make_one_up(fronted: Behind) 
     assert statuses == {CLIENT: 200, FORGED: 403}
 
 
-def test_a_path_crosses_as_it_came_and_a_key_in_it_is_not_logged(fronted: Behind) -> None:
+def test_a_path_crosses_as_it_came_and_a_key_in_it_is_not_logged(behind: Behind) -> None:
     """Also where it goes wrong, which proxies tell in detail."""
-    key = fronted.stand.key()
+    key = behind.stand.key()
 
     def hangs_up(connection: socket.socket) -> None:
         connection.close()
 
     path = f"{MODEL}%3AgenerateContent?key={key}"
     for behaves, status in ((answers, 200), (hangs_up, 502)):
-        fronted.upstream.answer = behaves
-        answer = fronted.post(path, b"{}", x_goog_api_key="")
+        behind.upstream.answer = behaves
+        answer = behind.post(path, b"{}", x_goog_api_key="")
         assert answer.status == status
         answer.read()
-    fronted.upstream.answer = answers
+    behind.upstream.answer = answers
     assert (
-        fronted.post(f"{MODEL}:generateContent", b"{}", authorization=f"Bearer {key}", x_goog_api_key="").status == 200
+        behind.post(f"{MODEL}:generateContent", b"{}", authorization=f"Bearer {key}", x_goog_api_key="").status == 200
     )
-    assert "generateContent" in fronted.logged()
-    assert "wb_" not in fronted.logged()
+    assert "generateContent" in behind.logged()
+    assert "wb_" not in behind.logged()
 
 
 @pytest.mark.parametrize("kind", sorted(COMMANDS))
@@ -186,10 +199,10 @@ def test_where_no_server_is_there_the_front_says_so(kind: str, start_front: Star
         server = f"127.0.0.1:{gone.getsockname()[1]}"
     with start_front(kind, tmp_path / "front", server, certificate) as front:
         trust = ssl.create_default_context(cafile=certificate.path)
-        connection = http.client.HTTPSConnection("localhost", front.port, PATIENCE_S, context=trust)
-        connection.request("POST", f"{MODEL}:generateContent?key=wb_secret", b"{}")
-        answer = connection.getresponse()
-        body = answer.read()
+        with closing(http.client.HTTPSConnection("localhost", front.port, timeout=PATIENCE_S, context=trust)) as client:
+            client.request("POST", f"{MODEL}:generateContent?key=wb_secret", b"{}")
+            answer = client.getresponse()
+            body = answer.read()
         assert answer.status in (502, 503)
         assert kind != "nginx" or json.loads(body)["error"]["status"] == "UNAVAILABLE"
         assert "wb_secret" not in "".join(file.read_text() for file in front.logs.rglob("*") if file.is_file())
