@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -30,16 +31,32 @@ http {{ include {folder}/weighbridge.conf; }}
 """What nginx has around a file of conf.d."""
 
 
+def completes_what_broke_off(kind: str) -> bool:
+    """Caddy before 2.7.6, whatever its configuration, ends a chunked response as if it were whole: deploy/tls/Caddyfile
+    asks for a later one, and distributions have that one."""
+    if kind != "caddy":
+        return False
+    told = subprocess.run([_program(kind), "version"], capture_output=True, text=True, check=True).stdout
+    return tuple(map(int, re.findall(r"\d+", told)[:3])) < (2, 7, 6)
+
+
 @dataclass(frozen=True)
 class Front:
-    """A running one, at https://localhost:`port`; it writes its logs into `logs`."""
+    """A running one of COMMANDS, at https://localhost:`port`; it writes its logs into `logs`."""
 
+    kind: str
     port: int
     logs: Path
 
 
 def has_fronts() -> bool:
     return all(shutil.which(program, path=PATH) for program in ("nginx", "caddy"))
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name, path=PATH)
+    assert found is not None, f"{name} isn't installed"
+    return found
 
 
 def _in_place(file: str, other: Mapping[str, str]) -> str:
@@ -66,9 +83,13 @@ def _nginx(folder: Path, port: int, server: str, certificate: Certificate) -> li
 
 def _caddy(folder: Path, port: int, server: str, certificate: Certificate) -> list[str]:
     site = f"https://localhost:{port} {{\n\tbind 127.0.0.1\n\ttls {certificate.path} {certificate.path}\n"
-    other = {"gemini.example.com {\n": site, "127.0.0.1:8080": server, "/var/log/caddy": str(folder)}
-    alone = "{\n\tadmin off\n\tauto_https disable_redirects\n}\n"
-    (folder / "Caddyfile").write_text(alone + _in_place("Caddyfile", other))
+    other = {
+        "gemini.example.com {\n": site,
+        "\n{\n": "\n{\n\tadmin off\n\tauto_https disable_redirects\n",
+        "127.0.0.1:8080": server,
+        "/var/log/caddy": str(folder),
+    }
+    (folder / "Caddyfile").write_text(_in_place("Caddyfile", other))
     return ["caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
 
 
@@ -81,14 +102,13 @@ def running_front(kind: str, folder: Path, server: str, certificate: Certificate
     folder.mkdir()
     port = free_port()
     program, *arguments = COMMANDS[kind](folder, port, server, certificate)
-    found = shutil.which(program, path=PATH)
-    assert found is not None, f"{program} isn't installed"
+    found = _program(program)
     env = {"HOME": str(folder), "PATH": PATH}
     with (folder / "output").open("ab") as log:
         process = subprocess.Popen([found, *arguments], stdout=log, stderr=log, env=env, cwd=folder)
     try:
         _await(process, port, folder / "output")
-        yield Front(port, folder)
+        yield Front(kind, port, folder)
     finally:
         process.terminate()
         process.wait(DEADLINE_S)

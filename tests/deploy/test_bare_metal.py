@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -43,7 +44,9 @@ class Reader:
         return self.machine.run(f"{before}{text}\nset +a\nexport -p > {STATE}", env=GIVEN, **options)
 
     def follow(self, block: Block) -> None:
+        began = time.monotonic()
         self.printed[block.line] = self.type(block.text, network=any(word in block.text for word in REACH_OUT))
+        print(block.where, round(time.monotonic() - began, 1), "s")
 
     def what(self, command: str) -> str:
         """What the block printed that has this command in it."""
