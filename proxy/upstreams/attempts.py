@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from proxy.errors import Reason, Sent, UpstreamFailed
 from proxy.gemini import edits, exhausted, status
+from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.calls import Call
 from proxy.gemini.headers import Headers
 from proxy.telemetry.metrics import Metrics
@@ -36,9 +37,28 @@ class Content(Protocol):
 class Scales(Protocol):
     """What an attempt needs of the call's weighing."""
 
+    @property
+    def record_id(self) -> str:
+        """Of the record that the call will leave; empty where it leaves none."""
+        ...
+
+    @property
+    def facts(self) -> BodyFacts | None:
+        """What is known of its body, where it is weighed."""
+        ...
+
     async def begin(self, upstream: str) -> int | None:
         """An attempt is about to be made. Returns None; or, where the upstream's own quota has no room, for how many
         milliseconds: then it isn't. Raises what ends the call."""
+        ...
+
+    def leaves(self, at: float) -> None:
+        """From now on, by the clock of `Attempts`, the call waits for an upstream: its connection and its answer."""
+        ...
+
+    def returns(self, at: float) -> None:
+        """The upstream has failed, or its error has come whole: the call waits for us again. Not told of a response,
+        which is still to come."""
         ...
 
     def goes_up(self) -> None:
@@ -151,22 +171,27 @@ class Attempts:
         self, selection: Selection, call: Call, headers: Headers, body: Content, scales: Scales
     ) -> Answer:
         upstream, began = selection.upstream, self._monotonic()
+        scales.leaves(began)
         try:
             response = await upstream.send(call, headers, body.content, body.length, scales.goes_up)
         except UpstreamFailed as failure:
+            ended = self._monotonic()
+            scales.returns(ended)
             if failure.reason is Reason.UPSTREAM_UNREACHABLE and not upstream.former:
                 self._health.failed(upstream.name)
-            outcome = _outcome(failure)
+            outcome = outcome_of(failure)
             what = str(failure).partition(". ")[0]  # the rest is advice to the caller
-            upstream.observed.failed(self._monotonic(), f"{outcome}: {what}")
-            self._metrics.attempted(upstream.name, "failed", outcome)
-            scales.failed(_told(upstream, outcome, self._monotonic() - began), failure.sent)
+            upstream.observed.failed(ended, f"{outcome}: {what}")
+            self._metrics.attempted(upstream.name, 0, outcome)
+            scales.failed(_told(upstream, outcome, ended - began), failure.sent)
             raise
         seconds = self._monotonic() - began
         upstream.observed.answered(seconds)
         answer = Answer(upstream, response)
         if response.status >= 300 and response.status != 304:
-            answer = self._judged(answer, call.counted_as, await error_answer.read(response))
+            error = await error_answer.read(response)
+            scales.returns(self._monotonic())
+            answer = self._judged(answer, call.counted_as, error)
             if answer.error and (answer.why or answer.error.status >= 500):
                 what = f"{answer.error.status} {answer.why or ''}".rstrip()
                 upstream.observed.failed(self._monotonic(), what, answer.error.plain)
@@ -176,7 +201,7 @@ class Attempts:
             scales.answered(_told(upstream, "answered", seconds))
         else:
             scales.refused(_told(upstream, answer.why, seconds))
-        self._metrics.attempted(upstream.name, str(response.status), answer.why or "answered")
+        self._metrics.attempted(upstream.name, response.status, answer.why or "answered")
         return answer
 
     def _judged(self, answer: Answer, counted_as: str, error: ErrorAnswer) -> Answer:
@@ -219,7 +244,8 @@ def _why(error: ErrorAnswer) -> Why | None:
     return Why.CREDENTIAL_REFUSED if status.refuses_our_credential(error.status, error.plain) else None
 
 
-def _outcome(failure: UpstreamFailed) -> str:
+def outcome_of(failure: UpstreamFailed) -> str:
+    """What metrics, records and traces call an attempt without an answer."""
     if failure.reason is Reason.UPSTREAM_TIMEOUT:
         return "timeout"
     return "unreachable" if failure.sent is Sent.NOTHING else "broke_off"

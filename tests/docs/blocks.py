@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,13 +75,30 @@ def all_blocks(*languages: str) -> list[Block]:
 
 
 def commands(block: Block) -> list[Command]:
-    """Of a console, what stands behind each `$ ` with the lines that go on with it, and what is shown below; of a block
-    of shell, the whole as one command, which shows nothing."""
+    """Of a console, what stands behind each `$ `, and what is shown below; of a block of shell, each command, whole."""
     if block.language != "console":
-        return [Command(block.text)]
+        return [Command(text) for text in _split(block.text)]
     found = list[Command]()
     for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
-        command = re.match(r"(?:.*\\\n)*.*\n", part)
-        assert command is not None
-        found.append(Command(command[0], part[command.end() :]))
+        command = next(_split(part))
+        found.append(Command(command, part[len(command) :]))
     return found
+
+
+def _split(script: str) -> Iterator[str]:
+    """The commands of a script of shell: as many lines as one takes to be complete. A comment is none."""
+    text = ""
+    for line in script.splitlines(keepends=True):
+        if text or (line.strip() and not line.startswith("#")):
+            text += line
+            if not line.endswith("\\\n") and _is_complete(text):
+                yield text
+                text = ""
+    if text:
+        raise ValueError(f"this isn't complete: {text}")
+
+
+def _is_complete(script: str) -> bool:
+    """Whether the shell can read it. It warns where a here-document isn't ended."""
+    read = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
+    return read.returncode == 0 and not read.stderr
