@@ -17,8 +17,9 @@ from proxy.config.schema import Storage
 from proxy.store.database import Database, open_database, upgrade
 from tests import disk
 from tests.clock import Clock
+from tests.deploy.contained import has_containers
 from tests.deploy.fronts import has_fronts
-from tests.deploy.machine import Machine, has_machines, machine
+from tests.deploy.machine import has_machines
 from tests.deploy.prometheus_server import Prometheus, has_prometheus, running_prometheus
 from tests.haproxy_servers import Haproxy, has_haproxy, running_haproxy
 from tests.namespaces import Namespace, has_namespaces, namespace
@@ -115,13 +116,6 @@ def other_user() -> int:
 def far_machine() -> Iterator[Namespace]:
     """A network namespace: what a machine is whose packets can vanish."""
     with namespace() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def own_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A machine of a module's own, with systemd."""
-    with machine(tmp_path_factory.mktemp("machine")) as made:
         yield made
 
 
@@ -252,6 +246,11 @@ def promtool_there() -> None:
     """For tests that run promtool."""
 
 
+@pytest.fixture(scope="session")
+def containers() -> None:
+    """For tests that start what a container would have."""
+
+
 SET_CLOCK = "libfaketime, to set a server's clock", has_set_clock
 REDIS = "redis-server", has_redis
 POSTGRES = "PostgreSQL", has_postgres
@@ -269,6 +268,7 @@ NEEDS = {
     "chaos": ("Linux, gcc and redis-server", lambda: sys.platform == "linux" and shutil.which("gcc") and has_redis()),
     "wall_clock": SET_CLOCK,
     "other_user": ("root and setpriv, for another user's files", lambda: os.geteuid() == 0 and shutil.which("setpriv")),
+    "containers": ("root, to make namespaces and mount in them", has_containers),
     "far_machine": ("root and iproute2, for a network namespace", has_namespaces),
     "own_machine": ("root, iproute2 and systemd, for a machine of their own", has_machines),
     "fronted": FRONTS,

@@ -17,9 +17,10 @@ volumeMounts:
   - { name: tmp, mountPath: /tmp }
 {{- end -}}
 
-{{/* The settings that wait for the next start: docs/configuration.md, "While the server runs". */}}
+{{/* What waits for the next start (docs/configuration.md, "While the server runs"): all but what is known to be taken before. */}}
 {{- define "weighbridge.restarts" -}}
 {{- $server := .Values.config.server | default dict -}}
 {{- $limits := .Values.config.limits | default dict -}}
-{{- list .Values.config.storage (get $server "workers") (get $server "tls_cert" | not) (get $limits "on_redis_down") .Values.extraToml | toJson -}}
+{{- $waits := omit .Values.config "server" "limits" "gateway" "images" "events" "upstreams" "models" "prices" -}}
+{{- list $waits (get $server "workers") (get $server "tls_cert" | not) (get $limits "on_redis_down") .Values.extraToml | toJson -}}
 {{- end -}}

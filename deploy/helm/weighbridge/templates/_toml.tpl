@@ -18,13 +18,17 @@
 {{- range $entry := $section }}
 [[{{ $name }}]]
 {{- range $setting, $value := $entry }}
+{{- if not (kindIs "invalid" $value) }}
 {{ $setting }} = {{ include "weighbridge.value" $value }}
+{{- end }}
 {{- end }}
 {{ end }}
 {{- else if $section }}
 [{{ $name }}]
 {{- range $setting, $value := $section }}
+{{- if not (kindIs "invalid" $value) }}
 {{ $setting }} = {{ include "weighbridge.value" $value }}
+{{- end }}
 {{- end }}
 {{ end }}
 {{- end }}
