@@ -2,7 +2,7 @@
 
 An overlay of this machine's files in namespaces of its own: what is written there is gone with it, what listens there
 is reached from there alone, and its first process is this machine's own systemd, so units run as they will be run.
-Takes root. The checkout is at CHECKOUT, read-only.
+Takes root. The checkout is at CHECKOUT, read-only. What has to fetch something runs behind OUTSIDE.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from pathlib import Path
 from tests.pages import ROOT
 
 CHECKOUT = "/srv/weighbridge"
+OUTSIDE = "nsenter --net=/run/network --"
+"""Runs a command there with the network of the machine that tests run on."""
 SYSTEMD = Path("/lib/systemd/systemd")
 PROGRAMS = ("ip", "nsenter", "setpriv", "systemctl", "unshare")
 DEADLINE_S = 60
 _CGROUPS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
-_NAMESPACES = ("--mount", "--uts", "--ipc", "--pid", "--cgroup")
+_NAMESPACES = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
 _PASSED_ON = ("PIP_", "SSL_CERT_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA")
 _number = itertools.count()
 
@@ -50,12 +52,11 @@ class Machine:
         """A file of it, seen from here. What leads elsewhere by an absolute link isn't followed there."""
         return Path(f"/proc/{self.init}/root{inside}")
 
-    def command(self, *words: str, network: bool = False) -> list[str]:
-        """What runs a command there, as root. `network`: with this machine's network in the place of its own."""
-        namespaces = [*_NAMESPACES, *(() if network else ("--net",))]
-        return ["nsenter", "--target", str(self.init), *namespaces, "--", *words]
+    def command(self, *words: str) -> list[str]:
+        """What runs a command there, as root."""
+        return ["nsenter", "--target", str(self.init), *_NAMESPACES, "--", *words]
 
-    def run(self, script: str, *, network: bool = False, env: Mapping[str, str] | None = None) -> str:
+    def run(self, script: str, *, env: Mapping[str, str] | None = None) -> str:
         """Runs a script of bash in its checkout, as root; what it prints. Fails where one of its commands does."""
         passed = {name: value for name, value in os.environ.items() if name.upper().startswith(_PASSED_ON)}
         clean = {
@@ -64,7 +65,7 @@ class Machine:
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         }
         done = subprocess.run(
-            self.command("bash", "-c", f"set -euo pipefail\ncd {CHECKOUT}\n{script}", network=network),
+            self.command("bash", "-c", f"set -euo pipefail\ncd {CHECKOUT}\n{script}"),
             env={**clean, **passed, **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

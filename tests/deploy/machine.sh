@@ -8,6 +8,8 @@ cd "$folder"
 mkdir upper work root
 # What is below another mount isn't in it: no /proc, no /run.
 mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root
+touch network
+mount --bind /proc/self/ns/net network
 mkdir cgroups
 mount -t cgroup2 none cgroups
 mkdir "cgroups/$cgroup"
@@ -31,6 +33,8 @@ exec unshare --cgroup --ipc --mount --net --pid --uts --fork --kill-child sh -eu
     ln -s pts/ptmx root/dev/ptmx
     ln -s /proc/self/fd root/dev/fd
     mount -t tmpfs -o mode=755 tmpfs root/run
+    touch root/run/network
+    mount --bind network root/run/network
     mount -t tmpfs -o mode=1777 tmpfs root/tmp
     # As apt leaves them on a machine that had no such servers.
     for state in etc/postgresql var/lib/postgresql var/lib/redis var/log/postgresql opt/weighbridge; do

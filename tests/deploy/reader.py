@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
-from tests.deploy.machine import Machine
+from tests.deploy.machine import OUTSIDE, Machine
 from tests.docs.blocks import blocks_of_page
 from tests.pages import ROOT
 
@@ -12,8 +13,8 @@ PAGE = ROOT / "docs" / "deploy" / "bare-metal.md"
 BLOCKS = [block for block in blocks_of_page(PAGE) if block.language == "sh" and not block.mark.startswith("given")]
 GIVEN = {"GEMINI_API_KEY": "the-key-of-the-emulator", "DOMAIN": "gemini.example.com"}
 """What a reader fills in, in the place of the page's first block."""
-REACHES_OUT = "deploy/install"
-"""The command that fetches something: a block with it is run with the network of the machine that tests run on."""
+REACHES_OUT = f'deploy/install() {{ {OUTSIDE} deploy/install "$@"; }}'
+"""The page's one command that fetches something, apt aside."""
 SHELL = "/root/shell"
 SLOW = "[[delay=4]] slowly"
 """A prompt of a call that is in flight while the server is restarted."""
@@ -51,12 +52,14 @@ class Reader:
         for block in BLOCKS:
             if block is restarts:
                 self.call_slowly()
-            self.printed[block.line] = self.type(block.text, network=REACHES_OUT in block.text)
+            began = time.monotonic()
+            self.printed[block.line] = self.type(block.text)
+            print(block.where, round(time.monotonic() - began, 1))
 
-    def type(self, text: str, **options: bool) -> str:
+    def type(self, text: str) -> str:
         """Runs a script with the variables of those before it, and keeps its own: it is all one shell."""
-        before = f"[ ! -e {SHELL} ] || . {SHELL}\nset -a\n"
-        return self.machine.run(f"{before}{text}\nset +a\nexport -p > {SHELL}", env=GIVEN, **options)
+        before = f"[ ! -e {SHELL} ] || . {SHELL}\n{REACHES_OUT}\nset -a\n"
+        return self.machine.run(f"{before}{text}\nset +a\nexport -p > {SHELL}", env=GIVEN)
 
     def call(self, prompt: str = "hello", more: str = "") -> str:
         """curl's command for a call with the key that the page has made."""
@@ -68,10 +71,8 @@ class Reader:
 
     def call_slowly(self) -> None:
         """Begins a call, and comes back when the server has it."""
-        self.type(
-            f"{self.call(SLOW)} --output /root/slow &\n"
-            "until curl -sS http://127.0.0.1:8081/metrics | grep -q '^weighbridge_in_flight_requests.* 1'\ndo sleep 0.1; done"
-        )
+        begun = "curl -sS http://127.0.0.1:8081/metrics | grep -q '^weighbridge_in_flight_requests.* 1'"
+        self.type(f"{self.call(SLOW)} --output /root/slow &\nuntil {begun}; do sleep 0.1; done")
 
     def ready(self) -> str:
         """The command that waits until the server serves."""
