@@ -18,6 +18,8 @@ from proxy.store.database import Database, open_database, upgrade
 from tests import disk
 from tests.clock import Clock
 from tests.deploy.contained import has_containers
+from tests.deploy.fronts import has_fronts
+from tests.deploy.machine import has_machines
 from tests.deploy.prometheus_server import Prometheus, has_prometheus, running_prometheus
 from tests.haproxy_servers import Haproxy, has_haproxy, running_haproxy
 from tests.namespaces import Namespace, has_namespaces, namespace
@@ -254,6 +256,7 @@ REDIS = "redis-server", has_redis
 POSTGRES = "PostgreSQL", has_postgres
 PROMETHEUS = "Prometheus, and its promtool", has_prometheus
 PGBOUNCER = "PostgreSQL and pgbouncer", has_pgbouncer
+FRONTS = "nginx and Caddy", has_fronts
 USES_POSTGRES = POSTGRES, PGBOUNCER
 NEEDS = {
     "small_disk": ("root, to mount a disk of their own", lambda: os.geteuid() == 0),
@@ -267,6 +270,9 @@ NEEDS = {
     "other_user": ("root and setpriv, for another user's files", lambda: os.geteuid() == 0 and shutil.which("setpriv")),
     "containers": ("root, to make namespaces and mount in them", has_containers),
     "far_machine": ("root and iproute2, for a network namespace", has_namespaces),
+    "own_machine": ("root, iproute2 and systemd, for a machine of their own", has_machines),
+    "fronted": FRONTS,
+    "start_front": FRONTS,
     "redis_server": REDIS,
     "redis_store": REDIS,
     "cluster_store": REDIS,
