@@ -90,10 +90,11 @@ class Scene:
     def traffic(self, rounds: int = 1) -> None:
         """What tenants do, well and badly: 20 calls and more a round. After two of them every metric has something."""
         for _ in range(rounds):
-            for path in (ASK, STREAM, COUNT, OF_REFUSED, OF_GONE, UNPRICED, PICTURE):
+            for path in (ASK, STREAM, COUNT, OF_REFUSED, OF_GONE, PICTURE):
                 self.ask("alice", path)
             self.ask("dora", ASK, body("[[usage=none]] hello"))
             self.ask("dora", ASK, body("[[status=500]] hello"))
+            self.ask("dora", UNPRICED)
             self.ask("dora", PICTURE)
             self.ask("dora", "/v1/images/generations", {"prompt": "a cat", "n": 1})
             for _ in range(3):
