@@ -7,7 +7,6 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import structlog
@@ -27,9 +26,9 @@ from proxy.clock import unix_us
 from proxy.config.schema import Settings
 from proxy.control_plane import ControlPlane
 from proxy.data_plane import DataPlane, Parts, data_plane
+from proxy.errors import Refusal
 from proxy.gateway import in_flight
 from proxy.gateway.intake import Intake
-from proxy.gateway.refusals import tell_refusal
 from proxy.limiter import open_limiter, redis_of
 from proxy.limits.interface import Limiter
 from proxy.process import ALONE, Process
@@ -99,12 +98,12 @@ class App:
         self._planes = [self._plane]
         self._tell_upstreams()
         self._retiring: set[asyncio.Task[None]] = set()
-        self.tell_refusal = partial(tell_refusal, metrics)
-        """What the door refuses before it reaches the relay is counted and logged like all else."""
+        metrics.look_before(lambda: metrics.models_out(self._health.models_out()))
         if written is None:
             metrics.in_flight.set_function(lambda: self.in_flight)
         self.control: ControlPlane | None = None
         if process.control:
+            metrics.watch_disk(settings.storage.data_dir)
             owned = process.owned(settings.server.workers)
             self.control = ControlPlane(self._parts, database, settings, owned, lambda: self._plane)
 
@@ -184,6 +183,11 @@ class App:
         """The ASGI app behind the gateway door, under the configuration in force."""
         return self._plane.gateway(scope, receive, send)
 
+    def tell_refusal(self, refusal: Refusal, request_id: str) -> None:
+        """What a door refuses before it reaches the relay is counted and logged like all else."""
+        self.metrics.refused("", refusal.reason.word)
+        self._plane.access.tell_refused(refusal, request_id)
+
     def configure(self, settings: Settings) -> None:
         """Serves the calls that come from now on under another configuration. Raises ConfigError; then nothing changed.
 
@@ -245,6 +249,7 @@ class App:
             await asyncio.sleep(METRICS_WRITTEN_EVERY_S)
             self.metrics.in_flight.set(self.in_flight)
             # In a thread: a thousand projects have ten thousand values.
+            await asyncio.to_thread(self.metrics.look)
             await asyncio.to_thread(files.write)
 
     async def close(self) -> None:

@@ -17,6 +17,7 @@ from proxy.clock import unix_us
 from proxy.config.addresses import Network, parse_network
 from proxy.config.schema import Settings
 from proxy.control.admin.limits import Configured, in_use
+from proxy.gateway.access import Access
 from proxy.gateway.account import Account
 from proxy.gateway.ended import Ended
 from proxy.gateway.images.catalogue import Catalogue
@@ -51,6 +52,7 @@ class DataPlane(NamedTuple):
     book: PriceBook
     pool: Pool
     quotas: Quotas
+    access: Access
     relay: Relay
     gateway: Gateway
 
@@ -77,7 +79,8 @@ def data_plane(parts: Parts, settings: Settings, book: PriceBook, pool: Pool) ->
     days = Days(settings.limits.timezone)
     quotas = Quotas(parts.limiter, settings.upstreams, unix_us, book.models())
     intake = parts.intake.limited_to(settings.server.max_body_mb << 20)
-    shared, ended = parts.shared_health, Ended(parts.metrics, time.monotonic)
+    access = Access(told=settings.logs.access, sample_successes=settings.logs.sample_successes)
+    shared, ended = parts.shared_health, Ended(parts.metrics, access, time.monotonic)
     relay = Relay(
         keyring=parts.keyring,
         pool=pool,
@@ -100,7 +103,7 @@ def data_plane(parts: Parts, settings: Settings, book: PriceBook, pool: Pool) ->
         ready=parts.ready,
         cors_origins=settings.gateway.cors_origins,
     )
-    return DataPlane(settings, book, pool, quotas, relay, gateway)
+    return DataPlane(settings, book, pool, quotas, access, relay, gateway)
 
 
 def _weigher(parts: Parts, settings: Settings, book: PriceBook, days: Days, quotas: Quotas) -> Weigher:

@@ -72,6 +72,8 @@ def _supervise(
 
     def died(process: Process) -> None:
         multiprocess.forget(data_dir / METRICS, process.slot)
+        if not supervisor.ending:
+            multiprocess.count_replaced(data_dir / METRICS)
         if process.gateway:
             shares.forget(int(process.slot))
 

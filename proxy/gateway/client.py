@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """Who called: what it asks for, and whether it is still there. After `gone`, sending does nothing."""
+    """Who called: what it asks for, and whether it is still there. After `gone`, sending does nothing.
+
+    `ours` and `theirs` mark whom its call waits for: us alone, or an upstream. Times are the clock's of `began`.
+    """
 
     __slots__ = (
         "_connection",
+        "_ours_since",
         "_outliving",
         "_send",
         "began",
@@ -33,12 +37,14 @@ class Client:
         "key_name",
         "model",
         "operation",
+        "overhead_s",
         "project",
         "records",
         "refusal",
         "request_id",
         "started",
         "status",
+        "upstream",
     )
 
     def __init__(self, scope: Scope, send: Send, began: float) -> None:
@@ -62,11 +68,24 @@ class Client:
         """What it was refused for, or its response broken off."""
         self.started = False
         self.status = 0
+        self.overhead_s = 0.0
+        """How long it has waited for us alone, but for what began at the last `ours`."""
+        self._ours_since = began
+        self.upstream = ""
+        """Whose answer it got."""
 
     @property
     def streams(self) -> bool:
         """Every piece goes down as it comes; else the last one is held back until the record is durable."""
         return self.framing != "single"
+
+    def ours(self, at: float) -> None:
+        """From then on it waits for us: its request has come, an upstream has done all that it will."""
+        self._ours_since = at
+
+    def theirs(self, at: float) -> None:
+        """From then on it waits for somebody else: the upstream that it goes to, or who reads its response."""
+        self.overhead_s += at - self._ours_since
 
     def is_of(self, tenant: Tenant) -> None:
         """Who it is, is known."""
@@ -85,6 +104,11 @@ class Client:
     @property
     def gone(self) -> bool:
         return self._connection.gone
+
+    @property
+    def told_of(self) -> bool:
+        """The door has told already what became of it: its body couldn't be read."""
+        return self._connection.told_of
 
     def outlive(self, seconds: float) -> None:
         """Lets the current task run on for so long after the client has left; then it is cancelled."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.telemetry import multiprocess
-from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.metrics import MAX_PROJECTS, Metrics
 
 WORKER = """
 import sys
@@ -22,26 +24,30 @@ from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.multiprocess import WorkerFiles
 folder = Path(sys.argv[1])
 files = WorkerFiles(folder, sys.argv[2])
-metrics = Metrics("1", ["m"], folder)
-metrics.know_upstreams({"google": False})
+metrics = Metrics("1", ["m"], folder, files.known)
+metrics.know_upstreams({"google": True, "gone": False})
+files.write()
 print("begun", flush=True)
 for line in sys.stdin:
-    for _ in range(int(line)):
-        metrics.finished("alice", "generateContent", "m", 200, 0.01)
-    metrics.in_flight.set(int(line))
+    number, project = line.split()
+    for _ in range(int(number)):
+        metrics.finished(project, "generateContent", "m", 200, 0.01)
+    metrics.in_flight.set(int(number))
+    metrics.upstream_changed("google", number != "0")
+    metrics.models_out({"google": int(number)})
     files.write()
     print("written", flush=True)
 """
-"""Answers so many requests as each line of its input says, and then has that many in flight."""
+"""Answers so many requests of a project as each line of its input says, and then has that many in flight."""
 
 
 class Worker:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
 
-    def answers(self, requests: int) -> None:
+    def answers(self, requests: int, project: str = "alice") -> None:
         assert self.process.stdin is not None
-        print(requests, file=self.process.stdin, flush=True)
+        print(requests, project, file=self.process.stdin, flush=True)
         self.told("written")
 
     def told(self, word: str) -> None:
@@ -113,3 +119,65 @@ def test_a_start_begins_at_nothing(folder: Path) -> None:
     multiprocess.clear(folder)
     assert "weighbridge_requests_total" not in scraped(Metrics("1", ["m"], folder))
     assert oct(folder.stat().st_mode & 0o777) == "0o700"
+
+
+def test_what_workers_alone_find_out_of_an_upstream_is_told(folder: Path, at_end: ExitStack) -> None:
+    """One that can't be reached from here, the control process never calls: it is out if any of them says so."""
+    control = Metrics("1", ["m"], folder)
+    control.know_upstreams({"google": True})
+    one, other = (at_end.enter_context(worker(folder, name)) for name in ("0", "1"))
+    assert scraped(control)["weighbridge_upstream_available"] == 1, "not one a process, nor one that is there no more"
+    one.answers(0)
+    assert scraped(control)["weighbridge_upstream_available"] == 0
+    one.answers(2)
+    other.answers(3)
+    seen = scraped(control)
+    assert (seen["weighbridge_upstream_available"], seen["weighbridge_upstream_models_out"]) == (1, 3)
+    other.answers(0)
+    other.process.kill()
+    other.process.wait(30)
+    multiprocess.forget(folder, "1")
+    assert scraped(control)["weighbridge_upstream_available"] == 1, "what it thought died with it"
+
+
+JUNK = """
+import sys
+from pathlib import Path
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.multiprocess import WorkerFiles
+from tests.telemetry.test_metrics import junk
+files = WorkerFiles(Path(sys.argv[1]), sys.argv[2])
+metrics = Metrics("1", [], Path(sys.argv[1]), files.known, most=300)
+junk(metrics, range(int(sys.argv[3]), int(sys.argv[4])))
+files.write()
+"""
+
+
+def test_files_and_series_stay_bounded_however_many_workers_die(folder: Path) -> None:
+    """Each worker has named a thousand projects, and not the same: all together have a thousand. Who takes a dead one's
+    place names those that that one did."""
+
+    def values() -> int:
+        files = map(MmapedDict.read_all_values_from_file, folder.iterdir())
+        return sum(len(list(file)) for file in files)
+
+    def projects() -> set[str]:
+        return set(re.findall('project="(.*?)"', control.exposition().decode()))
+
+    control = Metrics("1", [], folder)
+    for slot, begin in (("0", 0), ("1", 1500)):
+        subprocess.run([sys.executable, "-c", JUNK, str(folder), slot, str(begin), str(begin + 1500)], check=True)
+    before, named = values(), projects()
+    assert len(list(folder.iterdir())) == 2 * 5, "counters, histograms, and gauges of three kinds"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 32 << 20
+    assert len(named) == MAX_PROJECTS + 1
+    subprocess.run([sys.executable, "-c", JUNK, str(folder), "0", "3000", "4500"], check=True)
+    assert (values(), projects()) == (before, named)
+
+
+def test_a_process_that_was_replaced_is_counted_by_the_one_over_them(folder: Path) -> None:
+    control = Metrics("1", ["m"], folder)
+    assert scraped(control)["weighbridge_workers_replaced_total"] == 0
+    multiprocess.count_replaced(folder)
+    multiprocess.count_replaced(folder)
+    assert scraped(control)["weighbridge_workers_replaced_total"] == 2

@@ -22,7 +22,7 @@ from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.load import ConfigError, Loaded, read
 from proxy.config.schema import Settings, Storage
 from proxy.config.upstreams import Upstream
-from proxy.telemetry.logs import redact
+from proxy.telemetry.redaction import redact
 
 TO_BE_RETIRED = "-preview"
 """How ids end that Google gives up sooner or later: nobody is told that they are missing."""
