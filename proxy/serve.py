@@ -62,7 +62,10 @@ def _supervise(
     multiprocess.clear(data_dir / METRICS)
     # What each of them needs is imported once, before they part: a tenth of a second less for each, and 6 MB.
     import proxy.limits.redis
-    import proxy.upstreams.shared_health  # noqa: F401
+    import proxy.upstreams.shared_health
+
+    if loaded.settings.tracing.otlp_endpoint:
+        import proxy.telemetry.tracing  # noqa: F401
 
     workers = [Process(str(slot), control=False, locked=True) for slot in range(loaded.settings.server.workers)]
     processes = [*workers, Process("control", gateway=False, locked=True)]

@@ -26,6 +26,7 @@ from proxy.config.addresses import parse_network
 from proxy.config.globs import check_glob, is_glob, matcher
 from proxy.config.logs import Logs
 from proxy.config.section import Section, check_base_url
+from proxy.config.tracing import Tracing
 from proxy.config.upstreams import Upstream
 
 SHORTEST_RETENTION = 35
@@ -321,6 +322,7 @@ class Settings(Section):
     images: Images = Images()
     events: Events = Events()
     logs: Logs = Logs()
+    tracing: Tracing = Tracing()
     upstreams: tuple[Upstream, ...] = ()
     models: tuple[Alias, ...] = ()
     """Aliases: of those that match a model, the first counts, and once: what it leads to is looked up no further."""

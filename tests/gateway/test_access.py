@@ -40,9 +40,20 @@ def answered(**differs: Any) -> Client:
 
 def record(**differs: Any) -> UsageRecord:
     fields: dict[str, Any] = {
-        "record_id": "r", "request_id": "id-1", "started_at": 0, "project": "alice", "key_id": "k",
-        "key_name": "ci", "upstream": "google", "operation": "generateContent", "model": "m", "model_asked": "m",
-        "period": "2026-11-22", "outcome": "ok", "cost_usd": 1_500_000, "first_byte_ms": 12,
+        "record_id": "r",
+        "request_id": "id-1",
+        "started_at": 0,
+        "project": "alice",
+        "key_id": "k",
+        "key_name": "ci",
+        "upstream": "google",
+        "operation": "generateContent",
+        "model": "m",
+        "model_asked": "m",
+        "period": "2026-11-22",
+        "outcome": "ok",
+        "cost_usd": 1_500_000,
+        "first_byte_ms": 12,
         "rates": {"input_text": (10, 1), "cached_text": (5, 1), "output_text": (7, 1), "search": (2, 1)},
     }
     return UsageRecord(**fields | differs)
