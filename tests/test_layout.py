@@ -37,7 +37,7 @@ WITHOUT_TWIN = {
 }
 """Modules under proxy/ that no single test file is about, and why. `__init__.py` and migrations need no reason."""
 
-WITHOUT_MODULE = {"chaos", "deploy", "journeys", "contracts", "transport", "sdk", "browser"}
+WITHOUT_MODULE = {"chaos", "deploy", "docs", "journeys", "contracts", "transport", "sdk", "browser"}
 """Folders of tests/ that are about the whole."""
 
 
