@@ -1,11 +1,12 @@
 """Whom a call waits for, marked on it as it goes: `overhead_seconds` is what it waited for us, and nothing else.
 
-All is real but the clock, which goes on only where a script says so: while an upstream thinks or writes, a caller sends,
-the limiter is asked, a commit is made.
+All is real but the clock, which goes on only where a script says so: while an upstream thinks or writes, a caller
+sends, the limiter is asked, a commit is made.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -72,8 +73,9 @@ class SlowLimiter(MemoryLimiter):
 class Served:
     """A relay behind a real door, before the upstreams of `stand`."""
 
-    def __init__(self, opened: Door, metrics: Metrics, key: str, clock: Clock) -> None:
+    def __init__(self, opened: Door, relay: Relay, metrics: Metrics, key: str, clock: Clock) -> None:
         self._door = opened
+        self._relay = relay
         self._metrics = metrics
         self._key = key
         self._clock = clock
@@ -84,7 +86,8 @@ class Served:
         head = f"POST /v1beta/models/{MODEL}:{verb} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
         head += f"content-type: application/json\r\ncontent-length: 2\r\nx-goog-api-key: {self._key}\r\n\r\n"
         connection.writer.write(head.encode() + b"{")
-        await connection.writer.drain()
+        while not self._relay.in_flight:
+            await asyncio.sleep(0.001)
         self._clock.passes(SENDS_S)
         connection.writer.write(b"}")
         return await connection.rest()
@@ -149,7 +152,7 @@ async def serving(folder: Path, clock: Clock, *scripts: Part | None) -> AsyncIte
         )
         try:
             async with door(relay) as opened:
-                yield Served(opened, metrics, key, clock)
+                yield Served(opened, relay, metrics, key, clock)
         finally:
             await ledger.close()
             await keyring.close()
