@@ -7,6 +7,8 @@
 # make check    ruff, mypy, import-linter
 # make bench    processor time and latency beside nginx; with ARGS=--save into bench/results, docs and README
 # make scale    the ledger in PostgreSQL with 10 million records: sizes, plans and times; 10 minutes and more, 20 GB of disk
+# make audit    asks for known vulnerabilities of what a server runs with
+# make sbom     writes sbom.json: what a server runs with, with hashes, in CycloneDX
 # make format   ruff's formatter
 # make lock     pins requirements/*.txt anew
 # make clean    removes what make has made
@@ -17,7 +19,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-postgres prove chaos check format bench scale lock clean
+.PHONY: help demo serve test test-postgres prove chaos check format audit sbom bench scale lock clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -50,6 +52,12 @@ format: $(VENV)/.checks
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+audit: $(VENV)/.audits
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r requirements/main.txt
+
+sbom: $(VENV)/.audits
+	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible -o sbom.json requirements/main.txt
+
 bench: $(VENV)/.tests
 	@$(BIN)/python -m bench $(ARGS)
 
@@ -78,4 +86,8 @@ $(VENV)/.tests: $(VENV)/.runs requirements/test.txt tests/sdk/package-lock.json 
 
 $(VENV)/.checks: $(VENV)/.runs requirements/test.txt requirements/check.txt
 	@$(PIP) -r requirements/test.txt -r requirements/check.txt
+	@touch $@
+
+$(VENV)/.audits: $(VENV)/.checks requirements/audit.txt
+	@$(PIP) -r requirements/test.txt -r requirements/check.txt -r requirements/audit.txt
 	@touch $@

@@ -69,11 +69,13 @@ def prepare(folder: Path, payload: Payload, key: str) -> None:
     (folder / f"{payload.letter}.lua").write_text(LUA.format(key=key, body=body))
 
 
-def load(folder: Path, payload: Payload, port: int, seconds: int, connections: int | None = None) -> Load:
+def load(
+    folder: Path, payload: Payload, port: int, seconds: int, connections: int | None = None, cores: str | None = None
+) -> Load:
     """Keeps the payload's connections busy. Ends the bench if any call failed."""
     wrk = [stand.need("wrk"), "-t1", f"-c{connections or payload.connections}", f"-d{seconds}s", "--timeout", "30s"]
     script = str(folder / f"{payload.letter}.lua")
-    command = [*stand.pinned(stand.LOAD_CORE), *wrk, "-s", script, f"http://127.0.0.1:{port}{payload.path}"]
+    command = [*stand.pinned(cores or stand.LOAD_CORE), *wrk, "-s", script, f"http://127.0.0.1:{port}{payload.path}"]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = re.search(r"calls (\d+), failed (\d+), p50 (\d+) us, p99 (\d+) us", said)
     if found is None or int(found[2]) or not int(found[1]):

@@ -23,9 +23,10 @@ from proxy.billing.records import id_maker
 from proxy.billing.shipped_mark import stay_us
 from proxy.billing.sources import Sources
 from proxy.billing.unpriced import Unpriced
+from proxy.clock import unix_us
 from proxy.config.schema import Settings
 from proxy.control_plane import ControlPlane
-from proxy.data_plane import DataPlane, Parts, data_plane, unix_us
+from proxy.data_plane import DataPlane, Parts, data_plane
 from proxy.gateway import in_flight
 from proxy.gateway.intake import Intake
 from proxy.gateway.refusals import tell_refusal
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from proxy.upstreams.shared_health import SharedHealth
-
-__all__ = ["METRICS", "App", "unix_us"]
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Collection
 
 from proxy.billing.periods import DAY_US, Days
+from proxy.clock import unix_us
 from proxy.config.schema import Settings
 from proxy.control.admin import token as admin_token
 from proxy.control.admin.routes import admin_api
@@ -18,7 +19,7 @@ from proxy.control.events import Events
 from proxy.control.limits_used import LimitsUsed
 from proxy.control.routes import control_app
 from proxy.control.shipper import Shipper
-from proxy.data_plane import DataPlane, Parts, unix_us
+from proxy.data_plane import DataPlane, Parts
 from proxy.store.database import Database
 
 LAST_SHIPPED_WITHIN_S = 5.0

@@ -13,6 +13,7 @@ from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
 from proxy.billing.sources import Sources
 from proxy.billing.unpriced import Unpriced
+from proxy.clock import unix_us
 from proxy.config.addresses import Network, parse_network
 from proxy.config.schema import Settings
 from proxy.control.admin.limits import Configured, in_use
@@ -41,10 +42,6 @@ from proxy.upstreams.pool import Pool
 
 if TYPE_CHECKING:
     from proxy.upstreams.shared_health import SharedHealth
-
-
-def unix_us() -> int:
-    return time.time_ns() // 1000
 
 
 class DataPlane(NamedTuple):

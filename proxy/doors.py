@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import signal
 import socket
@@ -44,30 +43,6 @@ INTERRUPT_DRAIN_S = 5
 KEEP_ALIVE_S = 75
 BROKEN_LEDGER_EXIT = 74
 """EX_IOERR of sysexits(3)."""
-
-
-class PortTaken(Exception):
-    """An address of a door can't be had."""
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A bound socket; port 0 takes a free one. Raises PortTaken with a sentence that says what to do."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((host, port))
-        bound.listen(2048)
-    except OSError as error:
-        bound.close()
-        held = error.errno == errno.EADDRINUSE
-        raise PortTaken(
-            f"Can't listen on {host}:{port}: {error.strerror}. "
-            + ("Stop what holds it, or choose another port: " if held else "Choose another address: ")
-            + "server.host and server.port, server.admin_host and server.admin_port."
-        ) from error
-    bound.setblocking(False)
-    return bound
 
 
 class Door(uvicorn.Server):

@@ -15,9 +15,10 @@ from proxy.app import METRICS
 from proxy.billing.ledger_file import lock_ledger, make_ledger_file
 from proxy.config.load import Loaded
 from proxy.config.reload import Reloader
-from proxy.doors import Doors, bind, open_doors, url_of
+from proxy.doors import Doors, open_doors, url_of
 from proxy.gateway.share import Share, Shares
 from proxy.process import ALONE, Process
+from proxy.resources import bind
 from proxy.supervisor import Supervisor
 from proxy.telemetry import logs, multiprocess
 

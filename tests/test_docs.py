@@ -345,8 +345,8 @@ def test_the_pattern_for_secret_scanners_finds_keys() -> None:
 
 
 def test_what_the_docs_say_of_the_checksum_tells_a_key_from_junk() -> None:
-    """docs/security.md publishes the pattern of SECURITY.md, and code for the checksum that does what ours does."""
-    found = chapter_of("docs/security.md", "To find one")
+    """docs/keys.md publishes the pattern of SECURITY.md, and code for the checksum that does what ours does."""
+    found = chapter_of("docs/keys.md", "To find one")
     pattern, code = (re.search(rf"```{language}\n(.*?)```", found, re.DOTALL) for language in ("text", "python"))
     assert pattern is not None
     assert pattern[1].strip() in chapter_of("SECURITY.md", "What a key looks like")

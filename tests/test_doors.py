@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from proxy.config.schema import Settings, Storage
 from proxy.config.upstreams import Upstream
-from proxy.doors import Doors, bind, open_doors
+from proxy.doors import Doors, open_doors
+from proxy.resources import bind
 
 pytestmark = pytest.mark.anyio
 

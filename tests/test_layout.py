@@ -19,6 +19,7 @@ WITHOUT_TWIN = {
     "errors.py": "names and exceptions without behaviour",
     "data_plane.py": "puts parts together; tests/journeys begin with it",
     "control_plane.py": "puts parts together; tests/journeys begin with it",
+    "clock.py": "the system's clock",
     "process.py": "names without behaviour",
     "billing/ledger_errors.py": "exceptions without behaviour",
     "cli/image/native.py": "tests/cli/image/test_command.py asks in this shape",

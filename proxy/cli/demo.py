@@ -15,7 +15,6 @@ import typer
 import uvloop
 from pydantic import SecretStr
 
-from proxy.app import unix_us
 from proxy.billing import reports
 from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.rate_tables import divide_half_even
@@ -24,12 +23,14 @@ from proxy.cli import options, output, snippets
 from proxy.cli.image import calls, files
 from proxy.cli.image.command import DEFAULT_MODEL
 from proxy.cli.image.target import Target
+from proxy.clock import unix_us
 from proxy.config.load import GOOGLE_KEYS
 from proxy.config.schema import Server, Settings, Storage
 from proxy.config.secrets import SecretError, resolve
 from proxy.config.upstreams import Upstream
-from proxy.doors import INTERRUPT_DRAIN_S, Door, Doors, PortTaken, bind, open_doors
+from proxy.doors import INTERRUPT_DRAIN_S, Door, Doors, open_doors
 from proxy.emulator.app import DEFAULT_KEY, create_app
+from proxy.resources import PortTaken, bind
 from proxy.store.database import Database, open_database
 from proxy.store.folders import make_folder
 from proxy.telemetry import logs
@@ -40,10 +41,10 @@ PROJECT = "demo"
 DATA_DIR = Path("weighbridge-data/demo")
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(demo)
+app = options.alone()
 
 
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the picture goes.")] = Path(
         "demo.jpg"

@@ -12,12 +12,14 @@ from typing import Annotated
 import typer
 import uvloop
 
+from proxy.cli import options
 from proxy.cli.options import CommandError, JsonOption
 from proxy.cli.output import line
 from proxy.config.schema import base_url
-from proxy.doors import Door, PortTaken, bind
+from proxy.doors import Door
 from proxy.emulator.account import Account
 from proxy.emulator.app import DEFAULT_KEY, create_app
+from proxy.resources import PortTaken, bind
 
 _BODY = """{"contents":[{"parts":[{"text":"A red lorry on a weighbridge"}]}]}"""
 _EXAMPLES = """\
@@ -41,11 +43,10 @@ Prompts may hold directives, such as [[status=429]] or [[delay=2]]: see docs/emu
 _DRAIN_S = 1
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("emulator")(emulator)
+app = options.alone()
 
 
+@app.command()
 def emulator(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)] = 8090,

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from proxy.app import unix_us
 from proxy.billing.records import id_maker
 from proxy.cli import options, output
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
+from proxy.clock import unix_us
 from proxy.config.load import load
 from proxy.config.schema import Events
 from proxy.control import event_table, events

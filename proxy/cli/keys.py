@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from proxy.app import unix_us
 from proxy.cli import options, output, times
 from proxy.cli.options import ConfigOption, JsonOption
 from proxy.cli.policy_options import (
@@ -26,6 +25,7 @@ from proxy.cli.policy_options import (
     limits_told,
     models_told,
 )
+from proxy.clock import unix_us
 from proxy.config.schema import Settings
 from proxy.store.database import open_database
 from proxy.tenants import keys

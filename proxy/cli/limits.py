@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from proxy.app import unix_us
 from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.periods import Days
 from proxy.cli import control, options, output
 from proxy.cli.options import ConfigOption, JsonOption
+from proxy.clock import unix_us
 from proxy.config.schema import Settings
 from proxy.control import rebuild
 from proxy.control.admin import limits

@@ -2,34 +2,65 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
 from proxy import __version__
-from proxy.cli import (
-    audit,
-    config,
-    database,
-    demo,
-    emulator,
-    events,
-    keys,
-    ledger,
-    limits,
-    options,
-    prices,
-    projects,
-    serve,
-    store,
-    upstreams,
-    usage,
-)
-from proxy.cli.doctor import command as doctor
-from proxy.cli.image import command as image
+from proxy.cli import options
+
+COMMANDS = {
+    "serve": "serve",
+    "demo": "demo",
+    "doctor": "doctor.command",
+    "image": "image.command",
+    "emulator": "emulator",
+}
+GROUPS = {
+    "project": "projects",
+    "key": "keys",
+    "limits": "limits",
+    "upstreams": "upstreams",
+    "audit": "audit",
+    "events": "events",
+    "usage": "usage",
+    "ledger": "ledger",
+    "prices": "prices",
+    "config": "config",
+    "db": "database",
+    "store": "store",
+}
+"""In which module of proxy.cli each stands, as `app`."""
+
+
+class Mounted(Mapping[str, Any]):
+    """Commands and groups, each imported when it is asked for: all of them, with the server, take half a second."""
+
+    def __getitem__(self, name: str) -> Any:
+        found = typer.main.get_command if name in COMMANDS else typer.main.get_group
+        command = found(import_module(f"proxy.cli.{COMMANDS.get(name) or GROUPS[name]}").app)
+        command.name = name
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*COMMANDS, *GROUPS))
+
+    def __len__(self) -> int:
+        return len(COMMANDS) + len(GROUPS)
+
+
+class Root(options.Group):
+    """The command itself."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = Mounted()  # type: ignore[assignment]  # nothing is added to it
+
 
 app = typer.Typer(
-    cls=options.Group,
+    cls=Root,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     # A traceback with local variables would show secrets.
@@ -56,22 +87,3 @@ def _root(
     To begin: `export GEMINI_API_KEY=…`, then `weighbridge project create alice`, `weighbridge key create alice`,
     `weighbridge serve`
     """
-
-
-for command in (serve, demo, doctor, image, emulator):
-    command.register(app)
-for name, group in (
-    ("project", projects.app),
-    ("key", keys.app),
-    ("limits", limits.app),
-    ("upstreams", upstreams.app),
-    ("audit", audit.app),
-    ("events", events.app),
-    ("usage", usage.app),
-    ("ledger", ledger.app),
-    ("prices", prices.app),
-    ("config", config.app),
-    ("db", database.app),
-    ("store", store.app),
-):
-    app.add_typer(group, name=name)

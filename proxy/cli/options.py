@@ -17,7 +17,7 @@ from proxy.billing.ledger_errors import LedgerError
 from proxy.billing.sources import Sources
 from proxy.config.load import ConfigError, load
 from proxy.config.schema import Settings
-from proxy.doors import PortTaken
+from proxy.resources import PortTaken
 from proxy.store.database import Database, StoreError, open_database
 from proxy.telemetry.logs import redact
 from proxy.tenants.projects import TenancyError
@@ -72,6 +72,11 @@ def group(help_text: str, *, alone: bool = False) -> typer.Typer:
         invoke_without_command=alone,
         rich_markup_mode="markdown",
     )
+
+
+def alone() -> typer.Typer:
+    """A command that stands under the root by itself."""
+    return typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
 
 def settings(config: Path | None) -> Settings:

@@ -13,13 +13,13 @@ from typing import Annotated, Any
 import httpx2
 import typer
 
-from proxy.app import unix_us
 from proxy.billing import book_changes, price_book, taken_book
 from proxy.billing.book_changes import Change
 from proxy.billing.prices import PriceBook
 from proxy.billing.taken_book import Taken
 from proxy.cli import options, output
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
+from proxy.clock import unix_us
 from proxy.config.schema import Settings
 from proxy.store.database import open_database
 from proxy.tenants import audit

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from proxy.app import unix_us
 from proxy.billing import configured, model_catalogue, price_book, taken_book
 from proxy.billing.assumptions import ASSUMPTIONS
 from proxy.billing.model_catalogue import stated
 from proxy.billing.prices import PriceBook
 from proxy.cli import options, output, price_catalogue, price_update
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
+from proxy.clock import unix_us
 from proxy.config.schema import Settings
 
 app = options.group("What a call costs: the rates in force, and where they come from.")

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from proxy.app import unix_us
 from proxy.billing.records import to_usd
 from proxy.cli import keys as key_commands
 from proxy.cli import options, output
@@ -26,6 +25,7 @@ from proxy.cli.policy_options import (
     limits_told,
     models_told,
 )
+from proxy.clock import unix_us
 from proxy.config.limits import parse_all
 from proxy.store.database import open_database
 from proxy.tenants import keys, projects

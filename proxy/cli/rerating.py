@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from proxy.app import unix_us
 from proxy.billing import adjustments, rerating, retention
 from proxy.billing.periods import Days
 from proxy.billing.prices import PriceBook
@@ -19,6 +18,7 @@ from proxy.billing.rerating import Rerated, Selection
 from proxy.billing.sources import Sources
 from proxy.cli import control, options, output, times, unshipped
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
+from proxy.clock import unix_us
 from proxy.config.schema import Settings
 from proxy.control.admin.rerating import note
 from proxy.store.database import open_database

@@ -10,7 +10,7 @@ import structlog
 import typer
 
 from proxy import serve as process
-from proxy.cli import output
+from proxy.cli import options, output
 from proxy.cli.options import ConfigOption
 from proxy.config.load import read
 from proxy.config.schema import Settings
@@ -19,10 +19,10 @@ from proxy.telemetry import logs
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(serve)
+app = options.alone()
 
 
+@app.command()
 def serve(
     host: Annotated[
         str | None, typer.Option(help="Where the gateway door listens, for clients.", show_default="127.0.0.1")

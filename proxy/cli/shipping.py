@@ -18,9 +18,9 @@ from proxy.billing.periods import Days
 from proxy.billing.records import UsageRecord
 from proxy.cli import control, options, output, progress
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
+from proxy.clock import unix_us
 from proxy.config.schema import Settings
 from proxy.control.shipper import ship_folder
-from proxy.data_plane import unix_us
 from proxy.store.database import Database, open_database
 
 

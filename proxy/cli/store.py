@@ -1,4 +1,4 @@
-"""`weighbridge store`: move (from a data_dir to PostgreSQL)."""
+"""`weighbridge store`: backup, move (from a data_dir to PostgreSQL)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from proxy.app import unix_us
 from proxy.billing.periods import Days
 from proxy.billing.records import to_usd
-from proxy.cli import control, options, output, progress
+from proxy.cli import backup, control, options, output, progress
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
+from proxy.clock import unix_us
 from proxy.config import database_address
 from proxy.config.schema import Settings, Storage
 from proxy.control import store_sums
@@ -28,9 +28,7 @@ from proxy.telemetry import logs
 app = options.group("Where projects, keys and the ledger are kept.")
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps `move` a command of its own while it is the only one."""
+backup.register(app)
 
 
 @app.command()

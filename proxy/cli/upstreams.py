@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from proxy.app import unix_us
 from proxy.cli import control, options, output
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
+from proxy.clock import unix_us
 from proxy.config.schema import Settings
 from proxy.control.admin.upstreams import description
 from proxy.store.database import Database, open_database

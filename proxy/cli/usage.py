@@ -11,7 +11,6 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from proxy.app import unix_us
 from proxy.billing import adjustments, export_formats, reports, retention
 from proxy.billing.adjustments import AdjustmentConflict, AdjustmentRefused
 from proxy.billing.exports import CursorRefused, Export
@@ -21,6 +20,7 @@ from proxy.billing.reports import Dimension, ReportRow
 from proxy.billing.sources import Source, Sources
 from proxy.cli import control, options, output, reconcile, times, unshipped
 from proxy.cli.options import CommandError, ConfigOption, JsonOption
+from proxy.clock import unix_us
 from proxy.config.schema import Settings, Storage
 from proxy.control.admin.adjustments import begin
 from proxy.store.database import open_database

@@ -1,4 +1,4 @@
-"""What a virtual key looks like: minted, told from junk, digested. docs/security.md publishes the pattern."""
+"""What a virtual key looks like: minted, told from junk, digested. docs/keys.md publishes the pattern."""
 
 from __future__ import annotations
 

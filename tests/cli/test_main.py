@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from proxy import __version__
-from proxy.cli.main import app
+from proxy.cli.main import GROUPS, app
 from proxy.config.schema import Storage
 from proxy.store.database import open_database
 from proxy.store.tables import projects
@@ -60,12 +61,22 @@ def test_the_version_is_told(weighbridge: Weighbridge) -> None:
     assert weighbridge("--version").stdout == f"weighbridge {__version__}\n"
 
 
-@pytest.mark.parametrize("group", [group.name for group in app.registered_groups])
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("group", GROUPS)
 def test_help_of_every_command_has_an_example_that_begins_with_its_name(weighbridge: Weighbridge, group: str) -> None:
-    (mounted,) = (each.typer_instance for each in app.registered_groups if each.name == group)
-    assert mounted is not None
-    for command in mounted.registered_commands:
-        name = command.name or str(getattr(command.callback, "__name__", ""))
+    for name in COMMANDS[group].commands:
         text = weighbridge(group, name, "--help").stdout
         assert f"weighbridge {group} {name}" in text
         assert "--config" in text
+
+
+def test_a_command_imports_nothing_of_the_server_and_of_other_commands(tmp_path: Path) -> None:
+    """What every command would cost, half a second, is paid by those that need it."""
+    run_it = "from proxy.cli.main import app; app(['key', 'list'], standalone_mode=False)"
+    command = [sys.executable, "-c", f"import sys; {run_it}; print(*sys.modules)"]
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
+    said = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True).stdout.split()
+    assert "proxy.cli.keys" in said
+    assert {"proxy.app", "proxy.doors", "proxy.cli.serve", "proxy.cli.usage", "uvicorn", "PIL"} & set(said) == set()

@@ -14,7 +14,7 @@ from proxy.billing.ledger_errors import LedgerLocked
 from proxy.cli import options
 from proxy.cli.options import CommandError
 from proxy.config.load import ConfigError
-from proxy.doors import PortTaken
+from proxy.resources import PortTaken
 from proxy.store.database import StoreError
 from proxy.tenants.projects import TenancyError
 

@@ -17,7 +17,8 @@ from proxy.billing.ledger_reading import ledger_files
 from proxy.billing.records import UsageRecord
 from proxy.config.schema import Settings, Storage
 from proxy.config.upstreams import Upstream
-from proxy.doors import Doors, bind, open_doors
+from proxy.doors import Doors, open_doors
+from proxy.resources import bind
 from proxy.upstreams.connection import READ
 from proxy.upstreams.round_trip import HIGH_WATER
 from tests.journeys.raw import Asked, call, judged, origin, request

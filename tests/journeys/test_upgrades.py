@@ -140,6 +140,7 @@ COMMANDS = {
     "prices update": ("FOLDER/book.toml --yes", DATABASE),
     "doctor": ("", LEDGER, DATABASE),
     "db upgrade": ("", DATABASE),
+    "store backup": ("FOLDER/copy", LEDGER),
 }
 """Each command, as it may be typed, and which of the two files it opens."""
 INTO_POSTGRESQL = {"ledger ship": ("FOLDER/data", LEDGER), "store move": ("", LEDGER, DATABASE)}

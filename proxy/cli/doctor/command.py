@@ -14,6 +14,7 @@ import typer
 from pydantic import SecretStr
 
 from proxy.billing.ledger_slot import owner_of
+from proxy.cli import options
 from proxy.cli.doctor import aliases, configuration, files, machine, pool, price_books, stores, upstreams, webhooks
 from proxy.cli.doctor.assumptions.command import try_assumptions
 from proxy.cli.doctor.findings import Check, Finding, examine, tell
@@ -27,10 +28,10 @@ TO_BE_RETIRED = "-preview"
 """How ids end that Google gives up sooner or later: nobody is told that they are missing."""
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(doctor)
+app = options.alone()
 
 
+@app.command()
 def doctor(
     assumptions: Annotated[
         bool,

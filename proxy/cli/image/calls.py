@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import httpx2
 
-from proxy.app import unix_us
 from proxy.cli.image import advice, native, openai_shaped
 from proxy.cli.image.target import Target
 from proxy.cli.options import CommandError
+from proxy.clock import unix_us
 
 TIMEOUT = httpx2.Timeout(600, connect=30)
 """Seconds. A 4K picture may take minutes; Google's own bound is ten."""

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from proxy.billing.records import to_usd
-from proxy.cli import output
+from proxy.cli import options, output
 from proxy.cli.image import calls, check, files, preview, target
 from proxy.cli.image.calls import Made, Wish
 from proxy.cli.image.target import Target
@@ -65,10 +65,10 @@ Check = Annotated[
 NoPreview = Annotated[bool, typer.Option("--no-preview", help="Don't show it on the terminal.", show_default=False)]
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(image)
+app = options.alone()
 
 
+@app.command()
 def image(
     prompt: Prompt = "",
     out: Out = None,

@@ -18,9 +18,9 @@ from proxy.billing.shipping import Place
 from proxy.cli.doctor import postgres_server
 from proxy.cli.doctor.findings import Finding, Verdict
 from proxy.cli.doctor.postgres_server import RIGHTS, check_postgres
+from proxy.clock import unix_us
 from proxy.config.schema import Storage
 from proxy.control.shipper import MONTHS_AHEAD, ship_folder
-from proxy.data_plane import unix_us
 from proxy.store.database import Database, StoreError, open_database
 from proxy.tenants import disabled_upstreams, projects
 from tests.billing.shipped import calls, put, records_in, records_of

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import httpx2
 import typer
 
-from proxy.app import unix_us
 from proxy.billing.prices import PriceBook
 from proxy.billing.records import to_rfc3339, to_usd
 from proxy.cli import output
@@ -21,6 +20,7 @@ from proxy.cli.doctor.assumptions.calls import TrialCall, calls
 from proxy.cli.doctor.assumptions.trials import Told
 from proxy.cli.doctor.assumptions.verdicts import Answers, Held
 from proxy.cli.options import CommandError
+from proxy.clock import unix_us
 from proxy.config.schema import Settings
 from proxy.config.upstreams import Upstream
 from proxy.store.folders import make_folder

@@ -1,0 +1,76 @@
+"""A backup of a data folder: its files copied, each as it was at one moment, also while a server writes them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from proxy.billing.ledger_errors import LedgerUnusable
+from proxy.billing.ledger_file import describe
+from proxy.billing.ledger_reading import ledger_files, reading
+from proxy.store.sqlite import FILE_NAME
+
+
+class Copied(NamedTuple):
+    """A file of the backup. `records` are those of a ledger file; None of the database."""
+
+    name: str
+    size: int
+    records: int | None
+
+
+def back_up(data_dir: Path, folder: Path) -> Iterator[Copied]:
+    """Copies what is to be kept of a data_dir into a new folder, which is there when all is copied, and not before.
+
+    The database comes first: a key that was made since stands in the ledger without harm. Raises OSError (also
+    FileExistsError), LedgerUnusable; then there is nothing.
+    """
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    if folder.exists():
+        raise FileExistsError(17, "it is there already, and a backup is never written over", str(folder))
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
+    try:
+        database = data_dir / FILE_NAME
+        for path in [*([database] if database.is_file() else []), *ledger_files(data_dir)]:
+            yield _copy(path, unfinished, path.relative_to(data_dir), ledger=path != database)
+        unfinished.rename(folder)
+        _sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def _copy(path: Path, folder: Path, name: Path, *, ledger: bool) -> Copied:
+    copy, records = folder / name, None
+    copy.parent.mkdir(mode=0o700, exist_ok=True)
+    os.close(os.open(copy, os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        with (reading if ledger else _reading)(path) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)  # in one step: else it began anew at each commit of the server's
+            if ledger:
+                records = int(target.execute("SELECT count(*) FROM usage_records").fetchone()[0])
+    except sqlite3.Error as error:
+        raise LedgerUnusable(f"{path} can't be copied to {folder}: {describe(error)}.") from error
+    _sync(copy)
+    _sync(copy.parent)
+    return Copied(str(name), copy.stat().st_size, records)
+
+
+@contextmanager
+def _reading(database: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        yield connection
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
