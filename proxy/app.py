@@ -101,10 +101,12 @@ class App:
         self._retiring: set[asyncio.Task[None]] = set()
         self.tell_refusal = partial(tell_refusal, metrics)
         """What the door refuses before it reaches the relay is counted and logged like all else."""
+        metrics.look_before(lambda: metrics.models_out(self._health.models_out()))
         if written is None:
             metrics.in_flight.set_function(lambda: self.in_flight)
         self.control: ControlPlane | None = None
         if process.control:
+            metrics.watch_disk(settings.storage.data_dir)
             owned = process.owned(settings.server.workers)
             self.control = ControlPlane(self._parts, database, settings, owned, lambda: self._plane)
 
@@ -245,6 +247,7 @@ class App:
             await asyncio.sleep(METRICS_WRITTEN_EVERY_S)
             self.metrics.in_flight.set(self.in_flight)
             # In a thread: a thousand projects have ten thousand values.
+            await asyncio.to_thread(self.metrics.look)
             await asyncio.to_thread(files.write)
 
     async def close(self) -> None:

@@ -16,6 +16,7 @@ from proxy.control.admin.routes import admin_api
 from proxy.control.admin.upstreams import Upstreams
 from proxy.control.budgets import Budgets
 from proxy.control.events import Events
+from proxy.control.limits_used import LimitsUsed
 from proxy.control.routes import control_app
 from proxy.control.shipper import Shipper
 from proxy.data_plane import DataPlane, Parts
@@ -40,7 +41,8 @@ class ControlPlane:
         self._parts = parts
         self._database = database
         self._plane = plane
-        budgets = Budgets(lambda: parts.keyring.tenants, parts.limiter, lambda: Days(self._timezone()), unix_us)
+        of_limits = lambda: parts.keyring.tenants, parts.limiter, lambda: Days(self._timezone()), unix_us
+        budgets, self._limits = Budgets(*of_limits), LimitsUsed(*of_limits, parts.metrics)
         self._events = Events(
             database, settings.events, budgets.used, parts.metrics, now_us=unix_us, new_id=parts.new_id
         )
@@ -64,9 +66,10 @@ class ControlPlane:
         self._events.configure(settings.events)
 
     async def watch(self) -> None:
-        """Tells of events, and ships records to PostgreSQL, for ever."""
+        """Tells of events and of limits in use, and ships records to PostgreSQL, for ever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._events.watch())
+            group.create_task(self._limits.watch())
             if self._shipper is not None:
                 group.create_task(self._shipper.watch())
 

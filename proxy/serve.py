@@ -69,9 +69,12 @@ def _supervise(
     for process in processes:  # before any reads another's, which has no tables for a moment
         make_ledger_file(data_dir, process.slot)
     shares = Shares(len(workers))
+    replaced = multiprocess.Replaced(data_dir / METRICS)
 
     def died(process: Process) -> None:
         multiprocess.forget(data_dir / METRICS, process.slot)
+        if not supervisor.ending:
+            replaced.count()
         if process.gateway:
             shares.forget(int(process.slot))
 

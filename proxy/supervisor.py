@@ -71,6 +71,11 @@ class Supervisor:
         self._told = -1
 
     @property
+    def ending(self) -> bool:
+        """It was told to end: whoever dies from now on isn't replaced."""
+        return self._ending
+
+    @property
     def lifeline(self) -> int:
         """For a child to read from: it gives an end of file when the supervisor has died."""
         return self._lifeline

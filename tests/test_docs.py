@@ -165,8 +165,8 @@ def _metric_labels() -> dict[str, tuple[str, ...]]:
 
 
 def test_every_metric_is_documented_as_it_is() -> None:
-    """docs/metrics.md has a row for each metric that is declared, with its labels and its unit, and no others. Each says
-    what it is, and when to worry; so does its help."""
+    """docs/metrics.md has a row for each metric that is declared, with its labels and its unit, and no others. Each
+    says what it is, and when to worry; so does its help."""
     rows = table_of(text_of("docs/metrics.md").partition("## ")[0])
     shown = {name: tuple(re.findall(r"`(\w+)`", row[2])) for name, row in rows.items()}
     assert shown == _metric_labels()

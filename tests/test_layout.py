@@ -26,7 +26,6 @@ WITHOUT_TWIN = {
     "cli/serve.py": "tests/journeys run it as users do",
     "cli/snippets.py": "tests/journeys/test_snippets.py runs each",
     "config/section.py": "what sections share; tests/config hold each of them",
-    "gateway/client.py": "one side of a call; tests/journeys make calls, whole and broken off",
     "gateway/images/drawing.py": "one call; tests/journeys/test_openai_images.py makes them over real sockets",
     "gateway/images/front.py": "a request whole; tests/journeys/test_openai_images.py makes them over real sockets",
     "gateway/relay.py": "one call; tests/journeys make it over real sockets",

@@ -18,6 +18,7 @@ import structlog
 from proxy.billing.records import to_rfc3339
 from proxy.config.schema import Events as Settings
 from proxy.control import event_table
+from proxy.control.again import again_and_again
 from proxy.control.event_table import Event
 from proxy.control.thresholds import BudgetUse, crossed, ratios
 from proxy.control.webhook import Answer, Webhook
@@ -27,6 +28,7 @@ from proxy.telemetry.metrics import Metrics
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 LOOKS_EVERY_S = 5.0
+NOTED_AT_ONCE = 50
 CLAIMED_S = 30
 """How long an event is its sender's: longer than an attempt takes."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 5, 3600
@@ -82,28 +84,11 @@ class Events:
         """Never ends by itself, whatever fails."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._again_and_again(self.look, self._a_while, "budgets aren't looked at"))
-                group.create_task(self._again_and_again(self.deliver, self._until_woken, "events aren't delivered"))
+                group.create_task(again_and_again(self.look, self._a_while, "events", "budgets aren't looked at"))
+                group.create_task(again_and_again(self.deliver, self._until_woken, "events", "events aren't delivered"))
         finally:
             if self._webhook is not None:
                 await self._webhook.aclose()
-
-    async def _again_and_again(
-        self, step: Callable[[], Awaitable[None]], wait: Callable[[], Awaitable[None]], what: str
-    ) -> None:
-        failing = False
-        while True:
-            try:
-                await step()
-            except Exception as error:  # whatever it is: it must be tried again
-                if not failing:
-                    log.error("events_failing", what=what, why=str(error) or repr(error))
-                failing = True
-            else:
-                if failing:
-                    log.info("events_back", what=f"no longer: {what}")
-                failing = False
-            await wait()
 
     async def _a_while(self) -> None:
         await asyncio.sleep(self._looks_every_s)
@@ -117,19 +102,23 @@ class Events:
     async def look(self) -> None:
         """One look: metric, and what is new noted and logged. Raises what `used` raises, and StoreError."""
         uses = await self._used()
-        self._metrics.budgets_used(ratios(uses))
+        # In a thread: a thousand projects, or a hundred thousand keys, may have budgets.
+        reached, new = await asyncio.to_thread(self._held_against, uses)
         now, send = self._now_us(), bool(self._settings.webhook_url)
-        reached = list(crossed(uses))
-        new = [
-            make("budget.threshold", data, once, now, self._new_id(), send=send)
-            for once, data in reached
-            if once not in self._noted
-        ]
-        if new:
-            for event in await asyncio.to_thread(event_table.note, self._database, new):
+        for begin in range(0, len(new), NOTED_AT_ONCE):
+            some = new[begin : begin + NOTED_AT_ONCE]
+            events = [make("budget.threshold", data, once, now, self._new_id(), send=send) for once, data in some]
+            for event in await asyncio.to_thread(event_table.note, self._database, events):
                 log.warning("budget_threshold", event_id=event.id, **json.loads(event.body)["data"])
             self._wake.set()
-        self._noted = frozenset(once for once, _ in reached)
+        self._noted = reached
+
+    def _held_against(self, uses: Sequence[BudgetUse]) -> tuple[frozenset[str], list[tuple[str, dict[str, Any]]]]:
+        """Which thresholds are reached, and what is to be told of those that aren't noted."""
+        self._metrics.budgets_used(ratios(uses))
+        reached = list(crossed(uses))
+        new = [(once, data) for once, data in reached if once not in self._noted]
+        return frozenset(once for once, _ in reached), new
 
     async def deliver(self) -> None:
         """Sends what is due, the oldest first. Raises StoreError.

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """Who called: what it asks for, and whether it is still there. After `gone`, sending does nothing."""
+    """Who called: what it asks for, and whether it is still there. After `gone`, sending does nothing.
+
+    `ours` and `theirs` mark whom its call waits for: us alone, or an upstream. Times are the clock's of `began`.
+    """
 
     __slots__ = (
         "_connection",
+        "_ours_since",
         "_outliving",
         "_send",
         "began",
@@ -33,6 +37,7 @@ class Client:
         "key_name",
         "model",
         "operation",
+        "overhead_s",
         "project",
         "records",
         "refusal",
@@ -62,11 +67,22 @@ class Client:
         """What it was refused for, or its response broken off."""
         self.started = False
         self.status = 0
+        self.overhead_s = 0.0
+        """How long it has waited for us alone, but for what began at the last `ours`."""
+        self._ours_since = began
 
     @property
     def streams(self) -> bool:
         """Every piece goes down as it comes; else the last one is held back until the record is durable."""
         return self.framing != "single"
+
+    def ours(self, at: float) -> None:
+        """From then on it waits for us: its request has come, an upstream has done all that it will."""
+        self._ours_since = at
+
+    def theirs(self, at: float) -> None:
+        """From then on it waits for somebody else: the upstream that it goes to, or who reads its response."""
+        self.overhead_s += at - self._ours_since
 
     def is_of(self, tenant: Tenant) -> None:
         """Who it is, is known."""

@@ -137,6 +137,7 @@ class Relay:
 
         `client` is whom the answer goes to, `crossing` the headers that go up. Raises Refusal, ClientGone.
         """
+        client.ours(self._monotonic())
         facts = await self._look(call, tenant, client, body)
         if facts.named is not None:
             call = self._named(call, facts.named, tenant, client)
@@ -182,6 +183,7 @@ class Relay:
         response, upstream = answer.response, answer.upstream
         if answer.error is not None:
             await weighing.settle_error(upstream.name, answer.error, first_byte_s)
+            self._held_up(client)
             await client.answer(answer.error.status, *error_to_pass(answer.error, answer.why, upstream))
             return
         if self._aliases is not None:
@@ -204,9 +206,16 @@ class Relay:
             # At least the head, as it came: some clients send a request again by themselves where nothing was answered.
             await client.send(b"")
             raise
+        client.ours(self._monotonic())
         last = last or passing.finish()
         await weighing.settle(Outcome.CLIENT_GONE if client.gone else Outcome.OK)
+        self._held_up(client)
         await client.end(last)
+
+    def _held_up(self, client: Client) -> None:
+        """All is done but to send the last piece."""
+        client.theirs(self._monotonic())
+        self._metrics.held_up(client.operation, client.overhead_s)
 
     def tell(self, client: Client, refusal: Refusal) -> None:
         """Counts and logs what a request was refused for."""

@@ -98,6 +98,12 @@ class Weighing:
             await self._weigher.ledger.open_lease(record)
         return None
 
+    def leaves(self, at: float) -> None:
+        self._client.theirs(at)
+
+    def returns(self, at: float) -> None:
+        self._client.ours(at)
+
     def goes_up(self) -> None:
         """The request's first byte is about to be written: from here on the call may cost money.
 
@@ -298,6 +304,12 @@ class Unweighed:
         if self._client.gone:
             raise ClientGone
         self._client.outlive(0)
+
+    def leaves(self, at: float) -> None:
+        self._client.theirs(at)
+
+    def returns(self, at: float) -> None:
+        self._client.ours(at)
 
     def goes_up(self) -> None:
         """Raises ClientGone."""

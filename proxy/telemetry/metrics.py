@@ -115,9 +115,10 @@ class Metrics(Declared):
         """A call that was answered waited for nobody but us for so long."""
         self._overheads[operation,].observe(seconds)
 
-    def attempted(self, upstream: str, status: str, outcome: str) -> None:
-        """A call was sent to an upstream, and answered or not; `outcome` is as in the usage record's `attempts`."""
-        self._upstream_requests[self._upstream(upstream), status].inc()
+    def attempted(self, upstream: str, status: int, outcome: str) -> None:
+        """A call was sent to an upstream, and answered so; 0: not at all. `outcome` is as in the usage record's
+        `attempts`."""
+        self._upstream_requests[self._upstream(upstream), status_of(status) if status else "failed"].inc()
         self._attempts[outcome,].inc()
 
     def upstream_changed(self, upstream: str, available: bool) -> None:

@@ -41,6 +41,15 @@ class Scales(Protocol):
         milliseconds: then it isn't. Raises what ends the call."""
         ...
 
+    def leaves(self, at: float) -> None:
+        """From now on, by the clock of `Attempts`, the call waits for an upstream: its connection and its answer."""
+        ...
+
+    def returns(self, at: float) -> None:
+        """The upstream has failed, or its error has come whole: the call waits for us again. Not told of a response,
+        which is still to come."""
+        ...
+
     def goes_up(self) -> None:
         """Its first byte is about to be written. Raises what ends the call."""
         ...
@@ -151,22 +160,27 @@ class Attempts:
         self, selection: Selection, call: Call, headers: Headers, body: Content, scales: Scales
     ) -> Answer:
         upstream, began = selection.upstream, self._monotonic()
+        scales.leaves(began)
         try:
             response = await upstream.send(call, headers, body.content, body.length, scales.goes_up)
         except UpstreamFailed as failure:
+            ended = self._monotonic()
+            scales.returns(ended)
             if failure.reason is Reason.UPSTREAM_UNREACHABLE and not upstream.former:
                 self._health.failed(upstream.name)
             outcome = _outcome(failure)
             what = str(failure).partition(". ")[0]  # the rest is advice to the caller
-            upstream.observed.failed(self._monotonic(), f"{outcome}: {what}")
-            self._metrics.attempted(upstream.name, "failed", outcome)
-            scales.failed(_told(upstream, outcome, self._monotonic() - began), failure.sent)
+            upstream.observed.failed(ended, f"{outcome}: {what}")
+            self._metrics.attempted(upstream.name, 0, outcome)
+            scales.failed(_told(upstream, outcome, ended - began), failure.sent)
             raise
         seconds = self._monotonic() - began
         upstream.observed.answered(seconds)
         answer = Answer(upstream, response)
         if response.status >= 300 and response.status != 304:
-            answer = self._judged(answer, call.counted_as, await error_answer.read(response))
+            error = await error_answer.read(response)
+            scales.returns(self._monotonic())
+            answer = self._judged(answer, call.counted_as, error)
             if answer.error and (answer.why or answer.error.status >= 500):
                 what = f"{answer.error.status} {answer.why or ''}".rstrip()
                 upstream.observed.failed(self._monotonic(), what, answer.error.plain)
@@ -176,7 +190,7 @@ class Attempts:
             scales.answered(_told(upstream, "answered", seconds))
         else:
             scales.refused(_told(upstream, answer.why, seconds))
-        self._metrics.attempted(upstream.name, str(response.status), answer.why or "answered")
+        self._metrics.attempted(upstream.name, response.status, answer.why or "answered")
         return answer
 
     def _judged(self, answer: Answer, counted_as: str, error: ErrorAnswer) -> Answer:

@@ -25,6 +25,8 @@ CREDENTIAL_S = 60.0
 """After a credential was refused, until it is checked again."""
 PROBE_S = 5.0
 """How long the others wait for what one probe finds out."""
+COUNTED_S = 60.0
+"""How long one that is over is still counted, where no call has found out whether it is."""
 REMEMBERED = 10_000
 """Outages from which on some are forgotten: those that are over, and the oldest if need be."""
 
@@ -111,6 +113,18 @@ class Health:
     def available(self, upstream: str) -> bool:
         """Whether it may be asked for anything."""
         return upstream not in self.disabled and (upstream, ALL_MODELS) not in self._outages
+
+    def models_out(self) -> dict[str, int]:
+        """For how many models each upstream is out, all of them at once left out. May be called in any thread.
+
+        What is over counts a little longer: by then a call has found out what is so, if there is any.
+        """
+        found: dict[str, int] = {}
+        over = self.now() - COUNTED_S
+        for (upstream, model), outage in list(self._outages.items()):
+            if model != ALL_MODELS and outage.until > over:
+                found[upstream] = found.get(upstream, 0) + 1
+        return found
 
     def unprobed(self, upstream: str, model: str) -> bool:
         """Whether its time is over, and no call finds out now whether it is back."""

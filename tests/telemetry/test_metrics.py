@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.telemetry.metrics import ATTEMPT_OUTCOMES, MAX_PROJECTS, Metrics
+from proxy.gemini.surface import OPERATIONS
+from proxy.telemetry.labels import MOST
+from proxy.telemetry.metrics import ATTEMPT_OUTCOMES, MAX_OPERATIONS, MAX_PROJECTS, Metrics
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -60,13 +67,59 @@ def test_a_call_without_a_price_is_counted_as_such_and_not_as_free() -> None:
     assert value(metrics, "weighbridge_unpriced_requests_total", model="m") == 1
 
 
-def test_names_that_callers_make_up_add_no_series() -> None:
-    metrics = Metrics("1.2.3", ["m"])
-    for number in range(2000):
-        metrics.finished(f"p{number}", "generateContent", f"junk-{number}", 404, 0.1)
-    labels = [dict(key) for name, key in samples(metrics) if name == "weighbridge_requests_total"]
-    assert {label["model"] for label in labels} == {"other"}
-    assert len({label["project"] for label in labels}) == MAX_PROJECTS + 1
+def junk(metrics: Metrics, numbers: Iterable[int]) -> None:
+    """All that callers, upstreams, and reloads one after the other can name, each of them new."""
+    for one in numbers:
+        project, model, operation = f"project-{one}", f"model-{one}", f"operation/{one}"
+        metrics.finished(project, operation, model, one, 0.1)
+        metrics.finished(project, "generateContent", model, 404, 0.1)
+        metrics.answered(operation, 0.1)
+        metrics.held_up(operation, 0.1)
+        metrics.refused(project, "UNKNOWN_OPERATION")
+        metrics.refused("", f"reason {one}")
+        metrics.shadow_refused(project, "rpm")
+        metrics.usage_missed(operation)
+        metrics.weighed(project, model, {"input_text": 1, f"output_{one}": 1}, 1, None)
+        metrics.know_models([f"book-{one}", f"book-{one}-lite"])
+        metrics.finished("alice", "generateContent", f"book-{one}", 200, 0.1)
+        metrics.know_upstreams({f"upstream-{one}": True, "google": True})
+        metrics.attempted(f"upstream-{one}", one % 1000, "answered")
+        metrics.upstream_changed(f"upstream-{one}", False)
+        metrics.models_out({f"upstream-{one}": 3})
+
+
+def series(metrics: Metrics) -> Counter[str]:
+    """How many of each metric; of a histogram, how many have one."""
+    return Counter(name for name, labels in samples(metrics) if not any(label == "le" for label, _ in labels))
+
+
+def test_whatever_is_named_over_time_there_are_only_so_many_series() -> None:
+    """10,000 projects, models, operations, reasons, statuses and upstreams; ten thousand more add none."""
+    metrics = Metrics("1", [])
+    junk(metrics, range(10_000))
+    told = series(metrics)
+    assert all(number <= 2 * MOST + 1 for number in told.values()), told
+    assert told["weighbridge_shadow_refusals_total"] == MAX_PROJECTS + 1
+    for histogram in ("request_duration_seconds", "first_byte_seconds", "overhead_seconds"):
+        assert told[f"weighbridge_{histogram}_count"] <= MAX_OPERATIONS + 1
+    assert told["weighbridge_upstream_available"] == 1, "of those that there are now"
+    junk(metrics, range(10_000, 20_000))
+    assert series(metrics) == told
+    assert value(metrics, "weighbridge_refusals_total", project="project-7", reason="UNKNOWN_OPERATION") == 1
+    assert value(metrics, "weighbridge_refusals_total", project="other", reason="UNKNOWN_OPERATION") == 19_000
+    asked = sum(v for (name, _), v in samples(metrics).items() if name == "weighbridge_requests_total")
+    assert asked == 60_000, "and every request is counted"
+
+
+def test_nothing_is_kept_of_what_has_no_series() -> None:
+    """The other side of the same: memory."""
+    metrics = Metrics("1", [])
+    junk(metrics, range(10_000))
+    sizes = [len(held) for held in vars(metrics).values() if isinstance(held, dict | frozenset | set | list)]
+    junk(metrics, range(10_000, 12_000))
+    now = [len(held) for held in vars(metrics).values() if isinstance(held, dict | frozenset | set | list)]
+    assert now == sizes
+    assert len(metrics.project._known) == MAX_PROJECTS
 
 
 def test_a_counter_brings_no_second_series_that_says_when_it_began() -> None:
@@ -104,3 +157,45 @@ def test_every_outcome_of_an_attempt_is_there_from_the_start() -> None:
     metrics = Metrics("1.2.3", [])
     for outcome in ATTEMPT_OUTCOMES:
         assert value(metrics, "weighbridge_attempts_total", outcome=outcome) == 0
+
+
+def test_what_should_never_happen_is_there_before_it_does() -> None:
+    """Of a counter that appears with its first call, `increase` never shows that call."""
+    metrics = Metrics("1", [])
+    for operation in OPERATIONS:
+        counted = value(metrics, "weighbridge_usage_missing_total", operation=operation.name)
+        assert counted == (0 if operation.metered else None)
+    assert value(metrics, "weighbridge_unpriced_requests_total", model="other") == 0
+
+
+def test_a_limit_that_is_no_more_is_told_no_more() -> None:
+    metrics = Metrics("1", [])
+    metrics.limits_used({("alice", "rpm"): 0.5, ("alice", "ipm"): 1.0, ("bob", "rpm"): 0.25})
+    assert value(metrics, "weighbridge_limit_used_ratio", project="alice", limit="ipm") == 1
+    metrics.limits_used({("alice", "rpm"): 0.75})
+    told = {key: v for key, v in samples(metrics).items() if key[0] == "weighbridge_limit_used_ratio"}
+    assert [(dict(labels), v) for (_, labels), v in told.items()] == [({"project": "alice", "limit": "rpm"}, 0.75)]
+
+
+def test_an_upstream_tells_for_how_many_models_it_is_out() -> None:
+    metrics = Metrics("1", [])
+    metrics.know_upstreams({"a": True, "b": True})
+    out: dict[str, int] = {"a": 2, "gone": 7}
+    metrics.look_before(lambda: metrics.models_out(out))
+    told = {
+        dict(labels)["upstream"]: v for (name, labels), v in samples(metrics).items() if name.endswith("_models_out")
+    }
+    assert told == {"a": 2, "b": 0}, "it is looked at when it is told"
+
+
+def test_the_disk_of_the_data_folder_is_told_and_one_that_cannot_be_asked_is_no_number(tmp_path: Path) -> None:
+    metrics = Metrics("1", [])
+    metrics.watch_disk(tmp_path)
+    disk = os.statvfs(tmp_path)
+    assert value(metrics, "weighbridge_data_size_bytes") == disk.f_blocks * disk.f_frsize
+    free = value(metrics, "weighbridge_data_free_bytes")
+    assert free is not None
+    assert 0 < free < disk.f_blocks * disk.f_frsize
+    metrics.watch_disk(tmp_path / "gone")
+    free = value(metrics, "weighbridge_data_free_bytes")
+    assert free != free, "neither full nor empty"

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.telemetry import multiprocess
-from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.metrics import MAX_PROJECTS, Metrics
 
 WORKER = """
 import sys
@@ -22,26 +22,30 @@ from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.multiprocess import WorkerFiles
 folder = Path(sys.argv[1])
 files = WorkerFiles(folder, sys.argv[2])
-metrics = Metrics("1", ["m"], folder)
-metrics.know_upstreams({"google": False})
+metrics = Metrics("1", ["m"], folder, files.known)
+metrics.know_upstreams({"google": True, "gone": False})
+files.write()
 print("begun", flush=True)
 for line in sys.stdin:
-    for _ in range(int(line)):
-        metrics.finished("alice", "generateContent", "m", 200, 0.01)
-    metrics.in_flight.set(int(line))
+    number, project = line.split()
+    for _ in range(int(number)):
+        metrics.finished(project, "generateContent", "m", 200, 0.01)
+    metrics.in_flight.set(int(number))
+    metrics.upstream_changed("google", number != "0")
+    metrics.models_out({"google": int(number)})
     files.write()
     print("written", flush=True)
 """
-"""Answers so many requests as each line of its input says, and then has that many in flight."""
+"""Answers so many requests of a project as each line of its input says, and then has that many in flight."""
 
 
 class Worker:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
 
-    def answers(self, requests: int) -> None:
+    def answers(self, requests: int, project: str = "alice") -> None:
         assert self.process.stdin is not None
-        print(requests, file=self.process.stdin, flush=True)
+        print(requests, project, file=self.process.stdin, flush=True)
         self.told("written")
 
     def told(self, word: str) -> None:
@@ -113,3 +117,70 @@ def test_a_start_begins_at_nothing(folder: Path) -> None:
     multiprocess.clear(folder)
     assert "weighbridge_requests_total" not in scraped(Metrics("1", ["m"], folder))
     assert oct(folder.stat().st_mode & 0o777) == "0o700"
+
+
+def test_what_workers_alone_find_out_of_an_upstream_is_told(folder: Path, at_end: ExitStack) -> None:
+    """One that can't be reached from here, the control process never calls: it is out if any of them says so."""
+    control = Metrics("1", ["m"], folder)
+    control.know_upstreams({"google": True})
+    one, other = (at_end.enter_context(worker(folder, name)) for name in ("0", "1"))
+    assert scraped(control)["weighbridge_upstream_available"] == 1, "not one a process, nor one that is there no more"
+    one.answers(0)
+    assert scraped(control)["weighbridge_upstream_available"] == 0
+    one.answers(2)
+    other.answers(3)
+    seen = scraped(control)
+    assert (seen["weighbridge_upstream_available"], seen["weighbridge_upstream_models_out"]) == (1, 3)
+    other.answers(0)
+    other.process.kill()
+    other.process.wait(30)
+    multiprocess.forget(folder, "1")
+    assert scraped(control)["weighbridge_upstream_available"] == 1, "what it thought died with it"
+
+
+JUNK = """
+import sys
+from pathlib import Path
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.multiprocess import WorkerFiles
+from tests.telemetry.test_metrics import junk
+files = WorkerFiles(Path(sys.argv[1]), sys.argv[2])
+metrics = Metrics("1", [], Path(sys.argv[1]), files.known)
+junk(metrics, range(int(sys.argv[3]), int(sys.argv[4])))
+files.write()
+"""
+
+
+def test_files_and_series_stay_bounded_however_many_workers_die_and_whatever_they_were_told(folder: Path) -> None:
+    """Each has named a thousand projects, and not the same: there are a thousand of them all together. Who takes a dead
+    one's place has that one's for its own."""
+
+    def sizes() -> dict[str, int]:
+        return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+
+    control = Metrics("1", [], folder)
+    lives = (("0", 0, 3000), ("1", 5000, 8000))
+    for slot, begin, end in lives:
+        subprocess.run([sys.executable, "-c", JUNK, str(folder), slot, str(begin), str(end)], check=True, timeout=120)
+    before, projects = sizes(), named(control)
+    assert len(before) == len(lives) * 4, "counters, histograms, and the gauges of two kinds"
+    assert sum(before.values()) < 64 << 20
+    assert len(projects) == MAX_PROJECTS + 1
+    subprocess.run([sys.executable, "-c", JUNK, str(folder), "0", "8000", "11000"], check=True, timeout=120)
+    assert sizes() == before
+    assert named(control) == projects
+
+
+def named(metrics: Metrics) -> set[str]:
+    """The projects that have a series."""
+    families = text_string_to_metric_families(metrics.exposition().decode())
+    return {sample.labels["project"] for family in families for sample in family.samples if "project" in sample.labels}
+
+
+def test_a_process_that_was_replaced_is_counted_by_the_one_over_them(folder: Path) -> None:
+    control = Metrics("1", ["m"], folder)
+    replaced = multiprocess.Replaced(folder)
+    assert scraped(control)["weighbridge_workers_replaced_total"] == 0
+    replaced.count()
+    replaced.count()
+    assert scraped(control)["weighbridge_workers_replaced_total"] == 2

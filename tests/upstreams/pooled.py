@@ -99,6 +99,12 @@ class Ledger:
             raise ClientGone
         return self._room.get(upstream)
 
+    def leaves(self, at: float) -> None:
+        pass
+
+    def returns(self, at: float) -> None:
+        pass
+
     def goes_up(self) -> None:
         if self._gone:
             raise ClientGone
