@@ -39,10 +39,11 @@ class Run:
         expression = question.as_asked(
             {
                 "job": job,
+                "namespace": ".*",
                 "operation": "(generateContent|streamGenerateContent|countTokens)",
                 "project": "alice",
                 "__range": f"{math.ceil(self.ended - self.began)}s",
-                "__rate_interval": f"{max(STEP_S + SCRAPED_EVERY_S, 4 * SCRAPED_EVERY_S)}s",
+                "__rate_interval": f"{max(STEP_S + SCRAPED_EVERY_S, 4 * SCRAPED_EVERY_S) * 1000:.0f}ms",
             }
         )
         found = self.prometheus.query(expression, self.ended)
