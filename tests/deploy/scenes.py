@@ -40,11 +40,11 @@ NOWHERE = "/v1beta/models/imagen-nowhere:generateContent"
 
 PROJECTS: dict[str, tuple[str, ...]] = {
     "alice": ("usd=1,per=month", "rpm=10000", "concurrency=50", "tpm=100000000", "rpd=100000", "ipm=1000"),
-    "bob": ("rpm=2", "rpm=1,model=*-image,shadow"),
+    "bob": ("rpm=2",),
     "carol": ("usd=0.0000001,per=total",),
-    "dora": (),
+    "dora": ("rpm=1,shadow",),
 }
-"""Limits of each project. bob is over his, carol has spent hers, dora has none."""
+"""Limits of each project. bob is over his, carol has spent hers, dora has none that refuses."""
 
 
 def with_projects(stand: Weighbridge, made: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -93,7 +93,9 @@ class Scene:
             for path in (ASK, STREAM, COUNT, OF_REFUSED, OF_GONE, UNPRICED, PICTURE):
                 self.ask("alice", path)
             self.ask("dora", ASK, body("[[usage=none]] hello"))
-            self.ask("dora", ASK, body("[[status=500]] hello"))
+            self.ask("dora", UNPRICED)
+            for project in ("alice", "dora"):
+                self.ask(project, ASK, body("[[status=500]] hello"))
             self.ask("dora", PICTURE)
             self.ask("dora", "/v1/images/generations", {"prompt": "a cat", "n": 1})
             for _ in range(3):

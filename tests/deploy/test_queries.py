@@ -68,7 +68,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         )
         for _ in range(2):
             scene.traffic()
-            prometheus.scraped()
+            prometheus.scraped(2)
         prometheus.told(
             'weighbridge_limit_used_ratio{project="alice"} and on (project) weighbridge_budget_used_ratio > 0'
         )
