@@ -7,7 +7,6 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import structlog
@@ -27,9 +26,9 @@ from proxy.clock import unix_us
 from proxy.config.schema import Settings
 from proxy.control_plane import ControlPlane
 from proxy.data_plane import DataPlane, Parts, data_plane
+from proxy.errors import Refusal
 from proxy.gateway import in_flight
 from proxy.gateway.intake import Intake
-from proxy.gateway.refusals import tell_refusal
 from proxy.limiter import open_limiter, redis_of
 from proxy.limits.interface import Limiter
 from proxy.process import ALONE, Process
@@ -44,6 +43,7 @@ from proxy.upstreams.health import Health
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from proxy.telemetry.tracing import Tracing
     from proxy.upstreams.shared_health import SharedHealth
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
@@ -95,12 +95,12 @@ class App:
             new_id=self.new_id,
             ready=self.is_ready,
         )
-        self._plane = data_plane(self._parts, settings, book, open_pool(settings, self._health))
+        self._plane = data_plane(
+            self._parts, settings, book, open_pool(settings, self._health), self._trace(settings, None)
+        )
         self._planes = [self._plane]
         self._tell_upstreams()
         self._retiring: set[asyncio.Task[None]] = set()
-        self.tell_refusal = partial(tell_refusal, metrics)
-        """What the door refuses before it reaches the relay is counted and logged like all else."""
         metrics.look_before(lambda: metrics.models_out(self._health.models_out()))
         if written is None:
             metrics.in_flight.set_function(lambda: self.in_flight)
@@ -130,6 +130,18 @@ class App:
 
         stream = NewsStream(redis_of(settings.storage), redis_of(settings.storage, FOLLOW_TIMEOUT_S))
         return SharedHealth(stream, self._health, lambda: self._plane.pool.upstreams, self.new_id())
+
+    def _trace(self, settings: Settings, was: DataPlane | None) -> Tracing | None:
+        """What makes spans and sends them, where a collector is named: the same, as long as its settings are. Raises
+        ConfigError."""
+        if not (settings.tracing.otlp_endpoint and self._process.gateway):
+            return None
+        if was is not None and was.settings.tracing == settings.tracing:
+            return was.tracing
+        # Imported here: what has no traces has no OpenTelemetry.
+        from proxy.telemetry.tracing import Tracing
+
+        return Tracing(settings.tracing, __version__, self.new_id())
 
     @classmethod
     async def open(cls, settings: Settings, process: Process = ALONE, *, ledger_broke: Callable[[], object]) -> Self:
@@ -186,6 +198,11 @@ class App:
         """The ASGI app behind the gateway door, under the configuration in force."""
         return self._plane.gateway(scope, receive, send)
 
+    def tell_refusal(self, refusal: Refusal, request_id: str) -> None:
+        """What a door refuses before it reaches the relay is counted and logged like all else."""
+        self.metrics.refused("", refusal.reason.word)
+        self._plane.access.tell_refused(refusal, request_id)
+
     def configure(self, settings: Settings) -> None:
         """Serves the calls that come from now on under another configuration. Raises ConfigError; then nothing changed.
 
@@ -194,7 +211,7 @@ class App:
         was = self._plane
         book = open_book(settings)
         pool = open_pool(settings, self._health, (was.settings, was.pool))
-        plane = data_plane(self._parts, settings, book, pool)
+        plane = data_plane(self._parts, settings, book, pool, self._trace(settings, was))
         plane.relay.draining = was.relay.draining
         self.metrics.know_models(book.models())
         self._plane = plane
@@ -215,6 +232,8 @@ class App:
         for upstream in plane.pool.upstreams:
             if upstream.transport not in used:
                 await upstream.transport.aclose()
+        if plane.tracing is not None and all(plane.tracing is not other.tracing for other in self._planes):
+            await plane.tracing.close()
 
     @property
     def in_flight(self) -> int:
@@ -267,6 +286,8 @@ class App:
                     await self.control.close()
             finally:
                 await self._keyring.close()
+                for tracing in {plane.tracing for plane in self._planes if plane.tracing is not None}:
+                    await tracing.close()
 
 
 def _retention_us(settings: Settings, database: Database) -> int:

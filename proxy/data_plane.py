@@ -17,6 +17,7 @@ from proxy.clock import unix_us
 from proxy.config.addresses import Network, parse_network
 from proxy.config.schema import Settings
 from proxy.control.admin.limits import Configured, in_use
+from proxy.gateway.access import Access
 from proxy.gateway.account import Account
 from proxy.gateway.ended import Ended
 from proxy.gateway.images.catalogue import Catalogue
@@ -41,6 +42,9 @@ from proxy.upstreams.health import Health
 from proxy.upstreams.pool import Pool
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from proxy.telemetry.tracing import Tracing
     from proxy.upstreams.shared_health import SharedHealth
 
 
@@ -51,8 +55,10 @@ class DataPlane(NamedTuple):
     book: PriceBook
     pool: Pool
     quotas: Quotas
+    access: Access
     relay: Relay
-    gateway: Gateway
+    gateway: ASGIApp
+    tracing: Tracing | None
 
 
 class Parts(NamedTuple):
@@ -72,16 +78,20 @@ class Parts(NamedTuple):
     ready: Callable[[], bool]
 
 
-def data_plane(parts: Parts, settings: Settings, book: PriceBook, pool: Pool) -> DataPlane:
-    """All that hangs on settings, made of one frozen configuration."""
+def data_plane(
+    parts: Parts, settings: Settings, book: PriceBook, pool: Pool, tracing: Tracing | None = None
+) -> DataPlane:
+    """All that hangs on settings, made of one frozen configuration. Without `tracing`, nothing in it knows of any."""
+    attempting, ending = _kinds(tracing)
     days = Days(settings.limits.timezone)
     quotas = Quotas(parts.limiter, settings.upstreams, unix_us, book.models())
     intake = parts.intake.limited_to(settings.server.max_body_mb << 20)
-    shared, ended = parts.shared_health, Ended(parts.metrics, time.monotonic)
+    access = Access(told=settings.logs.access, sample_successes=settings.logs.sample_successes)
+    shared, ended = parts.shared_health, ending(parts.metrics, access, time.monotonic)
     relay = Relay(
         keyring=parts.keyring,
         pool=pool,
-        attempts=Attempts(
+        attempts=attempting(
             parts.health, parts.metrics, time.monotonic, *((shared.claim, shared.release) if shared else ())
         ),
         intake=intake,
@@ -92,7 +102,7 @@ def data_plane(parts: Parts, settings: Settings, book: PriceBook, pool: Pool) ->
         monotonic=time.monotonic,
         aliases=_aliases(settings),
     )
-    gateway = Gateway(
+    gateway: ASGIApp = Gateway(
         relay,
         _account(parts, settings, days, ended),
         _models(parts, settings, book, pool, relay, ended),
@@ -100,7 +110,20 @@ def data_plane(parts: Parts, settings: Settings, book: PriceBook, pool: Pool) ->
         ready=parts.ready,
         cors_origins=settings.gateway.cors_origins,
     )
-    return DataPlane(settings, book, pool, quotas, relay, gateway)
+    if tracing is not None:
+        from proxy.gateway.traced import TracedGateway
+
+        gateway = TracedGateway(gateway, tracing)
+    return DataPlane(settings, book, pool, quotas, access, relay, gateway, tracing)
+
+
+def _kinds(tracing: Tracing | None) -> tuple[type[Attempts], type[Ended]]:
+    if tracing is None:
+        return Attempts, Ended
+    # Imported here: what has no traces has no OpenTelemetry.
+    from proxy.gateway.traced import TracedAttempts, TracedEnded
+
+    return TracedAttempts, TracedEnded
 
 
 def _weigher(parts: Parts, settings: Settings, book: PriceBook, days: Days, quotas: Quotas) -> Weigher:

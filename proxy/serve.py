@@ -62,19 +62,21 @@ def _supervise(
     multiprocess.clear(data_dir / METRICS)
     # What each of them needs is imported once, before they part: a tenth of a second less for each, and 6 MB.
     import proxy.limits.redis
-    import proxy.upstreams.shared_health  # noqa: F401
+    import proxy.upstreams.shared_health
+
+    if loaded.settings.tracing.otlp_endpoint:
+        import proxy.telemetry.tracing  # noqa: F401
 
     workers = [Process(str(slot), control=False, locked=True) for slot in range(loaded.settings.server.workers)]
     processes = [*workers, Process("control", gateway=False, locked=True)]
     for process in processes:  # before any reads another's, which has no tables for a moment
         make_ledger_file(data_dir, process.slot)
     shares = Shares(len(workers))
-    replaced = multiprocess.Replaced(data_dir / METRICS)
 
     def died(process: Process) -> None:
         multiprocess.forget(data_dir / METRICS, process.slot)
         if not supervisor.ending:
-            replaced.count()
+            multiprocess.count_replaced(data_dir / METRICS)
         if process.gateway:
             shares.forget(int(process.slot))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.config import secrets
 from proxy.config.schema import Storage
 from proxy.store.database import Database, open_database, upgrade
 from tests import disk
@@ -46,6 +47,12 @@ from tests.stand import Weighbridge, emulator, weighbridge
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """Asynchronous tests run on the event loop that the server runs on."""
     return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test has read as a secret is a word like any other in the next."""
+    monkeypatch.setattr(secrets, "_known", {})
 
 
 @pytest.fixture(scope="session")

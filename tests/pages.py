@@ -1,15 +1,14 @@
-"""The documentation's pages, as tests read them: chapters, tables, blocks of code."""
+"""The documentation's pages, as tests read them: chapters and tables. tests/docs/blocks.py has their blocks of code."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *GUIDES])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 Row = list[str]
 
@@ -37,11 +36,3 @@ def table_of(of: str) -> dict[str, Row]:
         if cells and (word := re.match(r"`([^`]+)`", cells[0])):
             rows[word[1]] = cells
     return rows
-
-
-def blocks_of(language: str) -> Iterator[tuple[str, str]]:
-    """Every code block of a language, with the place where it stands."""
-    for page in PAGES:
-        of = page.read_text("utf-8")
-        for found in re.finditer(rf"^```{language}\n(.*?)^```$", of, re.MULTILINE | re.DOTALL):
-            yield f"{page.name}:{of[: found.start()].count(chr(10)) + 1}", found[1]

@@ -7,12 +7,13 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
 
-def _server(app: ASGIApp) -> uvicorn.Server:
+def _server(app: ASGIApp, certificate: Path | None = None) -> uvicorn.Server:
     """Plain uvicorn as deployed: uvloop and httptools; its log stays out of pytest's."""
     config = uvicorn.Config(
         app,
@@ -26,6 +27,7 @@ def _server(app: ASGIApp) -> uvicorn.Server:
         log_config=None,
         log_level="critical",
         timeout_graceful_shutdown=1,
+        ssl_certfile=certificate,
     )
     return uvicorn.Server(config)
 
@@ -39,11 +41,18 @@ def _door(host: str = "127.0.0.1") -> tuple[socket.socket, str]:
 def running(app: ASGIApp, host: str = "127.0.0.1") -> Iterator[str]:
     """Serves the application in a thread with a loop of its own; gives its base URL. For tests of any kind."""
     door, base_url = _door(host)
-    server = _server(app)
+    with serving_at(door, app):
+        yield base_url
+
+
+@contextmanager
+def serving_at(door: socket.socket, app: ASGIApp, certificate: Path | None = None) -> Iterator[None]:
+    """As `running`, at a door that is open; by TLS where there is a certificate, a file with its key."""
+    server = _server(app, certificate)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, name="uvicorn", daemon=True)
     thread.start()
     try:
-        yield base_url
+        yield
     finally:
         server.should_exit = server.force_exit = True
         thread.join(10)

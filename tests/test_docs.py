@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,11 @@ from proxy.gemini.status import refusal_body
 from proxy.gemini.surface import OPERATIONS, Operation
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants import key_format
+from tests.docs.blocks import all_blocks
 from tests.journeys.ugly import cases
-from tests.pages import PAGES, ROOT, blocks_of, chapter_of, table_of, text_of
+from tests.pages import PAGES, ROOT, chapter_of, table_of, text_of
 
-_SECTIONS = ("server", "storage", "limits", "gateway", "images", "events")
+_SECTIONS = ("server", "storage", "limits", "gateway", "images", "events", "logs")
 SECTIONS = {name: type(getattr(Settings(), name)) for name in _SECTIONS}
 LISTS: dict[str, type[BaseModel]] = {"upstreams": Upstream, "models": Alias, "prices": Price}
 OTHER_VARIABLES = {
@@ -126,7 +126,7 @@ def test_every_reason_is_documented_as_it_is() -> None:
 
 def test_example_refusals_are_those_that_are_sent() -> None:
     """Each refusal shown in docs/errors.md is what the gateway door answers with that reason and message."""
-    shown = [json.loads(text) for where, text in blocks_of("json") if where.startswith("errors.md")]
+    shown = [json.loads(block.text) for block in all_blocks("json") if block.page == "docs/errors.md"]
     assert shown
     for body in shown:
         error = body["error"]
@@ -238,11 +238,10 @@ def test_every_option_is_documented(words: tuple[str, ...]) -> None:
 
 def _called() -> Iterator[tuple[str, list[str]]]:
     """Each call of the command in a block of shell, as a place and its words."""
-    for language in ("sh", "console"):
-        for where, block in blocks_of(language):
-            for line in block.replace("\\\n", " ").splitlines():
-                if found := re.search(r"(?:^|[$(|&;] ?|=\S+ )weighbridge ([^|>;#)]*)", line):
-                    yield f"{where}: {line}", found[1].split()
+    for block in all_blocks("sh", "console"):
+        for line in block.text.replace("\\\n", " ").splitlines():
+            if found := re.search(r"(?:^|[$(|&;] ?|=\S+ )weighbridge ([^|>;#)]*)", line):
+                yield f"{block.where}: {line}", found[1].split()
 
 
 def test_commands_in_examples_exist() -> None:
@@ -314,24 +313,6 @@ def test_source_files_and_make_targets_named_in_a_page_exist(page: Path) -> None
     makefile = text_of("Makefile")
     targets = re.findall(r"(?:`|^|\$ )make ([a-z]+)", text, re.MULTILINE)
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
-
-
-@pytest.mark.parametrize(("where", "text"), list(blocks_of("json")), ids=lambda value: value[:24])
-def test_json_examples_parse(where: str, text: str) -> None:
-    """A block of JSON is JSON."""
-    json.loads(text)
-
-
-@pytest.mark.parametrize(("where", "text"), list(blocks_of("toml")), ids=lambda value: value[:24])
-def test_toml_examples_parse(where: str, text: str) -> None:
-    """A block of TOML is TOML."""
-    tomllib.loads(text)
-
-
-@pytest.mark.parametrize(("where", "text"), list(blocks_of("python")), ids=lambda value: value[:24])
-def test_python_examples_parse(where: str, text: str) -> None:
-    """A block of Python is Python."""
-    compile(text, where, "exec")
 
 
 def test_the_pattern_for_secret_scanners_finds_keys() -> None:

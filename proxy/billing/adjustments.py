@@ -15,7 +15,7 @@ from proxy.billing.ledger_file import MIB, LedgerFile, describe
 from proxy.billing.records import UsageRecord, from_usd, to_row
 from proxy.billing.sources import Source, is_shipped
 from proxy.store.database import Database
-from proxy.telemetry.logs import redact
+from proxy.telemetry.redaction import redact
 
 KIND = "adjustment"
 """Also its operation: so the hourly sums, which know no kinds, tell adjustments apart."""

@@ -39,7 +39,7 @@ def backup(
         output.document({"from": str(data_dir), "to": str(folder), "files": files})
         return
     rows = [[one.name, f"{one.size:,}", "" if one.records is None else f"{one.records:,}"] for one in copied]
-    output.table(["file", "bytes", "records"], rows, right=(1, 2))
+    output.table(["FILE", "BYTES", "RECORDS"], rows, right=(1, 2))
     output.wrapped(f"To look at it: WEIGHBRIDGE_STORAGE__DATA_DIR={folder} weighbridge ledger verify")
     if settings.storage.database_url:
         output.wrapped("PostgreSQL holds projects, keys and all that was shipped: back it up by its own means.")

@@ -19,7 +19,7 @@ from proxy.config.load import ConfigError, load
 from proxy.config.schema import Settings
 from proxy.resources import PortTaken
 from proxy.store.database import Database, StoreError, open_database
-from proxy.telemetry.logs import redact
+from proxy.telemetry.redaction import redact
 from proxy.tenants.projects import TenancyError
 
 ConfigOption = Annotated[
@@ -41,12 +41,24 @@ class CommandError(Exception):
 EXPECTED = (CommandError, ConfigError, StoreError, TenancyError, LedgerError, PortTaken, OSError)
 
 
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+"""UsageError: what is typed isn't what a command takes. Typer has it and doesn't export it."""
+
+
 class Group(TyperGroup):
     """A group of commands that tells expected errors in a sentence on standard error, and ends with 1."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().make_context(*args, **kwargs)
+        except USAGE_ERROR as error:
+            raise _without_secrets(error) from None
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except USAGE_ERROR as error:
+            raise _without_secrets(error) from None
         except BrokenPipeError:
             raise  # `weighbridge … | head` is no error: typer ends quietly
         except EXPECTED as error:
@@ -54,6 +66,13 @@ class Group(TyperGroup):
             for sentence in redact(_told(error)).splitlines():
                 typer.echo(f"error: {sentence}", err=True)
             raise typer.Exit(1) from None
+
+
+def _without_secrets(error: Any) -> Any:
+    """A mistake in what was typed, told as typer tells it; where a key stands in the wrong place, without that."""
+    said = redact(error.format_message())
+    error.format_message = lambda: said
+    return error
 
 
 def _told(error: Exception) -> str:

@@ -52,7 +52,7 @@ def serve(
     }
     environ = {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}}
     loaded = read(config, environ)
-    logs.configure()
+    logs.configure(style=loaded.settings.logs.format)
     for warning in loaded.warnings:
         log.warning("configuration", what=warning)
     process.run(loaded, environ, opened=partial(announce, loaded.settings))

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import structlog
 import typer
 
 from proxy.billing import shipped_check
@@ -43,7 +39,7 @@ def ship(
     if not ledger_files(folder):
         raise CommandError(f"there is no ledger in {folder}: name the folder that holds `ledger/`")
     served = "a server runs on it, and ships it by itself where it has a PostgreSQL; else stop it first"
-    with control.held(folder, served), _logs_on_standard_error():
+    with control.held(folder, served):
         closed_out = _ship(settings, database, folder)
     _tell(database, folder, closed_out, json)
 
@@ -58,17 +54,6 @@ def _ship(settings: Settings, database: Database, folder: Path) -> Counter[str]:
     with progress.shown("shipped") as on_left:
         ship_folder(database, folder, unix_us, Days(settings.limits.timezone).name, on_left, on_closed_out)
     return closed_out
-
-
-@contextmanager
-def _logs_on_standard_error() -> Iterator[None]:
-    """What the shipper has to tell isn't this command's result."""
-    before = structlog.get_config()
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    try:
-        yield
-    finally:
-        structlog.configure(**before)
 
 
 def _tell(database: Database, folder: Path, closed_out: Counter[str], json: bool) -> None:

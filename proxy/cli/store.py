@@ -23,7 +23,6 @@ from proxy.control.store_sums import Held, Month, Sums
 from proxy.limiter import tell_redis
 from proxy.store.database import Database, StoreError, backend_of, open_database
 from proxy.store.sqlite import FILE_NAME
-from proxy.telemetry import logs
 
 app = options.group("Where projects, keys and the ledger are kept.")
 
@@ -124,7 +123,6 @@ def _move(moving: Move, settings: Settings, *, json: bool) -> bool:
     """Returns whether both sides are equal. Nothing is copied where the ledger isn't: it is first what it was."""
     with control.held(moving.data_dir, "stop the server first, or what it records meanwhile would be missing"):
         left = moving.check()
-        logs.configure(quiet=True)  # the shipper tells what it meets there
         with _goes_on(), progress.shown("moved") as tell:
             moving.ship(Days(settings.limits.timezone).name, unix_us, tell)
         files = moving.file_ids()

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
-from proxy.config import certificates, secrets
+from proxy.config import certificates, secrets, tracing
 from proxy.config.schema import Alias, Price, Settings
 from proxy.config.section import Section
 from proxy.config.stamps import Stamp, stamp
@@ -34,8 +34,10 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     for name, field in Settings.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
-SECRETS = ("api_key", "proxy_password", "database_password", "redis_password", "webhook_secret")
+SECRETS = ("api_key", "proxy_password", "database_password", "redis_password", "webhook_secret", "headers")
 """Fields that can't be written: they hold what a reference, `<name>_env` or `<name>_file`, led to."""
+_CHECKS = {"webhook_secret": secrets.check_webhook_secret, "headers": tracing.check_headers}
+"""Of secrets that have a form."""
 _VARIABLES = {
     f"{PREFIX}{section}__{name}".upper(): (section, name)
     for section, model in _SECTIONS.items()
@@ -50,6 +52,7 @@ _PATHS = (
     ("storage", "redis_password_file"),
     ("storage", "redis_ca_file"),
     ("events", "webhook_secret_file"),
+    ("tracing", "headers_file"),
     ("server", "tls_cert"),
     ("server", "tls_key"),
 )
@@ -61,6 +64,9 @@ _IN_WORDS = {
     "too_short": "should have at least one entry",
 }
 """What pydantic says in its own terms, by its name for the mistake."""
+
+_MAY_HOLD_SECRETS = ("database_url", "redis_url", "webhook_url", "otlp_endpoint")
+"""Settings whose values are never shown where they are wrong."""
 
 Location = tuple[str | int, ...]
 """Of a setting: ("server", "port"), ("upstreams", 0, "name")."""
@@ -112,6 +118,7 @@ def read(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = Tru
         reader.take_secret("storage", "database_password", "the password of PostgreSQL", known=everything, wanted=True)
         reader.take_secret("storage", "redis_password", "the password of Redis", known=everything, wanted=True)
         reader.take_secret("events", "webhook_secret", "the secret of the webhook", known=everything)
+        reader.take_secret("tracing", "headers", "the headers for the collector", known=everything)
         if upstreams:
             reader.take_upstreams(keys=secrets_too)
         else:
@@ -122,6 +129,7 @@ def read(path: Path | None, environ: Mapping[str, str], *, upstreams: bool = Tru
         reader.files[settings.storage.prices_file] = stamp(settings.storage.prices_file)
         if everything:
             reader.check_certificates(settings)
+            reader.check_packages(settings)
     except ConfigError as error:
         error.files = reader.files
         raise
@@ -271,8 +279,8 @@ class _Reader:
         self._watch(table, f"{secret}_file")
         try:
             value = secrets.resolve(table, self.environ, secret, of)
-            if secret == "webhook_secret":  # noqa: S105  # a name
-                secrets.check_webhook_secret(table, value)
+            if (check := _CHECKS.get(secret)) is not None:
+                check(table, value)
         except secrets.SecretError as bad:
             at = (*place, bad.setting)
             self.problems.append(f"{self._origin(at)}: {_dotted(at)}: {bad}")
@@ -313,6 +321,12 @@ class _Reader:
         if problems:
             raise ConfigError(problems)
 
+    def check_packages(self, settings: Settings) -> None:
+        """What is asked for must be installed. Raises ConfigError."""
+        if settings.tracing.lacks_package:
+            at = ("tracing", "otlp_endpoint")
+            raise ConfigError([f"{self._origin(at)}: {_dotted(at)}: {tracing.LACKING}"])
+
     def _sentence(self, problem: dict[str, Any]) -> str:
         at: Location = tuple("from" if part == "from_" else part for part in problem["loc"])
         origin = self._origin(at)
@@ -330,7 +344,7 @@ class _Reader:
             message = NAME_RULE if pattern == NAME_PATTERN else f"should match {pattern}"
         value = problem["input"]
         # Others' mistake may be a secret in them.
-        open_to_all = at and at[0] != "upstreams" and at[-1] not in ("database_url", "redis_url", "webhook_url")
+        open_to_all = at and at[0] != "upstreams" and at[-1] not in _MAY_HOLD_SECRETS
         plain = open_to_all and isinstance(value, str | int | float | Decimal)
         shown = f" = {str(value)[:80]}" if plain else ""
         return f"{origin}: {_dotted(at)}{shown}: {message}" if at else f"{origin}: {message}"

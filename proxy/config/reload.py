@@ -18,7 +18,7 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 AT_START = (
     *("server.host", "server.port", "server.admin_host", "server.admin_port", "server.workers"),
-    *("storage.", "limits.on_redis_down"),
+    *("storage.", "limits.on_redis_down", "logs.format"),
 )
 """Settings that a running process can't change, by the beginnings of their names. So is whether there is TLS at all."""
 

@@ -24,7 +24,9 @@ from pydantic import (
 from proxy.config import database_address, limits, redis_address
 from proxy.config.addresses import parse_network
 from proxy.config.globs import check_glob, is_glob, matcher
+from proxy.config.logs import Logs
 from proxy.config.section import Section, check_base_url
+from proxy.config.tracing import Tracing
 from proxy.config.upstreams import Upstream
 
 SHORTEST_RETENTION = 35
@@ -319,6 +321,8 @@ class Settings(Section):
     gateway: Gateway = Gateway()
     images: Images = Images()
     events: Events = Events()
+    logs: Logs = Logs()
+    tracing: Tracing = Tracing()
     upstreams: tuple[Upstream, ...] = ()
     models: tuple[Alias, ...] = ()
     """Aliases: of those that match a model, the first counts, and once: what it leads to is looked up no further."""

@@ -7,6 +7,8 @@ from base64 import b64decode
 from collections.abc import Mapping
 from pathlib import Path
 
+_known: dict[str, bytes] = {}
+
 _LOOKS_LIKE_A_KEY = re.compile(r"AIza|AQ\.|ya29\.|wb_|whsec_")
 
 
@@ -16,6 +18,18 @@ class SecretError(Exception):
     def __init__(self, setting: str, message: str) -> None:
         super().__init__(message)
         self.setting = setting
+
+
+def remember(secret: str) -> str:
+    """Has no log line of this process tell this secret from now on, whatever it looks like. Returns it."""
+    global _known  # others read it while this adds: they go on with the one that they have
+    _known = {**_known, secret: secret.lower().encode()}
+    return secret
+
+
+def known() -> Mapping[str, bytes]:
+    """Each secret that this process has read, and it in lower case, to be looked for."""
+    return _known
 
 
 def resolve(
@@ -52,7 +66,7 @@ def resolve(
         raise SecretError(
             setting, f"{reference} must hold the {what} alone: one line of printable ASCII, without spaces"
         )
-    return value
+    return remember(value)
 
 
 def webhook_key(secret: str) -> bytes:

@@ -13,11 +13,12 @@ from typing import NamedTuple
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_file import describe
 from proxy.billing.ledger_reading import ledger_files, reading
+from proxy.config.schema import Storage
 from proxy.store.sqlite import FILE_NAME
 
 
 class Copied(NamedTuple):
-    """A file of the backup. `records` are those of a ledger file; None of the database."""
+    """A file of the backup. `records` are those of a ledger file; None of any other."""
 
     name: str
     size: int
@@ -39,6 +40,8 @@ def back_up(data_dir: Path, folder: Path) -> Iterator[Copied]:
         database = data_dir / FILE_NAME
         for path in [*([database] if database.is_file() else []), *ledger_files(data_dir)]:
             yield _copy(path, unfinished, path.relative_to(data_dir), ledger=path != database)
+        if (book := Storage(data_dir=data_dir).prices_file).is_file():
+            yield _copy_book(book, unfinished / book.name)
         unfinished.rename(folder)
         _sync(folder.parent)
     except BaseException:
@@ -49,7 +52,7 @@ def back_up(data_dir: Path, folder: Path) -> Iterator[Copied]:
 def _copy(path: Path, folder: Path, name: Path, *, ledger: bool) -> Copied:
     copy, records = folder / name, None
     copy.parent.mkdir(mode=0o700, exist_ok=True)
-    os.close(os.open(copy, os.O_CREAT | os.O_EXCL, 0o600))
+    _make(copy)
     try:
         with (reading if ledger else _reading)(path) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)  # in one step: else it began anew at each commit of the server's
@@ -60,6 +63,19 @@ def _copy(path: Path, folder: Path, name: Path, *, ledger: bool) -> Copied:
     _sync(copy)
     _sync(copy.parent)
     return Copied(str(name), copy.stat().st_size, records)
+
+
+def _copy_book(book: Path, copy: Path) -> Copied:
+    """It is replaced whole, and never written to."""
+    _make(copy)
+    size = copy.write_bytes(book.read_bytes())
+    _sync(copy)
+    return Copied(copy.name, size, None)
+
+
+def _make(copy: Path) -> None:
+    """For its owner alone, from the first byte on."""
+    os.close(os.open(copy, os.O_CREAT | os.O_EXCL, 0o600))
 
 
 @contextmanager

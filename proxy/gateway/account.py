@@ -24,7 +24,6 @@ from proxy.gateway import in_flight
 from proxy.gateway.client import Client, address
 from proxy.gateway.ended import Ended
 from proxy.gateway.looks import Looks
-from proxy.gateway.refusals import tell_refusal
 from proxy.gemini import calls, credentials
 from proxy.store.database import StoreError
 from proxy.telemetry.metrics import Metrics
@@ -104,7 +103,7 @@ class Account:
             await _send(client, await self._answer(endpoint, tenant, asked, request_id))
         except Refusal as refusal:
             client.refusal = refusal
-            tell_refusal(self._metrics, refusal, client.request_id, client.project, client.operation)
+            self._metrics.refused(client.project, refusal.reason.word)
             await client.refuse(refusal)
         finally:
             self._ended(client)

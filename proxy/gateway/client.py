@@ -44,6 +44,7 @@ class Client:
         "request_id",
         "started",
         "status",
+        "upstream",
     )
 
     def __init__(self, scope: Scope, send: Send, began: float) -> None:
@@ -70,6 +71,8 @@ class Client:
         self.overhead_s = 0.0
         """How long it has waited for us alone, but for what began at the last `ours`."""
         self._ours_since = began
+        self.upstream = ""
+        """Whose answer it got."""
 
     @property
     def streams(self) -> bool:
@@ -101,6 +104,11 @@ class Client:
     @property
     def gone(self) -> bool:
         return self._connection.gone
+
+    @property
+    def told_of(self) -> bool:
+        """The door has told already what became of it: its body couldn't be read."""
+        return self._connection.told_of
 
     def outlive(self, seconds: float) -> None:
         """Lets the current task run on for so long after the client has left; then it is cancelled."""

@@ -47,6 +47,7 @@ class Cycle:
         "response_complete",
         "response_started",
         "scope",
+        "told_of",
         "waiter",
         "waiting_bytes",
         "waiting_for_100_continue",
@@ -57,6 +58,8 @@ class Cycle:
     """Stands in every response as x-weighbridge-request-id."""
     gone: bool
     """The client left, closed its sending half, left its response unread, or sent a body that can't be read."""
+    told_of: bool
+    """The door has refused it in the midst of its body, and has told of that."""
     when_gone: Callable[[], object] | None
     """Called once, on the loop, when that happens. Look at `gone` before setting it."""
 
@@ -71,6 +74,7 @@ class Cycle:
         self.keep_alive = keep_alive
         self.waiting_for_100_continue = expects_continue
         self.gone = False
+        self.told_of = False
         self.when_gone = None
         self.disconnected = False  # nothing can be sent any more: the client is gone, or we broke off
         self.more_body = True

@@ -7,8 +7,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from proxy.config.addresses import Network
 from proxy.errors import Outcome, ProxyRefused, Reason, Refusal, UpstreamFailed
 from proxy.gateway import model_lists, streams
@@ -16,7 +14,6 @@ from proxy.gateway.client import Client, address
 from proxy.gateway.ended import Ended
 from proxy.gateway.intake import Body, ClientGone, Intake
 from proxy.gateway.looks import Looks
-from proxy.gateway.refusals import tell_refusal
 from proxy.gateway.spliced import Spliced
 from proxy.gateway.upstream_errors import error_to_pass, hint_on
 from proxy.gateway.weigher import Weigher
@@ -34,8 +31,6 @@ from proxy.upstreams.pool import Pool
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
-
-log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 
 class Relay:
@@ -86,8 +81,9 @@ class Relay:
             await served
         except Refusal as refusal:
             client.project = client.project or refusal.project
+            if not client.started:  # else something is broken off
+                self._metrics.refused(client.project, refusal.reason.word)
             client.refusal = refusal
-            self.tell(client, refusal)
             await client.refuse(refusal, openai=openai_errors.spoken_at(raw_path))
         except ClientGone:
             pass
@@ -181,6 +177,7 @@ class Relay:
         first_byte_s = self._monotonic() - client.began
         self._metrics.answered(client.operation, first_byte_s)
         response, upstream = answer.response, answer.upstream
+        client.upstream = upstream.name
         if answer.error is not None:
             await weighing.settle_error(upstream.name, answer.error, first_byte_s)
             self._held_up(client)
@@ -217,13 +214,7 @@ class Relay:
         client.theirs(self._monotonic())
         self._metrics.held_up(client.operation, client.overhead_s)
 
-    def tell(self, client: Client, refusal: Refusal) -> None:
-        """Counts and logs what a request was refused for."""
-        if client.started:
-            log.info("broken_off", why=refusal.message, request_id=client.request_id, project=client.project)
-        else:
-            self.tell_refusal(client, refusal)
-
-    def tell_refusal(self, client: Client, refusal: Refusal) -> None:
-        """The same of one of several calls, by which nothing was broken off."""
-        tell_refusal(self._metrics, refusal, client.request_id, client.project, client.operation, client.model)
+    def refused_one(self, client: Client, refusal: Refusal) -> None:
+        """One of several calls of a request was refused, by which nothing is broken off."""
+        self._metrics.refused(client.project, refusal.reason.word)
+        client.refusal = refusal

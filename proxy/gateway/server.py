@@ -239,6 +239,8 @@ class GatewayProtocol(SlicedProtocol):
         self.owed.clear()
         broken = self.cycle if self.cycle is not None and self.cycle.more_body else None
         request_id = self.new_request_id() if broken is None else broken.request_id
+        if broken is not None:
+            broken.told_of = True
         self.refused(unacceptable, request_id)
         response = heads.refusal(unacceptable, request_id)
         if self.active is None:

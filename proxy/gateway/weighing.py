@@ -56,7 +56,7 @@ class Weighing:
         self._weigher = weigher
         self._record = record
         self._client = client
-        self._facts = facts
+        self.facts = facts
         self._holds = holds
         self._of_upstream = of_upstream
         self._quota_lease = ""
@@ -65,6 +65,11 @@ class Weighing:
         self._went_up = False
         self._refused_by = ""  # the last upstream that did
         self._settling = False
+
+    @property
+    def record_id(self) -> str:
+        """Of the record that it will leave, if anything goes up."""
+        return self._record.record_id
 
     async def __aenter__(self) -> Self:
         """Reserves, then commits the lease. Raises RateLimited, ProxyRefused LIMITER_ or LEDGER_UNAVAILABLE."""
@@ -135,7 +140,7 @@ class Weighing:
     def meter(self, response: Response, first_byte_s: float) -> Meter:
         """What the response passes on its way: its head is there."""
         self._head(response.status, response.headers, first_byte_s)
-        several = self._facts.tools or self._facts.candidates > 1
+        several = self.facts.tools or self.facts.candidates > 1
         document = openai_reading.document_of(self._record.operation)
         walked = several and document is Document
         coding = headers.coding(response.headers)
@@ -207,8 +212,8 @@ class Weighing:
         elif self._meter is not None:
             reading = self._meter.finish(complete)
             book = self._weigher.book
-            quantities = charge.charge_reading(record, reading, self._facts.image_size, book)
-            told = record_hints.of_charged(record, reading, self._facts, quantities, book)
+            quantities = charge.charge_reading(record, reading, self.facts.image_size, book)
+            told = record_hints.of_charged(record, reading, self.facts, quantities, book)
             self._client.hint = told or self._client.hint
             if reading.errored:
                 outcome = Outcome.TRUNCATED
@@ -232,7 +237,7 @@ class Weighing:
 
     def _tell_exceeded(self, record: UsageRecord) -> None:
         """A call cost more than it can: what is assumed of the worst is wrong, and a budget may have been overrun."""
-        if self._facts.bounds is None:
+        if self.facts.bounds is None:
             return
         held = max((hold.amount for hold in self._holds if hold.counter.per), default=None)
         if held is not None and (record.cost_usd or 0) > held:
@@ -288,6 +293,9 @@ class Weighing:
 
 class Unweighed:
     """A free operation passes the scales without being weighed: no lease, no record, nothing on the meter."""
+
+    record_id = ""
+    facts = None
 
     def __init__(self, in_flight: InFlight, tenant: Tenant, client: Client) -> None:
         self._in_flight = in_flight

@@ -32,7 +32,7 @@ class Names:
 
     def __call__(self, name: str) -> str:
         if name not in self._known:
-            if len(self._known) >= self._most:
+            if len(self._known) >= self._most or name == OTHER:
                 return OTHER
             self._known.add(name)
         return name

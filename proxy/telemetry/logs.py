@@ -1,52 +1,31 @@
-"""Logs: structured lines on standard error, with every shape of secret taken out. No line can hold up who writes it."""
+"""Logs: structured lines on standard error. Whatever writes there in this process comes by here, and is redacted."""
 
 from __future__ import annotations
 
 import atexit
 import io
-import json
 import logging
 import os
-import re
-import signal
 import sys
 import threading
 from collections.abc import MutableMapping
-from queue import SimpleQueue
-from typing import Any, TextIO, cast
+from datetime import UTC, datetime
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, TextIO
 
 import structlog
 
-MOST_LINES = 10_000
-"""Lines that wait for whoever reads them; further ones are dropped, and counted."""
-WRITTEN_AT_ONCE = 500
+from proxy.telemetry import lines
+from proxy.telemetry.outlet import InMemory, Outlet
 
-_SECRET = re.compile(
-    r"AIza[0-9A-Za-z_-]{20,}"  # a Google API key
-    r"|AQ\.[0-9A-Za-z_.-]{16,}"  # a Google auth key
-    r"|wba?_[0-9A-Za-z]{8,}"  # a virtual key, an admin token
-    r"|whsec_[0-9A-Za-z+/=_-]{8,}"  # a secret that webhooks are signed with
-    r"|ya29\.[0-9A-Za-z_.-]{8,}"  # a Google OAuth token
-    r"|(?<=[?&]key=)[^&\s\"']+"
-    r"|(?i:(?<=bearer ))[^\s\"',]{8,}"
-)
+Style = Literal["auto", "json", "people"]
 
-
-def redact(text: str) -> str:
-    """The text without anything that has the shape of a secret."""
-    return _SECRET.sub("[redacted]", text)
-
-
-def _redact_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name, value in event.items():
-        if isinstance(value, str):
-            event[name] = redact(value)
-        elif not isinstance(value, int | float | bool | None):
-            event[name] = redact(str(value))
-    return event
-
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 _process: dict[str, str] = {}
+_least = logging.INFO
+_outlet: Outlet | InMemory | None = None
 
 
 def name_process(name: str) -> None:
@@ -54,81 +33,52 @@ def name_process(name: str) -> None:
     _process["process"] = name
 
 
-def _add_process(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name, value in _process.items():
-        event.setdefault(name, value)
-    return event
+class _Writer:
+    """A logger as structlog wants it: its lines are encoded already."""
+
+    def write(self, line: bytes) -> None:
+        if _outlet is not None:
+            _outlet.write(line)
+
+    debug = info = warning = error = critical = write
 
 
-class Outlet:
-    """A file as loggers know it, written by a thread: a full disk and a broken or stalled pipe cost lines, no more.
+class _Foreign(logging.Handler):
+    """What others log by the standard library (uvicorn, asyncio, warnings), as lines like our own."""
 
-    `write` neither waits nor raises. How many lines were lost is said as soon as something can be written again.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._lost = 0
-        self.start()
-
-    def start(self) -> None:
-        """Begins with nothing that waits; a process that was forked has neither the thread nor what waited for it."""
-        self._waiting: SimpleQueue[str | threading.Event] = SimpleQueue()
-        # No signal is for this thread: one that another waits for, or blocks, would come here and be lost, or kill.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        threading.Thread(target=self._write_on, name="logs", daemon=True).start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-    def write(self, line: str) -> None:
-        if self._waiting.qsize() < MOST_LINES:
-            self._waiting.put(line)
-        else:
-            self._lost += 1
-
-    def flush(self) -> None:
-        """Loggers ask for it after each line, and needn't wait."""
-
-    def drain(self, timeout_s: float) -> None:
-        """Waits until all that was written so far is out, or lost."""
-        reached = threading.Event()
-        self._waiting.put(reached)
-        reached.wait(timeout_s)
-
-    def _write_on(self) -> None:
-        told = 0
-        while True:
-            taken = [self._waiting.get()]
-            while len(taken) < WRITTEN_AT_ONCE and not self._waiting.empty():
-                taken.append(self._waiting.get())
-            lines = [line for line in taken if isinstance(line, str)]
-            lost = self._lost
-            notice = json.dumps({"event": "log_lines_lost", "lines": lost - told, "level": "error"}) + "\n"
-            if self._put("".join([notice, *lines] if lost > told else lines)):
-                told = lost
-            else:
-                self._lost += len(lines)
-            for reached in taken:
-                if isinstance(reached, threading.Event):
-                    reached.set()
-
-    def _put(self, text: str) -> bool:
-        # Not through sys.stderr: its buffer would keep what could not be written, and its lock the process at its end.
-        rest = memoryview(text.encode(errors="backslashreplace"))
+    def emit(self, record: logging.LogRecord) -> None:
         try:
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-        except OSError:
-            return False
-        return True
+            event: dict[str, Any] = {"event": record.getMessage(), "logger": record.name}
+        except Exception:  # its arguments don't fit: logging itself would print them
+            event = {"event": "log_line_failed", "logger": record.name, "why": str(record.msg)}
+        if record.exc_info:
+            event["exc_info"] = record.exc_info
+        if _outlet is not None:
+            _outlet.write(_encoded(None, record.levelname.lower(), event))
 
 
-_outlets: list[Outlet] = []
-"""The one in use, once there is one."""
+def _encoded(_logger: object, level: str, event: MutableMapping[str, Any]) -> bytes:
+    """The last of structlog's processors, and the only one."""
+    if _least > logging.INFO and level in ("info", "debug"):
+        raise structlog.DropEvent
+    said = {
+        "timestamp": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "level": level,
+        "event": event.pop("event", ""),
+        **_process,
+    }
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(None, level, event)
+    return lines.encoded({**said, **event})
+
+
+_PROCESSORS: list[structlog.typing.Processor] = [_encoded]
+"""One list for good: loggers that were used once keep it."""
 
 
 def _start_again() -> None:
-    for outlet in _outlets:
-        outlet.start()
+    if _outlet is not None:
+        _outlet.start()
 
 
 os.register_at_fork(after_in_child=_start_again)
@@ -137,44 +87,60 @@ os.register_at_fork(after_in_child=_start_again)
 @atexit.register
 def flush(timeout_s: float = 1.0) -> None:
     """Waits until the lines so far are written, but no longer than that."""
-    for outlet in _outlets:
-        outlet.drain(timeout_s)
+    if _outlet is not None:
+        _outlet.drain(timeout_s)
 
 
-def _never_blocking(stream: TextIO) -> TextIO:
-    try:
-        _outlets[:] = [Outlet(stream.fileno())]
-    except io.UnsupportedOperation:
-        return stream  # it is in memory
-    return cast("TextIO", _outlets[0])
+def configure(stream: TextIO | None = None, *, style: Style = "auto", quiet: bool = False) -> None:
+    """Sets up logging for the process, onto standard error. The servers' own lines come along.
 
-
-def configure(stream: TextIO | None = None, *, quiet: bool = False) -> None:
-    """Sets up logging for the process: for people on a terminal, JSON elsewhere. The servers' own lines come along.
-
-    `quiet`: warnings and errors only.
+    `style`: "auto" is for people on a terminal, JSON elsewhere. `quiet`: warnings and errors only.
     """
-    stream = stream or sys.stderr
-    for_people = stream.isatty()
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-        if for_people
-        else structlog.processors.JSONRenderer()
-    )
-    out = _never_blocking(stream)
-    before: list[structlog.typing.Processor] = [
-        structlog.processors.add_log_level,
-        _add_process,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-        _redact_event,
-    ]
+    global _outlet, _least  # a process has one log
+    out = stream or sys.stderr
+    on_terminal = out.isatty()
+    for_people = style == "people" or (style == "auto" and on_terminal)
+    finish = partial(lines.for_people, colour=on_terminal) if for_people else lines.as_json
+    try:
+        _outlet = Outlet(out.fileno(), finish)
+    except io.UnsupportedOperation:
+        _outlet = InMemory(out, finish)
+    _least = logging.WARNING if quiet else logging.INFO
     structlog.configure(
-        processors=[*before, renderer],
-        logger_factory=structlog.WriteLoggerFactory(out),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
+        processors=_PROCESSORS,
+        logger_factory=lambda *_: _Writer(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(out)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=before))
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[_Foreign()], level=logging.WARNING, force=True)
+
+
+def take_over() -> None:
+    """Has what would be printed as it is come by the log: warnings, and what nobody caught, wherever it was raised."""
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _uncaught
+    threading.excepthook = _thread_failed
+    sys.unraisablehook = _ignored
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+    else:
+        crashed(error)
+
+
+def crashed(error: BaseException) -> None:
+    """The process ends by an error that nobody expected: tells it whole, but for secrets."""
+    log.critical("crashed", exc_info=error)
+    flush()
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    if failed.exc_type is not SystemExit:
+        log.error("thread_failed", thread=failed.thread.name if failed.thread else "", exc_info=failed.exc_value)
+
+
+def _ignored(failed: sys.UnraisableHookArgs) -> None:
+    """As in a finalizer: nobody could have caught it."""
+    log.error("error_ignored", where=failed.object, exc_info=failed.exc_value)

@@ -13,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
 
 from proxy.gemini.surface import OPERATIONS
 from proxy.telemetry.declared import Declared
-from proxy.telemetry.labels import OTHER, Children, Labels, Names, status_of
+from proxy.telemetry.labels import MOST, OTHER, Children, Labels, Names, status_of
 from proxy.telemetry.multiprocess import AddedUp
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
@@ -43,9 +43,10 @@ class Metrics(Declared):
         models: Collection[str],
         workers: Path | None = None,
         written: Iterable[tuple[str, Mapping[str, str]]] = (),
+        most: int = MOST,
     ) -> None:
         """`workers`: the folder where workers write theirs, which are told with these. `written`: what a predecessor
-        of this process has series of, each by its metric's name and its labels."""
+        of this process has series of, each by its metric's name and its labels. `most`: see Children."""
         super().__init__()
         self._workers = workers
         self.know_models(models)
@@ -56,19 +57,21 @@ class Metrics(Declared):
         self._budgets: frozenset[Labels] = frozenset()
         self._limits: frozenset[Labels] = frozenset()
         self._looks: list[Callable[[], object]] = []
-        self._bound()
+        self._bound(most)
         self._begin(version)
         self._go_on_from(written)
 
-    def _bound(self) -> None:
-        self._requests, self._refusals = Children(self.requests), Children(self.refusals)
-        self._durations = Children(self.request_duration, MAX_OPERATIONS)
-        self._first_bytes = Children(self.first_byte, MAX_OPERATIONS)
-        self._overheads = Children(self.overhead, MAX_OPERATIONS)
-        self._tokens, self._images, self._costs = Children(self.tokens), Children(self.images), Children(self.cost)
-        self._unpriced, self._missing = Children(self.unpriced), Children(self.missing, MAX_OPERATIONS)
-        self._shadow_refusals = Children(self.shadow_refusals)
-        self._upstream_requests, self._attempts = Children(self.upstream_requests), Children(self.attempts)
+    def _bound(self, most: int) -> None:
+        few = min(most, MAX_OPERATIONS)
+        self._durations = Children(self.request_duration, few)
+        self._first_bytes, self._overheads = Children(self.first_byte, few), Children(self.overhead, few)
+        self._missing = Children(self.missing, few)
+        self._requests, self._refusals = Children(self.requests, most), Children(self.refusals, most)
+        self._tokens, self._images = Children(self.tokens, most), Children(self.images, most)
+        self._costs, self._unpriced = Children(self.cost, most), Children(self.unpriced, most)
+        self._shadow_refusals = Children(self.shadow_refusals, most)
+        self._upstream_requests = Children(self.upstream_requests, most)
+        self._attempts = Children(self.attempts, most)
 
     def _begin(self, version: str) -> None:
         """What can be there from the start is: of a counter that appears with 1, `increase` never shows the first."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
@@ -40,17 +41,13 @@ def forget(folder: Path, worker: str) -> None:
     mark_process_dead(worker, str(folder))  # type: ignore[no-untyped-call]
 
 
-class Replaced:
-    """Counts the processes that died and are replaced. Used by the process over them, which tells no metrics itself."""
-
-    def __init__(self, folder: Path) -> None:
-        """Raises OSError."""
-        self._file = MmapedDict(str(folder / "counter_supervisor.db"))  # type: ignore[no-untyped-call]
-        self._key = json.dumps([REPLACED, f"{REPLACED}_total", {}, ""])
-
-    def count(self) -> None:
-        value, _ = self._file.read_value(self._key)  # type: ignore[no-untyped-call]
-        self._file.write_value(self._key, value + 1, 0.0)  # type: ignore[no-untyped-call]
+def count_replaced(folder: Path) -> None:
+    """One more process died and is replaced. Told by the process over them, which tells no metrics itself."""
+    file = MmapedDict(str(folder / "counter_supervisor.db"))  # type: ignore[no-untyped-call]
+    key = json.dumps([REPLACED, f"{REPLACED}_total", {}, ""])
+    value, _ = file.read_value(key)  # type: ignore[no-untyped-call]
+    file.write_value(key, value + 1, 0.0)  # type: ignore[no-untyped-call]
+    file.close()  # type: ignore[no-untyped-call]
 
 
 class WorkerFiles:
@@ -59,6 +56,8 @@ class WorkerFiles:
     def __init__(self, folder: Path, worker: str) -> None:
         """A worker that takes a dead one's place, under the same name, goes on from what that one had written."""
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+        # What is removed stays in the file; `_made_one` knows what there is.
+        warnings.filterwarnings("ignore", "Removal of labels has not been implemented")
         self.known = tuple(_series(folder.glob(f"*_{worker}.db")))
         """What that one had series of, each by its metric's name and its labels."""
         written = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from proxy.store.database import Database
 from proxy.store.tables import disabled_upstreams
-from proxy.telemetry.logs import redact
+from proxy.telemetry.redaction import redact
 from proxy.tenants import audit
 
 

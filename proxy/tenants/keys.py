@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, select
 from proxy.config.limits import Limit
 from proxy.store.database import Database
 from proxy.store.tables import key_uses, keys
-from proxy.telemetry.logs import redact
+from proxy.telemetry.redaction import redact
 from proxy.tenants import audit, projects
 from proxy.tenants.key_format import PREFIX, Below, digest, masked, mint, random_text
 from proxy.tenants.policy import (

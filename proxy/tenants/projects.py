@@ -15,7 +15,7 @@ from proxy.config import limits as notation
 from proxy.config.limits import Limit
 from proxy.store.database import Database
 from proxy.store.tables import projects
-from proxy.telemetry.logs import redact
+from proxy.telemetry.redaction import redact
 from proxy.tenants import audit
 from proxy.tenants.policy import ALL, check_models, read_limits, read_texts, write_texts
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from proxy.errors import Reason, Sent, UpstreamFailed
 from proxy.gemini import edits, exhausted, status
+from proxy.gemini.bodies import BodyFacts
 from proxy.gemini.calls import Call
 from proxy.gemini.headers import Headers
 from proxy.telemetry.metrics import Metrics
@@ -35,6 +36,16 @@ class Content(Protocol):
 
 class Scales(Protocol):
     """What an attempt needs of the call's weighing."""
+
+    @property
+    def record_id(self) -> str:
+        """Of the record that the call will leave; empty where it leaves none."""
+        ...
+
+    @property
+    def facts(self) -> BodyFacts | None:
+        """What is known of its body, where it is weighed."""
+        ...
 
     async def begin(self, upstream: str) -> int | None:
         """An attempt is about to be made. Returns None; or, where the upstream's own quota has no room, for how many
@@ -168,7 +179,7 @@ class Attempts:
             scales.returns(ended)
             if failure.reason is Reason.UPSTREAM_UNREACHABLE and not upstream.former:
                 self._health.failed(upstream.name)
-            outcome = _outcome(failure)
+            outcome = outcome_of(failure)
             what = str(failure).partition(". ")[0]  # the rest is advice to the caller
             upstream.observed.failed(ended, f"{outcome}: {what}")
             self._metrics.attempted(upstream.name, 0, outcome)
@@ -233,7 +244,8 @@ def _why(error: ErrorAnswer) -> Why | None:
     return Why.CREDENTIAL_REFUSED if status.refuses_our_credential(error.status, error.plain) else None
 
 
-def _outcome(failure: UpstreamFailed) -> str:
+def outcome_of(failure: UpstreamFailed) -> str:
+    """What metrics, records and traces call an attempt without an answer."""
     if failure.reason is Reason.UPSTREAM_TIMEOUT:
         return "timeout"
     return "unreachable" if failure.sent is Sent.NOTHING else "broke_off"

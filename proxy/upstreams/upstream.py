@@ -39,6 +39,7 @@ class Upstream:
         self._models = [matcher(glob, any_case=True) for glob in models]
         self._projects = [matcher(glob) for glob in projects]
         self.hostname = (parts.hostname or "").lower()
+        self.port = parts.port or (443 if parts.scheme == "https" else 80)
         self.secret = api_key.encode()
         self.former = False
         """A reload has put another in its place, or none: what it says is said of nobody who has its name."""

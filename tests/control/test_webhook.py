@@ -56,7 +56,7 @@ def test_what_the_docs_say_of_the_signature_tells_ours_from_others_in_javascript
         (hook.headers("evt_1", BODY, now) | {"webhook-signature": "v1,short"}, BODY),
     ]
     calls = [f"isOurs({SECRET!r}, {headers!r}, Buffer.from({body.hex()!r}, 'hex'))" for headers, body in cases]
-    script = f"{snippet('js')}\nconsole.log(JSON.stringify([{','.join(calls)}]))"
+    script = f"{snippet('javascript')}\nconsole.log(JSON.stringify([{','.join(calls)}]))"
     done = subprocess.run([NODE, "-e", script], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("[true,false,false,false]\n", "")
 

@@ -19,6 +19,7 @@ from proxy.billing.records import id_maker
 from proxy.billing.sources import Sources
 from proxy.config.addresses import parse_network
 from proxy.config.schema import Storage
+from proxy.gateway.access import Access
 from proxy.gateway.account import Account
 from proxy.gateway.ended import Ended
 from proxy.gateway.in_flight import QUESTIONS_AT_ONCE
@@ -100,7 +101,7 @@ async def standing(data_dir: Path, database: Database) -> AsyncIterator[Stand]:
         limits_in_use=limits_in_use,
         timezone="America/Los_Angeles",
         metrics=metrics,
-        ended=Ended(metrics, lambda: 0.0),
+        ended=Ended(metrics, Access(), lambda: 0.0),
         trusted_proxies=[parse_network("127.0.0.0/8")],
         now=lambda: NOON + HOUR // 2,
         monotonic=lambda: 0.0,

@@ -42,7 +42,7 @@ from tests.upstreams.steady import MODEL
 
 pytestmark = pytest.mark.anyio
 
-COMMIT_S, LIMITER_S, THINKS_S, WRITES_S, SENDS_S = 3.0, 2.0, 60.0, 500.0, 4000.0
+COMMIT_S, LIMITER_S, THINKS_S, WRITES_S, SENDS_S = 3.0, 2.0, 64.0, 512.0, 4096.0
 USAGE = b'{"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":1,"totalTokenCount":2}}'
 
 
@@ -159,16 +159,17 @@ async def serving(folder: Path, clock: Clock, *scripts: Part | None) -> AsyncIte
         assert broken == []
 
 
-def thinks(clock: Clock, says: bytes, *, whole: bool = True) -> Part:
-    """Takes a minute for the head of its answer and longer for the rest, of which the last part may never come."""
+def thinks(clock: Clock, says: bytes, times: float = 1, *, whole: bool = True) -> Part:
+    """Takes a minute for the head of its answer and longer for the rest, of which the last part may never come; or so
+    many times that."""
 
     async def script(peer: Peer) -> None:
         while True:
             await peer.request()
-            clock.passes(THINKS_S)
+            clock.passes(times * THINKS_S)
             head, end, body = says.partition(b"\r\n\r\n")
             await peer.say(head + end + body[:1])
-            clock.passes(WRITES_S)
+            clock.passes(times * WRITES_S)
             if not whole:
                 peer.cut()
                 return
@@ -198,12 +199,12 @@ async def test_what_the_upstream_or_the_caller_takes_is_none_of_our_time_and_a_s
 async def test_between_two_attempts_a_call_waits_for_us(tmp_path: Path) -> None:
     """The lease's row is committed again, with the other upstream's name. That one has its time, too."""
     clock = Clock()
-    scripts = None, thinks(clock, out_of_quota("17s")), thinks(clock, OK)
+    scripts = None, thinks(clock, out_of_quota("17s"), 1 / 64), thinks(clock, OK)
     async with serving(tmp_path, clock, *scripts) as served:
         began = clock.now
         assert (await served.answered()).status == 200
         ours = BEFORE_S + 2 * COMMIT_S + COMMIT_S
-        assert clock.now - began == SENDS_S + ours + 2 * (THINKS_S + WRITES_S)
+        assert clock.now - began == SENDS_S + ours + (1 + 1 / 64) * (THINKS_S + WRITES_S)
         assert served.overhead() == (1, ours)
 
 

@@ -49,11 +49,11 @@ def test_a_picture_that_a_limit_refused_breaks_nothing_off(stand: Weighbridge) -
     answer = httpx2.post(f"{stand.base_url}/v1/images/generations", headers=key, json=body, timeout=30)
     assert "event: error" in answer.text
     told = until(lambda: told_of(stand, "limited"), "it is logged")
-    assert [(line["event"], line.get("reason")) for line in told] == [("refused", "RATE_LIMITED")]
+    assert [(line["status"], line["outcome"], line["refused"]) for line in told] == [(200, "ok", "RATE_LIMITED")]
 
 
 def told_of(stand: Weighbridge, project: str) -> list[dict[str, Any]]:
     lines = [
         json.loads(line) for line in stand.log().splitlines(keepends=True) if line[:1] == "{" and line[-1:] == "\n"
     ]
-    return [line for line in lines if line.get("project") == project and line["event"] in ("refused", "broken_off")]
+    return [line for line in lines if line.get("project") == project and line["event"] == "call"]

@@ -1,4 +1,4 @@
-"""Logs: no secret gets into them, whatever its shape and wherever it stands."""
+"""Logs: whatever a process tells, of its own accord or not, is one line, with no secret in it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import io
 import json
 import logging
 import os
-import resource
+import subprocess
+import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,29 +17,7 @@ import structlog
 
 from proxy.telemetry import logs
 
-SECRETS = [
-    "AIzaSyA1234567890abcdefghijklmnopqrstuvw",
-    "AQ.Ab8RN6Kd_abcdefghijklmnop-1234",
-    "wb_0123456789abcdefghijABCDEFGHIJ01abcdef",
-    "wba_00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
-    "ya29.a0AfH6SMBx-abcdef_123",
-    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-]
-
-
-@pytest.mark.parametrize("secret", SECRETS)
-@pytest.mark.parametrize(
-    "around", ["{}", "key {} refused", "x={}&y", "'{}'", "Bearer {}", "https://h/p?key={}&alt=sse"]
-)
-def test_every_shape_of_secret_is_taken_out(secret: str, around: str) -> None:
-    assert secret not in logs.redact(around.format(secret))
-
-
-@pytest.mark.parametrize(
-    "text", ["/v1beta/models/gemini-3-pro-image:generateContent", "AIza", "wb_", "a key was refused"]
-)
-def test_what_is_no_secret_stays(text: str) -> None:
-    assert logs.redact(text) == text
+KEYS = ["AIzaSyA1234567890abcdefghijklmnopqrstuvw", "AQ.Ab8RN6Kd_abcdefghijklmnop-1234", "wb_" + "0a" * 19]
 
 
 @pytest.fixture
@@ -51,19 +29,37 @@ def said() -> io.StringIO:
 
 
 def test_fields_and_tracebacks_are_redacted(said: io.StringIO) -> None:
+    """Of a chain of exceptions and of a group, with their notes, over several lines."""
     log = structlog.get_logger()
     try:
-        raise ValueError(SECRETS[0])
-    except ValueError as error:
-        log.warning("trouble", key=SECRETS[2], nested={"k": SECRETS[1]}, error=error, exc_info=True)
-    assert not [secret for secret in SECRETS if secret in said.getvalue()]
-    assert json.loads(said.getvalue())["event"] == "trouble"
+        try:
+            raise ValueError(f"first {KEYS[0]}\nand\n{KEYS[1]}")
+        except ValueError as error:
+            error.add_note(f"a note: {KEYS[2]}")
+            raise ExceptionGroup(f"several {KEYS[0]}", [KeyError(KEYS[1]), OSError(5, "no", KEYS[2])]) from error
+    except ExceptionGroup as error:
+        log.warning("trouble", key=KEYS[2], nested={"k": KEYS[1]}, error=error, exc_info=True, **{KEYS[0]: 1})
+    line = json.loads(said.getvalue())
+    assert line["event"] == "trouble"
+    assert line["exception"].count("[redacted]") == 6
+    assert [key for key in KEYS if key in said.getvalue()] == []
 
 
 def test_the_servers_own_lines_are_redacted_too(said: io.StringIO) -> None:
-    logging.getLogger("uvicorn.error").warning("bad request: ?key=%s", SECRETS[2])
-    assert "bad request" in said.getvalue()
-    assert SECRETS[2] not in said.getvalue()
+    logging.getLogger("uvicorn.error").warning("bad request: ?key=%s", KEYS[2])
+    assert json.loads(said.getvalue())["event"] == "bad request: ?key=[redacted]"
+    assert json.loads(said.getvalue())["logger"] == "uvicorn.error"
+
+
+def test_loggers_that_were_used_follow_another_configuration(said: io.StringIO) -> None:
+    log = structlog.get_logger()
+    log.info("to the first")
+    second = io.StringIO()
+    logs.configure(second, style="people", quiet=True)
+    log.info("too quiet")
+    log.error("to the second")
+    assert json.loads(said.getvalue())["event"] == "to the first"
+    assert second.getvalue().split(" ", 1)[1] == 'error    "to the second"\n'
 
 
 @pytest.fixture
@@ -75,11 +71,6 @@ def pipe() -> Iterator[tuple[int, int]]:
             os.close(end)
 
 
-def read_all(reader: int) -> list[str]:
-    with os.fdopen(reader) as file:
-        return file.read().splitlines()
-
-
 def test_lines_arrive_whole_and_in_order(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     with os.fdopen(writer, "w") as stream:
@@ -89,7 +80,8 @@ def test_lines_arrive_whole_and_in_order(pipe: tuple[int, int]) -> None:
             log.info("line", number=number)
         logging.getLogger("uvicorn.error").error("the last one \udcff")
         logs.flush(20)
-    *lines, last = read_all(reader)
+    with os.fdopen(reader) as file:
+        *lines, last = file.read().splitlines()
     assert [json.loads(line)["number"] for line in lines] == list(range(300))
     assert json.loads(last)["event"] == "the last one \udcff"
 
@@ -105,45 +97,63 @@ def test_a_reader_that_has_gone_costs_lines_and_no_error(pipe: tuple[int, int]) 
             logs.flush(20)
 
 
-def test_a_reader_that_stalls_holds_nobody_up_and_is_told_what_it_missed(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reader, writer = pipe
-    monkeypatch.setattr(logs, "MOST_LINES", 100)
-    outlet = logs.Outlet(writer)
-    for number in range(2_000):
-        outlet.write(f"{number} {'x' * 1000}\n")
-    outlet.drain(0.01)  # nor does waiting for it take longer than that
-    with ThreadPoolExecutor(1) as threads:
-        came = threads.submit(read_all, reader)
-        outlet.drain(20)
-        outlet.write("the last one\n")
-        outlet.drain(20)
-        os.close(writer)
-        lines = came.result()
-    (told,) = [json.loads(line) for line in lines if line.startswith("{")]
-    numbers = [int(line.split()[0]) for line in lines if line[0].isdigit()]
-    assert numbers == sorted(numbers)
-    assert told["event"] == "log_lines_lost"
-    assert told["lines"] == 2_000 - len(numbers) > 0
-    assert lines[-1] == "the last one"
+PROGRAM = """
+import asyncio, gc, logging, sys, threading, warnings
+from proxy.config import secrets
+from proxy.telemetry import logs
+logs.configure(style=sys.argv[1])
+logs.take_over()
+key, literal = sys.argv[2:]
+secrets.remember(literal)
+warnings.warn(f"warned of {key} {literal}", stacklevel=1)
+async def forgotten():
+    raise ValueError(f"in a task: {key} {literal}")
+async def main():
+    task = asyncio.create_task(forgotten(), name=literal)
+    await asyncio.wait([task])
+    asyncio.get_running_loop().call_soon(lambda: int(f"in a callback: {key} {literal}"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+asyncio.run(main())
+gc.collect()
+class Sore:
+    def __del__(self):
+        raise ValueError(f"in a finalizer: {key} {literal}")
+Sore()
+thread = threading.Thread(target=lambda: int(f"in a thread: {key} {literal}"), name=literal)
+thread.start()
+thread.join()
+logging.getLogger("x").error("%d misfits", literal)
+logging.getLogger("x").error("%s", {"Authorization": f"Bearer {literal}"})
+raise SystemError(f"at the end: {key} {literal}") from ValueError(key)
+"""
 
 
-def test_what_a_full_disk_did_not_take_is_told_when_there_is_room(tmp_path: Path) -> None:
-    """A file that may not grow any more refuses what is written to it as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    file = tmp_path / "log"
-    with file.open("w") as stream:
-        outlet = logs.Outlet(stream.fileno())
-        try:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-            for _ in range(3):
-                outlet.write("no room\n")
-            outlet.drain(20)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        outlet.write("room\n")
-        outlet.drain(20)
-    told, line = file.read_text().splitlines()
-    assert json.loads(told) == {"event": "log_lines_lost", "lines": 3, "level": "error"}
-    assert line == "room"
+@pytest.mark.parametrize("style", ["json", "people"])
+def test_what_nobody_caught_is_told_without_secrets(tmp_path: Path, style: str) -> None:
+    """Warnings, tasks, callbacks, finalizers, threads and the end itself: Python would print them as they are."""
+    literal = "a/secret%of\\no'shape"
+    command = [sys.executable, "-X", "dev", "-c", PROGRAM, style, KEYS[2], literal]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    for what in (
+        "warned of",
+        "task",
+        "a callback",
+        "a finalizer",
+        "a thread",
+        "at the end",
+        "misfits",
+        "Authorization",
+    ):
+        assert what in ended.stderr, what
+    for secret in (KEYS[2], literal, repr(literal)[1:-1], json.dumps(literal)[1:-1]):
+        assert secret not in ended.stderr
+    if style == "json":
+        events = [json.loads(line)["event"] for line in ended.stderr.splitlines()]
+        assert [event for event in events if event in ("error_ignored", "thread_failed", "crashed")] == [
+            "error_ignored",
+            "thread_failed",
+            "crashed",
+        ]

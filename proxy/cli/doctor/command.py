@@ -22,7 +22,7 @@ from proxy.cli.options import CommandError, ConfigOption, JsonOption
 from proxy.config.load import ConfigError, Loaded, read
 from proxy.config.schema import Settings, Storage
 from proxy.config.upstreams import Upstream
-from proxy.telemetry.logs import redact
+from proxy.telemetry.redaction import redact
 
 TO_BE_RETIRED = "-preview"
 """How ids end that Google gives up sooner or later: nobody is told that they are missing."""
@@ -152,8 +152,10 @@ def _hider(settings: Settings | None) -> Callable[[str], str]:
     secrets = [upstream.api_key for upstream in settings.upstreams] if settings else []
     if settings:
         secrets += [each.proxy_password for each in settings.upstreams if each.proxy_password]
-        storage, events = settings.storage, settings.events
-        secrets += filter(None, (storage.database_password, storage.redis_password, events.webhook_secret))
+        storage, events, tracing = settings.storage, settings.events, settings.tracing
+        secrets += filter(
+            None, (storage.database_password, storage.redis_password, events.webhook_secret, tracing.headers)
+        )
 
     def hide(text: str) -> str:
         for secret in secrets:

@@ -82,6 +82,7 @@ def _secrets(settings: Settings) -> list[Path]:
         settings.storage.database_password_file,
         settings.storage.redis_password_file,
         settings.events.webhook_secret_file,
+        settings.tracing.headers_file,
     ]
     return [path.expanduser() for path in named if path is not None]
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from proxy.config import secrets
 from proxy.config.load import ConfigError
 from proxy.store.folders import write_file
 
@@ -54,7 +55,7 @@ def read_or_make(data_dir: Path, environ: Mapping[str, str], random: Callable[[i
         write_file(path, f"{token}\n")
     except OSError as error:
         raise ConfigError([f"{path}: the admin token can't be kept: {error.strerror}; or set {VARIABLE}"]) from error
-    return token
+    return secrets.remember(token)
 
 
 def _checked(token: str, origin: str, advice: str) -> str:
@@ -62,4 +63,4 @@ def _checked(token: str, origin: str, advice: str) -> str:
         raise ConfigError(
             [f"{origin}: an admin token is one line of 16 to 512 printable ASCII characters without spaces: {advice}"]
         )
-    return token
+    return secrets.remember(token)

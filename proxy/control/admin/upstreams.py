@@ -18,7 +18,7 @@ from proxy.control.admin.problems import Kind, Problem
 from proxy.errors import Refusal
 from proxy.gemini import edits
 from proxy.store.database import Database
-from proxy.telemetry.logs import redact
+from proxy.telemetry.redaction import redact
 from proxy.tenants import disabled_upstreams
 from proxy.upstreams.health import ALL_MODELS, Health, Outage
 from proxy.upstreams.pool import Pool

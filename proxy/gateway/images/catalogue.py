@@ -16,7 +16,6 @@ from proxy.gateway.client import Client, address
 from proxy.gateway.ended import Ended
 from proxy.gateway.in_flight import InFlight
 from proxy.gateway.looks import Looks
-from proxy.gateway.refusals import tell_refusal
 from proxy.gemini import credentials
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keyring import Keyring
@@ -77,7 +76,7 @@ class Catalogue:
             await client.answer(200, [*_HEADERS, (b"content-length", b"%d" % len(body))], body)
         except Refusal as refusal:
             client.refusal = refusal
-            tell_refusal(self._metrics, refusal, client.request_id, client.project, OPERATION)
+            self._metrics.refused(client.project, refusal.reason.word)
             await client.refuse(refusal, openai=True)
         finally:
             self._ended(client)

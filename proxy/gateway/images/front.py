@@ -186,7 +186,7 @@ class _Answering:
             await self._fail(answers.most_useful(failures))
         for failed in failures:
             if failed.refusal is not None:
-                relay.tell_refusal(client, failed.refusal)
+                relay.refused_one(client, failed.refusal)
 
     async def _answer(self) -> None:
         pictures = [self._pictures[number] for number in sorted(self._pictures)]

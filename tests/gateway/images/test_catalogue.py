@@ -15,6 +15,7 @@ from proxy.billing.prices import PriceBook
 from proxy.config.addresses import parse_network
 from proxy.config.schema import Alias, Settings, Storage
 from proxy.gateway import in_flight
+from proxy.gateway.access import Access
 from proxy.gateway.ended import Ended
 from proxy.gateway.images.catalogue import PATH, Catalogue
 from proxy.gateway.in_flight import InFlight
@@ -88,7 +89,7 @@ async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
         needs_price=lambda tenant, model: tenant.project == "budgeted",
         free_calls=free,
         metrics=metrics,
-        ended=Ended(metrics, lambda: 0.0),
+        ended=Ended(metrics, Access(), lambda: 0.0),
         trusted_proxies=[parse_network("127.0.0.0/8")],
         now=lambda: NOON,
         monotonic=lambda: 0.0,

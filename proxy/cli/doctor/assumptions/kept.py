@@ -11,7 +11,7 @@ from proxy.billing.records import to_usd
 from proxy.cli.doctor.assumptions.answers import Answer
 from proxy.gemini import edits
 from proxy.store.folders import write_file
-from proxy.telemetry.logs import redact
+from proxy.telemetry.redaction import redact
 
 HEADERS = ("content-type", "date", "x-gemini-service-tier", "content-encoding")
 """Those of an answer that are kept."""

@@ -1,0 +1,108 @@
+"""Lines are written by a thread: nobody waits for them, none is lost without a word."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from proxy.telemetry import outlet
+from proxy.telemetry.outlet import Outlet
+
+
+def as_it_is(event: bytes) -> bytes:
+    return event + b"\n"
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    for end in (reader, writer):
+        with contextlib.suppress(OSError):
+            os.close(end)
+
+
+def read_all(reader: int) -> list[str]:
+    with os.fdopen(reader) as file:
+        return file.read().splitlines()
+
+
+def test_lines_arrive_whole_and_in_order(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    out = Outlet(writer, as_it_is)
+    for number in range(300):
+        out.write(b"line %d" % number)
+    out.drain(20)
+    os.close(writer)
+    assert read_all(reader) == [f"line {number}" for number in range(300)]
+
+
+def test_a_reader_that_stalls_holds_nobody_up_and_is_told_what_it_missed(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = pipe
+    monkeypatch.setattr(outlet, "MOST_LINES", 100)
+    out = Outlet(writer, as_it_is)
+    for number in range(2_000):
+        out.write(b"%d %b" % (number, b"x" * 1000))
+    out.drain(0.01)  # nor does waiting for it take longer than that
+    with ThreadPoolExecutor(1) as threads:
+        came = threads.submit(read_all, reader)
+        out.drain(20)
+        out.write(b"the last one")
+        out.drain(20)
+        os.close(writer)
+        lines = came.result()
+    (told,) = [json.loads(line) for line in lines if line.startswith("{")]
+    numbers = [int(line.split()[0]) for line in lines if line[0].isdigit()]
+    assert numbers == sorted(numbers)
+    assert told["event"] == "log_lines_lost"
+    assert told["lines"] == 2_000 - len(numbers) > 0
+    assert lines[-1] == "the last one"
+
+
+def test_what_a_full_disk_did_not_take_is_told_when_there_is_room(tmp_path: Path) -> None:
+    """A file that may not grow any more refuses what is written to it as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    file = tmp_path / "log"
+    with file.open("w") as stream:
+        out = Outlet(stream.fileno(), as_it_is)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+            for _ in range(3):
+                out.write(b"no room")
+            out.drain(20)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        out.write(b"room")
+        out.drain(20)
+    told, line = file.read_text().splitlines()
+    assert json.loads(told) == {"event": "log_lines_lost", "lines": 3, "level": "error"}
+    assert line == "room"
+
+
+def test_what_is_written_in_a_row_is_written_at_once(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy server doesn't wake the thread for each line: what comes within its pause goes in one write."""
+    reader, writer = pipe
+    monkeypatch.setattr(outlet, "PAUSE_S", 3600.0)
+    out = Outlet(writer, as_it_is)
+    out.write(b"first")
+    assert os.read(reader, 65536) == b"first\n"
+    for _ in range(100):
+        out.write(b"more")
+    out.drain(20)
+    assert os.read(reader, 65536) == b"more\n" * 100
+
+
+def test_who_has_nothing_to_say_has_no_thread(pipe: tuple[int, int]) -> None:
+    """So a command is as quick as it was, and who forks takes no lock of another thread's along."""
+    out = Outlet(pipe[1], as_it_is)
+    out.drain(20)
+    assert out._thread is None

@@ -1,0 +1,84 @@
+"""Spans that find no room, or no collector: they are counted, told once, and nothing waits for them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from structlog.testing import capture_logs
+
+from proxy.telemetry.span_outlet import MOST_WAITING, Batches, Outlet, open_exporter
+from tests.telemetry.otlp_receiver import DEADLINE_S, receiving
+
+
+class Steered(SpanExporter):
+    """An exporter that does as it is told."""
+
+    def __init__(self) -> None:
+        self.result = SpanExportResult.SUCCESS
+        self.goes_on = threading.Event()
+        self.began = threading.Event()
+        self.came = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.began.set()
+        assert self.goes_on.wait(DEADLINE_S)
+        self.came += len(spans)
+        return self.result
+
+
+def test_what_finds_no_room_is_lost_without_a_wait_and_each_is_counted() -> None:
+    """While the collector takes nothing, as many as may wait do, besides those that are on their way."""
+    steered = Steered()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Batches(Outlet(steered)))
+    tracer = provider.get_tracer("test")
+    for _ in range(512):
+        tracer.start_span("sent").end()
+    assert steered.began.wait(DEADLINE_S), "a batch is on its way"
+    for _ in range(MOST_WAITING + 100):
+        tracer.start_span("waits").end()
+    with capture_logs() as told:
+        steered.goes_on.set()
+        provider.shutdown()
+    assert steered.came == 512 + MOST_WAITING
+    lost = [line["spans"] for line in told if line["event"] == "traces_lost"]
+    assert lost == [100]
+    assert [line["lost"] for line in told if line["event"] == "traces_arrive_again"] == [100]
+
+
+def test_a_failure_that_goes_on_is_told_once() -> None:
+    steered = Steered()
+    steered.goes_on.set()
+    steered.result = SpanExportResult.FAILURE
+    outlet = Outlet(steered)
+    spans = [ReadableSpan("one")]
+    with capture_logs() as told:
+        for _ in range(5):
+            outlet.export(spans)
+        steered.result = SpanExportResult.SUCCESS
+        for _ in range(2):
+            outlet.export(spans)
+        steered.result = SpanExportResult.FAILURE
+        outlet.export(spans)
+    assert [(line["event"], line.get("spans", line.get("lost"))) for line in told] == [
+        ("traces_lost", 1),
+        ("traces_arrive_again", 5),
+        ("traces_lost", 6),
+    ]
+
+
+@pytest.mark.parametrize(("status", "why"), [(401, "401"), (302, "302"), (500, "500")])
+def test_why_a_collector_takes_nothing_is_told(status: int, why: str) -> None:
+    """A redirect is no success: whoever answers it isn't the collector."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    with receiving(status) as collector, capture_logs() as told:
+        provider.add_span_processor(Batches(Outlet(open_exporter(f"{collector.base_url}/v1/traces", {}))))
+        provider.get_tracer("test").start_span("one").end()
+        provider.shutdown()
+    (line,) = told
+    assert line["event"] == "traces_lost"
+    assert why in line["why"]
