@@ -17,7 +17,7 @@ from tests.deploy.prometheus_server import CONFIG
 from tests.pages import ROOT, text_of
 
 SOURCE = {"type": "prometheus", "uid": "${DS_PROMETHEUS}"}
-OF_GRAFANA = {"__range", "__rate_interval", "__url_time_range", "__value"}
+OF_GRAFANA = {"__all", "__range", "__rate_interval", "__url_time_range", "__value"}
 each_dashboard = pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 
 
@@ -111,10 +111,10 @@ def test_every_metric_is_in_a_picture() -> None:
 
 @each_dashboard
 def test_every_query_keeps_to_what_was_chosen(path: Path) -> None:
-    """To the jobs; on a project's dashboard to the project, too: nobody else's figures are in it."""
+    """To the jobs and namespaces; on a project's dashboard to the project, too: nobody else's figures are in it."""
     for question in questions(path):
-        for selector in re.findall(r"\b(?:weighbridge_\w+|up|ALERTS)(\{.*?\}|)", question.expr):
-            assert 'job=~"$job"' in selector, question
+        for selector in re.findall(r"\b(?:weighbridge_\w+|up|ALERTS)\b(\{.*?\})?", question.expr):
+            assert 'job=~"$job", namespace=~"$namespace"' in selector, question
             assert path.stem == "operator" or 'project="$project"' in selector, question
 
 

@@ -39,10 +39,11 @@ class Run:
         expression = question.as_asked(
             {
                 "job": job,
+                "namespace": ".*",
                 "operation": "(generateContent|streamGenerateContent|countTokens)",
                 "project": "alice",
                 "__range": f"{math.ceil(self.ended - self.began)}s",
-                "__rate_interval": f"{max(STEP_S + SCRAPED_EVERY_S, 4 * SCRAPED_EVERY_S)}s",
+                "__rate_interval": f"{max(STEP_S + SCRAPED_EVERY_S, 4 * SCRAPED_EVERY_S) * 1000:.0f}ms",
             }
         )
         found = self.prometheus.query(expression, self.ended)
@@ -67,7 +68,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         )
         for _ in range(2):
             scene.traffic()
-            prometheus.scraped()
+            prometheus.scraped(2)
         prometheus.told(
             'weighbridge_limit_used_ratio{project="alice"} and on (project) weighbridge_budget_used_ratio > 0'
         )
