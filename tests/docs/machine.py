@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import threading
 import time
 import venv
 from collections.abc import Iterator, Mapping
@@ -51,6 +50,28 @@ with socket.socket(fileno=int(to)) as way:
 os.execvp("bash", ["bash", "--noprofile", "--norc"])
 """
 """Run in the new namespaces: gives us doors that are open there, and becomes the shell."""
+
+_FORWARD = """
+import asyncio, socket, sys
+door, to = map(int, sys.argv[1:])
+
+async def pass_on(reader, writer):
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.write_eof()
+
+async def meet(reader, writer):
+    there, back = await asyncio.open_connection("127.0.0.1", to)
+    await asyncio.gather(pass_on(reader, back), pass_on(there, writer), return_exceptions=True)
+    back.close()
+    writer.close()
+
+async def forward():
+    await (await asyncio.start_server(meet, sock=socket.socket(fileno=door))).serve_forever()
+
+asyncio.run(forward())
+"""
 
 
 @dataclass(frozen=True)
@@ -103,13 +124,13 @@ class Machine:
     def start(self, command: str) -> Ran:
         """Starts a command that serves, and waits until it does."""
         note = self._note(command)
+        (out := note.with_suffix(".out")).touch()
         self._say(
             f"set -m; . {note}.sh </dev/null >{note}.out 2>&1 & echo $! >{note}.new; mv {note}.new {note}.pid; set +m"
         )
         until(note.with_suffix(".pid").exists, f"{command} starts")
         group = int(note.with_suffix(".pid").read_text())
         self.servers[group] = command
-        out = note.with_suffix(".out")
         until(lambda: READY.search(out.read_text()) or not _runs(group), f"{command} serves")
         assert READY.search(out.read_text()), f"{command}\n{out.read_text()}"
         return Ran(command, 0, out.read_text())
@@ -152,7 +173,10 @@ class Machine:
 
     def forward(self, port: int, to: int) -> None:
         """What connects to a port of this machine is connected with one of the test's machine."""
-        threading.Thread(target=_forward, args=(self.doors[port], to), daemon=True).start()
+        door = self.doors[port].fileno()
+        forwarding = subprocess.Popen([sys.executable, "-I", "-c", _FORWARD, str(door), str(to)], pass_fds=[door])
+        self.at_end.callback(forwarding.wait)
+        self.at_end.callback(forwarding.kill)
 
     def end(self) -> None:
         """Kills all that was started here."""
@@ -184,22 +208,6 @@ def _runs(group: int) -> bool:
         os.killpg(group, 0)
         return True
     return False
-
-
-def _forward(door: socket.socket, to: int) -> None:
-    with suppress(OSError):  # it is closed at the end
-        while True:
-            here, _ = door.accept()
-            there = socket.create_connection(("127.0.0.1", to))
-            for one, other in ((here, there), (there, here)):
-                threading.Thread(target=_pump, args=(one, other), daemon=True).start()
-
-
-def _pump(one: socket.socket, other: socket.socket) -> None:
-    with suppress(OSError):
-        while data := one.recv(65536):
-            other.sendall(data)
-        other.shutdown(socket.SHUT_WR)
 
 
 def installed(folder: Path) -> Path:
@@ -237,5 +245,7 @@ def machine(folder: Path, environment: Path, *ports: int) -> Iterator[Machine]:
         assert len(given) == len(ports), "the machine didn't come up"
         doors = {port: at_end.enter_context(socket.socket(fileno=fd)) for port, fd in zip(ports, given, strict=True)}
         made = Machine(home, notes, shell, doors, at_end)
-        at_end.callback(made.end)
-        yield made
+        try:
+            yield made
+        finally:
+            made.end()

@@ -9,7 +9,9 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from random import SystemRandom
+from zoneinfo import ZoneInfo
 
 from PIL import Image
 from starlette.responses import Response
@@ -83,12 +85,13 @@ def take_the_key(machine: Machine) -> None:
     have(machine, key)
 
 
-def call(machine: Machine, key: str, model: str, prompt: str = "hello", behind: str = "") -> str:
-    """A call through the server; its status, where nothing stands `behind` the command."""
+def call(machine: Machine, key: str, model: str, prompt: str = "hello", behind: str = "") -> None:
+    """A call that the server answers well; or anyhow, where something stands `behind` the command."""
     body = f'{{"contents":[{{"parts":[{{"text":"{prompt}"}}]}}]}}'
     url = f"http://127.0.0.1:8080/v1beta/models/{model}:generateContent"
-    command = f"curl -s -o /dev/null -w '%{{http_code}}' {url} -H 'x-goog-api-key: {key}' -d '{body}' {behind}"
-    return machine.run(command).printed
+    command = f"curl -s -w '\\n%{{http_code}}' {url} -H 'x-goog-api-key: {key}' --json '{body}' {behind}"
+    printed = machine.run(command).printed
+    assert behind or printed.endswith("\n200"), printed
 
 
 def demo(machine: Machine) -> None:
@@ -105,7 +108,8 @@ def calls_of_two_projects(machine: Machine) -> None:
     """What stands on the bill that README and quickstart show: alice's texts and pictures, and bob's."""
     for project, picture in {"alice": PICTURE, "bob": PRO_PICTURE}.items():
         key = machine.key(project)
-        assert [call(machine, key, model) for model in (FLASH, picture)] == ["200", "200"]
+        call(machine, key, FLASH)
+        call(machine, key, picture)
 
 
 def with_the_emulator(machine: Machine) -> None:
@@ -173,20 +177,20 @@ def limits_in_use(machine: Machine) -> None:
     until(lambda: machine.run(asks).printed.count('"kind"') == len(limits) + 1, "the limits are in force")
     for _ in range(2):
         call(machine, key, FLASH, "[[delay=100]]", "&")
-    until(
-        lambda: re.search(r'"concurrency",.*?"used": 2,', machine.run(asks).printed, re.DOTALL), "calls are under way"
-    )
+    until(lambda: re.search(r'"concurrency"[^}]*"used": ?2\b', machine.run(asks).printed), "calls are under way")
 
 
 def cost_table(machine: Machine) -> None:
-    """Google's account of the day: of one model it is ours, of the other it has less, since an answer broke off."""
+    """Google's account of the day: of texts it is ours; of pictures it lacks two, since their answers broke off."""
     key = machine.key("alice")
-    assert call(machine, key, "gemini-3.6-flash") == "200"
-    call(machine, key, "gemini-3.5-flash-lite", "[[break-after=100]]")
+    call(machine, key, FLASH)
+    for _ in range(2):
+        call(machine, key, PICTURE, "[[break-after=1000]]", "|| true")
+    day = datetime.now(ZoneInfo("America/Los_Angeles")).date()
     lines = ["Date,Model,Cost ($)"]
     for record in reports.export(ledger_files(machine.folder / "weighbridge-data")):
-        day = time.strftime("%Y-%m-%d")
-        lines.append(f"{day},{record.model},{to_usd(record.cost_usd or 0)}")
+        if record.outcome == "ok":
+            lines.append(f"{day},{record.model},{to_usd(record.cost_usd or 0)}")
     (machine.folder / "cost-table.csv").write_text("\n".join(lines))
 
 
@@ -231,7 +235,8 @@ def upstreams(machine: Machine) -> None:
     machine.run("weighbridge upstreams disable spare")
     machine.start("weighbridge serve")
     key = machine.key("alice")
-    assert {call(machine, key, FLASH) for _ in range(4)} == {"200"}
+    for _ in range(4):
+        call(machine, key, FLASH)
 
 
 DOUBTFUL = """
@@ -271,7 +276,9 @@ def postgres(machine: Machine) -> None:
         client.execute("DROP ROLE weighbridge")
         for statement in block_of("docs/postgresql.md", "sql").text.replace("…", PASSWORD).splitlines():
             client.execute(statement.encode())
-    toml = block_of("docs/postgresql.md", "toml").text.replace("/etc/weighbridge/db-ca.pem", str(certificate))
+    authority = machine.notes / "db-ca.pem"
+    authority.write_bytes(certificate.read_bytes())
+    toml = block_of("docs/postgresql.md", "toml").text.replace("/etc/weighbridge/db-ca.pem", str(authority))
     (machine.folder / "weighbridge.toml").write_text(toml)
     machine.export(DATABASE_PASSWORD=PASSWORD)
 
@@ -283,7 +290,14 @@ def redis(machine: Machine) -> None:
 
 
 SCENES = (
-    Scene(("README.md",), demo, {"weighbridge usage report": calls_of_two_projects}),
+    Scene(
+        ("README.md",),
+        demo,
+        {
+            ". .venv/bin/activate": lambda machine: machine.stop("demo"),
+            "weighbridge usage report": calls_of_two_projects,
+        },
+    ),
     Scene(
         ("docs/quickstart.md",),
         with_the_emulator,
