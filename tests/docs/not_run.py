@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tests.docs.blocks import Block, all_blocks
 from tests.pages import text_of
 
-RUN = ("sh", "console", "toml", "json", "python", "javascript", "promql", "sql", "go", "java", "php")
+RUN = ("sh", "console", "toml", "json", "python", "javascript", "promql", "sql", "go", "java", "php", "yaml")
 """Languages whose blocks somebody may type or save: they are run, loaded or parsed."""
 DATA = ("text", "mermaid")
 """Languages of blocks that are only to be looked at: pictures, and what something looks like."""
@@ -72,6 +72,8 @@ NOT_RUN = (
         "import re",
         "tests/test_docs.py::test_what_the_docs_say_of_the_checksum_tells_a_key_from_junk",
     ),
+    NotRun("docs/deploy/docker.md", "", "takes a Docker engine; tests/deploy/test_pages.py holds it against the files"),
+    NotRun("docs/deploy/kubernetes.md", "", "takes a cluster; tests/deploy/test_pages.py holds it against the chart"),
     *(
         NotRun(
             f"docs/runbooks/{page}",
