@@ -158,8 +158,8 @@ def as_the_image(reader: Reader, *how: str) -> str:
 
 
 def command(words: list[str]) -> str:
-    """systemd looks for a program where it is installed; a container, along its own PATH."""
-    return shlex.join([f"/opt/weighbridge/bin/{words[0]}", *words[1:]])
+    """Found along the PATH that the image sets."""
+    return shlex.join(["/usr/bin/env", *words])
 
 
 def test_what_is_installed_is_what_the_image_starts(reader: Reader) -> None:
