@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from tests.docs.blocks import Block, Command, all_blocks, blocks_in, commands
-from tests.docs.not_run import ALERTS, DATA, NOT_RUN, RUN, NotRun, to_run, why_not
+from tests.docs.not_run import DATA, NOT_RUN, RUN, NotRun, to_run, why_not
 from tests.docs.scenes import block_of
 from tests.pages import ROOT
 
