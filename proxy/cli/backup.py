@@ -30,9 +30,8 @@ def backup(
     """
     settings = options.settings(config)
     data_dir = settings.storage.data_dir
-    copied = list(back_up(data_dir, folder.expanduser()))
+    copied = back_up(data_dir, folder.expanduser())
     if not copied:
-        folder.expanduser().rmdir()
         raise CommandError(f"there is nothing to back up in {data_dir}: storage.data_dir names the data folder")
     if json:
         files = [one._asdict() for one in copied]

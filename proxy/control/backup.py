@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_file import describe
 from proxy.billing.ledger_reading import ledger_files, reading
 from proxy.config.schema import Storage
+from proxy.store.folders import sync
 from proxy.store.sqlite import FILE_NAME
 
 
@@ -25,28 +26,31 @@ class Copied(NamedTuple):
     records: int | None
 
 
-def back_up(data_dir: Path, folder: Path) -> Iterator[Copied]:
+def back_up(data_dir: Path, folder: Path) -> list[Copied]:
     """Copies what is to be kept of a data_dir into a new folder, which is there when all is copied, and not before.
 
     The database comes first: a key that was made since stands in the ledger without harm. Raises OSError (also
-    FileExistsError), LedgerUnusable; then there is nothing.
+    FileExistsError), LedgerUnusable; then there is nothing. Nor is there where nothing is to be kept: an empty list.
     """
     if folder.exists():
-        raise FileExistsError(17, "it is there already, and a backup is never written over", str(folder))
+        raise FileExistsError(errno.EEXIST, "it is there already, and a backup is never written over", str(folder))
+    database, book = data_dir / FILE_NAME, Storage(data_dir=data_dir).prices_file
+    databases = [*([database] if database.is_file() else []), *ledger_files(data_dir)]
+    if not databases and not book.is_file():
+        return []
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
     try:
-        database = data_dir / FILE_NAME
-        for path in [*([database] if database.is_file() else []), *ledger_files(data_dir)]:
-            yield _copy(path, unfinished, path.relative_to(data_dir), ledger=path != database)
-        if (book := Storage(data_dir=data_dir).prices_file).is_file():
-            yield _copy_book(book, unfinished / book.name)
+        copied = [_copy(path, unfinished, path.relative_to(data_dir), ledger=path != database) for path in databases]
+        if book.is_file():
+            copied.append(_copy_book(book, unfinished / book.name))
         unfinished.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+    return copied
 
 
 def _copy(path: Path, folder: Path, name: Path, *, ledger: bool) -> Copied:
@@ -54,14 +58,16 @@ def _copy(path: Path, folder: Path, name: Path, *, ledger: bool) -> Copied:
     copy.parent.mkdir(mode=0o700, exist_ok=True)
     _make(copy)
     try:
-        with (reading if ledger else _reading)(path) as source, closing(sqlite3.connect(copy)) as target:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        opened = reading(path) if ledger else closing(sqlite3.connect(uri, uri=True))
+        with opened as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)  # in one step: else it began anew at each commit of the server's
             if ledger:
                 records = int(target.execute("SELECT count(*) FROM usage_records").fetchone()[0])
     except sqlite3.Error as error:
         raise LedgerUnusable(f"{path} can't be copied to {folder}: {describe(error)}.") from error
-    _sync(copy)
-    _sync(copy.parent)
+    sync(copy)
+    sync(copy.parent)
     return Copied(str(name), copy.stat().st_size, records)
 
 
@@ -69,24 +75,10 @@ def _copy_book(book: Path, copy: Path) -> Copied:
     """It is replaced whole, and never written to."""
     _make(copy)
     size = copy.write_bytes(book.read_bytes())
-    _sync(copy)
+    sync(copy)
     return Copied(copy.name, size, None)
 
 
 def _make(copy: Path) -> None:
     """For its owner alone, from the first byte on."""
     os.close(os.open(copy, os.O_CREAT | os.O_EXCL, 0o600))
-
-
-@contextmanager
-def _reading(database: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        yield connection
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -37,7 +37,7 @@ def test_a_backup_has_what_was_committed_while_the_writer_is_in_the_midst_of_mor
     data_dir: Path, tmp_path: Path, writer: sqlite3.Connection
 ) -> None:
     writer.execute("DELETE FROM leases")
-    copied = list(back_up(data_dir, tmp_path / "copy"))
+    copied = back_up(data_dir, tmp_path / "copy")
     records = [(one.name, one.records) for one in copied]
     assert records == [("weighbridge.db", None), ("ledger/0.db", EACH), ("ledger/3.db", EACH)]
     assert [one.size for one in copied] == [(tmp_path / "copy" / one.name).stat().st_size for one in copied]
@@ -50,8 +50,7 @@ def test_a_backup_has_what_was_committed_while_the_writer_is_in_the_midst_of_mor
 
 
 def test_only_its_owner_can_read_it(data_dir: Path, tmp_path: Path) -> None:
-    for _ in back_up(data_dir, tmp_path / "copy"):
-        pass
+    back_up(data_dir, tmp_path / "copy")
     modes = {path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "copy", *(tmp_path / "copy").rglob("*")]}
     assert modes == {"copy": 0o700, "ledger": 0o700, "weighbridge.db": 0o600, "0.db": 0o600, "3.db": 0o600}
 
@@ -59,7 +58,7 @@ def test_only_its_owner_can_read_it(data_dir: Path, tmp_path: Path) -> None:
 def test_what_is_there_is_never_written_over(data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
     with pytest.raises(FileExistsError, match="never written over"):
-        next(back_up(data_dir, tmp_path / "copy"))
+        back_up(data_dir, tmp_path / "copy")
     assert list((tmp_path / "copy").iterdir()) == []
 
 
@@ -67,7 +66,7 @@ def test_a_backup_that_fails_leaves_nothing(data_dir: Path, tmp_path: Path) -> N
     """Neither one that might be taken for whole, nor a part of it that the next one trips over."""
     (data_dir / "ledger/1.db").write_bytes(b"no ledger at all" * 1000)
     with pytest.raises(LedgerUnusable, match=r"1\.db"):
-        list(back_up(data_dir, tmp_path / "copy"))
+        back_up(data_dir, tmp_path / "copy")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
     (data_dir / "ledger/1.db").unlink()
     *_, last = back_up(data_dir, tmp_path / "copy")
