@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -48,14 +47,14 @@ class TracedAttempts(Attempts):
     async def _attempt(
         self, selection: Selection, call: Call, headers: Headers, body: Content, scales: Scales
     ) -> Answer:
-        trace, began = _current.get(), time.perf_counter()
+        trace, began = _current.get(), self._monotonic()
         span = trace.attempt(selection.upstream, call, scales)
         try:
             answer = await super()._attempt(selection, call, carried(headers, span), body, scales)
         except BaseException as error:
             trace.failed(span, error)
             raise
-        trace.answered(span, answer, time.perf_counter() - began, call, scales.record_id)
+        trace.answered(span, answer, self._monotonic() - began, call, scales.record_id)
         return answer
 
 
