@@ -225,10 +225,8 @@ class Declared:
     def _counter(self, name: str, labels: str = "", *, unit: str, what: str, worry: str) -> Counter:
         return Counter(f"weighbridge_{name}", _help(what, unit, worry), labels.split(), registry=self.registry)
 
-    def _histogram(
-        self, name: str, labels: str, buckets: tuple[float, ...], *, what: str, worry: str, unit: str = "seconds"
-    ) -> Histogram:
-        text = _help(what, unit, worry)
+    def _histogram(self, name: str, labels: str, buckets: tuple[float, ...], *, what: str, worry: str) -> Histogram:
+        text = _help(what, "seconds", worry)
         return Histogram(f"weighbridge_{name}", text, labels.split(), buckets=buckets, registry=self.registry)
 
     def _gauge(self, name: str, labels: str = "", *, unit: str, what: str, worry: str, together: str = "all") -> Gauge:

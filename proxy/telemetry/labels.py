@@ -21,7 +21,7 @@ anybody looks at, read `other` then: so sums by project, as of money, stay right
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 Labels = tuple[str, ...]
 
-_STATUSES = {int(status): str(int(status)) for status in HTTPStatus} | {0: "0", 529: "529"}
+_STATUSES = frozenset(map(int, HTTPStatus)) | {0, 529}
 
 
 class Names:
@@ -57,7 +57,9 @@ class Children(dict[Labels, Metric]):
         if not self._told_full:
             self._told_full = True
             log.warning("metric_full", metric=self.metric._name, series=self._most, what="others share the label other")
-        kept = tuple(value if name in LASTING else OTHER for name, value in zip(self.metric._labelnames, key, strict=True))
+        kept = tuple(
+            value if name in LASTING else OTHER for name, value in zip(self.metric._labelnames, key, strict=True)
+        )
         if (found := self.get(kept)) is not None:
             return found
         if len(self) < 2 * self._most:
@@ -74,7 +76,6 @@ class Children(dict[Labels, Metric]):
 @lru_cache(1000)
 def status_of(number: int) -> str:
     """An HTTP status as a label: itself where it has a meaning, else "2xx" … "5xx", or `other`."""
-    known = _STATUSES.get(number)
-    if known is not None:
-        return known
+    if number in _STATUSES:
+        return str(number)
     return f"{number // 100}xx" if 200 <= number < 600 else OTHER
