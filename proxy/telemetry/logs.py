@@ -62,15 +62,10 @@ def _encoded(_logger: object, level: str, event: MutableMapping[str, Any]) -> by
     """The last of structlog's processors, and the only one."""
     if _least > logging.INFO and level in ("info", "debug"):
         raise structlog.DropEvent
-    said = {
-        "timestamp": _now(),
-        "level": level,
-        "event": event.pop("event", ""),
-        **_process,
-    }
     if "exc_info" in event:
         event = structlog.processors.format_exc_info(None, level, event)
-    return lines.encoded({**said, **event})
+    said = event.pop("event", "")
+    return lines.encoded({"timestamp": _now(), "level": level, "event": said, **_process, **event})
 
 
 def _now() -> str:
