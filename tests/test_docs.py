@@ -31,7 +31,7 @@ from tests.docs.blocks import all_blocks
 from tests.journeys.ugly import cases
 from tests.pages import PAGES, ROOT, chapter_of, table_of, text_of
 
-_SECTIONS = ("server", "storage", "limits", "gateway", "images", "events", "logs")
+_SECTIONS = ("server", "storage", "limits", "gateway", "images", "events", "logs", "tracing")
 SECTIONS = {name: type(getattr(Settings(), name)) for name in _SECTIONS}
 LISTS: dict[str, type[BaseModel]] = {"upstreams": Upstream, "models": Alias, "prices": Price}
 OTHER_VARIABLES = {

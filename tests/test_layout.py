@@ -29,6 +29,8 @@ WITHOUT_TWIN = {
     "gateway/images/drawing.py": "one call; tests/journeys/test_openai_images.py makes them over real sockets",
     "gateway/images/front.py": "a request whole; tests/journeys/test_openai_images.py makes them over real sockets",
     "gateway/relay.py": "one call; tests/journeys make it over real sockets",
+    "gateway/trace.py": "a request's spans; tests/journeys/test_traces.py sees them at a collector",
+    "gateway/traced.py": "puts spans around calls; tests/journeys/test_traces.py sees them at a collector",
     "gateway/weigher.py": "before a call; tests/journeys make calls, tests/contracts holds the books",
     "gateway/weighing.py": "the ledger's side of a call; tests/journeys hold it against the emulator's account",
     "store/store_error.py": "an exception; tests/billing/test_shipping.py holds what its codes lead to",

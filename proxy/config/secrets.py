@@ -7,7 +7,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from pathlib import Path
 
-_known: dict[str, bytes] = {}
+_known: dict[str, str] = {}
 
 _LOOKS_LIKE_A_KEY = re.compile(r"AIza|AQ\.|ya29\.|wb_|whsec_")
 
@@ -23,11 +23,11 @@ class SecretError(Exception):
 def remember(secret: str) -> str:
     """Has no log line of this process tell this secret from now on, whatever it looks like. Returns it."""
     global _known  # others read it while this adds: they go on with the one that they have
-    _known = {**_known, secret: secret.lower().encode()}
+    _known = {**_known, secret: secret.lower()}
     return secret
 
 
-def known() -> Mapping[str, bytes]:
+def known() -> Mapping[str, str]:
     """Each secret that this process has read, and it in lower case, to be looked for."""
     return _known
 

@@ -31,9 +31,9 @@ def back_up(data_dir: Path, folder: Path) -> Iterator[Copied]:
     The database comes first: a key that was made since stands in the ledger without harm. Raises OSError (also
     FileExistsError), LedgerUnusable; then there is nothing.
     """
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
     if folder.exists():
         raise FileExistsError(17, "it is there already, and a backup is never written over", str(folder))
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
     try:

@@ -60,7 +60,10 @@ class Access:
 def _outcome(client: Client) -> str:
     """How it ended: as the ledger says, of several calls the first that didn't end well; else by what went down."""
     if client.records:
-        return next((one.outcome for one in client.records if one.outcome != Outcome.OK), Outcome.OK)
+        for record in client.records:
+            if record.outcome != Outcome.OK:
+                return record.outcome
+        return Outcome.OK
     if client.refusal is not None:
         return REFUSED if client.status >= 400 else Outcome.TRUNCATED  # else its answer had begun
     if client.gone:
@@ -85,7 +88,11 @@ def _asked(client: Client) -> dict[str, Any]:
 
 def _add_answer(fields: dict[str, Any], client: Client, outcome: str) -> None:
     records = client.records
-    upstream = ",".join(dict.fromkeys(one.upstream for one in records)) if records else client.upstream
+    upstream = client.upstream
+    if len(records) == 1:
+        upstream = records[0].upstream
+    elif records:
+        upstream = ",".join(dict.fromkeys([one.upstream for one in records]))
     if upstream:
         fields["upstream"] = upstream
     if client.status:
@@ -97,18 +104,24 @@ def _add_answer(fields: dict[str, Any], client: Client, outcome: str) -> None:
 
 def _add_bill(fields: dict[str, Any], records: list[UsageRecord]) -> None:
     """What stands in the ledger of it: a request of OpenAI's images may be several calls."""
-    tokens = {"input": 0, "output": 0}
+    taken = given = images = cost = 0
+    priced, estimated = True, False
     for record in records:
         for name, (quantity, _) in (record.rates or {}).items():
-            if "_" in name:  # `search` is a quantity, too, and no token
-                tokens["output" if name.startswith("output") else "input"] += quantity
-    fields["input_tokens"], fields["output_tokens"] = tokens["input"], tokens["output"]
-    if images := sum(record.images for record in records):
+            if name.startswith("output_"):
+                given += quantity
+            elif "_" in name:  # `search` is a quantity, too, and no token
+                taken += quantity
+        images += record.images
+        cost += record.cost_usd or 0
+        priced = priced and record.cost_usd is not None
+        estimated = estimated or record.estimated
+    fields["input_tokens"], fields["output_tokens"] = taken, given
+    if images:
         fields["images"] = images
-    costs = [record.cost_usd for record in records if record.cost_usd is not None]
-    if len(costs) == len(records):  # else one has no price
-        fields["cost_usd"] = to_usd(sum(costs))
-    if any(record.estimated for record in records):
+    if priced:
+        fields["cost_usd"] = to_usd(cost)
+    if estimated:
         fields["estimated"] = True
     if (first_byte_ms := records[0].first_byte_ms) is not None:
         fields["first_byte_ms"] = first_byte_ms

@@ -44,10 +44,10 @@ def encoded(event: dict[str, Any]) -> bytes:
 def as_json(line: bytes) -> bytes:
     """What `encoded` made, redacted, as it is written. Nothing that a terminal would obey is in it. Never raises."""
     try:
-        if redaction.suspicious(line):
-            line = _encode(redaction.redacted(_decode(line)))
-        if not line.isascii() or b"\x7f" in line:
-            line = _harmless(line.decode()).encode()
+        text = line.decode()
+        if redaction.suspicious(text):
+            text = _encode(redaction.redacted(_decode(line))).decode()
+        line = _harmless(text).encode()
     except Exception:  # better no line than one with a secret in it, or no more lines
         line = _FAILED
     return line + b"\n"
@@ -57,7 +57,7 @@ def for_people(line: bytes, *, colour: bool = False) -> bytes:
     """The same to be read: time, level, event, name=value …, and a traceback's lines, indented. Never raises."""
     try:
         event: Any = _decode(line)
-        if redaction.suspicious(line):
+        if redaction.suspicious(line.decode()):
             event = redaction.redacted(event)
         return _readable(event, colour=colour).encode()
     except Exception:

@@ -8,9 +8,10 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
@@ -62,7 +63,7 @@ def _encoded(_logger: object, level: str, event: MutableMapping[str, Any]) -> by
     if _least > logging.INFO and level in ("info", "debug"):
         raise structlog.DropEvent
     said = {
-        "timestamp": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "timestamp": _now(),
         "level": level,
         "event": event.pop("event", ""),
         **_process,
@@ -70,6 +71,17 @@ def _encoded(_logger: object, level: str, event: MutableMapping[str, Any]) -> by
     if "exc_info" in event:
         event = structlog.processors.format_exc_info(None, level, event)
     return lines.encoded({**said, **event})
+
+
+def _now() -> str:
+    """RFC 3339 in UTC."""
+    seconds, ns = divmod(time.time_ns(), 1_000_000_000)
+    return f"{_second(seconds)}.{ns // 1000:06}Z"
+
+
+@lru_cache(2)
+def _second(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 _PROCESSORS: list[structlog.typing.Processor] = [_encoded]

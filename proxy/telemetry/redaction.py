@@ -6,6 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from operator import itemgetter
+from typing import NamedTuple
 
 from proxy.config import secrets
 
@@ -23,28 +24,46 @@ _NAMES = (
 )
 """What a secret is called beside it."""
 
-_SHAPES = re.compile(
-    r"AIza[0-9A-Za-z_-]{20,}"  # a Google API key
-    r"|AQ\.[0-9A-Za-z_.-]{16,}"  # a Google auth key
-    r"|wba?_[0-9A-Za-z]{8,}"  # a virtual key, an admin token
-    r"|whsec_[0-9A-Za-z+/=_-]{8,}"  # a secret that webhooks are signed with
-    r"|ya29\.[0-9A-Za-z_.-]{8,}"  # a Google OAuth token
-    r"|(?i:bearer)\s+([^\s\"',]{8,})"
-    r"|[?&]\$?(?i:key)=([^&\s\"']+)"
-    r"|(?<![0-9A-Za-z])(?i:key)=([^&\s\"',;]{8,})"
-    r"|://[^\s/?#\"'<>:@]*:([^\s/?#\"'<>]+)@"  # a password in a URL
-    rf"|(?<![0-9A-Za-z])(?i:{_NAMES})[\"']?\s*=\s*[\"']?([^&\s\"',;]+)"
-    rf"|(?<![0-9A-Za-z])(?i:{_NAMES})[\"']\s*[:,]\s*b?[\"']([^\"']+)"
-    r"|(?<![0-9A-Za-z])(?i:(?:x-goog-|x-)api-key|(?:proxy-)?authorization):\s*(?i:(?:bearer|basic)\s+)?([^\s\"',]{8,})"
-    r"|(?i:cookie):\s*([^\s\"'][^\n\"']*)"
-)
-"""A group, where there is one, is the part to be taken out."""
 
-_NEEDLES = (
-    *(b"aiza", b"aq.", b"wb_", b"wba_", b"whsec_", b"ya29.", b"bearer", b"key=", b"://", b"api", b"authorization"),
-    *(b"cookie", b"passw", b"passphrase", b"pwd", b"secret", b'token"', b"token=", b"token'", b"token ", b"%", b"\\"),
+class _Shape(NamedTuple):
+    """What a secret looks like. A group of `pattern`, where there is one, is the part to be taken out.
+
+    Wherever it matches, `sign` stands, and in lower case one of `needles`: to look for those costs a tenth of a
+    microsecond, and next to nothing for a single character.
+    """
+
+    sign: str
+    needles: tuple[str, ...]
+    pattern: re.Pattern[str]
+
+
+_SHAPES = (
+    _Shape("I", ("aiza",), re.compile(r"AIza[0-9A-Za-z_-]{20,}")),  # a Google API key
+    _Shape("Q", ("aq.",), re.compile(r"AQ\.[0-9A-Za-z_.-]{16,}")),  # a Google auth key
+    _Shape("", ("wb",), re.compile(r"wba?_[0-9A-Za-z]{8,}")),  # a virtual key, an admin token
+    _Shape("", ("whsec_",), re.compile(r"whsec_[0-9A-Za-z+/=_-]{8,}")),  # a secret that webhooks are signed with
+    _Shape("", ("ya29.",), re.compile(r"ya29\.[0-9A-Za-z_.-]{8,}")),  # a Google OAuth token
+    _Shape("", ("bearer",), re.compile(r"(?i)bearer\s+([^\s\"',]{8,})")),
+    _Shape("=", ("key=",), re.compile(r"(?i)[?&]\$?key=([^&\s\"']+)|(?<![0-9a-z])key=([^&\s\"',;]{8,})")),
+    _Shape("/", ("://",), re.compile(r"://[^\s/?#\"'<>:@]*:([^\s/?#\"'<>]+)@")),  # a password in a URL
+    _Shape(
+        "=",
+        ("key", "authorization", "cookie", "pass", "pwd", "secret", "token"),
+        re.compile(rf"(?i)(?<![0-9a-z]){_NAMES}[\"']? ?= ?[\"']?([^&\s\"',;]+)"),
+    ),
+    _Shape(
+        "",
+        ("api", "authorization", "cookie", "pass", "secret", 'token"', "token'"),
+        re.compile(
+            rf"(?i)(?<![0-9a-z])(?:{_NAMES}[\"']\s*[:,]\s*b?[\"']([^\"']+)"
+            r"|(?:x-goog-|x-)api-key:\s*([^\s\"',]{8,})"
+            r"|(?:proxy-)?authorization:\s*(?:bearer\s+|basic\s+)?([^\s\"',]{8,})"
+            r"|(?:set-)?cookie:\s*([^\s\"'][^\n\"']*))"
+        ),
+    ),
 )
-"""One of these stands, in lower case, wherever a shape may: looked for at memchr's speed before any pattern is."""
+_UNSIGNED = tuple(needle for shape in _SHAPES if not shape.sign for needle in shape.needles)
+_SIGNED = tuple(shape for shape in _SHAPES if shape.sign)
 
 _named = re.compile(_NAMES, re.IGNORECASE).fullmatch
 
@@ -60,6 +79,8 @@ Edges = list[tuple[int, int]]
 
 def redact(text: str) -> str:
     """The text without any secret, also where it is percent-encoded, or escaped as in JSON or by Python's repr."""
+    if not suspicious(text):
+        return text
     kept, at = [], 0
     for start, end in _spans(text):
         if start >= at:
@@ -81,10 +102,21 @@ def redacted(value: object) -> object:
     return value
 
 
-def suspicious(line: bytes) -> bool:
-    """Whether a line of JSON may hold a secret. Costs about a microsecond."""
-    low = line.lower()
-    return any(needle in low for needle in _NEEDLES) or any(needle in low for needle in secrets.known().values())
+def suspicious(text: str) -> bool:
+    """Whether a text may hold a secret, or a line of JSON one: of a common line it costs two microseconds to say no."""
+    if "%" in text or "\\" in text:
+        return True
+    low = text.lower()
+    for needle in _UNSIGNED:  # any() would take twice as long
+        if needle in low:
+            return True
+    for sign, needles, _ in _SIGNED:
+        if sign in text and any(needle in low for needle in needles):
+            return True
+    for needle in secrets.known().values():  # noqa: SIM110
+        if needle in low:
+            return True
+    return False
 
 
 def shortened(text: str, longest: int) -> str:
@@ -120,8 +152,11 @@ def _found_under(text: str, escape: re.Pattern[str]) -> Iterator[Span]:
 
 
 def _found(text: str) -> Iterator[Span]:
-    for match in _SHAPES.finditer(text):
-        yield match.span(match.lastindex or 0)
+    low = text.lower()
+    for sign, needles, pattern in _SHAPES:
+        if sign in text and any(needle in low for needle in needles):
+            for match in pattern.finditer(text):
+                yield match.span(match.lastindex or 0)
     for secret in secrets.known():
         at = text.find(secret)
         while at >= 0:

@@ -22,6 +22,8 @@ from proxy.telemetry import genai_names as names
 from proxy.telemetry.redaction import redact
 from proxy.telemetry.span_outlet import Batches, Outlet, open_exporter
 
+LONGEST_STATE = 512
+"""Characters of a caller's tracestate; a longer one isn't taken. Section 3.3.1.5 asks for as many."""
 LONGEST_TEXT = 256
 """Characters of an attribute: some are texts that callers or upstreams chose."""
 FLUSH_S = 3.0
@@ -89,7 +91,7 @@ def continued(headers: Headers) -> Context:
     if len(parents) != 1:  # section 4.3: several are none
         return Context()
     state = ",".join([value.decode("latin-1") for name, value in headers if name == b"tracestate"])
-    if redact(state) != state:
+    if len(state) > LONGEST_STATE or redact(state) != state:
         state = ""
     return _propagator.extract({"traceparent": parents[0].decode("latin-1"), "tracestate": state}, Context())
 

@@ -51,6 +51,14 @@ def test_a_backup_that_is_there_is_not_written_over(weighbridge: Weighbridge, da
     assert again.stderr == "error: copy: it is there already, and a backup is never written over\n"
 
 
+@pytest.mark.parametrize("folder", ["", ".", "/"])
+def test_a_folder_without_a_name_is_there_already(folder: str, weighbridge: Weighbridge, data_dir: Path) -> None:
+    """As what a variable holds that isn't set."""
+    result = weighbridge("store", "backup", folder)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"error: {folder or '.'}: it is there already, and a backup is never written over\n"
+
+
 def test_where_there_is_nothing_nothing_is_left(weighbridge: Weighbridge, tmp_path: Path) -> None:
     result = weighbridge("store", "backup", "copy")
     assert result.exit_code == 1

@@ -223,7 +223,7 @@ def test_what_only_a_start_can_change_is_named_until_there_is_one(following: Fol
 def test_settings_that_wait_for_a_start_exist() -> None:
     names = {
         f"{section}.{name}"
-        for section in ("server", "storage", "limits")
+        for section in ("server", "storage", "limits", "logs")
         for name in type(getattr(Settings(), section)).model_fields
     }
     assert [start for start in AT_START if not any(name.startswith(start) for name in names)] == []

@@ -37,7 +37,8 @@ def completes_what_broke_off(kind: str) -> bool:
     if kind != "caddy":
         return False
     told = subprocess.run([_program(kind), "version"], capture_output=True, text=True, check=True).stdout
-    return tuple(map(int, re.findall(r"\d+", told)[:3])) < (2, 7, 6)
+    version = re.match(r"v?(\d+)\.(\d+)\.(\d+)", told)  # one that was built by hand says "unknown"
+    return version is not None and tuple(map(int, version.groups())) < (2, 7, 6)
 
 
 @dataclass(frozen=True)

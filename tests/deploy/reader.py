@@ -16,7 +16,7 @@ GIVEN = {"GEMINI_API_KEY": "the-key-of-the-emulator", "DOMAIN": "gemini.example.
 REACHES_OUT = f'deploy/install() {{ {OUTSIDE} deploy/install "$@"; }}'
 """The page's one command that fetches something, apt aside."""
 SHELL = "/root/shell"
-SLOW = "[[delay=4]] slowly"
+SLOW = "[[delay=3]] slowly"
 """A prompt of a call that is in flight while the server is restarted."""
 
 APT = r"""#!/bin/sh

@@ -39,7 +39,7 @@ UNPRICED = "/v1beta/models/gemini-next-oganesson:generateContent"
 NOWHERE = "/v1beta/models/imagen-nowhere:generateContent"
 
 PROJECTS: dict[str, tuple[str, ...]] = {
-    "alice": ("usd=1,per=month", "rpm=10000", "concurrency=50", "tpm=100000000", "rpd=100000", "ipm=1000"),
+    "alice": ("usd=0.3,per=month", "rpm=10000", "concurrency=50", "tpm=100000000", "rpd=100000", "ipm=1000"),
     "bob": ("rpm=2",),
     "carol": ("usd=0.0000001,per=total",),
     "dora": ("rpm=1,shadow",),

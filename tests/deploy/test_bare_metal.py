@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 
+from tests.deploy.image import stages
 from tests.deploy.reader import Reader
 
 WORST_EXPOSURE = 15
@@ -43,7 +45,7 @@ def test_a_restart_by_the_page_breaks_no_call_off(reader: Reader) -> None:
 def test_both_workers_serve_and_all_calls_are_in_postgresql(reader: Reader) -> None:
     calls, _ = recorded(reader)
     url = "http://127.0.0.1:8080/v1beta/models/gemini-3.8-flash:generateContent"
-    more = f"--parallel --parallel-immediate --parallel-max 16 --output '/root/answer#1' '{url}?n=[1-32]'"
+    more = f"--parallel --parallel-immediate --parallel-max 16 --output '/root/answer#1' '{url}#[1-32]'"
     reader.type(reader.call("[[delay=1]] many").replace(url, more))
     found = calls, 0
     for _ in range(30):
@@ -123,3 +125,56 @@ def test_a_stop_ends_it_well(reader: Reader) -> None:
         "success",
         "0",
     ]
+
+
+IMAGES_CONFIGURATION = """
+[[upstreams]]
+name = "emulator"
+base_url = "http://127.0.0.1:8090"
+api_key_env = "GEMINI_API_KEY"
+"""
+
+
+def as_the_image(reader: Reader, *how: str) -> str:
+    """systemd-run's command line for a process that has what the image gives one: deploy/install's environment, a user
+    that has a number alone, a root to read from, and its volume and /tmp to write to."""
+    image = stages()[-1]
+    version = reader.machine.run("readlink /opt/weighbridge/current").strip()
+    environment = {**image.environment, "GEMINI_API_KEY": "the-key-of-the-emulator"}
+    properties = {
+        "User": image.user.partition(":")[0],
+        "Group": image.user.partition(":")[2],
+        "WorkingDirectory": image.folder,
+        "BindReadOnlyPaths": f"/opt/weighbridge/{version}:/opt/weighbridge /srv/configuration:{image.folder}",
+        "BindPaths": f"/srv/volume:{image.volumes[0]}",
+        "ProtectSystem": "strict",
+        "PrivateTmp": "yes",
+        "NoNewPrivileges": "yes",
+        "CapabilityBoundingSet": "",
+    }
+    given = [f"--property={name}={value}" for name, value in properties.items()]
+    given += [f"--setenv={name}={value}" for name, value in environment.items()]
+    return shlex.join(["systemd-run", "--quiet", *how, *given, "--"])
+
+
+def command(words: list[str]) -> str:
+    """Found along the PATH that the image sets."""
+    return shlex.join(["/usr/bin/env", *words])
+
+
+def test_what_is_installed_is_what_the_image_starts(reader: Reader) -> None:
+    """By its command, alone with a volume, it serves, says so to its health command, and makes a call."""
+    image, machine = stages()[-1], reader.machine
+    owner = image.user.replace(":", " -g ")
+    machine.run(f"systemctl stop weighbridge; install -d -m 700 -o {owner} /srv/volume; install -d /srv/configuration")
+    machine.path("/srv/configuration/weighbridge.toml").write_text(IMAGES_CONFIGURATION)
+    healthy = f"{as_the_image(reader, '--wait', '--pipe')} {command(image.health)}"
+    assert machine.run(f"! {healthy} 2>/dev/null") == ""
+    machine.run(f"{as_the_image(reader, '--unit=image')} {command(image.entrypoint + image.command)}")
+    machine.run(f"until {healthy} 2>/dev/null; do sleep 0.2; done")
+    typed = f"{as_the_image(reader, '--wait', '--pipe')} {command(image.entrypoint)}"
+    machine.run(f"{typed} project create second")
+    key = json.loads(machine.run(f"{typed} key create second --json"))["key"]
+    assert '"candidates"' in machine.run(f"KEY={key}\n{reader.call()}")
+    assert "gemini-3.8-flash" in machine.run(f"{typed} usage report --by model")
+    machine.run("systemctl stop image")

@@ -31,6 +31,7 @@ ALERTS = re.findall(r'runbook_url: ".*/([\w-]+\.md)"', text_of("deploy/prometheu
 """The runbooks of alerts."""
 
 NOT_RUN = (
+    NotRun("docs/deploy/bare-metal.md", "", "tests/deploy/test_bare_metal.py"),
     NotRun("README.md", "make demo", "is `weighbridge demo`: tests/journeys/test_demo.py runs that, CI the installing"),
     NotRun("README.md", "make test", "is what runs this"),
     NotRun("CONTRIBUTING.md", "make test", "is what runs this; tests/test_scripts.py looks that each target is there"),
@@ -41,6 +42,10 @@ NOT_RUN = (
     ),
     NotRun(
         "docs/guides/*", "", "is followed chapter by chapter in tests/journeys/test_guides.py, or has its reason there"
+    ),
+    *(
+        NotRun(f"docs/runbooks/{page}.md", "", "tests/deploy/test_runbooks_followed.py follows it")
+        for page in ("backup-and-restore", "leaked-secret", "moving-house", "upgrade-and-rollback", "upstream-keys")
     ),
     NotRun(
         "docs/doctor.md",

@@ -1,8 +1,9 @@
-"""Each request leaves one line that says who asked for what, what became of it, and what it cost; successes by sample."""
+"""Each request leaves one line: who asked for what, what became of it, what it cost. Successes are sampled."""
 
 from __future__ import annotations
 
 import json
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from proxy.gateway.access import Access
 from proxy.gateway.client import Client
 from proxy.gemini import calls
 from proxy.telemetry import lines
+from tests.pages import ROOT, chapter_of, table_of
 
 CALL = calls.parse("POST", b"/v1beta/models/gemini-3.8-flash:generateContent", b"")
 KEY = "wb_0123456789abcdefghijABCDEFGHIJ01abcdef"
@@ -164,3 +166,11 @@ def test_what_a_caller_chooses_makes_no_long_line_and_no_other() -> None:
     assert b"\x1b" not in written
     assert KEY.encode() not in written
     assert json.loads(written)["refused"] == "MODEL_NOT_ALLOWED"
+
+
+def test_every_field_is_documented() -> None:
+    """docs/logs.md says of each what it is."""
+    source = (ROOT / "proxy" / "gateway" / "access.py").read_text("utf-8")
+    fields = set(re.findall(r'fields\["(\w+)"\]', source)) | set(re.findall(r'"(\w+)": ', source))
+    rows = table_of(chapter_of("docs/logs.md", "The access line")).values()
+    assert fields == {name for cells in rows for name in re.findall(r"`(\w+)`", cells[0])}

@@ -6,8 +6,8 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
-from pathlib import Path
+from contextlib import suppress
+from typing import NamedTuple
 
 import httpx2
 import pytest
@@ -16,7 +16,7 @@ from proxy.billing.records import to_usd
 from proxy.telemetry import genai_names
 from tests.journeys.drawing import client as openai_client
 from tests.journeys.pooled import quota, response
-from tests.journeys.traced import PARENT, SPAN, TRACE, id_of, traced, went_up
+from tests.journeys.traced import PARENT, SPAN, TRACE, id_of, went_up
 from tests.journeys.watching import PICTURE, TEXT, body, connect
 from tests.scripted import Scripted, says, scripted
 from tests.stand import Weighbridge
@@ -31,11 +31,38 @@ def collector() -> Iterator[Receiver]:
         yield made
 
 
+class Pool(NamedTuple):
+    """Upstreams of one project: the first is out of quota, to the second there is no way, the third answers."""
+
+    first: Scripted
+    third: Scripted
+    settings: list[dict[str, object]]
+
+
 @pytest.fixture(scope="module")
-def stand(upstream: str, collector: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weighbridge]:
+def pool() -> Iterator[Pool]:
+    usage = b'{"candidates":[{"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":2,"totalTokenCount":5}}'
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        away = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    with scripted(says(quota("17s"))) as first, scripted(says(response(200, usage))) as third:
+        ways = {"first": first.base_url, "away": away, "third": third.base_url}
+        settings: list[dict[str, object]] = [
+            {"name": name, "base_url": url, "priority": at, "projects": ["pooled"]}
+            for at, (name, url) in enumerate(ways.items())
+        ]
+        yield Pool(first, third, settings)
+
+
+@pytest.fixture(scope="module")
+def stand(
+    upstream: str, collector: Receiver, pool: Pool, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Weighbridge]:
     """A server that sends its spans to that collector."""
-    tracing = {"otlp_endpoint": collector.base_url, "headers_env": "COLLECTOR"}
-    made = Weighbridge(tmp_path_factory.mktemp("traced"), upstream, {"tracing": tracing})
+    settings = {
+        "tracing": {"otlp_endpoint": collector.base_url, "headers_env": "COLLECTOR"},
+        "upstreams": [{"name": "emulator", "projects": ["alice", "bob"]}, *pool.settings],
+    }
+    made = Weighbridge(tmp_path_factory.mktemp("traced"), upstream, settings)
     made.environment = {**SOON, "COLLECTOR": f"x-api-key={SECRET},Authorization=Bearer%20{SECRET}"}
     made.start()
     yield made
@@ -347,27 +374,10 @@ def test_every_name_in_a_span_is_one_that_is_told(collector: Receiver, client: h
     assert {name for span in collector.spans for name in span.attributes} <= known
 
 
-def test_each_attempt_over_a_pool_is_a_span(tmp_path: Path, at_end: ExitStack) -> None:
-    """The first is out of quota, the second can't be reached, the third answers: each is told of its own span."""
-    usage = b'{"candidates":[{"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":2,"totalTokenCount":5}}'
-    first = at_end.enter_context(scripted(says(quota("17s"))))
-    third = at_end.enter_context(scripted(says(response(200, usage))))
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        away = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-    collector = at_end.enter_context(receiving())
-    pool = [
-        {"name": name, "base_url": url, "priority": number}
-        for number, (name, url) in enumerate([("first", first.base_url), ("away", away), ("third", third.base_url)])
-    ]
-    stand = traced(tmp_path, first.base_url, collector, upstreams=pool)
-    at_end.callback(stand.close)
-    stand.start()
-    answer = httpx2.post(
-        stand.base_url + TEXT + "generateContent",
-        json=body("hi"),
-        headers={"x-goog-api-key": stand.key(), "traceparent": PARENT},
-        timeout=60,
-    )
+def test_each_attempt_over_a_pool_is_a_span(stand: Weighbridge, collector: Receiver, pool: Pool) -> None:
+    """Each upstream is told of the span of its own attempt."""
+    headers = {"x-goog-api-key": stand.key("pooled"), "traceparent": PARENT}
+    answer = httpx2.post(stand.base_url + TEXT + "generateContent", json=body("hi"), headers=headers, timeout=60)
     assert answer.status_code == 200
     server, attempts = collector.request(id_of(answer))
     assert [
@@ -378,7 +388,7 @@ def test_each_attempt_over_a_pool_is_a_span(tmp_path: Path, at_end: ExitStack) -
     assert "weighbridge.outcome" not in attempts[0].attributes
     assert attempts[2].attributes["gen_ai.usage.output_tokens"] == 3
     assert not server.failed
-    for script, attempt in ((first, attempts[0]), (third, attempts[2])):
+    for script, attempt in ((pool.first, attempts[0]), (pool.third, attempts[2])):
         assert parent_told(script) == f"00-{TRACE}-{attempt.span_id}-01"
 
 

@@ -1,4 +1,4 @@
-"""The names that spans bear: all are told in the docs, and the conventions' are as OpenTelemetry's package spells them."""
+"""The names that spans bear: all are told in the docs, and the conventions' are spelled as in OpenTelemetry's own."""
 
 from __future__ import annotations
 

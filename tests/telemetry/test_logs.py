@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import structlog
 
 from proxy.telemetry import logs
+from tests.pages import ROOT, chapter_of, table_of
 
 KEYS = ["AIzaSyA1234567890abcdefghijklmnopqrstuvw", "AQ.Ab8RN6Kd_abcdefghijklmnop-1234", "wb_" + "0a" * 19]
 
@@ -157,3 +161,75 @@ def test_what_nobody_caught_is_told_without_secrets(tmp_path: Path, style: str) 
             "thread_failed",
             "crashed",
         ]
+
+
+FORKING = """
+import os, sys
+from proxy.telemetry import logs
+logs.configure()
+logs.take_over()
+import structlog
+structlog.get_logger().error("of the parent")
+if not os.fork():
+    logs.name_process("worker 0")
+    raise ValueError(sys.argv[1])
+os.wait()
+"""
+
+
+def test_what_a_forked_process_dies_of_is_told_without_secrets() -> None:
+    """As a worker of the supervisor: it has no thread of its parent's, and starts its own."""
+    done = subprocess.run([sys.executable, "-c", FORKING, KEYS[2]], capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert sorted((line["event"], line.get("process")) for line in lines) == [
+        ("crashed", "worker 0"),
+        ("of the parent", None),
+    ]
+    assert KEYS[2] not in done.stderr
+
+
+LEVELS = {"info", "warning", "error", "exception", "critical"}
+
+
+def texts(*nodes: ast.AST) -> set[str]:
+    """What is written as a text in code."""
+    found = (each.value for node in nodes for each in ast.walk(node) if isinstance(each, ast.Constant))
+    return {each for each in found if isinstance(each, str)}
+
+
+def logs_something(call: ast.Call) -> bool:
+    """Also where the level hangs on a condition."""
+    of = [each for each in ast.walk(call.func) if isinstance(each, ast.Attribute) and each.attr in LEVELS]
+    return any(isinstance(each.value, ast.Name) and each.value.id == "log" for each in of)
+
+
+def events(trees: list[ast.Module]) -> Iterator[str]:
+    """Every event that a log call names, itself or by what is handed to the function that it stands in."""
+    calls = {tree: [each for each in ast.walk(tree) if isinstance(each, ast.Call) and each.args] for tree in trees}
+    for tree in trees:
+        for call in filter(logs_something, calls[tree]):
+            names = texts(call.args[0])
+            if not names:  # a `_tell` of that file has it from its callers
+                tells = [each for each in calls[tree] if ast.unparse(each.func).endswith("._tell")]
+                names = {text for text in texts(*tells) if re.fullmatch(r"[a-z]+(_[a-z]+)+", text)}
+            elif (end := min(names)).startswith("_"):
+                names = {
+                    text + end
+                    for each in chain.from_iterable(calls.values())
+                    if ast.unparse(each.func).endswith("again_and_again")
+                    for text in texts(each.args[2])
+                }
+            assert names, ast.unparse(call)
+            yield from names
+
+
+def test_every_event_is_documented_with_what_it_means_and_no_other() -> None:
+    """docs/logs.md has a row for each event that code names, with its levels."""
+    files = (file.read_text("utf-8") for file in (ROOT / "proxy").rglob("*.py"))
+    logged = set(events([ast.parse(text) for text in files if "log." in text or "again_and_again" in text]))
+    rows: dict[str, list[str]] = {}
+    for cells in table_of(chapter_of("docs/logs.md", "Events")).values():
+        rows |= dict.fromkeys(re.findall(r"`(\w+)`", cells[0]), cells)
+    assert sorted(logged - rows.keys()) == []
+    assert sorted(rows.keys() - logged) == ["log_line_failed", "log_lines_lost"]  # written where there is no logger
+    assert all(set(re.findall(r"\w+", row[1])) <= LEVELS and len(row[2]) > 10 for row in rows.values())

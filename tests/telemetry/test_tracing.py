@@ -31,6 +31,7 @@ GOOGLE = "AIzaSyA1234567890abcdefghijklmnopqrstuv"
         ([PARENT, (b"tracestate", b"a=1"), (b"tracestate", b"b=2")], TRACE, {"a": "1", "b": "2"}),
         ([PARENT, (b"tracestate", f"a={GOOGLE}".encode())], TRACE, {}),
         ([PARENT, (b"tracestate", b"\xff=\xfe;,,=")], TRACE, {}),
+        ([PARENT, (b"tracestate", b",".join(b"k%d=%b" % (at, b"v" * 100) for at in range(6)))], TRACE, {}),
         ([PARENT, PARENT], "", {}),
         ([(b"tracestate", b"a=1")], "", {}),
         ([(b"traceparent", b"00-" + b"g" * 32 + b"-" + SPAN.encode() + b"-01")], "", {}),
