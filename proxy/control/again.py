@@ -9,20 +9,18 @@ import structlog
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 
-async def again_and_again(
-    step: Callable[[], Awaitable[None]], wait: Callable[[], Awaitable[None]], name: str, what: str
-) -> None:
-    """Does `step`, then `wait`, for ever. `what` is said in the log, as NAME_failing and NAME_back."""
+async def again_and_again(step: Callable[[], Awaitable[None]], wait: Callable[[], Awaitable[None]], what: str) -> None:
+    """Does `step`, then `wait`, for ever. `what` is what the log says while `step` fails."""
     failing = False
     while True:
         try:
             await step()
         except Exception as error:  # whatever it is: it must be tried again
             if not failing:
-                log.error(f"{name}_failing", what=what, why=str(error) or repr(error))
+                log.error("events_failing", what=what, why=str(error) or repr(error))
             failing = True
         else:
             if failing:
-                log.info(f"{name}_back", what=f"no longer: {what}")
+                log.info("events_back", what=f"no longer: {what}")
             failing = False
         await wait()

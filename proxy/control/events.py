@@ -84,8 +84,8 @@ class Events:
         """Never ends by itself, whatever fails."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(again_and_again(self.look, self._a_while, "events", "budgets aren't looked at"))
-                group.create_task(again_and_again(self.deliver, self._until_woken, "events", "events aren't delivered"))
+                group.create_task(again_and_again(self.look, self._a_while, "budgets aren't looked at"))
+                group.create_task(again_and_again(self.deliver, self._until_woken, "events aren't delivered"))
         finally:
             if self._webhook is not None:
                 await self._webhook.aclose()

@@ -35,9 +35,7 @@ class LimitsUsed:
 
     async def watch(self) -> None:
         """Never ends by itself, whatever fails."""
-        await again_and_again(
-            self.look, lambda: asyncio.sleep(LOOKS_EVERY_S), "limits", "limits aren't looked at for metrics"
-        )
+        await again_and_again(self.look, lambda: asyncio.sleep(LOOKS_EVERY_S), "limits aren't looked at for metrics")
 
     async def look(self) -> None:
         """One look. Where counts are known to each process alone, or to nobody, nothing is told."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -70,6 +71,7 @@ class Children(dict[Labels, Metric]):
         return child
 
 
+@lru_cache(1000)
 def status_of(number: int) -> str:
     """An HTTP status as a label: itself where it has a meaning, else "2xx" … "5xx", or `other`."""
     known = _STATUSES.get(number)

@@ -148,11 +148,14 @@ class Metrics(Declared):
         """One call was written down: its quantities (`input_text`, `output_image` …), pictures and nano-dollars."""
         key = project, model = self.project(project), self.model(model)
         for name, quantity in quantities.items():
-            direction, _, modality = name.partition("_")
-            if quantity and modality:  # `search` is a quantity too, and no token
+            if quantity and "_" in name:  # `search` is a quantity too, and no token
+                direction, _, modality = name.partition("_")
                 self._tokens[project, model, direction, modality].inc(quantity)
-        self._images[key].inc(images)
-        self._costs[key].inc((cost or 0) / NANO)
+        pictures, spent = self._images[key], self._costs[key]  # there from the first call on, if at 0
+        if images:
+            pictures.inc(images)
+        if cost:
+            spent.inc(cost / NANO)
         if cost is None:
             self._unpriced[model,].inc()
 

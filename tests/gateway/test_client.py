@@ -21,6 +21,7 @@ from proxy.billing.prices import PriceBook
 from proxy.billing.unpriced import Unpriced
 from proxy.config.limits import parse as limit
 from proxy.config.schema import Storage
+from proxy.gateway.access import Access
 from proxy.gateway.ended import Ended
 from proxy.gateway.in_flight import free_calls
 from proxy.gateway.intake import Intake
@@ -146,7 +147,7 @@ async def serving(folder: Path, clock: Clock, *scripts: Part | None) -> AsyncIte
             intake=Intake(folder / "spool", limit=1 << 20),
             weigher=weigher,
             metrics=metrics,
-            ended=Ended(metrics, clock),
+            ended=Ended(metrics, Access(), clock),
             trusted_proxies=[],
             monotonic=clock,
         )

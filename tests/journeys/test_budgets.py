@@ -251,11 +251,11 @@ async def test_an_adjustment_counts_at_once_and_may_reach_a_threshold(
     upstream: str, tmp_path: Path, at_end: ExitStack
 ) -> None:
     stand = stand_of(tmp_path, upstream, at_end)
-    with_limits(stand, "usd=2,per=month")
+    with_limits(stand, "usd=2,per=month", "rpm=10")
     stand.start()
     stand.run("usage", "adjust", "alice", "-0.25", "--why", "a part of what was paid came back")
     stand.run("usage", "adjust", "alice", "1.50", "--why", "a picture that was paid by hand")
-    assert told(stand)[0]["used"] == "1.25"
+    assert told(stand)[-1]["used"] == "1.25"
     # It is more than half, so there is an event.
     database = open_database(stand.storage)
     [event] = await asyncio.to_thread(until, lambda: list_events(database, limit=9), "an event")
@@ -263,3 +263,5 @@ async def test_an_adjustment_counts_at_once_and_may_reach_a_threshold(
     assert (of["project"], of["threshold"], of["budget_usd"], of["spent_usd"]) == ("alice", 50, "2", "1.25")
     ratio = 'weighbridge_budget_used_ratio{project="alice"} 0.625'
     await asyncio.to_thread(until, lambda: ratio in httpx2.get(f"{stand.admin_url}/metrics").text, ratio)
+    of_limits = 'weighbridge_limit_used_ratio{limit="rpm",project="alice"} 0.0'
+    await asyncio.to_thread(until, lambda: of_limits in httpx2.get(f"{stand.admin_url}/metrics").text, of_limits)

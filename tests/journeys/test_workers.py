@@ -96,13 +96,14 @@ async def test_whoever_is_killed_is_replaced_and_the_bill_is_whole(
     running = asyncio.get_running_loop().create_task(load.run())
     await load.more(100)
     seen = counters(stand)
-    for slot in ("0", "2", "control"):
+    for times, slot in enumerate(("0", "2", "control"), 1):
         killed = children(stand)[slot]
         os.kill(killed, signal.SIGKILL)
         await asyncio.to_thread(reborn, stand, slot, killed)
         await load.more(60)
         now = await asyncio.to_thread(counters, stand)
         assert {sample: (value, now.get(sample)) for sample, value in seen.items() if now.get(sample, 0) < value} == {}
+        assert now["weighbridge_workers_replaced_total", frozenset()] == times
         seen = now
     load.over = True
     await running

@@ -11,7 +11,17 @@ from structlog.testing import capture_logs
 
 from proxy.gemini.exhausted import Exhausted
 from proxy.upstreams import health as module
-from proxy.upstreams.health import ALL_MODELS, CREDENTIAL_S, FAILURES, OPEN_S, OVERLOADED_S, PROBE_S, Health, Why
+from proxy.upstreams.health import (
+    ALL_MODELS,
+    COUNTED_S,
+    CREDENTIAL_S,
+    FAILURES,
+    OPEN_S,
+    OVERLOADED_S,
+    PROBE_S,
+    Health,
+    Why,
+)
 from tests.upstreams.steady import MIDNIGHT_S, MODEL, OTHER, Steady, quota
 
 
@@ -302,3 +312,20 @@ def test_nor_do_they_where_each_of_them_is_out_for_the_day(
     assert why(health, "model-999") is not None
     assert not health.available("a")
     assert looked < 30, "all of them are looked through now and then only"
+
+
+def test_models_that_are_out_are_counted_until_a_while_after_their_time_is_over(steady: Steady, health: Health) -> None:
+    """By then a call has found out what is so. A model that nobody asks for again isn't out for ever; what keeps being
+    out doesn't flicker."""
+    assert health.models_out() == {}
+    health.overloaded("a", MODEL)
+    health.exhausted("a", OTHER, quota(17))
+    health.exhausted("b", MODEL, quota(17))
+    health.credential_refused("b")
+    assert health.models_out() == {"a": 2, "b": 1}, "that it is out for all is told by another metric"
+    health.well("b", MODEL, steady.now + 17)
+    assert health.models_out() == {"a": 2}
+    steady.now += sum(OVERLOADED_S) / 2 + COUNTED_S
+    assert health.models_out() == {"a": 1}
+    steady.now += 17
+    assert health.models_out() == {}
