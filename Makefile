@@ -7,6 +7,7 @@
 # make check    ruff, mypy, import-linter
 # make bench    processor time and latency beside nginx; with ARGS=--save into bench/results, docs and README
 # make scale    the ledger in PostgreSQL with 10 million records: sizes, plans and times; 10 minutes and more, 20 GB of disk
+# make chart    the Helm chart with each example of values: checked, and rendered into tests/deploy/rendered; needs helm
 # make audit    asks for known vulnerabilities of what a server runs with
 # make sbom     writes sbom.json: what a server runs with, with hashes, in CycloneDX
 # make format   ruff's formatter
@@ -19,7 +20,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-postgres prove chaos check format audit sbom bench scale lock clean
+.PHONY: help demo serve test test-postgres prove chaos check format audit sbom bench scale chart lock clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -63,6 +64,9 @@ bench: $(VENV)/.tests
 
 scale: $(VENV)/.tests
 	@$(BIN)/python -m bench.scale $(ARGS)
+
+chart: $(VENV)/.tests
+	@$(BIN)/python -m tests.deploy.chart
 
 lock: $(VENV)/.checks
 	@scripts/lock $(BIN)

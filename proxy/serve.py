@@ -10,7 +10,7 @@ from functools import partial
 
 import uvloop
 
-from proxy import resources
+from proxy import resources, systemd
 from proxy.app import METRICS
 from proxy.billing.ledger_file import lock_ledger, make_ledger_file
 from proxy.config.load import Loaded
@@ -42,6 +42,7 @@ def run(loaded: Loaded, environ: Mapping[str, str], *, opened: Opened) -> None:
 
         def tell() -> None:
             opened(gateway_url, url_of("http", control))
+            systemd.tell_ready(environ)
 
         if server.workers == 1:
             _serve(loaded, environ, ALONE, gateway, control, tell)

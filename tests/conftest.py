@@ -17,6 +17,10 @@ from proxy.config.schema import Storage
 from proxy.store.database import Database, open_database, upgrade
 from tests import disk
 from tests.clock import Clock
+from tests.deploy.contained import has_containers
+from tests.deploy.fronts import has_fronts
+from tests.deploy.machine import has_machines
+from tests.deploy.prometheus_server import Prometheus, has_prometheus, running_prometheus
 from tests.haproxy_servers import Haproxy, has_haproxy, running_haproxy
 from tests.namespaces import Namespace, has_namespaces, namespace
 from tests.postgres_servers import (
@@ -231,10 +235,28 @@ def start_haproxy(tmp_path: Path, at_end: ExitStack) -> Callable[..., Haproxy]:
     return lambda *given: at_end.enter_context(running_haproxy(tmp_path / "haproxy", *given))
 
 
+@pytest.fixture
+def start_prometheus(tmp_path: Path, at_end: ExitStack) -> Callable[..., Prometheus]:
+    """Starts one that scrapes these targets. See running_prometheus."""
+    return lambda *given, **more: at_end.enter_context(running_prometheus(tmp_path / "prometheus", *given, **more))
+
+
+@pytest.fixture(scope="session")
+def promtool_there() -> None:
+    """For tests that run promtool."""
+
+
+@pytest.fixture(scope="session")
+def containers() -> None:
+    """For tests that start what a container would have."""
+
+
 SET_CLOCK = "libfaketime, to set a server's clock", has_set_clock
 REDIS = "redis-server", has_redis
 POSTGRES = "PostgreSQL", has_postgres
+PROMETHEUS = "Prometheus, and its promtool", has_prometheus
 PGBOUNCER = "PostgreSQL and pgbouncer", has_pgbouncer
+FRONTS = "nginx and Caddy", has_fronts
 USES_POSTGRES = POSTGRES, PGBOUNCER
 NEEDS = {
     "small_disk": ("root, to mount a disk of their own", lambda: os.geteuid() == 0),
@@ -246,7 +268,11 @@ NEEDS = {
     "chaos": ("Linux, gcc and redis-server", lambda: sys.platform == "linux" and shutil.which("gcc") and has_redis()),
     "wall_clock": SET_CLOCK,
     "other_user": ("root and setpriv, for another user's files", lambda: os.geteuid() == 0 and shutil.which("setpriv")),
+    "containers": ("root, to make namespaces and mount in them", has_containers),
     "far_machine": ("root and iproute2, for a network namespace", has_namespaces),
+    "own_machine": ("root, iproute2 and systemd, for a machine of their own", has_machines),
+    "fronted": FRONTS,
+    "start_front": FRONTS,
     "redis_server": REDIS,
     "redis_store": REDIS,
     "cluster_store": REDIS,
@@ -255,6 +281,8 @@ NEEDS = {
     "cluster": REDIS,
     "sentinel": REDIS,
     "start_haproxy": ("haproxy", has_haproxy),
+    "start_prometheus": PROMETHEUS,
+    "promtool_there": PROMETHEUS,
     "valkey": SET_CLOCK,
     "postgres_server": POSTGRES,
     "own_postgres": POSTGRES,

@@ -14,7 +14,7 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 OTHER = "other"
 MOST = 20_000
 """Series of one metric. A thousand projects with twenty each have room; a scrape of so many takes half a second."""
-KEPT = frozenset(("project", "status", "direction", "modality", "upstream", "reason", "limit", "outcome"))
+LASTING = frozenset(("project", "status", "direction", "modality", "upstream", "reason", "limit", "outcome"))
 """Labels that stay what they are where a metric has that many already. The others, of which there may be more than
 anybody looks at, read `other` then: so sums by project, as of money, stay right."""
 
@@ -42,7 +42,7 @@ class Names:
 class Children(dict[Labels, Metric]):
     """The series of one metric by their labels' values: each is made once, since `labels()` costs more than counting.
 
-    From the `most`th on, those that are new share one by KEPT; from twice that on, all of them share one.
+    From the `most`th on, those that are new share one by LASTING; from twice that on, all of them share one.
     """
 
     def __init__(self, metric: Metric, most: int = MOST) -> None:
@@ -57,7 +57,8 @@ class Children(dict[Labels, Metric]):
         if not self._told_full:
             self._told_full = True
             log.warning("metric_full", metric=self.metric._name, series=self._most, what="others share the label other")
-        kept = tuple(value if name in KEPT else OTHER for name, value in zip(self.metric._labelnames, key, strict=True))
+        named = zip(self.metric._labelnames, key, strict=True)
+        kept = tuple(value if name in LASTING else OTHER for name, value in named)
         if (found := self.get(kept)) is not None:
             return found
         if len(self) < 2 * self._most:

@@ -6,10 +6,12 @@ so does one that names a test which isn't there: what is excused can't grow old.
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatch
 from typing import NamedTuple
 
 from tests.docs.blocks import Block, all_blocks
+from tests.pages import text_of
 
 RUN = ("sh", "console", "toml", "json", "python", "javascript", "promql", "sql", "go", "java", "php", "yaml")
 """Languages whose blocks somebody may type or save: they are run, loaded or parsed."""
@@ -25,7 +27,11 @@ class NotRun(NamedTuple):
     why: str
 
 
+ALERTS = re.findall(r'runbook_url: ".*/([\w-]+\.md)"', text_of("deploy/prometheus/alerts.yml"))
+"""The runbooks of alerts."""
+
 NOT_RUN = (
+    NotRun("docs/deploy/bare-metal.md", "", "tests/deploy/test_bare_metal.py"),
     NotRun("README.md", "make demo", "is `weighbridge demo`: tests/journeys/test_demo.py runs that, CI the installing"),
     NotRun("README.md", "make test", "is what runs this"),
     NotRun("CONTRIBUTING.md", "make test", "is what runs this; tests/test_scripts.py looks that each target is there"),
@@ -70,6 +76,16 @@ NOT_RUN = (
         "docs/keys.md",
         "import re",
         "tests/test_docs.py::test_what_the_docs_say_of_the_checksum_tells_a_key_from_junk",
+    ),
+    NotRun("docs/deploy/docker.md", "", "takes a Docker engine; tests/deploy/test_pages.py holds it against the files"),
+    NotRun("docs/deploy/kubernetes.md", "", "takes a cluster; tests/deploy/test_pages.py holds it against the chart"),
+    *(
+        NotRun(
+            f"docs/runbooks/{page}",
+            "",
+            "tests/deploy/test_runbooks.py::test_commands_and_queries_of_the_runbooks_are_understood",
+        )
+        for page in ALERTS
     ),
 )
 
