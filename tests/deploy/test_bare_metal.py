@@ -142,24 +142,30 @@ def as_the_image(reader: Reader, *how: str) -> str:
     version = reader.machine.run("readlink /opt/weighbridge/current").strip()
     environment = {**image.environment, "GEMINI_API_KEY": "the-key-of-the-emulator"}
     properties = {
-        "User": image.user.partition(":")[0],
-        "Group": image.user.partition(":")[2],
         "WorkingDirectory": image.folder,
         "BindReadOnlyPaths": f"/opt/weighbridge/{version}:/opt/weighbridge /srv/configuration:{image.folder}",
         "BindPaths": f"/srv/volume:{image.volumes[0]}",
         "ProtectSystem": "strict",
         "PrivateTmp": "yes",
         "NoNewPrivileges": "yes",
-        "CapabilityBoundingSet": "",
     }
+    user, _, group = image.user.partition(":")  # systemd takes no number that has no name: setpriv does
+    become = [
+        "setpriv",
+        f"--reuid={user}",
+        f"--regid={group}",
+        "--clear-groups",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+    ]
     given = [f"--property={name}={value}" for name, value in properties.items()]
     given += [f"--setenv={name}={value}" for name, value in environment.items()]
-    return shlex.join(["systemd-run", "--quiet", *how, *given, "--"])
+    return shlex.join(["systemd-run", "--quiet", *how, *given, "--", *become, "--"])
 
 
 def command(words: list[str]) -> str:
     """Found along the PATH that the image sets."""
-    return shlex.join(["/usr/bin/env", *words])
+    return shlex.join(["env", *words])
 
 
 def test_what_is_installed_is_what_the_image_starts(reader: Reader) -> None:
