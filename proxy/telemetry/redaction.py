@@ -57,8 +57,8 @@ _SHAPES = (
         re.compile(
             rf"(?i)(?<![0-9a-z])(?:{_NAMES}[\"']\s*[:,]\s*b?[\"']([^\"']+)"
             r"|(?:x-goog-|x-)api-key:\s*([^\s\"',]{8,})"
-            r"|(?:proxy-)?authorization:\s*(?:bearer\s+|basic\s+)?([^\s\"',]{8,})"
-            r"|(?:set-)?cookie:\s*([^\s\"'][^\n\"']*))"
+            r"|authorization:\s*(?:bearer\s+|basic\s+)?([^\s\"',]{8,})"
+            r"|cookie:\s*([^\s\"'][^\n\"']*))"
         ),
     ),
 )

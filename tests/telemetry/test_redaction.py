@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from functools import reduce
 from urllib.parse import quote
 
 import pytest
@@ -49,6 +50,12 @@ WRITTEN: dict[str, Callable[[str], str]] = {
     "escaped twice": lambda text: json.dumps(json.dumps(text)),
     "as Python shows bytes": lambda text: "".join(f"\\x{ord(each):02x}" for each in text),
     "by repr": repr,
+    "percent-encoded four times": lambda text: reduce(
+        lambda written, _: quote(written, safe=""), range(3), WRITTEN["percent-encoded throughout"](text)
+    ),
+    "percent-encoded, then escaped throughout": lambda text: WRITTEN["escaped as in JSON throughout"](
+        WRITTEN["percent-encoded throughout"](text)
+    ),
     "percent-encoded in JSON": lambda text: json.dumps({"q": quote(text, safe="")}),
 }
 
