@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.deploy.image import ROOT, stages
+from tests.deploy.image import stages
+from tests.pages import ROOT
 
 OF_THE_TESTS = {
     "PYTHONPATH": "/opt/weighbridge/lib:/opt/weighbridge/packages",

@@ -6,9 +6,9 @@ import json
 import re
 import shlex
 from dataclasses import dataclass, field
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.pages import ROOT
+
 FILE = ROOT / "deploy" / "Dockerfile"
 
 

@@ -9,8 +9,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,7 +28,6 @@ MODEL = "/v1beta/models/gemini-3.8-flash"
 CLIENT, FORGED = "127.0.0.2", "192.0.2.7"
 """Where calls come from, which is no address of the proxy's; and where one may say that it came from."""
 PATIENCE_S = 30
-StartFront = Callable[[str, Path, str, Certificate], AbstractContextManager[Front]]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n"
 SSE, JSON = HEAD % b"text/event-stream", HEAD % b"application/json"
 ANSWER = b'{"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":1,"totalTokenCount":2}}'
@@ -81,11 +80,6 @@ class Behind:
 
     def logged(self) -> str:
         return "".join(file.read_text() for file in self.front.logs.rglob("*") if file.is_file())
-
-
-@pytest.fixture
-def start_front() -> StartFront:
-    return running_front
 
 
 @pytest.fixture(scope="module", params=sorted(COMMANDS))
@@ -152,7 +146,7 @@ def test_a_response_that_breaks_off_stays_broken_off(behind: Behind, framing: by
 
 
 def test_an_error_crosses_as_it_is(behind: Behind) -> None:
-    """Google's own 503 with its body, where the front might have put in its own page."""
+    """Google's own, with its body, where the front might have put in its own page."""
 
     def refuses(connection: socket.socket) -> None:
         body = b'{"error":{"code":404,"message":"no such model","status":"NOT_FOUND"}}'
@@ -200,12 +194,12 @@ def test_a_path_crosses_as_it_came_and_a_key_in_it_is_not_logged(behind: Behind)
 
 
 @pytest.mark.parametrize("kind", sorted(COMMANDS))
-def test_where_no_server_is_there_the_front_says_so(kind: str, start_front: StartFront, tmp_path: Path) -> None:
+def test_where_no_server_is_there_the_front_says_so(kind: str, tmp_path: Path) -> None:
     """With a status by which SDKs try again, and by nginx in Google's shape."""
     certificate = make_certificate(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as gone:
         server = f"127.0.0.1:{gone.getsockname()[1]}"
-    with start_front(kind, tmp_path / "front", server, certificate) as front:
+    with running_front(kind, tmp_path / "front", server, certificate) as front:
         trust = ssl.create_default_context(cafile=certificate.path)
         with closing(http.client.HTTPSConnection("localhost", front.port, timeout=PATIENCE_S, context=trust)) as client:
             client.request("POST", f"{MODEL}:generateContent?key=wb_secret", b"{}")

@@ -9,7 +9,8 @@ from pathlib import Path
 from proxy import __version__
 from proxy.config.load import read
 from tests.deploy.contained import Contained, container
-from tests.deploy.image import FILE, ROOT, stages
+from tests.deploy.image import FILE, stages
+from tests.pages import ROOT
 
 KEY = {"GEMINI_API_KEY": "a-key-of-nobody"}
 

@@ -12,8 +12,8 @@ import yaml
 from proxy import __version__
 from proxy.cli.main import app
 from tests.deploy import chart, compose
-from tests.deploy.image import ROOT, stages
-from tests.pages import text_of
+from tests.deploy.image import stages
+from tests.pages import ROOT, text_of
 
 DOCKER, KUBERNETES = "docs/deploy/docker.md", "docs/deploy/kubernetes.md"
 
