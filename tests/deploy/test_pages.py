@@ -13,7 +13,7 @@ from proxy import __version__
 from proxy.cli.main import app
 from tests.deploy import chart, compose
 from tests.deploy.image import stages
-from tests.pages import ROOT, text_of
+from tests.pages import text_of
 
 DOCKER, KUBERNETES = "docs/deploy/docker.md", "docs/deploy/kubernetes.md"
 
@@ -115,4 +115,3 @@ def test_values_on_the_page_are_taken(tmp_path: Path) -> None:
     sets = [word for value in given for word in ("--set", value)]
     made = chart.template("--values", str(tmp_path / "values.yaml"), *sets)
     assert "replicas: 3" in made
-    assert (ROOT / "deploy" / "helm" / "weighbridge").is_dir()
