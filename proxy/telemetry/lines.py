@@ -95,8 +95,8 @@ def _harmless(text: str) -> str:
 def _encode(value: object) -> bytes:
     try:
         return _encoder.encode(value)
-    except (UnicodeEncodeError, OverflowError, TypeError, ValueError, RecursionError):
-        return json.dumps(value, default=_text_of).encode()  # half a surrogate pair, a number of more than 64 bits
+    except (UnicodeEncodeError, OverflowError):
+        return json.dumps(value).encode()  # half a surrogate pair, a number of more than 64 bits
 
 
 def _decode(line: bytes) -> object:

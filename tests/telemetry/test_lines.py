@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from proxy.telemetry import lines
 
 KEY = "wb_0123456789abcdefghijABCDEFGHIJ01abcdef"
+FAILED = "log_line_failed"
 NASTY = [
     'x\n{"event": "forged"}',
     "x\r\nforged",
@@ -101,7 +102,7 @@ def test_a_level_has_its_colour_on_a_terminal_and_nowhere_else() -> None:
 def test_values_of_any_kind_are_told_without_secrets(value: object, style: str) -> None:
     line = written({"event": "e", "value": value}, style)
     assert KEY not in line
-    assert "log_line_failed" not in line
+    assert FAILED not in line
     if style == "json":
         assert json.loads(line)["event"] == "e"
 
@@ -126,3 +127,17 @@ def test_exceptions_are_told_with_their_kind_and_their_notes() -> None:
     error = ValueError("what")
     error.add_note(f"noted {KEY}")
     assert json.loads(written({"event": "e", "error": error}))["error"] == "ValueError: what\nnoted [redacted]"
+
+
+class Shut(dict[str, str]):
+    def items(self) -> NoReturn:
+        raise RuntimeError(KEY)
+
+
+@pytest.mark.parametrize("style", FINISH)
+def test_what_cannot_be_told_is_said_to_be_so(style: str) -> None:
+    """Neither who logs nor the thread that writes comes to its end by it, and nothing of it is told."""
+    assert lines.encoded({"event": "e", "value": Shut(a="b")}) == lines.encoded({"level": "error", "event": FAILED})
+    assert FAILED in FINISH[style](b"{" + KEY.encode()).decode()
+    assert KEY not in FINISH[style](b"{" + KEY.encode()).decode()
+    assert FAILED in FINISH[style](b"\xff").decode()
