@@ -16,8 +16,8 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 REFUSED = "refused"
 """The outcome of a request that we answered ourselves with an error; the others are the ledger's words."""
-LONGEST_MODEL, LONGEST_WHY = 128, 1000
-"""Characters: callers choose a model's name, and what a refusal repeats of what they sent."""
+LONGEST_WHY = 1000
+"""Characters: a refusal may repeat what callers sent."""
 
 
 class Access:
@@ -82,7 +82,7 @@ def _asked(client: Client) -> dict[str, Any]:
         fields["key"] = client.key_name
     fields["operation"] = client.operation
     if client.model:
-        fields["model"] = shortened(client.model, LONGEST_MODEL)
+        fields["model"] = client.model
     return fields
 
 

@@ -156,16 +156,16 @@ def test_what_is_refused_before_it_is_a_request_is_told_too() -> None:
 
 
 def test_what_a_caller_chooses_makes_no_long_line_and_no_other() -> None:
-    """A model's name may be as long as a request's head, and hold anything."""
-    model = "x" * 50_000 + "\n\x1b[2J" + KEY
-    refused = CallerErred(Reason.MODEL_NOT_ALLOWED, f"{model} isn't for this key. " + "y" * 50_000)
-    line = told(answered(model=model, refusal=refused, status=403)) or {}
+    """What a refusal repeats of it may be as long as a request's head, and hold anything; a model's name can't."""
+    asked = "x" * 50_000 + "\n\x1b[2J" + KEY
+    refused = CallerErred(Reason.BAD_REQUEST, f"{asked} is nothing. " + "y" * 50_000)
+    line = told(answered(refusal=refused, status=400)) or {}
     written = lines.as_json(lines.encoded(line))
     assert len(written) < 2000
     assert written.count(b"\n") == 1
     assert b"\x1b" not in written
     assert KEY.encode() not in written
-    assert json.loads(written)["refused"] == "MODEL_NOT_ALLOWED"
+    assert json.loads(written)["refused"] == "BAD_REQUEST"
 
 
 def test_every_field_is_documented() -> None:
