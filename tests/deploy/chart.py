@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 
 from tests.deploy import chart_schema
+from tests.pages import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 CHART = ROOT / "deploy" / "helm" / "weighbridge"
 EXAMPLES = {path.stem: path for path in sorted((ROOT / "deploy" / "helm" / "examples").glob("*.yaml"))}
 RENDERED = Path(__file__).parent / "rendered"

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -51,15 +51,14 @@ def promtool(*arguments: str | Path, cwd: Path = ROOT) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def configured(targets: Sequence[str], interval: str, rules: Sequence[Path], job: str = "weighbridge") -> str:
-    """deploy/prometheus/prometheus.yml but for these: `targets` (host:port), intervals, where rules are, the job."""
+def configured(targets: Sequence[str], interval: str, rules: Sequence[Path]) -> str:
+    """deploy/prometheus/prometheus.yml but for these: `targets` (host:port), intervals, where rules are."""
     text = CONFIG.read_text("utf-8")
     files = "\n".join(f"  - {path}" for path in rules) or "  []"
     quoted = ", ".join(f'"{target}"' for target in targets)
     for pattern, new in (
         (r"(?m)^( +(?:scrape|evaluation)_interval: ).*$", rf"\g<1>{interval}"),
         (r"(?m)^rule_files:\n(?:  - .*\n)+", f"rule_files:\n{files}\n"),
-        (r"(?m)^( +- job_name: )weighbridge$", rf"\g<1>{job}"),
         (r"(?m)^(      - targets: )\[.*\]$", rf"\g<1>[{quoted}]"),
     ):
         text, times = re.subn(pattern, new, text)
@@ -101,10 +100,6 @@ class Prometheus:
         """Every rule that it has loaded, as /api/v1/rules tells it: `name`, `query`, `labels`, `annotations` …"""
         return [rule for group in self.ask("rules")["groups"] for rule in group["rules"]]
 
-    def alerts(self, state: str = "firing") -> list[dict[str, str]]:
-        """The labels of all alerts that are firing, or pending."""
-        return [alert["labels"] for alert in self.ask("alerts")["alerts"] if alert["state"] == state]
-
     def scraped(self, times: int = 1) -> None:
         """Waits until each target has answered so many scrapes that began after now."""
         for _ in range(times):
@@ -138,7 +133,6 @@ def running_prometheus(
     targets: Sequence[str],
     interval: str = "250ms",
     rules: Sequence[Path] = (RULES,),
-    options: Mapping[str, str] | None = None,
 ) -> Iterator[Prometheus]:
     """A Prometheus on a free port, its files in `folder`; stopped at the end.
 
@@ -153,7 +147,6 @@ def running_prometheus(
         "storage.tsdb.path": str(folder / "data"),
         "web.listen-address": address,
         "log.level": "warn",
-        **(options or {}),
     }
     with (folder / "log").open("ab") as log:
         command = ["prometheus", *(f"--{name}={value}" for name, value in given.items())]

@@ -19,7 +19,7 @@ from proxy.tenants import keys, projects
 from tests.journeys.pooled import BAD_KEY, KEY, Upstream, error
 from tests.journeys.watching import DEADLINE_S, PICTURE, TEXT, body
 from tests.redis_servers import free_port
-from tests.stand import Settings, Weighbridge, emulator
+from tests.stand import Weighbridge, emulator
 
 OF_A_DAY = {"quotaMetric": "m", "quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}
 OUT_OF_QUOTA = error(
@@ -110,7 +110,7 @@ class Scene:
 
 
 @contextmanager
-def everything(folder: Path, settings: Settings | None = None) -> Iterator[Scene]:
+def everything(folder: Path) -> Iterator[Scene]:
     """One process with its own files: projects in and over their limits, upstreams of every condition."""
     with ExitStack() as around:
         client = around.enter_context(httpx2.Client(timeout=DEADLINE_S, trust_env=False))
@@ -120,8 +120,8 @@ def everything(folder: Path, settings: Settings | None = None) -> Iterator[Scene
         )
         for upstream in (out_of_quota, refused, odd):
             around.enter_context(upstream.listening())
-        given: dict[str, Any] = {"upstreams": pool_of(main, out_of_quota, refused, odd), **(settings or {})}
-        stand = Weighbridge(folder, "", given, upstream_key=KEY)
+        settings = {"upstreams": pool_of(main, out_of_quota, refused, odd)}
+        stand = Weighbridge(folder, "", settings, upstream_key=KEY)
         around.callback(stand.close)
         made = with_projects(stand, PROJECTS)
         stand.start()

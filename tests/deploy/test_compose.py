@@ -16,8 +16,8 @@ import yaml
 from proxy import __version__
 from proxy.config.load import ConfigError, read
 from tests.deploy import compose
-from tests.deploy.compose import ROOT
 from tests.deploy.image import stages
+from tests.pages import ROOT
 from tests.postgres_servers import PostgresServer
 from tests.postgres_servers import binaries as postgres_binaries
 from tests.redis_servers import free_port
