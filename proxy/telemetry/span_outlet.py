@@ -5,6 +5,7 @@ Whatever becomes of the collector, no call waits for it: spans that find no room
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +19,8 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 MOST_WAITING = 2048
 """Spans that wait to be sent, as the SDK has it by default; further ones are lost. A few MB at most."""
+LONGEST_ANSWER = 65_536
+"""Bytes of a collector's answer that are read: the rest would only take memory."""
 
 
 class Outlet(SpanExporter):
@@ -102,11 +105,19 @@ _exporters.handlers, _exporters.propagate = [_said], False
 def open_exporter(url: str, headers: Mapping[str, str]) -> OTLPSpanExporter:
     """What sends to one collector. Raises ValueError or OSError where a variable OTEL_… can't be used."""
     session = requests.Session()
-    session.hooks["response"].append(_no_redirect)  # the exporter would take one for a success
+    session.hooks["response"].append(_bounded)
     return OTLPSpanExporter(url, headers=headers, session=session)
 
 
-def _no_redirect(response: requests.Response, **_: object) -> None:
+def _bounded(response: requests.Response, **_: object) -> None:
+    """Reads the beginning of an answer. Its session would read all of it, and the exporter take a redirect for a
+    success."""
     if 300 <= response.status_code < 400:
         response.close()
         raise ValueError(f"The collector answers {response.status_code}: it is to be found elsewhere.")
+    came = response.raw.read(LONGEST_ANSWER + 1)
+    if len(came) > LONGEST_ANSWER:
+        response.raw.close()
+    else:
+        response.raw.release_conn()
+    response.raw = io.BytesIO(came[:LONGEST_ANSWER])
