@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -33,9 +34,8 @@ def back_up(data_dir: Path, folder: Path) -> Iterator[Copied]:
     """
     if folder.exists():
         raise FileExistsError(17, "it is there already, and a backup is never written over", str(folder))
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(mode=0o700)
+    # A folder of its own: another backup to the same place would take this one's files away.
+    unfinished = Path(tempfile.mkdtemp(".unfinished", f"{folder.name}.", folder.parent))
     try:
         database = data_dir / FILE_NAME
         for path in [*([database] if database.is_file() else []), *ledger_files(data_dir)]:

@@ -56,6 +56,27 @@ def test_only_its_owner_can_read_it(data_dir: Path, tmp_path: Path) -> None:
     assert modes == {"copy": 0o700, "ledger": 0o700, "weighbridge.db": 0o600, "0.db": 0o600, "3.db": 0o600}
 
 
+def test_of_two_backups_to_one_place_the_one_that_is_there_is_whole(data_dir: Path, tmp_path: Path) -> None:
+    """As of a job that is still at it when its next time comes."""
+    first, second = back_up(data_dir, tmp_path / "copy"), back_up(data_dir, tmp_path / "copy")
+    begun = [next(first), next(first)]
+    next(second)
+    names = [one.name for one in (*begun, *first)]
+    with pytest.raises(OSError, match="not empty"):
+        list(second)
+    assert names == ["weighbridge.db", "ledger/0.db", "ledger/3.db"]
+    assert {str(path.relative_to(tmp_path / "copy")) for path in (tmp_path / "copy").rglob("*.db")} == {*names}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "data"]
+
+
+def test_a_folder_of_somebody_elses_stays(data_dir: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "copy.unfinished"
+    theirs.mkdir()
+    (theirs / "precious").touch()
+    list(back_up(data_dir, tmp_path / "copy"))
+    assert (theirs / "precious").exists()
+
+
 def test_what_is_there_is_never_written_over(data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
     with pytest.raises(FileExistsError, match="never written over"):
