@@ -33,6 +33,7 @@ class Outlet(SpanExporter):
         self._exporter = exporter
         self._given = 0
         self._taken = 0
+        self._on_their_way = 0
         self._without_room = 0
         self._failed = 0
         self._told = 0
@@ -48,8 +49,10 @@ class Outlet(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self._taken += len(spans)
+        self._on_their_way = len(spans)
         _said.first = ""
         result = self._exporter.export(spans)
+        self._on_their_way = 0
         if result is not SpanExportResult.SUCCESS:
             self._failed += len(spans)
         self._tell()
@@ -67,10 +70,11 @@ class Outlet(SpanExporter):
         self._told = lost
 
     def give_up(self, waited_s: float) -> None:
-        """The process ends, and what waits is lost."""
-        waiting = self._given - self._taken
-        what = f"the collector didn't take all in {waited_s:g} s, and the process ends"
-        log.warning("traces_lost", what=what, why=_said.first, spans=waiting + self._without_room + self._failed)
+        """The process ends, or a reload leaves this collector: what waits, or is on its way, is lost."""
+        waiting = self._given - self._taken + self._on_their_way
+        what = f"the collector didn't take all in {waited_s:g} s, and the process ends, or a reload has left it"
+        if lost := waiting + self._without_room + self._failed:
+            log.warning("traces_lost", what=what, why=_said.first, spans=lost)
 
     def shutdown(self) -> None:
         self._exporter.shutdown()

@@ -52,6 +52,22 @@ def test_what_finds_no_room_is_lost_without_a_wait_and_each_is_counted() -> None
     assert [line["lost"] for line in told if line["event"] == "traces_arrive_again"] == [100]
 
 
+def test_what_is_on_its_way_when_nobody_waits_any_longer_counts_as_lost() -> None:
+    """And where nothing is lost, nothing is told: a collector may be slow in ending alone."""
+    steered = Steered()
+    outlet = Outlet(steered)
+    with capture_logs() as told:
+        outlet.give_up(3)
+        assert all(outlet.takes() for _ in range(7))
+        sending = threading.Thread(target=outlet.export, args=([ReadableSpan("one")] * 5,))
+        sending.start()
+        assert steered.began.wait(DEADLINE_S)
+        outlet.give_up(3)
+        steered.goes_on.set()
+        sending.join(DEADLINE_S)
+    assert [line["spans"] for line in told] == [7]
+
+
 def test_a_failure_that_goes_on_is_told_once() -> None:
     steered = Steered()
     steered.goes_on.set()
