@@ -57,7 +57,7 @@ audit: $(VENV)/.audits
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r requirements/main.txt
 
 sbom: $(VENV)/.audits
-	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible -o sbom.json requirements/main.txt
+	@$(BIN)/python -W ignore::UserWarning -m cyclonedx_py requirements --pyproject pyproject.toml --mc-type application --output-reproducible -o sbom.json requirements/main.txt
 
 bench: $(VENV)/.tests
 	@$(BIN)/python -m bench $(ARGS)

@@ -62,15 +62,24 @@ def pinned(core: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def running(core: str, *command: str, env: dict[str, str] | None = None) -> Generator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [*pinned(core), *command], stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(30)
+def running(
+    core: str, *command: str, env: dict[str, str] | None = None, log: Path | None = None
+) -> Generator[subprocess.Popen[str]]:
+    """`log` takes its standard error: a server tells each call in a line, which it costs to write."""
+    with contextlib.ExitStack() as stack:
+        errors = stack.enter_context(log.open("w")) if log else None
+        process = subprocess.Popen(
+            [*pinned(core), *command],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, **(env or {})},
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 @contextlib.contextmanager
@@ -139,7 +148,8 @@ def weighbridge(
         for file in (like[0] / "data").glob("weighbridge.db*"):
             shutil.copy(file, folder / "data")
         key = like[1]
-    with running(PROXY_CORE, sys.executable, "-m", "proxy", "serve", "--config", str(config), env=env) as process:
+    command = [sys.executable, "-m", "proxy", "serve", "--config", str(config)]
+    with running(PROXY_CORE, *command, env=env, log=config.with_name("log")) as process:
         wait_for(port)
         yield process.pid, port, key
 

@@ -42,7 +42,14 @@ class _Writer:
         if _outlet is not None:
             _outlet.write(line)
 
-    debug = info = warning = error = critical = write
+    def write_soon(self, line: bytes) -> None:
+        """What may be the last that is heard of a process waits for nothing."""
+        self.write(line)
+        if _outlet is not None:
+            _outlet.hurry()
+
+    debug = info = write
+    warning = error = critical = write_soon
 
 
 class _Foreign(logging.Handler):

@@ -66,13 +66,17 @@ class Outlet:
         else:
             self._lost += 1
 
+    def hurry(self) -> None:
+        """Has what waits written without a pause."""
+        self._hurry.set()
+
     def drain(self, timeout_s: float) -> None:
         """Waits until all that was written so far is out, or lost."""
         if self._thread is None:
             return
         reached = threading.Event()
         self._waiting.put(reached)
-        self._hurry.set()
+        self.hurry()
         reached.wait(timeout_s)
 
     def _write_on(self) -> None:
@@ -141,6 +145,9 @@ class InMemory:
 
     def write(self, event: bytes) -> None:
         self._stream.write(self._finish(event).decode())
+
+    def hurry(self) -> None:
+        """Nothing waits."""
 
     def drain(self, timeout_s: float) -> None:
         """Nothing waits."""

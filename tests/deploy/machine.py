@@ -90,7 +90,7 @@ def machine(folder: Path) -> Iterator[Machine]:
     script = [str(Path(__file__).with_suffix(".sh")), str(place), str(ROOT), cgroup]
     with log.open("ab") as out:
         started = subprocess.Popen(
-            ["unshare", "--mount", "--propagation=private", "sh", *script],
+            ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--propagation=private", "sh", *script],
             stdout=out,
             stderr=out,
             start_new_session=True,

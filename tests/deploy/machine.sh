@@ -59,6 +59,6 @@ exec unshare --cgroup --ipc --mount --net --pid --uts --fork --kill-child sh -eu
     umount -l /mnt/outside
     mount --make-rshared /
     exec env -i container=test PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-        setpriv --bounding-set=-sys_module,-sys_time,-sys_rawio,-syslog,-mac_admin,-mac_override,-audit_control,-audit_read \
+        setpriv --pdeathsig=KILL --bounding-set=-sys_module,-sys_time,-sys_rawio,-syslog,-mac_admin,-mac_override,-audit_control,-audit_read \
         /lib/systemd/systemd --system --unit=ready.target --show-status=false --log-target=console --log-level=notice </dev/null
 ' sh "$checkout"

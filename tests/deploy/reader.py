@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 from tests.deploy.machine import OUTSIDE, Machine
@@ -52,9 +51,7 @@ class Reader:
         for block in BLOCKS:
             if block is restarts:
                 self.call_slowly()
-            began = time.monotonic()
             self.printed[block.line] = self.type(block.text)
-            print(block.where, round(time.monotonic() - began, 1))
 
     def type(self, text: str) -> str:
         """Runs a script with the variables of those before it, and keeps its own: it is all one shell."""

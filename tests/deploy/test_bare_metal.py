@@ -7,7 +7,7 @@ import re
 import shlex
 
 from tests.deploy.image import stages
-from tests.deploy.reader import Reader
+from tests.deploy.reader import GIVEN, Reader
 
 WORST_EXPOSURE = 15
 """What `systemd-analyze security` may find, in tenths: 0 is a service that can do nothing, 100 one that can do all."""
@@ -135,31 +135,43 @@ api_key_env = "GEMINI_API_KEY"
 """
 
 
-def as_the_image(reader: Reader, *how: str) -> str:
-    """systemd-run's command line for a process that has what the image gives one: deploy/install's environment, a user
-    that has a number alone, a root to read from, and its volume and /tmp to write to."""
+def as_the_image(reader: Reader, words: list[str]) -> list[str]:
+    """What becomes the image's user, which has a number alone, in its folder and with its environment, and no other."""
+    image = stages()[-1]
+    user, _, group = image.user.partition(":")
+    become = [
+        "setpriv",
+        f"--reuid={user}",
+        f"--regid={group}",
+        "--clear-groups",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+    ]
+    environment = {**image.environment, "GEMINI_API_KEY": GIVEN["GEMINI_API_KEY"]}
+    given = [f"{name}={value}" for name, value in environment.items()]
+    return [*become, "env", "-i", f"--chdir={image.folder}", *given, *words]
+
+
+def container(reader: Reader) -> str:
+    """Starts the image's command with a root that is to be read from, its volume, and a /tmp."""
     image = stages()[-1]
     version = reader.machine.run("readlink /opt/weighbridge/current").strip()
-    environment = {**image.environment, "GEMINI_API_KEY": "the-key-of-the-emulator"}
     properties = {
-        "User": image.user.partition(":")[0],
-        "Group": image.user.partition(":")[2],
-        "WorkingDirectory": image.folder,
         "BindReadOnlyPaths": f"/opt/weighbridge/{version}:/opt/weighbridge /srv/configuration:{image.folder}",
         "BindPaths": f"/srv/volume:{image.volumes[0]}",
         "ProtectSystem": "strict",
         "PrivateTmp": "yes",
         "NoNewPrivileges": "yes",
-        "CapabilityBoundingSet": "",
     }
     given = [f"--property={name}={value}" for name, value in properties.items()]
-    given += [f"--setenv={name}={value}" for name, value in environment.items()]
-    return shlex.join(["systemd-run", "--quiet", *how, *given, "--"])
+    serve = as_the_image(reader, [*image.entrypoint, *image.command])
+    return shlex.join(["systemd-run", "--quiet", "--unit=image", *given, "--", *serve])
 
 
-def command(words: list[str]) -> str:
-    """Found along the PATH that the image sets."""
-    return shlex.join(["/usr/bin/env", *words])
+def inside(reader: Reader, words: list[str]) -> str:
+    """A command in that container, as its engine runs the one for its health."""
+    pid = reader.machine.run("systemctl show --property MainPID --value image").strip()
+    return shlex.join(["nsenter", f"--target={pid}", "--mount", "--", *as_the_image(reader, words)])
 
 
 def test_what_is_installed_is_what_the_image_starts(reader: Reader) -> None:
@@ -168,13 +180,10 @@ def test_what_is_installed_is_what_the_image_starts(reader: Reader) -> None:
     owner = image.user.replace(":", " -g ")
     machine.run(f"systemctl stop weighbridge; install -d -m 700 -o {owner} /srv/volume; install -d /srv/configuration")
     machine.path("/srv/configuration/weighbridge.toml").write_text(IMAGES_CONFIGURATION)
-    healthy = f"{as_the_image(reader, '--wait', '--pipe')} {command(image.health)}"
-    assert machine.run(f"! {healthy} 2>/dev/null") == ""
-    machine.run(f"{as_the_image(reader, '--unit=image')} {command(image.entrypoint + image.command)}")
-    machine.run(f"until {healthy} 2>/dev/null; do sleep 0.2; done")
-    typed = f"{as_the_image(reader, '--wait', '--pipe')} {command(image.entrypoint)}"
-    machine.run(f"{typed} project create second")
-    key = json.loads(machine.run(f"{typed} key create second --json"))["key"]
+    machine.run(container(reader))
+    machine.run(f"until {inside(reader, image.health)} 2>/dev/null; do sleep 0.2; done")
+    machine.run(inside(reader, [*image.entrypoint, "project", "create", "second"]))
+    key = json.loads(machine.run(inside(reader, [*image.entrypoint, "key", "create", "second", "--json"])))["key"]
     assert '"candidates"' in machine.run(f"KEY={key}\n{reader.call()}")
-    assert "gemini-3.8-flash" in machine.run(f"{typed} usage report --by model")
-    machine.run("systemctl stop image")
+    assert "gemini-3.8-flash" in machine.run(inside(reader, [*image.entrypoint, "usage", "report", "--by", "model"]))
+    machine.run("systemctl kill --signal=KILL image")

@@ -39,6 +39,15 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
     assert [name for name in secret if any(fnmatch.fnmatch(name, f"{rule}*") for rule in let_in)] == []
 
 
+def test_all_that_is_installed_from_is_copied() -> None:
+    """What deploy/install reads of a checkout, with the requirements that the Dockerfile chooses."""
+    (chosen,) = re.findall(r"REQUIREMENTS=(\w+)", " ".join(stages()[0].runs))
+    script = (ROOT / "deploy" / "install").read_text("utf-8").replace("${REQUIREMENTS:-main}", chosen)
+    read = set(re.findall(r'"\$here/([\w./-]+)"', script))
+    assert read >= {"proxy", f"requirements/{chosen}.txt"}
+    assert read | {"deploy/install"} == set(stages()[0].copied)
+
+
 def test_the_image_says_the_version_of_the_program() -> None:
     assert stages()[-1].labels["org.opencontainers.image.version"] == __version__
     assert re.findall(r"weighbridge:(\d\S*)", FILE.read_text("utf-8")) == [__version__]

@@ -33,7 +33,6 @@ ALERTS = re.findall(r'runbook_url: ".*/([\w-]+\.md)"', text_of("deploy/prometheu
 NOT_RUN = (
     NotRun("docs/deploy/bare-metal.md", "", "tests/deploy/test_bare_metal.py"),
     NotRun("README.md", "make demo", "is `weighbridge demo`: tests/journeys/test_demo.py runs that, CI the installing"),
-    NotRun("README.md", "make test", "is what runs this"),
     NotRun("CONTRIBUTING.md", "make test", "is what runs this; tests/test_scripts.py looks that each target is there"),
     NotRun("docs/quickstart.md", "make demo", "is `weighbridge demo`: tests/journeys/test_demo.py runs that"),
     NotRun("docs/proofs.md", "make", "takes minutes to hours; `make test` runs all of it in small"),

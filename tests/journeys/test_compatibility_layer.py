@@ -224,7 +224,8 @@ def test_pictures_are_counted_as_they_pass_and_failed_ones_cost_nothing(
         record = stand.records()[-1]
         assert (record.model, record.operation) == (PAINTER, "openai.images.generations")
         assert (record.images, record.cost_usd, record.estimated) == (images, images * 1120 * 120_000, False)
-    assert 'usage_missing_total{operation="openai.images' not in httpx2.get(f"{stand.admin_url}/metrics").text
+    metrics = httpx2.get(f"{stand.admin_url}/metrics").text
+    assert 'weighbridge_usage_missing_total{operation="openai.images.generations"} 0.0' in metrics
 
 
 def test_whatever_is_refused_is_in_openais_shape_goes_nowhere_and_costs_nothing(

@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -212,13 +211,6 @@ def events(trees: list[ast.Module]) -> Iterator[str]:
             if not names:  # a `_tell` of that file has it from its callers
                 tells = [each for each in calls[tree] if ast.unparse(each.func).endswith("._tell")]
                 names = {text for text in texts(*tells) if re.fullmatch(r"[a-z]+(_[a-z]+)+", text)}
-            elif (end := min(names)).startswith("_"):
-                names = {
-                    text + end
-                    for each in chain.from_iterable(calls.values())
-                    if ast.unparse(each.func).endswith("again_and_again")
-                    for text in texts(each.args[2])
-                }
             assert names, ast.unparse(call)
             yield from names
 
@@ -226,7 +218,7 @@ def events(trees: list[ast.Module]) -> Iterator[str]:
 def test_every_event_is_documented_with_what_it_means_and_no_other() -> None:
     """docs/logs.md has a row for each event that code names, with its levels."""
     files = (file.read_text("utf-8") for file in (ROOT / "proxy").rglob("*.py"))
-    logged = set(events([ast.parse(text) for text in files if "log." in text or "again_and_again" in text]))
+    logged = set(events([ast.parse(text) for text in files if "log." in text]))
     rows: dict[str, list[str]] = {}
     for cells in table_of(chapter_of("docs/logs.md", "Events")).values():
         rows |= dict.fromkeys(re.findall(r"`(\w+)`", cells[0]), cells)

@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import select
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -90,17 +91,20 @@ def test_what_a_full_disk_did_not_take_is_told_when_there_is_room(tmp_path: Path
     assert line == "room"
 
 
-def test_what_is_written_in_a_row_is_written_at_once(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_written_in_a_row_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy server doesn't wake the thread for each line: what comes within its pause goes in one write."""
-    reader, writer = pipe
+    reader, writer = os.pipe2(os.O_DIRECT)  # each read gives one write
     monkeypatch.setattr(outlet, "PAUSE_S", 3600.0)
     out = Outlet(writer, as_it_is)
     out.write(b"first")
     assert os.read(reader, 65536) == b"first\n"
-    for _ in range(100):
+    for _ in range(20):
         out.write(b"more")
+        time.sleep(0.001)  # the thread has its chance
     out.drain(20)
-    assert os.read(reader, 65536) == b"more\n" * 100
+    assert os.read(reader, 65536) == b"more\n" * 20
+    os.close(reader)
+    os.close(writer)
 
 
 def test_who_has_nothing_to_say_has_no_thread(pipe: tuple[int, int]) -> None:
