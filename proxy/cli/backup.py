@@ -30,6 +30,8 @@ def backup(
     """
     settings = options.settings(config)
     data_dir = settings.storage.data_dir
+    if folder.expanduser().resolve().is_relative_to(data_dir.resolve()):
+        raise CommandError(f"{folder} lies in {data_dir} itself, and would be lost with it: name a folder elsewhere")
     copied = back_up(data_dir, folder.expanduser())
     if not copied:
         raise CommandError(f"there is nothing to back up in {data_dir}: storage.data_dir names the data folder")

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -38,9 +39,8 @@ def back_up(data_dir: Path, folder: Path) -> list[Copied]:
     databases = [*([database] if database.is_file() else []), *ledger_files(data_dir)]
     if not databases and not book.is_file():
         return []
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(mode=0o700)
+    # A folder of its own: another backup to the same place would take this one's files away.
+    unfinished = Path(tempfile.mkdtemp(".unfinished", f"{folder.name}.", folder.parent))
     try:
         copied = [_copy(path, unfinished, path.relative_to(data_dir), ledger=path != database) for path in databases]
         if book.is_file():

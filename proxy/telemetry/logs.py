@@ -12,6 +12,7 @@ import time
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
@@ -111,6 +112,8 @@ def configure(stream: TextIO | None = None, *, style: Style = "auto", quiet: boo
     `style`: "auto" is for people on a terminal, JSON elsewhere. `quiet`: warnings and errors only.
     """
     global _outlet, _least  # a process has one log
+    if sys.stderr is None:  # it was closed: else the file that is opened next would stand in its place
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  # as long as the process lives
     out = stream or sys.stderr
     on_terminal = out.isatty()
     for_people = style == "people" or (style == "auto" and on_terminal)

@@ -27,6 +27,10 @@ from prometheus_client.samples import Sample
 MADE_ONE: Mapping[str, Callable[[float, float], float]] = {"livesum": float.__add__, "livemin": min, "livemax": max}
 """How a gauge of the workers and the control process's own are."""
 REPLACED = "weighbridge_workers_replaced"
+_AT_FIRST = 65_536
+"""Bytes of a file. It doubles when it is full."""
+_ABOUT_A_KEY = 32
+"""Bytes that a value takes beside its key, at most: two doubles, a length, blanks."""
 
 
 def clear(folder: Path) -> None:
@@ -43,11 +47,33 @@ def forget(folder: Path, worker: str) -> None:
 
 def count_replaced(folder: Path) -> None:
     """One more process died and is replaced. Told by the process over them, which tells no metrics itself."""
-    file = MmapedDict(str(folder / "counter_supervisor.db"))  # type: ignore[no-untyped-call]
     key = json.dumps([REPLACED, f"{REPLACED}_total", {}, ""])
-    value, _ = file.read_value(key)  # type: ignore[no-untyped-call]
-    file.write_value(key, value + 1, 0.0)  # type: ignore[no-untyped-call]
-    file.close()  # type: ignore[no-untyped-call]
+    with suppress(OSError):  # a full disk: what replaces processes must go on
+        file = _Allocated(str(folder / "counter_supervisor.db"))
+        value, _ = file.read_value(key)  # type: ignore[no-untyped-call]
+        file.write_value(key, value + 1, 0.0)  # type: ignore[no-untyped-call]
+        file.close()  # type: ignore[no-untyped-call]
+
+
+class _Allocated(MmapedDict):
+    """A file whose blocks are there before they are written. The library leaves a hole, and where a full disk has no
+    block for it, the first write into its mapping kills the process (SIGBUS)."""
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:
+        """Raises OSError."""
+        with Path(filename).open("ab") as file:
+            if not file.tell():
+                os.posix_fallocate(file.fileno(), 0, _AT_FIRST)
+        super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+
+    def _init_value(self, key: str) -> None:
+        """Raises OSError; then nothing has changed."""
+        size, needed = self._capacity, self._used + len(key.encode()) + _ABOUT_A_KEY
+        while size < needed:
+            size *= 2
+        if size > self._capacity:
+            os.posix_fallocate(self._f.fileno(), 0, size)
+        super()._init_value(key)  # type: ignore[no-untyped-call]
 
 
 class WorkerFiles:
@@ -60,6 +86,7 @@ class WorkerFiles:
         warnings.filterwarnings("ignore", "Removal of labels has not been implemented")
         self.known = tuple(_series(folder.glob(f"*_{worker}.db")))
         """What that one had series of, each by its metric's name and its labels."""
+        values.MmapedDict = _Allocated  # type: ignore[attr-defined]
         written = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]
         self._values: dict[tuple[str, Any], Any] = {}
         known = self._values
@@ -75,18 +102,24 @@ class WorkerFiles:
                     return
                 # Without the help: it would stand in the file with each value.
                 self.begin = partial(written, kind, metric, name, labels, of, "", multiprocess_mode)
-                self.written = None if kind == "gauge" else self.begin()
+                self.written = None
+                if kind != "gauge":
+                    with suppress(OSError):  # a full disk: `write` tries again
+                        self.written = self.begin()
                 self._value = self.was = 0.0 if self.written is None else self.written.get()
                 known[name, tuple(of)] = self
 
         values.ValueClass = Value
 
     def write(self) -> None:
-        """Writes what has changed since it was last called."""
+        """Writes what has changed since it was last called. What a full disk has no room for is written later."""
         for value in tuple(self._values.values()):
             now = value.get()
             if value.written is None:
-                value.written = value.begin()
+                try:
+                    value.written = value.begin()
+                except OSError:
+                    continue
             elif now == value.was:
                 continue
             value.was = now

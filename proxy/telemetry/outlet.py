@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
+from select import PIPE_BUF
 from typing import TextIO
 
 MOST_LINES = 10_000
@@ -30,6 +31,8 @@ class Outlet:
         self._descriptor = descriptor
         self._finish = finish
         self._lost = 0
+        self._torn = False
+        """Whether what was written last is a part of a line."""
         self.start()
 
     def start(self) -> None:
@@ -84,10 +87,11 @@ class Outlet:
                 taken.append(self._waiting.get())
             lines = [self._finish(line) for line in taken if isinstance(line, bytes)]
             lost = self._lost
-            if self._put(b"".join([self._finish(_LOST % (lost - told)), *lines] if lost > told else lines)):
+            notice = [self._finish(_LOST % (lost - told))] if lost > told else []
+            written = self._put(notice + lines)
+            if notice and written:
                 told = lost
-            else:
-                self._lost += len(lines)
+            self._lost += len(lines) - max(written - len(notice), 0)
             reached = [each for each in taken if isinstance(each, threading.Event)]
             for event in reached:
                 event.set()
@@ -95,15 +99,38 @@ class Outlet:
                 self._hurry.wait(PAUSE_S)
             self._hurry.clear()
 
-    def _put(self, text: bytes) -> bool:
-        # Not through sys.stderr: its buffer would keep what could not be written, and its lock the process at its end.
-        rest = memoryview(text)
+    def _put(self, lines: Sequence[bytes]) -> int:
+        """Writes lines; how many of them are out."""
+        written = 0
         try:
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+            for count, text in _together(lines):
+                self._put_whole(text)
+                written += count
         except OSError:
-            return False
-        return True
+            pass
+        return written
+
+    def _put_whole(self, text: bytes) -> None:
+        # Not through sys.stderr: its buffer would keep what could not be written, and its lock the process at its end.
+        rest = memoryview(b"\n" + text if self._torn else text)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+            self._torn = bool(rest)
+
+
+def _together(lines: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
+    """So many lines and their text, each no longer than what a pipe takes in one piece: workers share one, and in what
+    is longer another's lines may stand when its reader is slow (pipe(7))."""
+    taken: list[bytes] = []
+    size = 0
+    for line in lines:
+        if taken and size + len(line) >= PIPE_BUF:  # one byte is for the end of a torn line
+            yield len(taken), b"".join(taken)
+            taken, size = [], 0
+        taken.append(line)
+        size += len(line)
+    if taken:
+        yield len(taken), b"".join(taken)
 
 
 class InMemory:

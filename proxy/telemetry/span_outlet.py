@@ -5,6 +5,7 @@ Whatever becomes of the collector, no call waits for it: spans that find no room
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +19,8 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 MOST_WAITING = 2048
 """Spans that wait to be sent, as the SDK has it by default; further ones are lost. A few MB at most."""
+LONGEST_ANSWER = 65_536
+"""Bytes of a collector's answer that are read: the rest would only take memory."""
 
 
 class Outlet(SpanExporter):
@@ -30,6 +33,7 @@ class Outlet(SpanExporter):
         self._exporter = exporter
         self._given = 0
         self._taken = 0
+        self._on_their_way = 0
         self._without_room = 0
         self._failed = 0
         self._told = 0
@@ -45,8 +49,10 @@ class Outlet(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self._taken += len(spans)
+        self._on_their_way = len(spans)
         _said.first = ""
         result = self._exporter.export(spans)
+        self._on_their_way = 0
         if result is not SpanExportResult.SUCCESS:
             self._failed += len(spans)
         self._tell()
@@ -64,10 +70,11 @@ class Outlet(SpanExporter):
         self._told = lost
 
     def give_up(self, waited_s: float) -> None:
-        """The process ends, and what waits is lost."""
-        waiting = self._given - self._taken
-        what = f"the collector didn't take all in {waited_s:g} s, and the process ends"
-        log.warning("traces_lost", what=what, why=_said.first, spans=waiting + self._without_room + self._failed)
+        """The process ends, or a reload leaves this collector: what waits, or is on its way, is lost."""
+        waiting = self._given - self._taken + self._on_their_way
+        what = f"the collector didn't take all in {waited_s:g} s, and the process ends, or a reload has left it"
+        if lost := waiting + self._without_room + self._failed:
+            log.warning("traces_lost", what=what, why=_said.first, spans=lost)
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
@@ -102,11 +109,19 @@ _exporters.handlers, _exporters.propagate = [_said], False
 def open_exporter(url: str, headers: Mapping[str, str]) -> OTLPSpanExporter:
     """What sends to one collector. Raises ValueError or OSError where a variable OTEL_… can't be used."""
     session = requests.Session()
-    session.hooks["response"].append(_no_redirect)  # the exporter would take one for a success
+    session.hooks["response"].append(_bounded)
     return OTLPSpanExporter(url, headers=headers, session=session)
 
 
-def _no_redirect(response: requests.Response, **_: object) -> None:
+def _bounded(response: requests.Response, **_: object) -> None:
+    """Reads the beginning of an answer. Its session would read all of it, and the exporter take a redirect for a
+    success."""
     if 300 <= response.status_code < 400:
         response.close()
         raise ValueError(f"The collector answers {response.status_code}: it is to be found elsewhere.")
+    came = response.raw.read(LONGEST_ANSWER + 1)
+    if len(came) > LONGEST_ANSWER:
+        response.raw.close()
+    else:
+        response.raw.release_conn()
+    response.raw = io.BytesIO(came[:LONGEST_ANSWER])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -34,6 +35,8 @@ Attributes = Mapping[str, Any]
 
 _CONTEXT = (b"traceparent", b"tracestate")
 _propagator = TraceContextTextMapPropagator()
+for _module in ("opentelemetry.trace.propagation.tracecontext", "opentelemetry.trace.span"):
+    logging.getLogger(_module).setLevel(logging.ERROR)  # they warn of each caller's header that isn't as it should be
 
 
 class Tracing:

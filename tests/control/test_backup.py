@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -53,6 +54,32 @@ def test_only_its_owner_can_read_it(data_dir: Path, tmp_path: Path) -> None:
     back_up(data_dir, tmp_path / "copy")
     modes = {path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "copy", *(tmp_path / "copy").rglob("*")]}
     assert modes == {"copy": 0o700, "ledger": 0o700, "weighbridge.db": 0o600, "0.db": 0o600, "3.db": 0o600}
+
+
+def test_of_two_backups_to_one_place_the_one_that_is_there_is_whole(data_dir: Path, tmp_path: Path) -> None:
+    """As of a job that is still at it when its next time comes."""
+
+    def run(_: int) -> list[Copied] | OSError:
+        try:
+            return back_up(data_dir, tmp_path / "copy")
+        except OSError as error:
+            return error
+
+    with ThreadPoolExecutor(8) as threads:
+        ended = list(threads.map(run, range(8)))
+    (made,) = [one for one in ended if not isinstance(one, OSError)]
+    assert [one.name for one in made] == ["weighbridge.db", "ledger/0.db", "ledger/3.db"]
+    copied = {str(path.relative_to(tmp_path / "copy")) for path in (tmp_path / "copy").rglob("*.db")}
+    assert copied == {one.name for one in made}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "data"]
+
+
+def test_a_folder_of_somebody_elses_stays(data_dir: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "copy.unfinished"
+    theirs.mkdir()
+    (theirs / "precious").touch()
+    back_up(data_dir, tmp_path / "copy")
+    assert (theirs / "precious").exists()
 
 
 def test_what_is_there_is_never_written_over(data_dir: Path, tmp_path: Path) -> None:

@@ -225,3 +225,13 @@ def test_every_event_is_documented_with_what_it_means_and_no_other() -> None:
     assert sorted(logged - rows.keys()) == []
     assert sorted(rows.keys() - logged) == ["log_line_failed", "log_lines_lost"]  # written where there is no logger
     assert all(set(re.findall(r"\w+", row[1])) <= LEVELS and len(row[2]) > 10 for row in rows.values())
+
+
+def test_a_process_whose_standard_error_is_closed_runs_and_writes_it_nowhere(tmp_path: Path) -> None:
+    """And no file that is opened later stands in its place: the log would be written into that."""
+    program = "import os, sys; from proxy.telemetry import logs; logs.configure(); import gc; gc.collect(); "
+    program += "file = open(sys.argv[1], 'w'); logs.log.warning('said'); logs.flush(20); print(file.fileno())"
+    command = ["sh", "-c", 'exec "$0" -c "$1" "$2" 2>&-', sys.executable, program, str(tmp_path / "file")]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, (tmp_path / "file").read_text()) == (0, "")
+    assert int(ended.stdout) != 2

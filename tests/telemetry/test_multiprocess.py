@@ -183,3 +183,43 @@ def test_a_process_that_was_replaced_is_counted_by_the_one_over_them(folder: Pat
     multiprocess.count_replaced(folder)
     multiprocess.count_replaced(folder)
     assert scraped(control)["weighbridge_workers_replaced_total"] == 2
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from proxy.telemetry import multiprocess
+from proxy.telemetry.metrics import Metrics
+folder = Path(sys.argv[1])
+files = multiprocess.WorkerFiles(folder, "0")
+metrics = Metrics("1", ["m"], folder, files.known)
+files.write()
+before = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, before[1]))
+for number in range(500):
+    metrics.finished(f"project-{number}", "generateContent", "m", 200, 0.01)
+files.write()
+print("went on", flush=True)
+resource.setrlimit(resource.RLIMIT_FSIZE, before)
+files.write()
+"""
+"""A file that may not grow refuses as a full disk does."""
+
+
+def test_a_full_disk_costs_no_process_and_what_had_no_room_is_written_when_there_is_some(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FULL, str(tmp_path)]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, "went on\n")
+    written = MmapedDict.read_all_values_from_file(str(tmp_path / "counter_0.db"))  # type: ignore[no-untyped-call]
+    assert sum(value for key, value, *_ in written if "weighbridge_requests_total" in key) == 500
+
+
+def test_of_what_is_mapped_every_block_is_there(tmp_path: Path) -> None:
+    """A write into a hole, on a full disk, kills the process."""
+    with worker(tmp_path, "0") as one:
+        for number in range(400):
+            one.answers(1, f"project-{number}")
+        multiprocess.count_replaced(tmp_path)
+        files = {path.name: path.stat() for path in tmp_path.glob("*.db")}
+    assert files["counter_0.db"].st_size > 65_536
+    assert [name for name, file in files.items() if file.st_blocks * 512 < file.st_size] == []

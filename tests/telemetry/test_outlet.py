@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import resource
+import select
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -110,3 +112,37 @@ def test_who_has_nothing_to_say_has_no_thread(pipe: tuple[int, int]) -> None:
     out = Outlet(pipe[1], as_it_is)
     out.drain(20)
     assert out._thread is None
+
+
+def test_what_comes_after_a_line_that_was_cut_begins_a_line_of_its_own(tmp_path: Path) -> None:
+    """A disk that becomes full takes the beginning of a line; what is told when there is room isn't glued to it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    file = tmp_path / "log"
+    with file.open("w") as stream:
+        out = Outlet(stream.fileno(), as_it_is)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4, before[1]))
+            out.write(b"no room")
+            out.drain(20)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        out.write(b"room")
+        out.drain(20)
+    assert file.read_text().splitlines() == ["no r", '{"event":"log_lines_lost","lines":1,"level":"error"}', "room"]
+
+
+def test_workers_that_share_a_pipe_write_whole_lines_however_slow_its_reader_is(pipe: tuple[int, int]) -> None:
+    """A full pipe takes a longer writing in pieces, with another's between them."""
+    reader, writer = pipe
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 2 * select.PIPE_BUF)
+    both = [Outlet(writer, as_it_is), Outlet(writer, as_it_is)]
+    for number in range(400):
+        for letter, out in zip((b"a", b"b"), both, strict=True):
+            out.write(b"%d %b" % (number, letter * 200))
+    with ThreadPoolExecutor(1) as threads:
+        came = threads.submit(read_all, reader)
+        for out in both:
+            out.drain(20)
+        os.close(writer)
+        lines = came.result()
+    assert sorted(lines) == sorted(f"{number} {letter * 200}" for number in range(400) for letter in "ab")

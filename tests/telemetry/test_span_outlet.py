@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -50,6 +52,22 @@ def test_what_finds_no_room_is_lost_without_a_wait_and_each_is_counted() -> None
     assert [line["lost"] for line in told if line["event"] == "traces_arrive_again"] == [100]
 
 
+def test_what_is_on_its_way_when_nobody_waits_any_longer_counts_as_lost() -> None:
+    """And where nothing is lost, nothing is told: a collector may be slow in ending alone."""
+    steered = Steered()
+    outlet = Outlet(steered)
+    with capture_logs() as told:
+        outlet.give_up(3)
+        assert all(outlet.takes() for _ in range(7))
+        sending = threading.Thread(target=outlet.export, args=([ReadableSpan("one")] * 5,))
+        sending.start()
+        assert steered.began.wait(DEADLINE_S)
+        outlet.give_up(3)
+        steered.goes_on.set()
+        sending.join(DEADLINE_S)
+    assert [line["spans"] for line in told] == [7]
+
+
 def test_a_failure_that_goes_on_is_told_once() -> None:
     steered = Steered()
     steered.goes_on.set()
@@ -82,3 +100,30 @@ def test_why_a_collector_takes_nothing_is_told(status: int, why: str) -> None:
     (line,) = told
     assert line["event"] == "traces_lost"
     assert why in line["why"]
+
+
+def test_of_a_collectors_answer_no_more_is_read_than_is_of_use() -> None:
+    """One that answers without an end would otherwise fill the memory of a server that serves calls."""
+    with socket.create_server(("127.0.0.1", 0)) as door, ThreadPoolExecutor(1) as threads, capture_logs() as told:
+        sent = threads.submit(_answer_at_length, door, 256)
+        provider = TracerProvider(shutdown_on_exit=False)
+        url = f"http://127.0.0.1:{door.getsockname()[1]}/v1/traces"
+        provider.add_span_processor(Batches(Outlet(open_exporter(url, {}))))
+        provider.get_tracer("test").start_span("one").end()
+        provider.shutdown()
+        assert sent.result(DEADLINE_S) < 128
+    assert told == []
+
+
+def _answer_at_length(door: socket.socket, megabytes: int) -> int:
+    """Answers one request with a long body; how many megabytes of it were taken."""
+    connection, _ = door.accept()
+    with connection:
+        connection.recv(65_536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (megabytes << 20))
+        for sent in range(megabytes):
+            try:
+                connection.sendall(bytes(1 << 20))
+            except OSError:
+                return sent
+    return megabytes

@@ -46,6 +46,20 @@ async def test_a_callers_context_is_taken_where_it_is_one(headers: Headers, trac
     assert dict(found.trace_state) == state
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"traceparent", b"0" * 8000)],
+        [PARENT, (b"tracestate", b"what the caller wants to be read")],
+        [PARENT, (b"tracestate", b",".join(b"k%d=v" % at for at in range(33)))],
+    ],
+)
+async def test_a_context_that_is_none_writes_no_line(headers: Headers, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever reaches the door could fill the log with warnings, also without a key, and in words of his own."""
+    continued(headers)
+    assert caplog.messages == []
+
+
 async def test_the_context_that_goes_on_is_the_spans_in_place_of_the_callers() -> None:
     came: Headers = [(b"x-a", b"1"), PARENT, (b"tracestate", b"a=1"), (b"baggage", b"b=2")]
     span = TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("one", continued(came))
