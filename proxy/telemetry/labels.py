@@ -57,7 +57,9 @@ class Children(dict[Labels, Metric]):
         if not self._told_full:
             self._told_full = True
             log.warning("metric_full", metric=self.metric._name, series=self._most, what="others share the label other")
-        kept = tuple(value if name in LASTING else OTHER for name, value in zip(self.metric._labelnames, key, strict=True))
+        kept = tuple(
+            value if name in LASTING else OTHER for name, value in zip(self.metric._labelnames, key, strict=True)
+        )
         if (found := self.get(kept)) is not None:
             return found
         if len(self) < 2 * self._most:
