@@ -32,7 +32,7 @@ def test_the_page_leads_to_a_call_on_the_bill(reader: Reader) -> None:
 
 
 def test_the_command_is_configured_as_the_server_is(reader: Reader) -> None:
-    """By the unit's file of variables too; what is typed before the command goes before both, and isn't lost on the way."""
+    """By the unit's file of variables too; what is typed before the command goes before both, and isn't lost."""
     shown = "weighbridge config show --json | tr -d ' '"
     assert '"lame_duck_seconds":1.0' in reader.type(shown)
     assert '"lame_duck_seconds":7.0' in reader.type(f"WEIGHBRIDGE_SERVER__LAME_DUCK_SECONDS=7 {shown}")
