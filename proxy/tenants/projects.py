@@ -15,6 +15,7 @@ from proxy.config import limits as notation
 from proxy.config.limits import Limit
 from proxy.store.database import Database
 from proxy.store.tables import projects
+from proxy.telemetry.labels import OTHER
 from proxy.telemetry.redaction import redact
 from proxy.tenants import audit
 from proxy.tenants.policy import ALL, check_models, read_limits, read_texts, write_texts
@@ -76,6 +77,8 @@ def create(
             f"{redact(name[:80])!r} can't be a project's name: write 1 to 63 lower-case letters, digits, '-' and '_', "
             "beginning with a letter or a digit"
         )
+    if name == OTHER:
+        raise BadNameError(f"{name!r} is what metrics call all projects past their bound: choose another name")
     with bad_options():
         project = Project(name, now, None, limits, check_models(models))
     with database.writing() as connection:

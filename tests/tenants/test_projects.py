@@ -42,6 +42,11 @@ def test_any_other_name_is_refused_with_the_rule(database: Database, name: str) 
         projects.create(database, name, 5, actor="test")
 
 
+def test_no_project_has_the_name_that_metrics_have_for_all_past_their_bound(database: Database) -> None:
+    with pytest.raises(BadNameError, match="choose another name"):
+        projects.create(database, "other", 5, actor="test")
+
+
 def test_an_unknown_project_is_told_with_the_nearest_one(database: Database) -> None:
     projects.create(database, "alice", 5, actor="test")
     with pytest.raises(UnknownProjectError, match="no project 'alcie'; did you mean 'alice'"):
