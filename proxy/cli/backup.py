@@ -32,7 +32,11 @@ def backup(
     data_dir = settings.storage.data_dir
     if folder.expanduser().resolve().is_relative_to(data_dir.resolve()):
         raise CommandError(f"{folder} lies in {data_dir} itself, and would be lost with it: name a folder elsewhere")
-    copied = back_up(data_dir, folder.expanduser())
+    try:
+        copied = back_up(data_dir, folder.expanduser())
+    except PermissionError as error:
+        needs = f"this user has to read {data_dir} and to write to {folder.parent}"
+        raise CommandError(f"{error.filename}: {error.strerror}: {needs}") from None
     if not copied:
         raise CommandError(f"there is nothing to back up in {data_dir}: storage.data_dir names the data folder")
     if json:

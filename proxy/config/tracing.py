@@ -18,7 +18,8 @@ TRACES = "/v1/traces"
 """Where a collector takes them, under its base URL: https://opentelemetry.io/docs/specs/otlp/#otlphttp-request."""
 LACKING = (
     "traces need the OpenTelemetry SDK, which isn't installed: pip install 'weighbridge[otel]' "
-    "(in a checkout: pip install --require-hashes -r requirements/otel.txt), or leave this setting out"
+    "(what deploy/install made: REQUIREMENTS=otel deploy/install; in a checkout: pip install --require-hashes "
+    "-r requirements/otel.txt), or leave this setting out"
 )
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
