@@ -1,7 +1,7 @@
 """python -m bench.peers: nginx, Weighbridge, LiteLLM and Portkey's gateway in turn: processor time, memory, latency.
 
-LiteLLM runs for longer, and all have fewer connections than in `make bench`: what is in flight when wrk ends costs
-processor time and isn't counted, which would weigh on whoever answers few calls a second.
+What a proxy puts off is waited for, and belongs to its calls. Those that wrk breaks off at its end count as answered,
+which is in favour of whoever answers few calls a second; LiteLLM, which does, runs for longer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from proxy.billing import reports
 
 MARK = "peers: by python -m bench.peers"
 NAMES = {"nginx": "nginx", "weighbridge": "Weighbridge", "litellm": "LiteLLM", "portkey": "Portkey"}
-CONNECTIONS = {"S": 16, "M": 4}
 LONGER = {"litellm": 2}
 """Who runs for so many times the seconds."""
 WRONG_KEY = "sk-nobody-was-given-this-one"
@@ -168,20 +167,23 @@ def compare(payload: Payload, peers: Sequence[Peer], options: argparse.Namespace
         _processor_time(payload, peer, options.seconds)
     rounds = [[_processor_time(payload, peer, options.seconds) for peer in peers] for _ in range(options.rounds)]
     return {
-        "us": {peer.side.name: list(times) for peer, times in zip(peers, zip(*rounds, strict=True), strict=True)},
+        "us": {peer.side.name: [times[at][0] for times in rounds] for at, peer in enumerate(peers)},
+        "put_off_us": {peer.side.name: [times[at][1] for times in rounds] for at, peer in enumerate(peers)},
         "mib": {peer.side.name: peer_stand.memory_mib(peer.side.pid) for peer in peers},
     }
 
 
-def _processor_time(payload: Payload, peer: Peer, seconds: int) -> float:
-    """As `measure.processor_time`, and with what is still to be done when the last call has been answered."""
-    before = stand.processor_seconds(peer.side.pid)
+def _processor_time(payload: Payload, peer: Peer, seconds: int) -> tuple[float, float]:
+    """All of it per call in µs, and what of it came when wrk had ended."""
+    began = stand.processor_seconds(peer.side.pid)
     seconds *= LONGER.get(peer.side.name, 1)
-    calls = measure.load(peer.folder, payload, peer.side.port, seconds, CONNECTIONS[payload.letter]).calls
+    calls = measure.load(peer.folder, payload, peer.side.port, seconds).calls + payload.connections
+    answered = stand.processor_seconds(peer.side.pid)
     peer_stand.is_idle(peer.side.pid)
-    us = (stand.processor_seconds(peer.side.pid) - before) / calls * 1e6
-    print(f"{payload.letter} {peer.side.name:11} {us:9.1f} us, {calls} calls", flush=True)
-    return round(us, 1)
+    idle = stand.processor_seconds(peer.side.pid)
+    us, put_off = (idle - began) / calls * 1e6, (idle - answered) / calls * 1e6
+    print(f"{payload.letter} {peer.side.name:11} {us:9.1f} us, {put_off:.1f} of it put off, {calls} calls", flush=True)
+    return round(us, 1), round(put_off, 1)
 
 
 def latencies(payload: Payload, peers: Sequence[Peer], rounds: int) -> dict[str, list[int]]:
