@@ -44,10 +44,11 @@ class Peer(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
 
     def prepare(self, payload: Payload) -> None:
-        """Writes what `measure.load` reads."""
+        """Writes what `measure.load` reads. Nobody is asked to compress: LiteLLM would, and the others don't."""
         self.folder.mkdir(exist_ok=True)
         measure.prepare(self.folder, payload, self.key)
         lines = [f'wrk.path = "{self.path.format(path=payload.path)}"']
+        lines.append('wrk.headers["accept-encoding"] = "identity"')
         lines += [f'wrk.headers["{name}"] = "{value}"' for name, value in self.headers]
         with (self.folder / f"{payload.letter}.lua").open("a") as script:
             script.write("\n".join(lines) + "\n")
