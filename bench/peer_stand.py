@@ -70,7 +70,9 @@ def portkey(folder: Path, home: Path) -> Generator[tuple[int, int]]:
     folder.mkdir()
     port, program = stand.free_port(), home / PORTKEY / "build" / "start-server.js"
     env = {"NODE_ENV": "production"}
-    with _logged(folder, stand.need("node"), str(program), f"--port={port}", "--headless", env=env) as pid:
+    # `node` may be a script that starts another process, which would outlive it
+    node = subprocess.run([stand.need("node"), "-p", "process.execPath"], check=True, capture_output=True, text=True)
+    with _logged(folder, node.stdout.strip(), str(program), f"--port={port}", "--headless", env=env) as pid:
         _wait_for(port)
         yield pid, port
 
