@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from bench import ledger, long_ledger, measure, pages, payloads, plots
+from bench import ledger, long_ledger, measure, pages, payloads, peer_stand, peers, plots
 from proxy.billing import reports
 from proxy.billing.verify import Verifier
 
@@ -36,6 +37,39 @@ def test_the_page_says_what_the_newest_result_of_the_long_ledger_says() -> None:
     text = (pages.ROOT / "docs" / "performance.md").read_text("utf-8")
     assert ledger.filled(text, ledger.newest()) == text
     assert ledger.table(ledger.newest()) in text
+
+
+def test_the_page_says_what_the_newest_result_beside_others_says() -> None:
+    text = (pages.ROOT / "docs" / "performance.md").read_text("utf-8")
+    assert peers.filled(text, peers.newest()) == text
+    assert peers.table(peers.newest()) in text
+
+
+def test_a_ratio_beside_others_is_that_of_a_round() -> None:
+    """On a machine with other work, the medians of two that ran in different rounds say nothing of each other."""
+    content = peers.newest()
+    content["payloads"]["S"]["us"] = {
+        "nginx": [10.0, 10.0, 10.0],
+        "weighbridge": [100.0, 200.0, 900.0],
+        "litellm": [1_000.0, 3_000.0, 1_800.0],
+        "portkey": [100.0, 200.0, 900.0],
+    }
+    assert "| **1** | **10** (2 to 15) | **1** (1 to 1) |" in peers.table(content)
+
+
+def test_each_is_asked_where_it_has_the_native_call(tmp_path: Path) -> None:
+    payload = payloads.PAYLOADS[0]
+    side = measure.Side("other", 0, 0)
+    peers.Peer(side, tmp_path / "other", "its-key", "/gemini{path}", (("x-provider", "google"),)).prepare(payload)
+    script = (tmp_path / "other" / "S.lua").read_text()
+    assert f'wrk.path = "/gemini{payload.path}"' in script
+    assert 'wrk.headers["x-provider"] = "google"' in script
+    assert 'wrk.headers["x-goog-api-key"] = "its-key"' in script
+
+
+def test_memory_is_that_of_a_process_that_runs() -> None:
+    mib = peer_stand.memory_mib(os.getpid())
+    assert 5 < mib["pss"] <= mib["rss"]
 
 
 def test_the_long_ledger_is_one_that_is_well(tmp_path: Path) -> None:

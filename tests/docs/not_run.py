@@ -40,6 +40,11 @@ NOT_RUN = (
         "docs/performance.md", "make bench", "takes an hour, and a machine of its own; tests/test_bench.py runs a part"
     ),
     NotRun(
+        "docs/performance.md",
+        "python3 -m venv",
+        "installs other programs and takes ten minutes; tests/test_bench.py runs a part",
+    ),
+    NotRun(
         "docs/guides/*", "", "is followed chapter by chapter in tests/journeys/test_guides.py, or has its reason there"
     ),
     *(
