@@ -14,7 +14,7 @@ FILE = ROOT / "docker-compose.yml"
 _VARIABLE = re.compile(r"\$(?:\$|\{(\w+)(?:(:?[-?])([^}]*))?\})")
 
 Service = dict[str, Any]
-VERBS = ("up", "exec", "run", "rm", "build", "cp")
+VERBS = ("up", "stop", "exec", "run", "rm", "build", "cp")
 
 
 class MissingVariable(Exception):

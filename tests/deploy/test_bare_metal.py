@@ -31,6 +31,15 @@ def test_the_page_leads_to_a_call_on_the_bill(reader: Reader) -> None:
     assert "first,gemini-3.8-flash,ok," in reader.what("psql weighbridge --csv")
 
 
+def test_the_command_is_configured_as_the_server_is(reader: Reader) -> None:
+    """By the unit's file of variables too; what is typed before the command goes before both, and isn't lost."""
+    shown = "weighbridge config show --json | tr -d ' '"
+    assert '"lame_duck_seconds":1.0' in reader.type(shown)
+    assert '"lame_duck_seconds":7.0' in reader.type(f"WEIGHBRIDGE_SERVER__LAME_DUCK_SECONDS=7 {shown}")
+    typed = "WEIGHBRIDGE_STORAGE__DATA_DIR=/backup weighbridge ledger verify"
+    assert "type this as root" in reader.type(f"! runuser -u nobody -- env {typed} 2>&1")
+
+
 def test_the_page_leads_to_tls(reader: Reader) -> None:
     """nginx serves by the page's name and certificate."""
     said = reader.what("nginx -t")

@@ -361,9 +361,15 @@ def test_a_pod_starts_anew_for_what_waits_for_a_start_and_for_nothing_else() -> 
         return str(found["spec"]["template"]["metadata"]["annotations"]["checksum/config"])
 
     as_it_is = checksum()
-    for waits in ("config.storage.retention_days=40", "config.limits.on_redis_down=deny"):
+    for waits in ("config.storage.retention_days=40", "config.limits.on_redis_down=deny", "config.logs.format=people"):
         assert checksum(waits) != as_it_is
-    for taken in ("config.server.max_body_mb=50", "config.limits.hold=worst", "config.gateway.unpriced_models=refuse"):
+    for taken in (
+        "config.server.max_body_mb=50",
+        "config.limits.hold=worst",
+        "config.gateway.unpriced_models=refuse",
+        "config.logs.access=false",
+        "config.tracing.otlp_endpoint=http://collector:4318",
+    ):
         assert checksum(taken) == as_it_is
 
 

@@ -208,8 +208,11 @@ def test_a_new_key_of_google_is_taken_before_the_old_one_is_revoked(reader: Mach
     page = "upstream-keys.md"
     config = reader.folder / "weighbridge.toml"
     spare = '[[upstreams]]\nname = "spare"\napi_key_env = "SPARE"\nweight = 1\n'
+    file = reader.folder / "google.key"
+    file.chmod(0o640)  # root's, and of the server's group, as docs/deploy/bare-metal.md has it
+    owners = file.stat().st_mode, file.stat().st_uid, file.stat().st_gid
     google.accepts(OLD, NEW)
-    reader.export(NEW_KEY=NEW, KEY_FILE=str(reader.folder / "google.key"), SPARE=NEW, OLD_UPSTREAM="google")
+    reader.export(NEW_KEY=NEW, KEY_FILE=str(file), SPARE=NEW, OLD_UPSTREAM="google")
     assert asked(reader, key) == "200"
 
     def besides(command: str) -> None:
@@ -217,6 +220,7 @@ def test_a_new_key_of_google_is_taken_before_the_old_one_is_revoked(reader: Mach
             well(reader, "until grep -q configuration_reloaded log; do sleep 0.1; done")
 
     follow(reader, page, "With the key in a file", besides=besides)
+    assert (file.stat().st_mode, file.stat().st_uid, file.stat().st_gid) == owners
     google.accepts(NEW)
     assert "ready" in follow(reader, page, "Then revoke the old key at Google")
     assert [asked(reader, key) for _ in range(3)] == ["200"] * 3
@@ -230,7 +234,13 @@ def test_a_new_key_of_google_is_taken_before_the_old_one_is_revoked(reader: Mach
 def test_a_data_folder_moves_house(reader: Machine, key: str) -> None:
     page, before = "moving-house.md", bill(reader)
     reader.export(NEW_DATA_DIR=str(reader.folder / "new"))
-    follow(reader, page, "One process, or workers on one machine, to another machine")
+    config = reader.folder / "weighbridge.toml"
+
+    def besides(command: str) -> None:
+        if command.startswith("weighbridge doctor"):
+            config.write_text(f'{config.read_text()}[storage]\ndata_dir = "{reader.folder}/new"\n')
+
+    follow(reader, page, "One process, or workers on one machine, to another machine", besides=besides)
     assert bill(reader) == before
     assert asked(reader, key) == "200"
     assert "alice" in bill(reader)

@@ -21,6 +21,7 @@ volumeMounts:
 {{- define "weighbridge.restarts" -}}
 {{- $server := .Values.config.server | default dict -}}
 {{- $limits := .Values.config.limits | default dict -}}
-{{- $waits := omit .Values.config "server" "limits" "gateway" "images" "events" "upstreams" "models" "prices" -}}
-{{- list $waits (get $server "workers") (get $server "tls_cert" | not) (get $limits "on_redis_down") .Values.extraToml | toJson -}}
+{{- $logs := .Values.config.logs | default dict -}}
+{{- $waits := omit .Values.config "server" "limits" "gateway" "images" "events" "logs" "tracing" "upstreams" "models" "prices" -}}
+{{- list $waits (get $server "workers") (get $server "tls_cert" | not) (get $limits "on_redis_down") (get $logs "format") .Values.extraToml | toJson -}}
 {{- end -}}
