@@ -125,7 +125,7 @@ class Declared:
             "project",
             unit="of 1",
             what="How much is used of a project's budgets, or of its keys', of that of which most is",
-            worry="from 0.8 on; from 1 on its calls are refused",
+            worry="from 0.8 on; near 1, calls that may cost more than what is left are refused",
         )
         self.limit_used = self._gauge(
             "limit_used_ratio",
@@ -173,25 +173,25 @@ class Declared:
             "",
             COMMIT_SECONDS,
             what="Time that one commit of the ledger file took, its fsync included",
-            worry="when its 99th percentile is over 0.1: every call waits for one",
+            worry="when its 99th percentile stays over 0.5: every call waits for one",
         )
         self.unshipped_records = self._gauge(
             "unshipped_records",
             unit="records",
             what="Records that PostgreSQL hasn't got yet",
-            worry="when it grows for minutes",
+            worry="when it stays over 1000 for minutes",
         )
         self.ledger_lag = self._gauge(
             "ledger_lag_seconds",
             unit="seconds",
             what="Age of the oldest record that PostgreSQL hasn't got yet",
-            worry="from 300 on: reports are behind by as much",
+            worry="when it is over 300: reports are behind by as much",
         )
         self.data_free = self._gauge(
             "data_free_bytes",
             unit="bytes",
             what="Free on the file system of storage.data_dir; NaN where it can't be asked",
-            worry="below a tenth of its size, at once below 1 GB: on a full disk every metered call is refused",
+            worry="below a twentieth of its size, or 1 GB: on a full disk every metered call is refused",
         )
         self.data_size = self._gauge(
             "data_size_bytes",

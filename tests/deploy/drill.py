@@ -47,7 +47,8 @@ class Drill:
     def samples(self) -> list[dict[str, str]]:
         """promtool's input series: of each minute what its last scrape got, `_` where a series wasn't in it.
 
-        A scrape that a busy machine didn't answer within the test's short interval is passed over.
+        `up` is among them, as it was: rules tell by it which scrapes were answered. A scrape that a busy machine
+        didn't answer within the test's short interval is passed over.
         """
         found = self._prometheus.series('{job="weighbridge"}', time.time() - self._began + 1)
         (up,) = (one for one in found if one.labels["__name__"] == "up")

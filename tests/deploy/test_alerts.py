@@ -114,6 +114,25 @@ def test_each_alert_asks_for_series_that_exist(alert: str) -> None:
         assert set(grouped.split(", ")) <= own | {"job", "namespace", "instance"}
 
 
+@pytest.mark.parametrize(
+    ("alert", "name", "threshold"),
+    [
+        ("LedgerSlow", "ledger_commit_seconds", "0.5"),
+        ("LedgerLag", "ledger_lag_seconds", "300"),
+        ("UnshippedRecords", "unshipped_records", "1000"),
+        ("BudgetNearlyUsed", "budget_used_ratio", "0.8"),
+    ],
+)
+def test_a_metric_says_to_worry_where_its_alert_does(alert: str, name: str, threshold: str) -> None:
+    """In its HELP, and in docs/metrics.md."""
+    declared = Metrics("0", []).registry._names_to_collectors[f"weighbridge_{name}"]
+    (row,) = re.findall(rf"(?m)^\| `weighbridge_{name}` \|.*$", (ROOT / "docs" / "metrics.md").read_text("utf-8"))
+    asked = rf"[><]=? {re.escape(threshold)}\b"
+    assert re.search(asked, ALERTS[f"Weighbridge{alert}"]["expr"])
+    worry = next(iter(declared.describe())).documentation, row.rpartition(" | ")[2]
+    assert all(re.search(rf"(from|over) {re.escape(threshold)}\b", text.lower()) for text in worry), worry
+
+
 def test_what_is_told_of_once_for_a_fleet_is_told_apart_by_fleet() -> None:
     """Every aggregation keeps job and namespace: no fleet's alarm is lost in another's."""
     for rule in ALERTS.values():
