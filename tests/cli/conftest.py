@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +12,16 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from proxy.cli.main import app
+from proxy.telemetry import logs
 
 Weighbridge = Callable[..., Result]
+
+
+class StandardError(io.TextIOBase):
+    """Whatever it is just then: the runner puts another in its place for each command."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
 
 
 @pytest.fixture
@@ -24,4 +34,5 @@ def weighbridge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weighbridge:
     # Wide and without colours, so that what is asserted on isn't folded.
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("TERM", "dumb")
+    logs.configure(StandardError(), style="people", quiet=True)  # as the command itself does
     return lambda *arguments: CliRunner().invoke(app, arguments, prog_name="weighbridge")
