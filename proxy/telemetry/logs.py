@@ -25,6 +25,9 @@ Style = Literal["auto", "json", "people"]
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
+_REQUEST, _EVENT_WITHIN = b'"event":"call"', 96
+"""How the line of a request begins: time and level come first."""
+
 _process: dict[str, str] = {}
 _least = logging.INFO
 _outlet: Outlet | InMemory | None = None
@@ -48,7 +51,11 @@ class _Writer:
         if _outlet is not None:
             _outlet.hurry()
 
-    debug = info = write
+    def info(self, line: bytes) -> None:
+        """Lines of requests, of which there are many, may wait for each other; all others are few."""
+        (self.write if _REQUEST in line[:_EVENT_WITHIN] else self.write_soon)(line)
+
+    debug = write
     warning = error = critical = write_soon
 
 
