@@ -19,8 +19,8 @@ from tests.proof import Proof, sized
 from tests.stand import Weighbridge, weighbridge
 from tests.upstreams.origin import make_security, serving
 
-SECONDS = sized(6, 1800)
-WARM_UP = sized(2, 180)
+SECONDS = sized(12, 1800)
+WARM_UP = sized(6, 180)
 """Seconds before memory is looked at: caches fill, threads start, the allocator finds its sizes."""
 PAUSE = 0.1
 """Seconds between two calls of a caller; eight callers keep a third of a core busy, this test's own share included."""
