@@ -37,8 +37,8 @@ def main() -> None:
     if process is None:
         tell("over")
         return
-    tell(f"{process} is {os.getpid()}")
     if str(process) in options.fails:
+        tell(f"{process} is {os.getpid()}")
         sys.exit(3)
     live(process, over_them, options)
 
@@ -63,6 +63,7 @@ def live(process: Process, over_them: supervisor.Supervisor, options: argparse.N
     signal.set_wakeup_fd(wakes.fileno())
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(each, lambda *_: None)
+    tell(f"{process} is {os.getpid()}")  # from here on it hears what it is told
     if str(process) != options.hangs:
         over_them.ready()
     lifeline, interrupts = over_them.lifeline, 0
