@@ -7,13 +7,14 @@ import itertools
 import os
 import resource
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from proxy.gateway.images.drawing import READ_AT_ONCE
 from tests.journeys.streaming import ARRAY, EVENTS, KB, MB, SINGLE, Caller, Footprint, Upstream, caller
+from tests.journeys.watching import until
 from tests.proof import Proof, sized
 from tests.stand import Weighbridge, weighbridge
 from tests.upstreams.origin import make_security, serving
@@ -170,6 +171,15 @@ async def test_a_call_in_flight_costs_little(tmp_path: Path, monkeypatch: pytest
             proof(calls=count, **{how: f"{each:.1f} KB each"})
 
 
+def spooled(process: Path) -> list[str]:
+    """The files of bodies that a process has open."""
+    found = []
+    for descriptor in (process / "fd").iterdir():
+        with suppress(FileNotFoundError):  # it is closed meanwhile
+            found.append(str(descriptor.readlink()))
+    return [file for file in found if "spool" in file]
+
+
 async def test_uploads_stay_in_the_pool_or_go_to_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof
 ) -> None:
@@ -184,8 +194,7 @@ async def test_uploads_stay_in_the_pool_or_go_to_the_disk(
         peak = footprint.peak
         assert 100 * MB < peak <= 128 * MB + count * 5 * MB // 2
         assert not list((on.stand.data_dir / "spool").glob("*"))
-        spooled = [fd for fd in (footprint.proc / "fd").iterdir() if "spool" in str(fd.readlink())]
-        assert not spooled
+        await asyncio.to_thread(until, lambda: not spooled(footprint.proc), "no body's file is open")
         proof(
             uploads=count,
             bytes_each=size,
