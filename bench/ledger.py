@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -17,7 +16,7 @@ from typing import Any
 
 from bench import long_ledger
 from bench.__main__ import commit, machine
-from bench.pages import RESULTS, ROOT, between_marks
+from bench.pages import between_marks, save_as
 from proxy.billing import export_formats, ledger_reading, reports
 from proxy.billing.exports import Export
 from proxy.billing.ledger_file import LedgerFile
@@ -49,7 +48,7 @@ def main() -> None:
         content = bench(options.folder or Path(name) / "full", Path(name) / "empty", Path(name) / "small", options)
     print(table(content))
     if options.save:
-        save(content)
+        save_as("ledger", content, filled)
 
 
 def bench(folder: Path, empty: Path, small: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -195,22 +194,9 @@ def table(content: dict[str, Any]) -> str:
     return "\n".join(rows).format(**content)
 
 
-def newest() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(max(RESULTS.glob("ledger-*.json")).read_text())
-    return content
-
-
 def filled(text: str, content: dict[str, Any]) -> str:
     """docs/performance.md with this result between its marks."""
     return between_marks(text, "ledger: by python -m bench.ledger", table(content))
-
-
-def save(content: dict[str, Any]) -> None:
-    file = RESULTS / f"ledger-{content['at'][:10]}.json"
-    file.write_text(json.dumps(content, indent=2) + "\n")
-    page = ROOT / "docs" / "performance.md"
-    page.write_text(filled(page.read_text("utf-8"), content), "utf-8")
-    print(f"written: {os.path.relpath(file)}")
 
 
 if __name__ == "__main__":

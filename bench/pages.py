@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import statistics
 from collections.abc import Callable
@@ -31,10 +32,19 @@ def save(content: dict[str, Any]) -> Path:
     return file
 
 
-def newest() -> dict[str, Any]:
-    """The result of the latest date."""
-    content: dict[str, Any] = json.loads(max(RESULTS.glob("[0-9]*.json")).read_text())
+def newest(begins: str = "[0-9]") -> dict[str, Any]:
+    """The result of the latest date, of those whose files' names begin so."""
+    content: dict[str, Any] = json.loads(max(RESULTS.glob(f"{begins}*.json")).read_text())
     return content
+
+
+def save_as(kind: str, content: dict[str, Any], filled: Callable[[str, dict[str, Any]], str]) -> None:
+    """Writes bench/results/KIND-DATE.json of a bench of its own, and brings docs/performance.md up to date."""
+    file = RESULTS / f"{kind}-{content['at'][:10]}.json"
+    file.write_text(json.dumps(content, indent=2) + "\n")
+    page = ROOT / "docs" / "performance.md"
+    page.write_text(filled(page.read_text("utf-8"), content), "utf-8")
+    print(f"written: {os.path.relpath(file)}")
 
 
 def filled(page: str, text: str, content: dict[str, Any]) -> str:

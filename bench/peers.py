@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import os
 import statistics
 import tempfile
 import urllib.error
@@ -22,7 +20,7 @@ from typing import Any, NamedTuple
 from bench import measure, peer_stand, stand
 from bench.__main__ import commit, machine
 from bench.measure import Side
-from bench.pages import RESULTS, ROOT, between_marks
+from bench.pages import between_marks, save_as
 from bench.payloads import PAYLOADS, Payload, response_file
 from proxy.billing import reports
 
@@ -79,7 +77,7 @@ def main() -> None:
     content = bench([payload for payload in PAYLOADS if payload.letter in options.only], options)
     print(table(content))
     if options.save:
-        save(content)
+        save_as("peers", content, filled)
 
 
 def bench(payloads: list[Payload], options: argparse.Namespace) -> dict[str, Any]:
@@ -239,22 +237,9 @@ def _said(content: dict[str, Any]) -> str:
     )
 
 
-def newest() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(max(RESULTS.glob("peers-*.json")).read_text())
-    return content
-
-
 def filled(text: str, content: dict[str, Any]) -> str:
     """docs/performance.md with this result between its marks."""
     return between_marks(text, MARK, table(content))
-
-
-def save(content: dict[str, Any]) -> None:
-    file = RESULTS / f"peers-{content['at'][:10]}.json"
-    file.write_text(json.dumps(content, indent=2) + "\n")
-    page = ROOT / "docs" / "performance.md"
-    page.write_text(filled(page.read_text("utf-8"), content), "utf-8")
-    print(f"written: {os.path.relpath(file)}")
 
 
 if __name__ == "__main__":

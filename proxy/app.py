@@ -262,12 +262,15 @@ class App:
                 group.create_task(self._shared.follow())
 
     async def _write_metrics(self, files: WorkerFiles) -> None:
+        def write() -> None:
+            self.metrics.look()
+            files.write()
+
         while True:
             await asyncio.sleep(METRICS_WRITTEN_EVERY_S)
             self.metrics.in_flight.set(self.in_flight)
             # In a thread: a thousand projects have ten thousand values.
-            await asyncio.to_thread(self.metrics.look)
-            await asyncio.to_thread(files.write)
+            await asyncio.to_thread(write)
 
     async def close(self) -> None:
         """Commits what the ledger still holds, and lets everything go."""

@@ -21,6 +21,7 @@ from tests.deploy.contained import has_containers
 from tests.deploy.fronts import has_fronts
 from tests.deploy.machine import has_machines
 from tests.deploy.prometheus_server import Prometheus, has_prometheus, running_prometheus
+from tests.docs.machine import installed
 from tests.haproxy_servers import Haproxy, has_haproxy, running_haproxy
 from tests.namespaces import Namespace, has_namespaces, namespace
 from tests.postgres_servers import (
@@ -104,6 +105,12 @@ def watched_disk(tmp_path: Path, disk_library: Path) -> disk.Disk:
 def wall_clock(tmp_path: Path) -> Clock:
     """The wall clock of servers that are started with its environment."""
     return Clock(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make` makes of a checkout: an environment with the command in it, for pages that are followed."""
+    return installed(tmp_path_factory.mktemp("installed") / ".venv")
 
 
 @pytest.fixture

@@ -35,19 +35,19 @@ def test_a_page_says_what_the_newest_result_says(page: str) -> None:
 
 def test_the_page_says_what_the_newest_result_of_the_long_ledger_says() -> None:
     text = (pages.ROOT / "docs" / "performance.md").read_text("utf-8")
-    assert ledger.filled(text, ledger.newest()) == text
-    assert ledger.table(ledger.newest()) in text
+    assert ledger.filled(text, pages.newest("ledger-")) == text
+    assert ledger.table(pages.newest("ledger-")) in text
 
 
 def test_the_page_says_what_the_newest_result_beside_others_says() -> None:
     text = (pages.ROOT / "docs" / "performance.md").read_text("utf-8")
-    assert peers.filled(text, peers.newest()) == text
-    assert peers.table(peers.newest()) in text
+    assert peers.filled(text, pages.newest("peers-")) == text
+    assert peers.table(pages.newest("peers-")) in text
 
 
 def test_a_ratio_beside_others_is_that_of_a_round() -> None:
     """On a machine with other work, the medians of two that ran in different rounds say nothing of each other."""
-    content = peers.newest()
+    content = pages.newest("peers-")
     content["payloads"]["S"]["us"] = {
         "nginx": [10.0, 10.0, 10.0],
         "weighbridge": [100.0, 200.0, 900.0],

@@ -36,7 +36,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 }
 SECRETS = ("api_key", "proxy_password", "database_password", "redis_password", "webhook_secret", "headers")
 """Fields that can't be written: they hold what a reference, `<name>_env` or `<name>_file`, led to."""
-_CHECKS = {"webhook_secret": secrets.check_webhook_secret, "headers": tracing.check_headers}
+_PARSED = {"webhook_secret": secrets.webhook_key, "headers": tracing.parse_headers}
 """Of secrets that have a form."""
 _VARIABLES = {
     f"{PREFIX}{section}__{name}".upper(): (section, name)
@@ -279,8 +279,8 @@ class _Reader:
         self._watch(table, f"{secret}_file")
         try:
             value = secrets.resolve(table, self.environ, secret, of)
-            if (check := _CHECKS.get(secret)) is not None:
-                check(table, value)
+            if (parse := _PARSED.get(secret)) is not None:
+                secrets.check(table, secret, value, parse)
         except secrets.SecretError as bad:
             at = (*place, bad.setting)
             self.problems.append(f"{self._origin(at)}: {_dotted(at)}: {bad}")

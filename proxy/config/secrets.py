@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 _known: dict[str, str] = {}
@@ -86,12 +86,12 @@ def webhook_key(secret: str) -> bytes:
     return key
 
 
-def check_webhook_secret(table: Mapping[str, object], secret: str) -> None:
-    """Raises SecretError where what a reference led to can't be signed with."""
+def check(table: Mapping[str, object], secret: str, value: str, parse: Callable[[str], object]) -> None:
+    """Raises SecretError where what `<secret>_env` or `<secret>_file` led to isn't what `parse` takes."""
     try:
-        webhook_key(secret)
+        parse(value)
     except ValueError as error:
-        setting = "webhook_secret_env" if "webhook_secret_env" in table else "webhook_secret_file"
+        setting = f"{secret}_env" if f"{secret}_env" in table else f"{secret}_file"
         raise SecretError(setting, f"{table[setting]} {error}") from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,6 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from proxy.config.secrets import SecretError
 from proxy.config.section import Section, check_base_url
 
 TRACES = "/v1/traces"
@@ -75,15 +73,6 @@ def parse_headers(text: str) -> dict[str, str]:
             )
         found[name.lower()] = value
     return found
-
-
-def check_headers(table: Mapping[str, object], text: str) -> None:
-    """Raises SecretError where what a reference led to are no headers."""
-    try:
-        parse_headers(text)
-    except ValueError as error:
-        setting = "headers_env" if "headers_env" in table else "headers_file"
-        raise SecretError(setting, f"{table[setting]} {error}") from None
 
 
 def _installed() -> bool:

@@ -103,10 +103,10 @@ class Weighing:
             await self._weigher.ledger.open_lease(record)
         return None
 
-    def leaves(self, at: float) -> None:
+    def theirs(self, at: float) -> None:
         self._client.theirs(at)
 
-    def returns(self, at: float) -> None:
+    def ours(self, at: float) -> None:
         self._client.ours(at)
 
     def goes_up(self) -> None:
@@ -313,10 +313,10 @@ class Unweighed:
             raise ClientGone
         self._client.outlive(0)
 
-    def leaves(self, at: float) -> None:
+    def theirs(self, at: float) -> None:
         self._client.theirs(at)
 
-    def returns(self, at: float) -> None:
+    def ours(self, at: float) -> None:
         self._client.ours(at)
 
     def goes_up(self) -> None:

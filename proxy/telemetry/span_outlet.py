@@ -23,7 +23,7 @@ LONGEST_ANSWER = 65_536
 """Bytes of a collector's answer that are read: the rest would only take memory."""
 
 
-class Outlet(SpanExporter):
+class SpanOutlet(SpanExporter):
     """Sends spans by another exporter, keeps count, and tells once when some are lost, and once when none are any more.
 
     `takes` is called on the event loop, all else in the thread that sends.
@@ -83,7 +83,7 @@ class Outlet(SpanExporter):
 class Batches(BatchSpanProcessor):
     """The SDK's, but that what finds no room is counted: the SDK would write a line for each."""
 
-    def __init__(self, outlet: Outlet) -> None:
+    def __init__(self, outlet: SpanOutlet) -> None:
         super().__init__(outlet, max_queue_size=MOST_WAITING)
         self._outlet = outlet
 
@@ -93,7 +93,7 @@ class Batches(BatchSpanProcessor):
 
 
 class _Said(logging.Handler):
-    """What the exporter says of a failure: its first line has the cause. All that came of it, `Outlet` tells."""
+    """What the exporter says of a failure: its first line has the cause. All that came of it, `SpanOutlet` tells."""
 
     first = ""
 

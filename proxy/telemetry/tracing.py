@@ -21,7 +21,7 @@ from proxy.config.tracing import Tracing as Settings
 from proxy.gemini.headers import Headers
 from proxy.telemetry import genai_names as names
 from proxy.telemetry.redaction import redact
-from proxy.telemetry.span_outlet import Batches, Outlet, open_exporter
+from proxy.telemetry.span_outlet import Batches, SpanOutlet, open_exporter
 
 LONGEST_STATE = 512
 """Characters of a caller's tracestate; a longer one isn't taken. Section 3.3.1.5 asks for as many."""
@@ -46,7 +46,7 @@ class Tracing:
         """`instance` tells this process from all others. Starts a thread. Raises ConfigError."""
         headers = parse_headers(settings.headers.get_secret_value()) if settings.headers else {}
         try:
-            self._outlet = Outlet(open_exporter(settings.otlp_endpoint + TRACES, headers))
+            self._outlet = SpanOutlet(open_exporter(settings.otlp_endpoint + TRACES, headers))
             self._provider = TracerProvider(
                 sampler=ParentBased(TraceIdRatioBased(settings.sample_ratio)),
                 resource=Resource.create(

@@ -52,11 +52,11 @@ class Scales(Protocol):
         milliseconds: then it isn't. Raises what ends the call."""
         ...
 
-    def leaves(self, at: float) -> None:
+    def theirs(self, at: float) -> None:
         """From now on, by the clock of `Attempts`, the call waits for an upstream: its connection and its answer."""
         ...
 
-    def returns(self, at: float) -> None:
+    def ours(self, at: float) -> None:
         """The upstream has failed, or its error has come whole: the call waits for us again. Not told of a response,
         which is still to come."""
         ...
@@ -171,12 +171,12 @@ class Attempts:
         self, selection: Selection, call: Call, headers: Headers, body: Content, scales: Scales
     ) -> Answer:
         upstream, began = selection.upstream, self._monotonic()
-        scales.leaves(began)
+        scales.theirs(began)
         try:
             response = await upstream.send(call, headers, body.content, body.length, scales.goes_up)
         except UpstreamFailed as failure:
             ended = self._monotonic()
-            scales.returns(ended)
+            scales.ours(ended)
             if failure.reason is Reason.UPSTREAM_UNREACHABLE and not upstream.former:
                 self._health.failed(upstream.name)
             outcome = outcome_of(failure)
@@ -190,7 +190,7 @@ class Attempts:
         answer = Answer(upstream, response)
         if response.status >= 300 and response.status != 304:
             error = await error_answer.read(response)
-            scales.returns(self._monotonic())
+            scales.ours(self._monotonic())
             answer = self._judged(answer, call.counted_as, error)
             if answer.error and (answer.why or answer.error.status >= 500):
                 what = f"{answer.error.status} {answer.why or ''}".rstrip()

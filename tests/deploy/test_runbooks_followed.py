@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxy.emulator.app import create_app
 from tests.docs.blocks import Block, blocks_of_page, commands
-from tests.docs.machine import Machine, installed, machine
+from tests.docs.machine import Machine, machine
 from tests.docs.scenes import FLASH, postgres
 from tests.pages import ROOT
 from tests.postgres_servers import PASSWORD, SUPERUSER
@@ -55,12 +55,6 @@ class Google:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make` makes of a checkout."""
-    return installed(tmp_path_factory.mktemp("installed") / ".venv")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from tests.docs.blocks import Block, commands
-from tests.docs.machine import Machine, installed, machine
+from tests.docs.machine import Machine, machine
 from tests.docs.not_run import to_run
 from tests.docs.scenes import SCENES, Scene, google
 from tests.docs.shown import difference
@@ -24,12 +24,6 @@ def walks() -> Iterator[Scene]:
     yield from SCENES
     for page in sorted({block.page for block in BLOCKS} - named):
         yield Scene((page,), google)
-
-
-@pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make` makes of a checkout."""
-    return installed(tmp_path_factory.mktemp("installed") / ".venv")
 
 
 @pytest.mark.parametrize("scene", list(walks()), ids=lambda scene: " ".join(scene.pages))

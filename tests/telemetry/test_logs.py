@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import io
 import json
 import logging
@@ -63,15 +62,6 @@ def test_loggers_that_were_used_follow_another_configuration(said: io.StringIO) 
     log.error("to the second")
     assert json.loads(said.getvalue())["event"] == "to the first"
     assert second.getvalue().split(" ", 1)[1] == 'error    "to the second"\n'
-
-
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    reader, writer = os.pipe()
-    yield reader, writer
-    for end in (reader, writer):
-        with contextlib.suppress(OSError):
-            os.close(end)
 
 
 def test_lines_arrive_whole_and_in_order(pipe: tuple[int, int]) -> None:

@@ -23,13 +23,15 @@ def as_it_is(event: bytes) -> bytes:
     return event + b"\n"
 
 
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    reader, writer = os.pipe()
-    yield reader, writer
-    for end in (reader, writer):
-        with contextlib.suppress(OSError):
-            os.close(end)
+@contextlib.contextmanager
+def no_file_longer_than(size: int) -> Iterator[None]:
+    """As where the disk is full: what would make a file longer isn't taken."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def read_all(reader: int) -> list[str]:
@@ -73,17 +75,13 @@ def test_a_reader_that_stalls_holds_nobody_up_and_is_told_what_it_missed(
 
 def test_what_a_full_disk_did_not_take_is_told_when_there_is_room(tmp_path: Path) -> None:
     """A file that may not grow any more refuses what is written to it as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     file = tmp_path / "log"
     with file.open("w") as stream:
         out = Outlet(stream.fileno(), as_it_is)
-        try:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+        with no_file_longer_than(0):
             for _ in range(3):
                 out.write(b"no room")
             out.drain(20)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
         out.write(b"room")
         out.drain(20)
     told, line = file.read_text().splitlines()
@@ -116,16 +114,12 @@ def test_who_has_nothing_to_say_has_no_thread(pipe: tuple[int, int]) -> None:
 
 def test_what_comes_after_a_line_that_was_cut_begins_a_line_of_its_own(tmp_path: Path) -> None:
     """A disk that becomes full takes the beginning of a line; what is told when there is room isn't glued to it."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     file = tmp_path / "log"
     with file.open("w") as stream:
         out = Outlet(stream.fileno(), as_it_is)
-        try:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (4, before[1]))
+        with no_file_longer_than(4):
             out.write(b"no room")
             out.drain(20)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
         out.write(b"room")
         out.drain(20)
     assert file.read_text().splitlines() == ["no r", '{"event":"log_lines_lost","lines":1,"level":"error"}', "room"]

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from structlog.testing import capture_logs
 
-from proxy.telemetry.span_outlet import MOST_WAITING, Batches, Outlet, open_exporter
+from proxy.telemetry.span_outlet import MOST_WAITING, Batches, SpanOutlet, open_exporter
 from tests.telemetry.otlp_receiver import DEADLINE_S, receiving
 
 
@@ -36,7 +36,7 @@ def test_what_finds_no_room_is_lost_without_a_wait_and_each_is_counted() -> None
     """While the collector takes nothing, as many as may wait do, besides those that are on their way."""
     steered = Steered()
     provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(Batches(Outlet(steered)))
+    provider.add_span_processor(Batches(SpanOutlet(steered)))
     tracer = provider.get_tracer("test")
     for _ in range(512):
         tracer.start_span("sent").end()
@@ -55,7 +55,7 @@ def test_what_finds_no_room_is_lost_without_a_wait_and_each_is_counted() -> None
 def test_what_is_on_its_way_when_nobody_waits_any_longer_counts_as_lost() -> None:
     """And where nothing is lost, nothing is told: a collector may be slow in ending alone."""
     steered = Steered()
-    outlet = Outlet(steered)
+    outlet = SpanOutlet(steered)
     with capture_logs() as told:
         outlet.give_up(3)
         assert all(outlet.takes() for _ in range(7))
@@ -72,7 +72,7 @@ def test_a_failure_that_goes_on_is_told_once() -> None:
     steered = Steered()
     steered.goes_on.set()
     steered.result = SpanExportResult.FAILURE
-    outlet = Outlet(steered)
+    outlet = SpanOutlet(steered)
     spans = [ReadableSpan("one")]
     with capture_logs() as told:
         for _ in range(5):
@@ -94,7 +94,7 @@ def test_why_a_collector_takes_nothing_is_told(status: int, why: str) -> None:
     """A redirect is no success: whoever answers it isn't the collector."""
     provider = TracerProvider(shutdown_on_exit=False)
     with receiving(status) as collector, capture_logs() as told:
-        provider.add_span_processor(Batches(Outlet(open_exporter(f"{collector.base_url}/v1/traces", {}))))
+        provider.add_span_processor(Batches(SpanOutlet(open_exporter(f"{collector.base_url}/v1/traces", {}))))
         provider.get_tracer("test").start_span("one").end()
         provider.shutdown()
     (line,) = told
@@ -108,7 +108,7 @@ def test_of_a_collectors_answer_no_more_is_read_than_is_of_use() -> None:
         sent = threads.submit(_answer_at_length, door, 256)
         provider = TracerProvider(shutdown_on_exit=False)
         url = f"http://127.0.0.1:{door.getsockname()[1]}/v1/traces"
-        provider.add_span_processor(Batches(Outlet(open_exporter(url, {}))))
+        provider.add_span_processor(Batches(SpanOutlet(open_exporter(url, {}))))
         provider.get_tracer("test").start_span("one").end()
         provider.shutdown()
         assert sent.result(DEADLINE_S) < 128

@@ -99,10 +99,10 @@ class Ledger:
             raise ClientGone
         return self._room.get(upstream)
 
-    def leaves(self, at: float) -> None:
+    def theirs(self, at: float) -> None:
         pass
 
-    def returns(self, at: float) -> None:
+    def ours(self, at: float) -> None:
         pass
 
     def goes_up(self) -> None:
