@@ -17,10 +17,10 @@ async def again_and_again(step: Callable[[], Awaitable[None]], wait: Callable[[]
             await step()
         except Exception as error:  # whatever it is: it must be tried again
             if not failing:
-                log.error("events_failing", what=what, why=str(error) or repr(error))
+                log.error("chore_failing", what=what, why=str(error) or repr(error))
             failing = True
         else:
             if failing:
-                log.info("events_back", what=f"no longer: {what}")
+                log.info("chore_back", what=f"no longer: {what}")
             failing = False
         await wait()

@@ -9,13 +9,11 @@ import structlog
 
 from proxy.billing.records import UsageRecord, to_usd
 from proxy.errors import Outcome, Refusal
-from proxy.gateway.client import Client
+from proxy.gateway.client import REFUSED, Client
 from proxy.telemetry.redaction import shortened
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
-REFUSED = "refused"
-"""The outcome of a request that we answered ourselves with an error; the others are the ledger's words."""
 LONGEST_WHY = 1000
 """Characters: a refusal may repeat what callers sent."""
 
@@ -33,7 +31,7 @@ class Access:
         """A request has ended, `seconds` after its head came."""
         if not self._told or client.told_of:
             return
-        outcome = _outcome(client)
+        outcome = client.outcome
         well = outcome == Outcome.OK and client.refusal is None and client.status < 400
         if well and not self.samples(client.request_id):
             return
@@ -55,22 +53,6 @@ class Access:
     def samples(self, request_id: str) -> bool:
         """Whether a request that ended well is told of: by its id, so that it is the same wherever that is asked."""
         return crc32(request_id.encode()) < self._sampled_below
-
-
-def _outcome(client: Client) -> str:
-    """How it ended: as the ledger says, of several calls the first that didn't end well; else by what went down."""
-    if client.records:
-        for record in client.records:
-            if record.outcome != Outcome.OK:
-                return record.outcome
-        return Outcome.OK
-    if client.refusal is not None:
-        return REFUSED if client.status >= 400 else Outcome.TRUNCATED  # else its answer had begun
-    if client.gone:
-        return Outcome.CLIENT_GONE
-    if client.status >= 400:
-        return Outcome.UPSTREAM_ERROR
-    return Outcome.OK if client.status else Outcome.UNSETTLED
 
 
 def _asked(client: Client) -> dict[str, Any]:
@@ -97,7 +79,7 @@ def _add_answer(fields: dict[str, Any], client: Client, outcome: str) -> None:
         fields["upstream"] = upstream
     if client.status:
         fields["status"] = client.status
-    fields["outcome"] = str(outcome)
+    fields["outcome"] = outcome
     if records:
         _add_bill(fields, records)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from proxy.config.addresses import Address, Network, client_address
-from proxy.errors import Hint, Refusal
+from proxy.errors import Hint, Outcome, Refusal
 from proxy.gemini import error_hints, hints, openai_errors, status
 from proxy.gemini.calls import Call, Framing
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from proxy.gateway.cycle import Cycle
     from proxy.gemini.headers import Headers
     from proxy.tenants.keys import Tenant
+
+REFUSED = "refused"
+"""The outcome of a request that we answered ourselves with an error; the others are the ledger's words."""
 
 
 class Client:
@@ -109,6 +112,22 @@ class Client:
     def told_of(self) -> bool:
         """The door has told already what became of it: its body couldn't be read."""
         return self._connection.told_of
+
+    @property
+    def outcome(self) -> str:
+        """How it ended: as the ledger says, of several calls the first that didn't end well; else by what went down."""
+        for record in self.records:
+            if record.outcome != Outcome.OK:
+                return str(record.outcome)
+        if self.records:
+            return Outcome.OK.value
+        if self.refusal is not None:
+            return REFUSED if self.status >= 400 else Outcome.TRUNCATED.value  # else its answer had begun
+        if self.gone:
+            return Outcome.CLIENT_GONE.value
+        if self.status >= 400:
+            return Outcome.UPSTREAM_ERROR.value
+        return (Outcome.OK if self.status else Outcome.UNSETTLED).value
 
     def outlive(self, seconds: float) -> None:
         """Lets the current task run on for so long after the client has left; then it is cancelled."""

@@ -133,7 +133,7 @@ class Trace:
                 names.KEY: client.key_name or None,
                 names.OUR_OPERATION: client.operation,
                 names.REQUEST_MODEL: client.model or None,
-                names.OUTCOME: _outcome(client),
+                names.OUTCOME: client.outcome,
                 names.REFUSED: refusal.reason.word if refusal is not None and not broken_off else None,
                 names.ERROR_TYPE: _error_type(client),
                 **_sums(records),
@@ -190,14 +190,6 @@ def _of_record(record: UsageRecord) -> dict[str, Any]:
     ):
         found |= {named[modality]: tokens for modality, tokens in (details or {}).items() if modality in named}
     return found
-
-
-def _outcome(client: Client) -> str | None:
-    """That of its calls, where they agree."""
-    outcomes = {str(record.outcome) for record in client.records}
-    if len(outcomes) == 1:
-        return outcomes.pop()
-    return Outcome.CLIENT_GONE.value if client.gone and not outcomes else None
 
 
 def _error_type(client: Client) -> str | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -18,11 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import structlog
 from prometheus_client import CollectorRegistry, Metric, values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 MADE_ONE: Mapping[str, Callable[[float, float], float]] = {"livesum": float.__add__, "livemin": min, "livemax": max}
 """How a gauge of the workers and the control process's own are."""
@@ -84,7 +88,7 @@ class WorkerFiles:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
         # What is removed stays in the file; `_made_one` knows what there is.
         warnings.filterwarnings("ignore", "Removal of labels has not been implemented")
-        self.known = tuple(_series(folder.glob(f"*_{worker}.db")))
+        self.known = _taken_over(folder, worker)
         """What that one had series of, each by its metric's name and its labels."""
         values.MmapedDict = _Allocated  # type: ignore[attr-defined]
         written = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]
@@ -124,6 +128,19 @@ class WorkerFiles:
                 continue
             value.was = now
             value.written.set(now)
+
+
+def _taken_over(folder: Path, worker: str) -> tuple[tuple[str, dict[str, str]], ...]:
+    """The series of a dead worker's files. Damaged ones are removed: they must not keep who takes its place from
+    serving."""
+    paths = tuple(folder.glob(f"*_{worker}.db"))
+    try:
+        return tuple(_series(paths))
+    except (RuntimeError, ValueError, struct.error) as error:  # what the library and JSON say to it
+        for path in paths:
+            path.unlink()
+        log.error("metrics_files_damaged", why=str(error), what="removed: what this worker counted begins at 0 again")
+        return ()
 
 
 def _series(paths: Iterable[Path]) -> Iterator[tuple[str, dict[str, str]]]:

@@ -31,5 +31,5 @@ async def test_a_step_that_fails_is_tried_again_and_told_once() -> None:
             await done.wait()
         going.cancel()
     told = [(line["event"], line.get("why", "")) for line in lines]
-    assert told == [("events_failing", "no"), ("events_back", ""), ("events_failing", "full"), ("events_back", "")]
+    assert told == [("chore_failing", "no"), ("chore_back", ""), ("chore_failing", "full"), ("chore_back", "")]
     assert [line["what"] for line in lines] == ["nothing is looked at", "no longer: nothing is looked at"] * 2

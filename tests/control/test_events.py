@@ -292,15 +292,15 @@ async def test_whatever_fails_it_goes_on_and_says_so_once(tmp_path: Path) -> Non
         with capture_logs() as lines:
             watching = asyncio.get_running_loop().create_task(stand.events.watch())
             Path(str(stand.database)).rename(away)
-            await until(lambda: sum(line["event"] == "events_failing" for line in lines) == 2)
+            await until(lambda: sum(line["event"] == "chore_failing" for line in lines) == 2)
             away.rename(Path(str(stand.database)))
             stand.uses = [BudgetUse("alice", None, 100, "total", 50)]
             await until(lambda: bool(script.received))
             watching.cancel()
             await asyncio.wait([watching])
-    failing = [line["what"] for line in lines if line["event"] == "events_failing"]
+    failing = [line["what"] for line in lines if line["event"] == "chore_failing"]
     assert sorted(failing) == ["budgets aren't looked at", "events aren't delivered"]
-    assert "events_back" in [line["event"] for line in lines]
+    assert "chore_back" in [line["event"] for line in lines]
     assert thresholds(script) == [50]
 
 

@@ -250,6 +250,7 @@ def test_a_refusal_is_a_span_without_attempts(
     assert attempts == []
     assert server.attributes["http.response.status_code"] == answer.status_code == status
     assert server.attributes["weighbridge.refused"] == server.attributes["error.type"] == reason
+    assert server.attributes["weighbridge.outcome"] == "refused"
     assert not server.failed
     assert server.name.endswith(name or "POST")
 

@@ -20,8 +20,10 @@ from proxy.telemetry.metrics import MAX_PROJECTS, Metrics
 WORKER = """
 import sys
 from pathlib import Path
+import structlog
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.multiprocess import WorkerFiles
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 folder = Path(sys.argv[1])
 files = WorkerFiles(folder, sys.argv[2])
 metrics = Metrics("1", ["m"], folder, files.known)
@@ -110,6 +112,23 @@ def test_a_file_that_is_being_made_is_passed_over(folder: Path) -> None:
     """A worker may also have died making it."""
     (folder / "counter_3.db").touch()
     assert "weighbridge_requests_total" not in scraped(Metrics("1", ["m"], folder))
+
+
+@pytest.mark.parametrize(
+    "damage", [b"\x40", b"damaged " * 512, b"\x40\0\0\0" + b"\x20\0\0\0" * 64], ids=["cut", "text", "keys"]
+)
+def test_a_damaged_file_keeps_no_worker_from_serving(
+    folder: Path, damage: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What it counted is lost, and said to be; what another one counted stays."""
+    for name in ("0", "1"):
+        with worker(folder, name) as former:
+            former.answers(5)
+    (folder / "counter_0.db").write_bytes(damage)
+    with worker(folder, "0") as successor:
+        successor.answers(2)
+        assert scraped(Metrics("1", ["m"], folder))["weighbridge_requests_total"] == 7
+    assert "metrics_files_damaged" in capfd.readouterr().err
 
 
 def test_a_start_begins_at_nothing(folder: Path) -> None:
