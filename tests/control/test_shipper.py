@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -190,7 +191,10 @@ def restore(server: PostgresServer, to: PostgresDatabase, copy: str) -> None:
 
 
 def end_all(client: Any, name: str) -> None:
-    client.execute("SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = %s", [name])
+    """Ends all connections to a database, and waits until they have: PostgreSQL 13 can't wait for that by itself."""
+    client.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+    while client.execute("SELECT 1 FROM pg_stat_activity WHERE datname = %s", [name]).fetchone():
+        time.sleep(0.01)
 
 
 async def test_while_postgresql_is_away_records_wait_and_are_told(tmp_path: Path, own_postgres: PostgresServer) -> None:

@@ -87,6 +87,7 @@ def test_the_rights_that_the_docs_have_an_operator_grant_are_enough_to_serve(
     with ready_postgres.client(SUPERUSER) as superuser:
         superuser.execute(f'REVOKE ALL ON DATABASE "{ready_postgres.name}" FROM PUBLIC')
         superuser.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+        superuser.execute(f"GRANT ALL ON SCHEMA public TO {ROLE}")  # before version 15 it isn't the database's owner's
         superuser.execute(f"DROP ROLE IF EXISTS node; CREATE ROLE node LOGIN PASSWORD '{PASSWORD}'")
         superuser.execute(grants.replace("DATABASE weighbridge", f'DATABASE "{ready_postgres.name}"'))
     try:
