@@ -34,7 +34,7 @@ from proxy.limits.interface import Limiter
 from proxy.process import ALONE, Process
 from proxy.store.database import Database, open_database
 from proxy.telemetry.metrics import Metrics
-from proxy.telemetry.multiprocess import WorkerFiles
+from proxy.telemetry.multiprocess import ProcessFiles
 from proxy.tenants import disabled_upstreams
 from proxy.tenants.keyring import Keyring
 from proxy.upstreams.configured import open_pool
@@ -50,7 +50,7 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
 
 METRICS = "metrics"
-"""The folder in data_dir where workers write theirs."""
+"""The folder in data_dir where each of several processes writes its own."""
 METRICS_WRITTEN_EVERY_S = 1.0
 
 
@@ -66,7 +66,7 @@ class App:
         book: PriceBook,
         metrics: Metrics,
         process: Process,
-        written: WorkerFiles | None,
+        written: ProcessFiles | None,
     ) -> None:
         """Puts the parts together. Use `open`."""
         self.ready = False
@@ -153,12 +153,12 @@ class App:
         data_dir = settings.storage.data_dir
         database = open_database(settings.storage)
         book = open_book(settings)
-        written = WorkerFiles(data_dir / METRICS, process.slot) if process.gateway and process.locked else None
+        written = ProcessFiles(data_dir / METRICS, process.slot) if process.locked else None
         metrics = Metrics(
             __version__,
             book.models(),
             data_dir / METRICS if process.locked else None,
-            written.known if written else (),
+            written,
         )
 
         def on_broken(broken: LedgerBroken) -> None:
@@ -261,7 +261,7 @@ class App:
             if self._shared:
                 group.create_task(self._shared.follow())
 
-    async def _write_metrics(self, files: WorkerFiles) -> None:
+    async def _write_metrics(self, files: ProcessFiles) -> None:
         def write() -> None:
             self.metrics.look()
             files.write()

@@ -85,7 +85,7 @@ class Weighbridge:
         """Starts a command, its errors going to the log."""
         command, env = self._command(module, *arguments), self._env()
         with (self.folder / "log").open("a") as log:
-            return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=env, text=True, **options)
+            return subprocess.Popen(command, **{"stdout": subprocess.PIPE} | options, stderr=log, env=env, text=True)
 
     def serves(self, line: str) -> None:
         """Takes the addresses of both doors from the line that tells them."""

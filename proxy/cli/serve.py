@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import partial
 from typing import Annotated
 
@@ -59,6 +60,16 @@ def serve(
 
 
 def announce(settings: Settings, base_url: str, admin_url: str) -> None:
+    """Says where it serves. A full disk, or a pipe that nobody reads any more, costs these lines and no server."""
+    try:
+        _announce(settings, base_url, admin_url)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # what couldn't be written is tried again at the process's end
+        os.close(nowhere)
+
+
+def _announce(settings: Settings, base_url: str, admin_url: str) -> None:
     workers = f" with {settings.server.workers} workers" if settings.server.workers > 1 else ""
     output.line(f"Weighbridge serves at {base_url}{workers}; metrics at {admin_url}/metrics")
     output.line(f"Keys: weighbridge key create PROJECT. Records: {settings.storage.data_dir}. Ctrl-C ends it.")

@@ -58,7 +58,8 @@ def _copy(path: Path, folder: Path, name: Path, *, ledger: bool) -> Copied:
     copy.parent.mkdir(mode=0o700, exist_ok=True)
     _make(copy)
     try:
-        uri = f"{path.absolute().as_uri()}?mode=ro"
+        # Not mode=ro: what its last writer left half written, as power failed, must be rolled back to be read.
+        uri = f"{path.absolute().as_uri()}?mode=rw"
         opened = reading(path) if ledger else closing(sqlite3.connect(uri, uri=True))
         with opened as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)  # in one step: else it began anew at each commit of the server's

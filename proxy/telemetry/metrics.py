@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
 from proxy.gemini.surface import OPERATIONS
 from proxy.telemetry.declared import Declared
 from proxy.telemetry.labels import MOST, OTHER, Children, Labels, Names, status_of
-from proxy.telemetry.multiprocess import AddedUp
+from proxy.telemetry.multiprocess import AddedUp, ProcessFiles
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
@@ -42,13 +42,14 @@ class Metrics(Declared):
         version: str,
         models: Collection[str],
         workers: Path | None = None,
-        written: Iterable[tuple[str, Mapping[str, str]]] = (),
+        files: ProcessFiles | None = None,
         most: int = MOST,
     ) -> None:
-        """`workers`: the folder where workers write theirs, which are told with these. `written`: what a predecessor
-        of this process has series of, each by its metric's name and its labels. `most`: see Children."""
+        """`workers`: the folder where workers write theirs, which are told with these. `files`: this process's own in
+        it, of which a predecessor's series are gone on from. `most`: see Children."""
         super().__init__()
         self._workers = workers
+        self._files = files
         self.know_models(models)
         self.project = Names(MAX_PROJECTS)
         """The label of a project."""
@@ -59,7 +60,7 @@ class Metrics(Declared):
         self._looks: list[Callable[[], object]] = []
         self._bound(most)
         self._begin(version)
-        self._go_on_from(written)
+        self._go_on_from(files.known if files else ())
 
     def _bound(self, most: int) -> None:
         few = min(most, MAX_OPERATIONS)
@@ -212,7 +213,7 @@ class Metrics(Declared):
         if self._workers is None:
             return generate_latest(self.registry)
         together = CollectorRegistry()
-        together.register(AddedUp(self._workers, self.registry, self.project))
+        together.register(AddedUp(self._workers, self.registry, self.project, self._files))
         return generate_latest(together)
 
 

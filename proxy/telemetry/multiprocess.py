@@ -4,7 +4,8 @@ It is prometheus-client's multiprocess mode (https://prometheus.github.io/client
 things. A worker counts in memory and writes once a second what has changed: to write at each count, into a mapped file,
 would be a tenth of a small call, and a worker that is killed takes no more than its last second with it. And of gauges
 only those are written that are made one of all workers' (`together` in declared.py); every other is told by the control
-process alone, which knows as much as any worker.
+process alone, which knows as much as any worker. What the control process itself counts is written likewise: to
+Prometheus a sum that goes down, as when it lacks a dead process's share, has begun anew, all of it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -80,18 +82,21 @@ class _Allocated(MmapedDict):
         super()._init_value(key)  # type: ignore[no-untyped-call]
 
 
-class WorkerFiles:
-    """The files of one worker. From when they are made, every metric of this process has its values in them."""
+class ProcessFiles:
+    """The files of a worker, or of the control process. From when they are made, every metric of this process has its
+    values in them."""
 
-    def __init__(self, folder: Path, worker: str) -> None:
-        """A worker that takes a dead one's place, under the same name, goes on from what that one had written."""
+    def __init__(self, folder: Path, process: str) -> None:
+        """One that takes a dead one's place, under the same name, goes on from what that one had written."""
+        self.process = process
+        self._writing = threading.Lock()
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
         # What is removed stays in the file; `_made_one` knows what there is.
         warnings.filterwarnings("ignore", "Removal of labels has not been implemented")
-        self.known = _taken_over(folder, worker)
+        self.known = _taken_over(folder, process)
         """What that one had series of, each by its metric's name and its labels."""
         values.MmapedDict = _Allocated  # type: ignore[attr-defined]
-        written = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]
+        written = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]
         self._values: dict[tuple[str, Any], Any] = {}
         known = self._values
 
@@ -117,29 +122,30 @@ class WorkerFiles:
 
     def write(self) -> None:
         """Writes what has changed since it was last called. What a full disk has no room for is written later."""
-        for value in tuple(self._values.values()):
-            now = value.get()
-            if value.written is None:
-                try:
-                    value.written = value.begin()
-                except OSError:
+        with self._writing:
+            for value in tuple(self._values.values()):
+                now = value.get()
+                if value.written is None:
+                    try:
+                        value.written = value.begin()
+                    except OSError:
+                        continue
+                elif now == value.was:
                     continue
-            elif now == value.was:
-                continue
-            value.was = now
-            value.written.set(now)
+                value.was = now
+                value.written.set(now)
 
 
-def _taken_over(folder: Path, worker: str) -> tuple[tuple[str, dict[str, str]], ...]:
-    """The series of a dead worker's files. Damaged ones are removed: they must not keep who takes its place from
+def _taken_over(folder: Path, process: str) -> tuple[tuple[str, dict[str, str]], ...]:
+    """The series of a dead one's files. Damaged ones are removed: they must not keep who takes its place from
     serving."""
-    paths = tuple(folder.glob(f"*_{worker}.db"))
+    paths = tuple(folder.glob(f"*_{process}.db"))
     try:
         return tuple(_series(paths))
     except (RuntimeError, ValueError, struct.error) as error:  # what the library and JSON say to it
         for path in paths:
             path.unlink()
-        log.error("metrics_files_damaged", why=str(error), what="removed: what this worker counted begins at 0 again")
+        log.error("metrics_files_damaged", why=str(error), what="removed: what this process counted begins at 0 again")
         return ()
 
 
@@ -159,17 +165,24 @@ def _series(paths: Iterable[Path]) -> Iterator[tuple[str, dict[str, str]]]:
 class AddedUp(Collector):
     """The metrics of all workers, by their files, with those of this process."""
 
-    def __init__(self, folder: Path, own: CollectorRegistry, project: Callable[[str], str]) -> None:
-        """`project` gives a project's label: each worker has named a thousand, and not the same."""
+    def __init__(
+        self, folder: Path, own: CollectorRegistry, project: Callable[[str], str], files: ProcessFiles | None
+    ) -> None:
+        """`project` gives a project's label: each worker has named a thousand, and not the same. `files` are this
+        process's own."""
         self._folder = folder
         self._own = own
         self._project = project
+        self._files = files
 
     def collect(self) -> Iterator[Metric]:
-        files = list(_begun(self._folder.glob("*.db")))
+        families = list(self._own.collect())
+        if self._files is not None:
+            self._files.write()  # what is told now, the one that takes this one's place must tell as well
+        files = list(_begun(self._of_others()))
         workers = MultiProcessCollector.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
         of_workers: dict[str, Metric] = {family.name: family for family in workers}
-        for own in self._own.collect():
+        for own in families:
             theirs = of_workers.pop(own.name, None)
             if theirs is not None:
                 if own.type == "gauge":
@@ -177,6 +190,10 @@ class AddedUp(Collector):
                 else:
                     own.samples = self._sum(own, theirs)
             yield own
+
+    def _of_others(self) -> Iterator[Path]:
+        mine = None if self._files is None else f"_{self._files.process}.db"
+        return (path for path in self._folder.glob("*.db") if mine is None or not path.name.endswith(mine))
 
     def _sum(self, *families: Metric) -> list[Sample]:
         """Samples of the same name and labels added, in the order in which they are first met."""

@@ -168,7 +168,9 @@ def show(database: Database, name: str) -> Project:
 
 def find(connection: Connection, name: str) -> Project:
     """One project, within a transaction. Raises UnknownProjectError, which names the nearest one."""
-    row = connection.execute(select(projects).where(projects.c.name == name)).first()
+    row = None
+    if _NAME.fullmatch(name):  # no other is there; and PostgreSQL can't even be asked for one with a NUL in it
+        row = connection.execute(select(projects).where(projects.c.name == name)).first()
     if row is None:
         near = get_close_matches(name[:80], connection.scalars(select(projects.c.name)), n=1)
         advice = f"did you mean {near[0]!r}?" if near else "`weighbridge project list` names those there are"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -48,6 +50,31 @@ def test_a_backup_has_what_was_committed_while_the_writer_is_in_the_midst_of_mor
             assert theirs.execute(query).fetchall() == ours.execute(query).fetchall()
         assert theirs.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     writer.execute("COMMIT")
+
+
+KILLED_IN_THE_MIDST = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size=2")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("DELETE FROM projects")
+connection.execute("CREATE TABLE half AS SELECT zeroblob(100000)")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_writer_left_half_written_is_rolled_back(data_dir: Path, tmp_path: Path) -> None:
+    """After a power failure, where no server has started since: a backup is what an operator makes first."""
+
+    def projects(folder: Path) -> list[tuple[str]]:
+        with closing(sqlite3.connect(folder / "weighbridge.db")) as database:
+            return database.execute("SELECT name FROM projects").fetchall()
+
+    before = projects(data_dir)
+    subprocess.run([sys.executable, "-c", KILLED_IN_THE_MIDST, str(data_dir / "weighbridge.db")], check=False)
+    assert (data_dir / "weighbridge.db-journal").stat().st_size
+    back_up(data_dir, tmp_path / "copy")
+    assert projects(tmp_path / "copy") == before != []
 
 
 def test_only_its_owner_can_read_it(data_dir: Path, tmp_path: Path) -> None:

@@ -320,6 +320,9 @@ BAD_VALUES = {
     "config.sever.workers=2": "sever",
     "config.server.worker=2": "worker",
     "config.server.workers=many": "workers",
+    "config.server.workers=2": "config.storage.redis_url is not set",
+    "config.server.tls_cert=/run/secrets/weighbridge/tls.crt": "tls_key",
+    "config.server.tls_key=/run/secrets/weighbridge/tls.key": "tls_cert",
     "config.server.port=9000": "port",
     "config.server.drain_seconds=-1": "drain_seconds",
     "config.storage.data_dir=/data": "data_dir",
@@ -344,7 +347,11 @@ def test_text_and_numbers_of_every_kind_survive_the_way_into_toml(tmp_path: Path
     odd = 'a "quote", a \\, a <tag> & é\n\ttab {{ brace }} # $'
     limits = {"rpm": 1_000_000_000_000, "usd_per_10min": 0.1, odd: {"ipm": 0}}
     upstream = {"name": "one", "base_url": odd, "models": [odd, "*"], "weight": 3, "limits": limits}
-    config = {"server": {"workers": 4, "drain_seconds": 0.5}, "images": {"fetch_urls": True}, "upstreams": [upstream]}
+    config = {
+        "server": {"max_body_mb": 4, "drain_seconds": 0.5},
+        "images": {"fetch_urls": True},
+        "upstreams": [upstream],
+    }
     values = tmp_path / "values.yaml"
     values.write_text(json.dumps({"existingSecret": "weighbridge", "config": config}))
     made = list(yaml.safe_load_all(chart.template("--values", str(values))))

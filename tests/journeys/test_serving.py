@@ -13,9 +13,10 @@ import subprocess
 import sys
 import threading
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx2
 import pytest
@@ -26,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy.billing.records import to_json, to_usd
 from tests.certificates import make_certificate
 from tests.journeys.watching import PICTURE, TEXT, body, connect, open_leases, refuses, until
+from tests.redis_servers import free_port
 from tests.scripted import Scripted, says, scripted
 from tests.stand import Weighbridge, weighbridge
 
@@ -251,6 +253,38 @@ def test_it_takes_as_many_files_as_it_may_have_not_as_a_shell_gives(tmp_path: Pa
             assert resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(params=["a full disk", "a pipe that nobody reads"])
+def useless_output(request: pytest.FixtureRequest) -> Iterator[IO[bytes]]:
+    if request.param == "a full disk":
+        with Path("/dev/full").open("wb") as full:
+            yield full
+        return
+    reads, writes = os.pipe()
+    os.close(reads)
+    with os.fdopen(writes, "wb") as pipe:
+        yield pipe
+
+
+def test_it_serves_where_what_it_says_at_start_cannot_be_written(useless_output: IO[bytes], tmp_path: Path) -> None:
+    """And ends as well as ever."""
+    url = f"http://127.0.0.1:{(port := free_port())}/readyz"
+    stand = Weighbridge(tmp_path, "http://127.0.0.1:9", {"server": {"port": port}})
+    stand.process = process = stand.popen("proxy", "serve", stdout=useless_output)
+
+    def ready() -> bool:
+        assert process.poll() is None, f"it ended with {process.returncode}"
+        try:
+            return httpx2.get(url).status_code == 200
+        except httpx2.ConnectError:
+            return False
+
+    try:
+        until(ready, "it serves")
+        assert stand.stop(signal.SIGTERM) == 0
+    finally:
+        stand.close()
 
 
 def test_a_second_server_on_the_same_folder_is_refused_and_the_first_serves_on(stand: Weighbridge) -> None:

@@ -95,6 +95,8 @@ async def test_whoever_is_killed_is_replaced_and_the_bill_is_whole(
     stand.start()
     running = asyncio.get_running_loop().create_task(load.run())
     await load.more(100)
+    for door in (stand.base_url, stand.admin_url):  # each process counts what it refuses, the control process, too
+        assert httpx2.get(f"{door}/{'x' * 20_000}").status_code == 414
     seen = counters(stand)
     for times, slot in enumerate(("0", "2", "control"), 1):
         killed = children(stand)[slot]

@@ -22,11 +22,11 @@ import sys
 from pathlib import Path
 import structlog
 from proxy.telemetry.metrics import Metrics
-from proxy.telemetry.multiprocess import WorkerFiles
+from proxy.telemetry.multiprocess import ProcessFiles
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 folder = Path(sys.argv[1])
-files = WorkerFiles(folder, sys.argv[2])
-metrics = Metrics("1", ["m"], folder, files.known)
+files = ProcessFiles(folder, sys.argv[2])
+metrics = Metrics("1", ["m"], folder, files)
 metrics.know_upstreams({"google": True, "gone": False})
 files.write()
 print("begun", flush=True)
@@ -77,8 +77,12 @@ def folder(tmp_path: Path) -> Path:
 
 def scraped(metrics: Metrics) -> dict[str, float]:
     """Samples by name; those with other labels are added up."""
+    return sums_of(metrics.exposition().decode())
+
+
+def sums_of(exposition: str) -> dict[str, float]:
     sums: dict[str, float] = {}
-    for family in text_string_to_metric_families(metrics.exposition().decode()):
+    for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
             sums[sample.name] = sums.get(sample.name, 0) + sample.value
     return sums
@@ -106,6 +110,42 @@ def test_what_workers_count_is_added_up_also_after_one_was_replaced(folder: Path
     successor.answers(2)
     seen = scraped(control)
     assert (seen["weighbridge_requests_total"], seen["weighbridge_in_flight_requests"]) == (10, 6)
+
+
+CONTROL = """
+import sys
+from pathlib import Path
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.multiprocess import ProcessFiles
+folder = Path(sys.argv[1])
+metrics = Metrics("1", ["m"], folder, ProcessFiles(folder, "control"))
+for number in range(int(sys.argv[2])):
+    metrics.finished("alice", "generateContent", "m", 200, 0.01)
+    metrics.config_reloads.labels("rejected").inc()
+print(metrics.exposition().decode(), "# scraped", flush=True)
+sys.stdin.read()
+"""
+"""Counts so much, and is scraped once."""
+
+
+def scraped_of_control(folder: Path, counts: int) -> dict[str, float]:
+    """What a control process tells that is killed then, before it has written anything by itself."""
+    command = [sys.executable, "-c", CONTROL, str(folder), str(counts)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = "".join(iter(process.stdout.readline, " # scraped\n"))
+        process.kill()
+    multiprocess.forget(folder, "control")
+    return sums_of(told)
+
+
+def test_no_counter_goes_down_when_the_control_process_is_replaced(folder: Path, at_end: ExitStack) -> None:
+    """To Prometheus all that the workers ever counted would be counted anew."""
+    at_end.enter_context(worker(folder, "0")).answers(100)
+    for told in (3, 6):
+        seen = scraped_of_control(folder, 3)
+        assert seen["weighbridge_requests_total"] == seen["weighbridge_request_duration_seconds_count"] == 100 + told
+        assert (seen["weighbridge_config_reloads_total"], seen["weighbridge_build_info"]) == (told, 1)
 
 
 def test_a_file_that_is_being_made_is_passed_over(folder: Path) -> None:
@@ -163,10 +203,10 @@ JUNK = """
 import sys
 from pathlib import Path
 from proxy.telemetry.metrics import Metrics
-from proxy.telemetry.multiprocess import WorkerFiles
+from proxy.telemetry.multiprocess import ProcessFiles
 from tests.telemetry.test_metrics import junk
-files = WorkerFiles(Path(sys.argv[1]), sys.argv[2])
-metrics = Metrics("1", [], Path(sys.argv[1]), files.known, most=300)
+files = ProcessFiles(Path(sys.argv[1]), sys.argv[2])
+metrics = Metrics("1", [], Path(sys.argv[1]), files, most=300)
 junk(metrics, range(int(sys.argv[3]), int(sys.argv[4])))
 files.write()
 """
@@ -210,8 +250,8 @@ from pathlib import Path
 from proxy.telemetry import multiprocess
 from proxy.telemetry.metrics import Metrics
 folder = Path(sys.argv[1])
-files = multiprocess.WorkerFiles(folder, "0")
-metrics = Metrics("1", ["m"], folder, files.known)
+files = multiprocess.ProcessFiles(folder, "0")
+metrics = Metrics("1", ["m"], folder, files)
 files.write()
 before = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, before[1]))

@@ -9,12 +9,15 @@ import structlog
 from starlette.datastructures import Headers
 
 from proxy.control.admin.problems import Kind, Problem
+from proxy.telemetry.redaction import shortened
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("weighbridge")
 
+LONGEST_PATH = 200
+"""Characters of a path that a log line tells."""
 WHERE = (
     "Send the header `Authorization: Bearer …` with the admin token: it stands in admin-token in storage.data_dir, "
     "unless the server got another one in WEIGHBRIDGE_ADMIN_TOKEN."
@@ -34,7 +37,9 @@ class Guarded:
             self._check(headers)
         except Problem as problem:
             client = scope.get("client") or ("unknown", 0)
-            log.warning("admin_refused", path=scope["path"][:200], client=client[0], why=problem.kind.word)
+            log.warning(
+                "admin_refused", path=shortened(scope["path"], LONGEST_PATH), client=client[0], why=problem.kind.word
+            )
             await problem.response()(scope, receive, send)
         else:
             await self._app(scope, receive, send)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from starlette.requests import ClientDisconnect, Request
 
 from proxy.control.admin.problems import Fault, Kind, Problem, invalid
@@ -16,6 +16,13 @@ class Body(BaseModel):
     """What a request may hold: unknown fields are typos, and types aren't converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+    @field_validator("*")
+    @classmethod
+    def _asked_of_any_store(cls, value: object) -> object:
+        if isinstance(value, str) and "\0" in value:  # PostgreSQL takes none, not even to be compared
+            raise ValueError("must not hold the character NUL")
+        return value
 
 
 B = TypeVar("B", bound=Body)

@@ -6,6 +6,8 @@ import httpx2
 import pytest
 import structlog
 
+from proxy.config import secrets
+from proxy.telemetry.redaction import redact
 from tests.control.admin.conftest import TOKEN, Admin
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +59,20 @@ async def test_what_is_not_the_token_is_refused_and_said_in_the_log_without_it(a
         assert answer.headers["www-authenticate"] == 'Bearer realm="weighbridge", error="invalid_token"'
         assert TOKEN not in answer.text
         assert said == [SAID]
+
+
+async def test_a_long_path_with_the_token_in_it_is_told_without_any_part_of_it(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator's own token has no shape that half of it could be known by."""
+    token = "ninety-nine.red.balloons"
+    monkeypatch.setattr(secrets, "_known", {token: token})
+    for before in range(150, 200):
+        with structlog.testing.capture_logs() as said:
+            await ask(admin, f"/admin/v1/{'x' * (before - 10)}{token}")
+        path = redact(said[0]["path"])  # as a line is, when it is written
+        assert len(path) < 300
+        assert not any(token[at : at + 4] in path for at in range(len(token) - 3)), path
 
 
 async def test_the_scheme_is_read_in_any_case(admin: Admin) -> None:

@@ -158,6 +158,21 @@ def ship(node: Admin) -> None:
     ship_all(node.database, path)
 
 
+async def test_a_text_that_postgresql_cannot_hold_is_a_mistake_of_the_body(nodes: tuple[Admin, Admin]) -> None:
+    """Not an outage of PostgreSQL, after which the same would be tried again."""
+    node, _ = nodes
+    answers = {
+        "of": await adjust(node, of="a\0b"),
+        "project": await adjust(node, project="a\0b"),
+        "differences.0.of": await node.client.post(
+            "adjustments/rerate", json={"differences": [{"of": "a\0b", "cost_usd": "1"}]}
+        ),
+    }
+    for field, answer in answers.items():
+        assert (answer.status_code, [error["field"] for error in answer.json()["errors"]]) == (422, [field])
+    assert (await node.client.get("projects/a%00b/limits")).status_code == 404
+
+
 async def test_an_id_that_two_nodes_are_given_counts_once(nodes: tuple[Admin, Admin]) -> None:
     """The second is told to come again while the first's record isn't shipped, and then that it stands."""
     one, other = nodes

@@ -45,7 +45,14 @@
 
 {{/* Values that can't be right together. */}}
 {{- define "weighbridge.check" -}}
+{{- $server := .Values.config.server | default dict -}}
 {{- $storage := .Values.config.storage | default dict -}}
+{{- if and (gt (int (get $server "workers")) 1) (not (get $storage "redis_url")) -}}
+{{- fail (printf "config.server.workers is %d, and config.storage.redis_url is not set: no pod would start, since workers count limits together" (int $server.workers)) -}}
+{{- end -}}
+{{- if ne (empty (get $server "tls_cert")) (empty (get $server "tls_key")) -}}
+{{- fail "config.server.tls_cert and config.server.tls_key go together: with one of them, no pod would start" -}}
+{{- end -}}
 {{- if gt (int .Values.replicaCount) 1 -}}
 {{- range $setting := list "redis_url" "database_url" -}}
 {{- if not (get $storage $setting) -}}
