@@ -21,6 +21,7 @@ _ONE_AT_A_TIME = 0x7765696768_02
 _FIRST_YEAR, _END_YEAR = 2020, 2100
 """What a clock says before or after that is wrong: it shares one partition on either side."""
 _NAME = re.compile(r"usage_records_([0-9]{4})_([0-9]{2})")
+_DROPPED_BEFORE = text("SELECT coalesce(max(removed_before), 0) FROM removed_partitions WHERE name ~ :name")
 _THERE = text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'usage_records'::regclass")
 
 
@@ -82,6 +83,11 @@ def drop_before(database: Database, before: int) -> list[str]:
     with database.reading() as connection:
         over = [one for one in _months(connection) if one.until is not None and one.until <= before]
     return [partition.name for partition in over if _drop(database, partition)]
+
+
+def dropped_before(connection: Connection) -> int:
+    """Months that were over at this Unix microsecond were dropped, or are about to be; 0: none was."""
+    return int(connection.execute(_DROPPED_BEFORE, {"name": f"^{_NAME.pattern}$"}).scalar_one())
 
 
 def _drop(database: Database, partition: Partition) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 DAY_US = 86_400_000_000
@@ -10,28 +11,35 @@ GOOGLES_ZONE = "America/Los_Angeles"
 """At whose midnight Google's daily quotas end (https://ai.google.dev/gemini-api/docs/rate-limits)."""
 
 
+class _Day(NamedTuple):
+    """From `begin` to before `end`, in Unix microseconds."""
+
+    begin: int = 0
+    end: int = 0
+    name: str = ""
+
+
 class Days:
-    """Names the day that a time falls on. The day in force is kept: a call pays one comparison."""
+    """Names the day that a time falls on. The day in force is kept: a call pays one comparison.
+
+    Threads may share it: the day is exchanged whole, so that none gets the name of one with the begin of another.
+    """
 
     def __init__(self, timezone: str) -> None:
         self._zone = ZoneInfo(timezone)
-        self._from = self._until = 0
-        self._name = ""
+        self._kept = _Day()
 
     def name(self, at: int) -> str:
         """The day ("2026-11-21") of a time in Unix microseconds."""
-        self._seek(at)
-        return self._name
+        return self._day(at).name
 
     def begin(self, at: int) -> int:
         """When the day of a time began; both in Unix microseconds."""
-        self._seek(at)
-        return self._from
+        return self._day(at).begin
 
     def end(self, at: int) -> int:
         """When the day of a time ends; both in Unix microseconds."""
-        self._seek(at)
-        return self._until
+        return self._day(at).end
 
     def period_begin(self, per: str, at: int) -> int | None:
         """When a budget's period ("day", "month", "total") began; both in Unix microseconds; None: it is for ever."""
@@ -52,8 +60,10 @@ class Days:
     def _midnight(self, day: date) -> int:
         return int(datetime(day.year, day.month, day.day, tzinfo=self._zone).timestamp()) * 1_000_000
 
-    def _seek(self, at: int) -> None:
-        if not self._from <= at < self._until:
+    def _day(self, at: int) -> _Day:
+        kept = self._kept
+        if not kept.begin <= at < kept.end:
             day = datetime.fromtimestamp(at / 1_000_000, self._zone).date()
-            self._from, self._until = self._midnight(day), self._midnight(day + timedelta(days=1))
-            self._name = day.isoformat()
+            kept = _Day(self._midnight(day), self._midnight(day + timedelta(days=1)), day.isoformat())
+            self._kept = kept
+        return kept

@@ -94,6 +94,31 @@ def _never_shipped(connection: sqlite3.Connection, day_of: Callable[[int], str])
         connection.execute("ROLLBACK")
 
 
+def dropped_of(database: Database, file: sqlite3.Connection, cursor: Cursor) -> int:
+    """The number up to which all that a file has was shipped, and dropped by retention since; 0: nothing was.
+
+    For a file that went back: what is dropped can't be passed over by its id, and would be added to the sums again.
+    Whatever has no higher number than was shipped through, and belongs into a month that was dropped, counts as
+    shipped; and what stands among that, as calls at a month's end do, where PostgreSQL has all of it.
+
+    Raises StoreError.
+    """
+    with database.reading(limit_s=LIMIT_S) as postgres:
+        before = partitions.dropped_before(postgres)
+        old = file.execute(
+            "SELECT seq FROM usage_records WHERE started_at < ? AND seq <= ? ORDER BY seq DESC LIMIT 1",
+            (before, cursor.seq),
+        ).fetchone()
+        if old is None:
+            return 0
+        found = file.execute(
+            "SELECT seq, record_id FROM usage_records WHERE started_at >= ? AND seq < ? ORDER BY seq LIMIT ?",
+            (before, old[0], PAGE_RECORDS),
+        ).fetchall()
+        there = postgres.execute(_THERE, {"record_ids": [record_id for _, record_id in found]}).scalar_one()
+    return int(old[0] if there == len(found) < PAGE_RECORDS else found[0][0] - 1)
+
+
 def read_page(connection: sqlite3.Connection, file_id: str, after: int) -> list[Row]:
     """The next records behind a number, in the order of writing; columns that an older file lacks are their defaults.
 
@@ -290,6 +315,7 @@ _MOVE = text(
     " WHERE file_id = :file_id AND through_seq = :seq AND through_record_id = :record_id"
 )
 _CURSORS = text("SELECT file_id, through_seq, through_record_id FROM shipped WHERE file_id = ANY(:file_ids)")
+_THERE = text("SELECT count(DISTINCT record_id) FROM usage_records WHERE record_id = ANY(:record_ids)")
 _LIVE = text(f"SELECT file_id FROM shipped WHERE seen_at > {NOW_US} - {LIVE_US}")  # noqa: S608
 _SEEN = {
     live: text(

@@ -24,6 +24,7 @@ _EDGE = (
 # A call's id is made when it starts, and ids are in an index; what is no call has an index of its own.
 _CALLS = f"{_EDGE} AND kind IN ('call', 'turn') AND record_id >= :first_id AND record_id < :end_id"
 _OTHERS = f"{_EDGE} AND kind NOT IN ('call', 'turn')"
+_WRITTEN_LAST = "SELECT started_at FROM usage_records ORDER BY seq DESC LIMIT 1"
 _MINE = " AND project = :project"
 
 
@@ -47,6 +48,21 @@ def spent(files: Iterable[Path], since: int | None = None, project: str | None =
                 of, key_id, model = who
                 sums[of, key_id, model] = sums.get((of, key_id, model), 0) + cost
     return sums
+
+
+def last_times(files: Iterable[Path]) -> set[int]:
+    """When the ledger's last calls started, in Unix microseconds: in each file that which was written last, and over
+    all those of the latest hour, by its begin and end. Raises LedgerUnusable."""
+    times, hours = set[int](), set[int]()
+    for path in files:
+        with reading(path) as connection:
+            hours.update(
+                row[0] for row in connection.execute("SELECT max(hour) FROM usage_hourly") if row[0] is not None
+            )
+            times.update(row[0] for row in connection.execute(_WRITTEN_LAST))
+    if hours:
+        times |= {max(hours) * 1_000_000, max(hours) * 1_000_000 + _HOUR_US - 1}
+    return times
 
 
 def _parts(connection: Connection, since: int | None, project: str | None) -> Iterable[tuple[Any, ...]]:

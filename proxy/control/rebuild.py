@@ -25,19 +25,19 @@ S = 1_000_000
 SPEND_BUCKET_S = WINDOWS[SPEND] // BUCKETS
 
 
-def history(files: Iterable[Path], days: Days, now_us: int, monotonic: Callable[[], float]) -> History:
+def history(files: Sequence[Path], days: Days, now_us: int, monotonic: Callable[[], float]) -> History:
     """What counters begin with, as the ledger files have it. Raises LedgerUnusable.
 
     `now_us` is this machine's clock, by which the ledger was written; `monotonic` gives seconds that nobody sets. The
     store's clock, by which minutes are counted, may be another: how long ago a call was is what both agree on.
 
     Concurrency begins at nothing: calls that were in flight ended with their process. A minute from now the last minute
-    is forgotten, and likewise ten: a counter that nobody used for a while is met anew. Near midnight the day before, or
-    the next one, is known, too: the clock may be set yet.
+    is forgotten, and likewise ten: a counter that nobody used for a while is met anew. Of days, those are known that
+    the clock may be set to yet (`_around`).
 
     An upstream's counters are those of the records that name it; their days are Google's, whatever `days` are.
     """
-    around = (now_us - OUT_OF_ORDER_US, now_us, now_us + OUT_OF_ORDER_US)
+    around = _around(files, now_us)
     google = Days(GOOGLES_ZONE)
     before = _Before(now_us, monotonic)
     for file in files:
@@ -105,10 +105,10 @@ class _Before:
 
 
 def spent(files: Sequence[Path], days: Days, now_us: int, project: str | None = None) -> Iterator[money.Spending]:
-    """What was spent of budgets before now: ever, this month and today, and near their ends in the ones beside them,
-    as the clock may be set yet. Of one project, or of all. Raises LedgerUnusable."""
+    """What was spent of budgets before now: ever, this month and today, and in those that the clock may be set to yet
+    (`_around`). Of one project, or of all. Raises LedgerUnusable."""
+    around = _around(files, now_us)
     for per in PERIODS:
-        around = (now_us + OUT_OF_ORDER_US, now_us, now_us - OUT_OF_ORDER_US)
         begun = {period(per, days.name(at)): days.period_begin(per, at) for at in around}
         later: dict[Who, int] = {}
         for name, since in begun.items():
@@ -116,6 +116,14 @@ def spent(files: Sequence[Path], days: Days, now_us: int, project: str | None = 
             for who, usd in ever_since.items():
                 yield money.Spending(*who, name, usd - later.get(who, 0))
             later = ever_since
+
+
+def _around(files: Sequence[Path], now_us: int) -> list[int]:
+    """Now, and what the clock may be set to soon, the latest first: by some time; or, where it was set wrong when this
+    process started, as before a machine has asked for the time, to about when the ledger's last calls were."""
+    return sorted(
+        {now_us + OUT_OF_ORDER_US, now_us, now_us - OUT_OF_ORDER_US, *spendings.last_times(files)}, reverse=True
+    )
 
 
 class OnDisk:

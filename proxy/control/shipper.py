@@ -194,6 +194,9 @@ class Shipper:
                     del self._files[file.path]  # another was put in its place
                     return True
                 if lacking := shipping.lack(connection, file.cursor, self._day_of):
+                    if not lacking.missing:
+                        dropped = shipping.dropped_of(self._database, connection, file.cursor)
+                        lacking = lacking._replace(through=max(lacking.through, dropped))
                     return self._begin_again(file, file.cursor, lacking)
                 rows = shipping.read_page(connection, file.file_id, file.cursor.seq)
             if not rows:
@@ -227,8 +230,9 @@ class Shipper:
                 "ledger_file_went_back",
                 file=str(file.path),
                 shipped_through=cursor.seq,
-                what="the file isn't the one that was shipped: a copy that was restored, or two copies at work. All of "
-                "it is shipped again; what PostgreSQL has stays",
+                again_from=lacking.through + 1,
+                what="the file isn't the one that was shipped: a copy that was restored, or two copies at work. It is "
+                "shipped again, but for what retention has dropped since; what PostgreSQL has stays",
             )
             file.not_before = self._clock() + AMISS_S
         file.cursor = self._shipping.restart(file.file_id, cursor, lacking)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -55,3 +58,23 @@ def test_a_budgets_period_is_its_day_or_month_or_all_time() -> None:
     assert days.period_begin("month", at) == us("2026-12-01T00:00")
     assert days.period_end("day", at) == days.period_end("month", at) == us("2027-01-01T00:00")
     assert days.period_begin("total", at) is days.period_end("total", at) is None
+
+
+def test_threads_that_share_it_are_each_told_the_day_that_they_ask_for() -> None:
+    """As where Redis was emptied: what was spent is looked up for many projects at once, each in a thread."""
+    days = Days("America/Los_Angeles")
+    wanted = {us(f"{day}T12:00"): (day, us(f"{day}T00:00")) for day in ("2026-11-21", "2026-11-19")}
+    start = threading.Barrier(4)
+
+    def ask(_: int) -> set[tuple[int, tuple[str, int]]]:
+        start.wait()
+        return {(at, (days.name(at), days.begin(at))) for at in [*wanted] * 25_000}
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            told = set[tuple[int, tuple[str, int]]]().union(*threads.map(ask, range(4)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert told == set(wanted.items())

@@ -10,10 +10,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from proxy.billing import shipping
 from proxy.billing.ledger_reading import file_id_of, reading
-from proxy.billing.periods import Days
+from proxy.billing.periods import DAY_US, Days
 from proxy.billing.records import COLUMNS
 from proxy.billing.shipping import Cursor, Lack, Moved, Place, Shipping
 from proxy.store.database import Database
@@ -126,6 +127,22 @@ def test_a_partition_that_was_dropped_meanwhile_is_made_again(tmp_path: Path, da
         connection.exec_driver_sql("DROP TABLE usage_records_2026_11")
     assert ships.ship(file_id, cursor, [second]).seq == 2
     assert [row[1] for row in records_in(database)] == [2]
+
+
+def test_of_a_file_that_went_back_it_is_known_what_was_shipped_and_dropped(tmp_path: Path, database: Database) -> None:
+    """Also where a newer call stands among the older ones, if PostgreSQL has that; else all from there on is."""
+    newer, older = calls(range(3, 4)), calls(range(4, 6), started_at=NOON - 70 * DAY_US)
+    path = put(tmp_path, *calls(range(3), started_at=NOON - 70 * DAY_US), *newer, *older, *calls(range(6, 8)))
+    with reading(path) as file:
+        rows_of = shipping.read_page(file, file_id_of(file), 0)
+        assert shipping.dropped_of(database, file, Cursor(8)) == 0
+        with database.noting() as connection:
+            month = {"name": "usage_records_2026_09", "before": NOON - 50 * DAY_US}
+            connection.execute(text("INSERT INTO removed_partitions VALUES (:name, :before)"), month)
+        assert [shipping.dropped_of(database, file, Cursor(seq)) for seq in (0, 2, 3, 4, 5, 8)] == [0, 2, 3, 3, 3, 3]
+        [cursor] = shipping.look(database, {"twin": Place("node", "0")}, []).values()
+        Shipping(database).ship("twin", cursor, [rows_of[3]])
+        assert [shipping.dropped_of(database, file, Cursor(seq)) for seq in (0, 2, 3, 4, 5, 8)] == [0, 2, 3, 3, 5, 6]
 
 
 def test_a_text_that_postgresql_cannot_hold_is_shipped_without_what_it_cannot(

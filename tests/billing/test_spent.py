@@ -13,7 +13,7 @@ import pytest
 from proxy.billing.ledger_errors import LedgerUnusable
 from proxy.billing.ledger_reading import reading
 from proxy.billing.records import UsageRecord, first_id_of, id_maker
-from proxy.billing.spent import _CALLS, _OTHERS, spent
+from proxy.billing.spent import _CALLS, _OTHERS, last_times, spent
 from tests.billing.sample import NOON, sample
 from tests.billing.steps import Steps
 from tests.billing.test_reports import HOUR, written
@@ -114,3 +114,12 @@ async def test_an_empty_ledger_and_none_at_all_have_spent_nothing(tmp_path: Path
     assert spent(await written(tmp_path), NOON + 1) == spent([]) == {}
     with pytest.raises(LedgerUnusable, match="can't be read"):
         spent([tmp_path / "none.db"])
+
+
+async def test_when_the_last_calls_were_is_known_by_the_clock_and_by_the_order_of_writing(tmp_path: Path) -> None:
+    """One of them may have been made while the clock was wrong."""
+    files = await written(
+        tmp_path, sample("ahead", started_at=NOON + 900 * HOUR + 5), sample("last", started_at=NOON + 7)
+    )
+    assert last_times(files) == {NOON + 7, NOON + 900 * HOUR, NOON + 901 * HOUR - 1}
+    assert last_times([]) == set()

@@ -16,9 +16,9 @@ import pytest
 from sqlalchemy import event
 from structlog.testing import capture_logs
 
-from proxy.billing import shipping
+from proxy.billing import partitions, shipping
 from proxy.billing.ledger import Ledger
-from proxy.billing.periods import Days
+from proxy.billing.periods import DAY_US, Days
 from proxy.billing.records import UsageRecord
 from proxy.billing.shipped_mark import mark_of, marked_through
 from proxy.control import shipper as control
@@ -355,6 +355,23 @@ async def test_a_ledger_file_restored_from_an_older_copy_is_shipped_whole(
         *(f"new-{number:06}" for number in range(10, 16)),
     }
     assert_sums_are_those_of_the_records(postgres_database)
+
+
+async def test_of_a_file_that_went_back_nothing_is_added_again_whose_month_was_dropped(
+    tmp_path: Path, postgres_database: Database
+) -> None:
+    path = put(tmp_path, *calls(range(5), started_at=NOON - 70 * DAY_US))
+    copy = path.read_bytes()
+    put(tmp_path, *calls(range(5, 9), "lost"))
+    ship(shipper(postgres_database, tmp_path))
+    partitions.drop_before(postgres_database, NOON - 50 * DAY_US)
+    path.write_bytes(copy)
+    put(tmp_path, *calls(range(5, 8), "new"))
+    with capture_logs() as told:
+        ship(shipper(postgres_database, tmp_path))
+    assert [(line["event"], line["again_from"]) for line in told] == [("ledger_file_went_back", 6)]
+    ship(shipper(postgres_database, tmp_path))
+    assert rows(postgres_database, "SELECT sum(calls) FROM usage_hourly") == [(12,)]
 
 
 async def test_chores_are_done_by_one_and_partitions_are_made_ahead(

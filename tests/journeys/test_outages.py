@@ -34,7 +34,7 @@ from proxy.tenants import keys
 from tests.billing.sample import NOON, sample
 from tests.clock import Clock
 from tests.disk import SECTOR, Disk
-from tests.journeys.limited import Held, used, with_limits
+from tests.journeys.limited import Held, limits_told, used, with_limits
 from tests.journeys.watching import TEXT, body, locked, until
 from tests.proof import WHOLE, Proof, sized
 from tests.stand import Weighbridge, weighbridge
@@ -232,6 +232,29 @@ def test_a_clock_that_is_set_loses_no_call_and_lets_nobody_over_a_limit(
     assert verified(stand)
 
 
+@pytest.mark.parametrize("wrong", ["2000-01-01", "2027-03-01"])
+def test_a_clock_that_is_wrong_when_the_server_starts_and_is_put_right_then_lets_nobody_over(
+    upstream: str, tmp_path: Path, wall_clock: Clock, at_end: ExitStack, wrong: str
+) -> None:
+    """As on a machine that asks for the time when it has started: what the day took before it still counts."""
+    settings = {"limits": {"timezone": "UTC", "hold": "typical"}}
+    stand = at_end.enter_context(closing(Weighbridge(tmp_path, upstream, settings, environment=wall_clock.environment)))
+    noon = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+    wall_clock.set(noon)
+    key = with_limits(stand, "rpd=2", "usd=100,per=day", "usd=100,per=month")
+    stand.start()
+    assert [call(stand, key).status_code for _ in range(2)] == [200, 200]
+    before = limits_told(stand)["limits"]
+    assert used(stand)["rpd"] == 2
+    assert stand.stop() == 0
+
+    wall_clock.set(datetime.fromisoformat(wrong).replace(tzinfo=UTC))
+    stand.start()
+    wall_clock.set(noon)
+    assert limits_told(stand)["limits"] == before
+    assert call(stand, key).status_code == 429
+
+
 # Another user's
 
 
@@ -285,6 +308,6 @@ def test_what_belongs_to_another_user_is_refused_by_name_and_left_as_it_is(
         assert re.search("user|own|may you|Permission denied; storage.data_dir", errors), (THEIRS[number], errors)
     stand.start()
     assert call(stand, key).status_code == 200
-    assert used(stand) == {"rpd": 2}
+    assert used(stand)["rpd"] == 2
     assert stand.stop() == 0
     assert len(stand.records()) == 2

@@ -87,15 +87,20 @@ def endpoint(
         note(database, made, actor=ACTOR)
         return made
 
+    one_at_a_time = asyncio.Lock()
+
     async def rerate(request: Request) -> Response:
         asked = await bodies.read(request, Rerating)
-        if not ledger.available:
-            raise Problem(Kind.UNAVAILABLE, "The ledger can't be written now: its disk is full, or the server ends.")
-        now = now_us()
-        made = await run_in_threadpool(prepare, asked.differences, now, Days(timezone()).name(now))
-        await asyncio.gather(*(ledger.write(record) for record in made))
-        for record in made:
-            count(limiter, record)
+        async with one_at_a_time:  # else two would find the same differences, and budgets would count them twice
+            if not ledger.available:
+                raise Problem(
+                    Kind.UNAVAILABLE, "The ledger can't be written now: its disk is full, or the server ends."
+                )
+            now = now_us()
+            made = await run_in_threadpool(prepare, asked.differences, now, Days(timezone()).name(now))
+            await asyncio.gather(*(ledger.write(record) for record in made))
+            for record in made:
+                count(limiter, record)
         return JSONResponse({"adjustments": len(made), "cost_usd": to_usd(sum(each.cost_usd or 0 for each in made))})
 
     return rerate

@@ -10,6 +10,8 @@ import httpx2
 import pytest
 
 from proxy.billing import reports
+from proxy.config.limits import parse
+from proxy.limits.interface import Taken, counters
 from proxy.store.database import Database
 from proxy.tenants import audit
 from tests.billing.sample import sample
@@ -95,3 +97,17 @@ async def test_two_nodes_that_rerate_the_same_records_write_each_difference_once
         assert (await rerate(second, *asked)).json() == {"adjustments": 0, "cost_usd": "0"}
         [row] = reports.report([postgres_database], [])
         assert (row.calls, row.cost_usd, row.adjustments_cost_usd) == (20, 20 * 33_602_100, -20 * 1_000_000)
+
+
+async def test_asked_for_at_once_each_difference_is_written_noted_and_counted_once(admin: Admin) -> None:
+    """A lower price that budgets counted twice would let more through than they allow."""
+    ids = [f"c{number}" for number in range(20)]
+    await asyncio.gather(*(admin.ledger.write(sample(record_id, cost_usd=PAID)) for record_id in ids))
+    answers = await asyncio.gather(*(rerate(admin, *((record_id, "-0.001") for record_id in ids)) for _ in range(4)))
+
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert sum(answer.json()["adjustments"] for answer in answers) == 20
+    events = [event for event in audit.list_events(admin.database, limit=9) if event.action == "ledger.rerate"]
+    assert [event.changes["adjustments"]["after"] for event in events] == [20]
+    [counter] = counters("acme", "", [parse("usd=100,per=total")], [])
+    assert await admin.limiter.used("2026-11-21", [counter]) == [Taken(-20 * 1_000_000)]
