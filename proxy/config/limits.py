@@ -135,7 +135,7 @@ def _read(text: str) -> _Change:
         elif name == "per" and equals and per is None:
             per = _period(given, text)
         elif kind is None:
-            kind, value = _kind(name, text), _value(name, given)
+            kind, value = _kind(name, given, text), _value(name, given)
         else:
             raise ValueError(_too_much(name, part, text))
     if kind is None:
@@ -149,15 +149,20 @@ def _read(text: str) -> _Change:
 def _too_much(name: str, part: str, text: str) -> str:
     if name in KINDS:
         advice = "one limit has one value, so write this one as a limit of its own"
+    elif re.fullmatch(r"[0-9.]+", part.strip()):
+        advice = "a comma ends a value, so write numbers without one, as in 1000 or 2.50"
     else:
         advice = "after its value, a limit has model=GLOB or shadow, and a budget per=PERIOD, each once"
     return f"{_shown(text)}: {_shown(part)} is too much: {advice}"
 
 
-def _kind(name: str, text: str) -> str:
+def _kind(name: str, given: str, text: str) -> str:
     if name not in KINDS:
-        near = get_close_matches(name.lower(), (*KINDS, "model", "per", "shadow"), n=1)
-        advice = f"did you mean {near[0]}?" if near else "write one like rpm=60 or ipm=5,model=gemini-3-pro-*"
+        # A number is meant for a kind: whoever writes eur=10 doesn't mean per=10.
+        words = KINDS if given[:1].isdecimal() else (*KINDS, "model", "per", "shadow")
+        near = get_close_matches(name.lower(), words, n=1)
+        examples = "rpm=60, ipm=5,model=gemini-3-pro-* or, for money, usd=100,per=month"
+        advice = f"did you mean {near[0]}?" if near else f"write one like {examples}"
         raise ValueError(f"{_shown(text)}: {_shown(name)} is no kind of limit ({', '.join(KINDS)}); {advice}")
     return name
 

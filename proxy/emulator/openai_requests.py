@@ -196,6 +196,6 @@ def _json(text: Any) -> Any:
     """What a text says in JSON; a text that isn't, as `{"result": text}`, which is how a tool's words go up."""
     try:
         found = json.loads(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return {"result": text}
     return found if isinstance(found, dict) else {"result": found}

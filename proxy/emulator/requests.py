@@ -82,7 +82,7 @@ def parse(body: bytes, tree: Tree) -> dict[str, Any]:
     """The request in camelCase. Raises ApiError (400) for what isn't JSON or doesn't fit the message."""
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
         said = f"Invalid JSON payload received. {wrong}"
         raise errors.bad_fields([("", said)]) from None
     if not isinstance(value, dict):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from proxy.errors import CallerErred, Reason
 from proxy.gemini import calls, generation, openai_media, references, spans
 from proxy.gemini.aliases import PREFIX, Aliases, splice_of
-from proxy.gemini.bodies import BodyFacts, Buffer, Named
+from proxy.gemini.bodies import BodyFacts, Buffer, Named, check_start
 from proxy.gemini.bounds import ANY_COUNT, Bounds
 from proxy.gemini.edits import Splice
 from proxy.gemini.inline import DATA_URLS, Text, without_base64
@@ -107,7 +107,8 @@ class Outline:
 
 
 def skim(body: Buffer) -> Outline:
-    """Steps over a body's inline data, as `bodies.skim` does."""
+    """Steps over a body's inline data, as `bodies.skim` does. Raises CallerErred likewise."""
+    check_start(body)
     return Outline(body, without_base64(body, DATA_URLS))
 
 

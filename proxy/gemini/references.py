@@ -168,5 +168,6 @@ def _no_constant(name: str) -> NoReturn:
 def _bad(why: str) -> CallerErred:
     return CallerErred(
         Reason.BAD_REQUEST,
-        f"A body that may name a file, a cache, a store or a model must be strict JSON, and {why}. Send valid JSON.",
+        "A body that may name a file, a cache, a store or a model, or whose cost a budget bounds, must be strict JSON, "
+        f"and {why}. Send valid JSON.",
     )

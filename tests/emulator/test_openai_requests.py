@@ -45,6 +45,12 @@ def test_a_conversation_keeps_its_turns_and_its_tools_results_their_names() -> N
     ]
 
 
+def test_a_tools_words_that_are_nested_too_deeply_for_json_are_words() -> None:
+    deep = "[" * 100_000
+    meant = _meant(_user("How heavy?"), {"role": "tool", "tool_call_id": "c1", "content": deep})
+    assert meant["contents"][-1]["parts"][0]["functionResponse"]["response"] == {"result": deep}
+
+
 @pytest.mark.parametrize(
     ("part", "native"),
     [

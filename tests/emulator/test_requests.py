@@ -52,7 +52,7 @@ def test_what_does_not_fit_is_told_with_its_path(value: Any, says: str) -> None:
     assert says in raised.value.details[0]["fieldViolations"][0]["description"]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"a": 1', b"\xff", b"a=b"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"a": 1', b"\xff", b"a=b", b'{"a":' + b"[" * 5_000])
 def test_what_is_not_a_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(ApiError, match="Invalid JSON payload received"):
         parse(body, GENERATE)

@@ -161,5 +161,5 @@ def test_a_tier_that_is_asked_for_is_seen() -> None:
     ],
 )
 def test_what_bounds_a_cost_is_never_guessed(raw: bytes) -> None:
-    with pytest.raises(CallerErred, match="must be strict JSON"):
+    with pytest.raises(CallerErred, match="whose cost a budget bounds, must be strict JSON"):
         bounds(raw)

@@ -80,6 +80,12 @@ def test_what_is_no_strict_json_with_unique_keys_is_refused(body: bytes) -> None
     assert refused(body)[0] is Reason.BAD_REQUEST
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32-be", "utf-8-sig"])
+def test_what_is_in_another_encoding_is_told_to_come_in_utf_8(encoding: str) -> None:
+    with pytest.raises(CallerErred, match="or begins with a byte order mark"):
+        skim('{"model": "m"}'.encode(encoding))
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
