@@ -135,6 +135,11 @@ local function set_money(key, worker, epoch, spent, held)
   redis.call('EXPIRE', key, KEEP_MONEY_S[string.match(key, '(%a+):[^:]*$')])
 end
 
+-- When a lease was opened, by its entry: "<second>|<text>".
+local function second_of(entry)
+  return string.match(entry, '^%d+')
+end
+
 -- "<worker>|<epoch>", as an account's mark.
 local function whose(mark)
   return string.match(mark, '^(.*)|(.-)$')

@@ -98,6 +98,7 @@ class Link:
             await self._redis.drain()
         except RedisError as error:
             log.error("limiter_left_behind", commands=len(self._queue), error=str(error), advice=advice(error))
+        self.away = True  # for good: a call that still waits fails now, and must not have it come back
         await self._redis.close()
 
     def _delivered(self, command: Command, on_answer: Callable[[Any], object] | None, answer: Any) -> None:

@@ -88,6 +88,8 @@ class Entry(msgspec.Struct, array_like=True):
     day: str
     holds: list[tuple[str, str, int]]
     """Name and kind of each counter, and the amount."""
+    epoch: str = ""
+    """In which its money stands in accounts. Last, where settle.lua reads it; "": an older version wrote it."""
 
 
 _Values = tuple[str, str, list[Value]]
@@ -129,7 +131,7 @@ class Scripts:
     def reserve(self, lease_id: str, lease: Entry, holds: Sequence[Hold]) -> Command:
         project, day = holds[0].counter.project, lease.day
         keys = [*self._keys(project), f"wb:{{{project}}}:cancelled:{lease_id}"]
-        arguments: list[Value] = [lease_id, _encode(lease)]
+        arguments: list[Value] = [lease_id, self._entry(lease)]
         for counter, amount in holds:
             keys.append(_key(counter.name, counter.kind, day))
             shadow = "shadow" if counter.shadow else ""
@@ -265,10 +267,13 @@ class Scripts:
         keys = [*self._keys(project), *values]
         arguments: list[Value] = [what, self.worker, len(leases)]
         for lease_id, lease in leases.items():
-            arguments += (lease_id, b"%d|%b" % (lease.second, _encode(held(lease.day, lease.holds))))
+            arguments += (lease_id, lease.second, self._entry(held(lease.day, lease.holds)))
         for mechanic, mark, of in values.values():
             arguments += (mechanic, mark, len(of), *of)
         return Command(project, STATE, (len(keys), *keys, *arguments))
+
+    def _entry(self, lease: Entry) -> bytes:
+        return _encode(Entry(lease.day, lease.holds, self.epoch))
 
     def leases(self, project: str) -> tuple[Value, ...]:
         """The Redis command that lists the worker's leases; `entries` reads its answer."""

@@ -1,17 +1,25 @@
 -- Ends a lease, corrects what it held, and counts what was spent.
 -- KEYS: the project's statements, the worker's leases, the tombstone of this lease, then the counters that change.
 -- ARGV: lease, "cancel" or ""; then for each counter its mechanic (minute, ten_minutes, day, open, money), the
--- difference (of money "<spent>|<held>"), and its mark (of money whose epoch is "*": whatever it is).
+-- difference (of money "<spent>|<held>"), and its mark (of money whose epoch is "*": that in which the lease was held).
 -- Answers {now_ms, 1}, or {now_ms, 0} where the lease isn't there; and the accounts that are there and didn't take it:
 -- the worker will have to state its sums anew.
 local stated, leases, cancelled, lease = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local answer = {now_ms, 0}
-local second = tonumber(string.match(redis.call('HGET', leases, lease) or '', '^%d+'))
+local entry = redis.call('HGET', leases, lease) or ''
+local second = tonumber(second_of(entry))
 if second then
   answer[2] = 1
   redis.call('HDEL', leases, lease)
 elseif ARGV[2] == 'cancel' then
   redis.call('SET', cancelled, 1, 'EX', KEEP_CANCELLED_S)
+end
+
+-- Of what an earlier process left: whether an account, as that stated it last, has this lease in it. One that had ended
+-- by then may be there again, where Redis went back to older data: it isn't to be given back, nor counted, once more.
+local function has_left(mine)
+  local epoch = string.match(entry, '"([^"]*)"%]$')
+  return second and mine[1] ~= '@rest' and (mine[1] == '?' or not epoch or mine[1] == epoch)
 end
 
 for i = 4, #KEYS do
@@ -24,7 +32,7 @@ for i = 4, #KEYS do
     local worker, epoch = whose(mark)
     local said = redis.call('HGET', key, worker)
     local mine = said and read(said)
-    if mine and (mine[1] == epoch or epoch == '*' and mine[1] ~= '@rest') then
+    if mine and (mine[1] == epoch or epoch == '*' and has_left(mine)) then
       if not second then held = 0 end
       set_money(key, worker, mine[1], mine[2] + tonumber(spent), mine[3] + tonumber(held))
     elseif epoch ~= '*' and redis.call('EXISTS', key) == 1 then

@@ -17,8 +17,9 @@ if not whole then
 end
 
 for _ = 1, tonumber(ARGV[3]) do
-  redis.call('HSETNX', leases, ARGV[at], ARGV[at + 1])
-  at = at + 2
+  local entry = redis.call('HGET', leases, ARGV[at])
+  redis.call('HSET', leases, ARGV[at], (entry and second_of(entry) or ARGV[at + 1]) .. '|' .. ARGV[at + 2])
+  at = at + 3
 end
 redis.call('EXPIRE', leases, KEEP_LEASES_S)
 

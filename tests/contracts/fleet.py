@@ -110,6 +110,7 @@ class Worker:
         await self.freeze()
         self.limiter._redis.send = lambda *command: None  # type: ignore[method-assign]
         await self.limiter._telling.close()
+        self.limiter._link.away = True  # else what fails by its end would have it come back
         if task := self.limiter._link._returning:
             task.cancel()
         await self.limiter._redis.close()

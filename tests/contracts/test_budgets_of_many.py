@@ -230,6 +230,25 @@ async def test_a_killed_ones_successor_speaks_for_it(redis_server: RedisServer) 
         assert await a.granted("fits", BUDGET, 30)
 
 
+async def test_a_killed_ones_successor_gives_back_nothing_that_had_ended_before(redis_server: RedisServer) -> None:
+    """A Redis that went back to older data remembers leases that had ended, and what stands in the account was said
+    after that: nothing of theirs is held in it."""
+    async with Fleet(redis_server.url) as fleet:
+        _, a, b, _ = await fleet.start(*NAMES)
+        assert await b.reserve("ended", BUDGET, 30)
+        with redis_server.client as client:
+            client.save()
+        b.settle("ended", 20)
+        await b.limiter._redis.drain()
+        redis_server.stop()
+        redis_server.start()
+        assert await b.granted("open", BUDGET, 40)
+        await fleet.kill("b")
+        await fleet.start("b")
+        assert not await a.granted("more", BUDGET, 41)
+        assert await a.granted("fits", BUDGET, 40)
+
+
 async def test_while_the_rest_cannot_be_told_budgets_stay_closed_and_then_open(redis_server: RedisServer) -> None:
     """What others were let in before goes on; it is told once, and tried again."""
     async with Fleet(redis_server.url, timeout_s=0.5) as fleet:
