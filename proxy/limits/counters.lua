@@ -135,9 +135,21 @@ local function set_money(key, worker, epoch, spent, held)
   redis.call('EXPIRE', key, KEEP_MONEY_S[string.match(key, '(%a+):[^:]*$')])
 end
 
--- When a lease was opened, by its entry: "<second>|<text>".
+-- How a lease is kept: when it was opened; where it holds money, in which history that was stated or granted last; and
+-- what it holds, with the epoch of its worker at its end.
+local function entry_of(second, at, text)
+  return second .. (at and '@' .. at or '') .. '|' .. text
+end
+
 local function second_of(entry)
   return string.match(entry, '^%d+')
+end
+
+-- Whether an account has money of a lease that an earlier process left in it, by what that said last, and in which
+-- history. A lease that had ended by then may be there again, where the server went back to older data.
+local function has_lease(entry, mine, at)
+  local its_history, epoch = string.match(entry, '^%d+@(%w*)|.*"([^"]*)"%]$')
+  return not epoch or mine[1] == '?' or mine[1] == epoch and at == its_history
 end
 
 -- "<worker>|<epoch>", as an account's mark.

@@ -86,7 +86,7 @@ for i = 1, count do
     add_open(key, lease)
   end
 end
-redis.call('HSET', leases, lease, time[1] .. '|' .. ARGV[2])
+redis.call('HSET', leases, lease, entry_of(time[1], history, ARGV[2]))
 redis.call('EXPIRE', leases, KEEP_LEASES_S)
 redis.call('EXPIRE', stated, KEEP_LEASES_S)
 return answer

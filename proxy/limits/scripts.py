@@ -89,7 +89,7 @@ class Entry(msgspec.Struct, array_like=True):
     holds: list[tuple[str, str, int]]
     """Name and kind of each counter, and the amount."""
     epoch: str = ""
-    """In which its money stands in accounts. Last, where settle.lua reads it; "": an older version wrote it."""
+    """In which its money stands in accounts. It stands last, for has_lease (counters.lua); "": of an older version."""
 
 
 _Values = tuple[str, str, list[Value]]

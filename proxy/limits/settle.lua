@@ -15,13 +15,6 @@ elseif ARGV[2] == 'cancel' then
   redis.call('SET', cancelled, 1, 'EX', KEEP_CANCELLED_S)
 end
 
--- Of what an earlier process left: whether an account, as that stated it last, has this lease in it. One that had ended
--- by then may be there again, where Redis went back to older data: it isn't to be given back, nor counted, once more.
-local function has_left(mine)
-  local epoch = string.match(entry, '"([^"]*)"%]$')
-  return second and mine[1] ~= '@rest' and (mine[1] == '?' or not epoch or mine[1] == epoch)
-end
-
 for i = 4, #KEYS do
   local key, mechanic, difference, mark = KEYS[i], ARGV[i * 3 - 9], tonumber(ARGV[i * 3 - 8]), ARGV[i * 3 - 7]
   if mechanic == 'open' then
@@ -30,9 +23,10 @@ for i = 4, #KEYS do
   elseif mechanic == 'money' then
     local spent, held = string.match(ARGV[i * 3 - 8], '^(.*)|(.*)$')
     local worker, epoch = whose(mark)
-    local said = redis.call('HGET', key, worker)
-    local mine = said and read(said)
-    if mine and (mine[1] == epoch or epoch == '*' and has_left(mine)) then
+    local said = redis.call('HMGET', key, worker, '@history')
+    local mine, at = said[1] and read(said[1]), said[2] and read(said[2])[1]
+    local left = mine and second and epoch == '*' and mine[1] ~= '@rest' and has_lease(entry, mine, at)
+    if mine and (mine[1] == epoch or left) then
       if not second then held = 0 end
       set_money(key, worker, mine[1], mine[2] + tonumber(spent), mine[3] + tonumber(held))
     elseif epoch ~= '*' and redis.call('EXISTS', key) == 1 then

@@ -18,7 +18,9 @@ end
 
 for _ = 1, tonumber(ARGV[3]) do
   local entry = redis.call('HGET', leases, ARGV[at])
-  redis.call('HSET', leases, ARGV[at], (entry and second_of(entry) or ARGV[at + 1]) .. '|' .. ARGV[at + 2])
+  local second, text = entry and second_of(entry) or ARGV[at + 1], ARGV[at + 2]
+  local is_of_money = string.find(text, '"usd"', 1, true)
+  redis.call('HSET', leases, ARGV[at], entry_of(second, is_of_money and server_history(), text))
   at = at + 3
 end
 redis.call('EXPIRE', leases, KEEP_LEASES_S)
