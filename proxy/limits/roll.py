@@ -26,6 +26,9 @@ BLOCK_S = 2.0
 FOLLOW_TIMEOUT_S = BLOCK_S + 1.0
 ASKED_AGAIN_MS = 150
 AT_ONCE = 100
+SURE_OF_TWIN = 3
+"""Beats in a row before each of which another one beat under this process's name. A Redis that went back to older data
+has a dead predecessor's word once."""
 AGAIN_S = 0.25, 5.0
 """How long Redis is left alone when questions can't be heard: at first, and, each time twice as long, at most."""
 
@@ -55,6 +58,7 @@ class Roll:
         self._worker = worker
         self._began = began
         self._has_beaten = False
+        self._strange_beats = 0
         self._now_ms = now_ms
         self._heard_at = dict.fromkeys(others, now_ms())
         self._left: set[str] = set()
@@ -75,8 +79,9 @@ class Roll:
             self._left.discard(worker)
 
     def _look_for_twin(self, before: str) -> None:
-        """Somebody who isn't this process beat under its name, after it did: not a predecessor, which is dead."""
-        if self._has_beaten and before not in ("", self._began):
+        """Somebody else beats under this process's name, each time after it did: no predecessor, which is dead."""
+        self._strange_beats = self._strange_beats + 1 if self._has_beaten and before not in ("", self._began) else 0
+        if self._strange_beats >= SURE_OF_TWIN:
             twin = TwinError(
                 f"Another process writes a copy of this one's ledger file ({self._worker}), as where a data_dir was "
                 "cloned: what both spend can't be told apart. Stop one, and remove ledger/ from its data_dir."

@@ -11,7 +11,7 @@ import structlog
 
 from proxy.config.redis_address import parse
 from proxy.limits import scripts
-from proxy.limits.roll import FOLLOW_TIMEOUT_S, LIVE_MS, Question, Questions, Roll, TwinError
+from proxy.limits.roll import FOLLOW_TIMEOUT_S, LIVE_MS, SURE_OF_TWIN, Question, Questions, Roll, TwinError
 from proxy.limits.scripts import Scripts
 from proxy.store.redis import Redis, open_redis
 from tests.limits.demand import DAY, counter
@@ -123,12 +123,29 @@ async def test_of_two_with_one_ledger_file_the_later_one_ends(redis_server: Redi
     await first()  # takes a dead one's place
     await first()
     await later()
+    for _ in range(SURE_OF_TWIN - 1):
+        await first()
+        await later()
     await first()
     with pytest.raises(TwinError, match="cloned"):
         await later()
     with redis_server.client as client:
         client.flushall()
     await first()
+    await redis.close()
+
+
+async def test_a_dead_predecessor_that_redis_went_back_to_is_no_twin(redis_server: RedisServer) -> None:
+    """It has older data, or a replica that lagged was made master: whoever began since would end."""
+    redis = connect(redis_server)
+    await redis.connect()
+    _, script, arguments = Scripts("a", "2-0").beat()
+    roll = Roll("a", Clock(), began="2-0")
+    with redis_server.client as client:
+        for _ in range(SURE_OF_TWIN + 1):
+            for older in ("1-0", "2-0"):
+                client.hset(scripts.BEGAN, "a", older)
+                roll.take(await redis.ask(scripts.WORKERS, arguments, script))
     await redis.close()
 
 
