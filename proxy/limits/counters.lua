@@ -147,9 +147,11 @@ end
 
 -- Whether an account has money of a lease that an earlier process left in it, by what that said last, and in which
 -- history. A lease that had ended by then may be there again, where the server went back to older data.
-local function has_lease(entry, mine, at)
+local function has_lease(key, entry, mine)
   local its_history, epoch = string.match(entry, '^%d+@(%w*)|.*"([^"]*)"%]$')
-  return not epoch or mine[1] == '?' or mine[1] == epoch and at == its_history
+  if not epoch or mine[1] == '?' then return true end
+  local at = redis.call('HGET', key, '@history')
+  return mine[1] == epoch and at and read(at)[1] == its_history
 end
 
 -- "<worker>|<epoch>", as an account's mark.

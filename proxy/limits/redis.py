@@ -63,7 +63,8 @@ class RedisLimiter:
     All that this process does is mirrored in it. When Redis doesn't answer in a second, or answers with anything but a
     script's answer, it is away: with `local` the mirror decides from then on, with `deny` nobody does. What is granted
     meanwhile is counted a second time by itself, to be put into Redis when it is back. Where Redis has lost what this
-    worker took, which it sees by what the worker has stated, the mirror is put into it.
+    worker took, which it sees by what the worker has stated, the mirror is put into it; and each time that this process
+    meets a counter, or Redis is back, as much of it as is wanting.
 
     Of money no worker decides alone: while Redis is away, nobody who has a budget is let in; and where Redis was
     emptied, or a budget is new, not before all have said what they spent (telling.py).

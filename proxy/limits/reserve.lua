@@ -1,28 +1,29 @@
 -- Takes all that a call holds, or nothing.
 -- KEYS: the project's statements, the worker's leases, the tombstone of this lease, then the counters.
--- ARGV: lease, its text; then for each counter its mechanic (minute, ten_minutes, day, open, money), amount, limit,
--- "shadow" or "", mark.
+-- ARGV: lease, its text, the worker's process; then for each counter its mechanic (minute, ten_minutes, day, open,
+-- money), amount, limit, "shadow" or "", mark.
 -- Answers {now_ms, what became of it}: 0 refused, 1 granted, 2 cancelled, and for each counter that the call doesn't fit
 -- in its index, what is used, and the wait in ms (-1: none known), or of money what is held; or 3, and the indexes of
--- counters of which this worker has not stated what it took before; or 4, and by turns the index of a budget and who has
+-- counters of which this process has not stated what its worker took before; or 4, and by turns the index of a budget and who has
 -- yet to say what it spent of that.
-local stated, leases, cancelled, lease = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+local stated, leases, cancelled, lease, process = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[3]
 local count = #KEYS - 3
 
 local marks = {}
-for i = 1, count do marks[i] = ARGV[2 + i * 5] end
+for i = 1, count do marks[i] = ARGV[3 + i * 5] end
 local answer, untold, known = {now_ms, 3}, {now_ms, 4}, {}
 for i, mark in ipairs(redis.call('HMGET', stated, unpack(marks))) do
-  if ARGV[i * 5 - 2] == 'money' then
+  local is_stated = mark == process
+  if ARGV[i * 5 - 1] == 'money' then
     local worker, epoch = whose(marks[i])
     known[i] = {money(KEYS[3 + i], worker)}
-    mark = has_said(epoch, known[i][3], known[i][4])
-    if known[i][5] and ARGV[i * 5 + 1] == '' then
+    is_stated = has_said(epoch, known[i][3], known[i][4])
+    if known[i][5] and ARGV[i * 5 + 2] == '' then
       untold[#untold + 1] = i - 1
       untold[#untold + 1] = known[i][5]
     end
   end
-  if not mark then answer[#answer + 1] = i - 1 end
+  if not is_stated then answer[#answer + 1] = i - 1 end
 end
 if #answer > 2 then return answer end
 if #untold > 2 then return untold end
@@ -45,8 +46,8 @@ end
 
 answer[2] = 1
 for i = 1, count do
-  local key, mechanic, amount, limit, shadow = KEYS[3 + i], ARGV[i * 5 - 2], tonumber(ARGV[i * 5 - 1]),
-    tonumber(ARGV[i * 5]), ARGV[i * 5 + 1]
+  local key, mechanic, amount, limit, shadow = KEYS[3 + i], ARGV[i * 5 - 1], tonumber(ARGV[i * 5]),
+    tonumber(ARGV[i * 5 + 1]), ARGV[i * 5 + 2]
   if amount > 0 then
     local used, wait = 0, -1
     if WIDTH_S[mechanic] then
@@ -72,7 +73,7 @@ end
 if answer[2] == 0 then return answer end
 
 for i = 1, count do
-  local key, mechanic, amount = KEYS[3 + i], ARGV[i * 5 - 2], tonumber(ARGV[i * 5 - 1])
+  local key, mechanic, amount = KEYS[3 + i], ARGV[i * 5 - 1], tonumber(ARGV[i * 5])
   if WIDTH_S[mechanic] then
     local now = NOW[mechanic]
     add(key, mechanic, now, amount, unpack(known[i] or {window(key, mechanic, now)}, 1, 4))

@@ -40,7 +40,8 @@ from proxy.limits.money import Account, Money
 from proxy.store.redis_stream import Script, Value
 
 REFUSED_CODE, GRANTED_CODE, CANCELLED_CODE, UNSTATED_CODE, UNTOLD_CODE = range(5)
-"""The last two are no verdicts: this worker has yet to state what it took of a counter; or another, of a budget."""
+"""The last two are no verdicts: this process has yet to state what its worker took of a counter; or another, of a
+budget."""
 
 NOBODY_ELSES = "@rest"
 """In place of a worker, in what is untold: what is of none that lives."""
@@ -50,7 +51,7 @@ REGISTER, ASKED, BEGAN = (f"wb:{{{WORKERS}}}:{name}" for name in ("live", "asked
 """The register, and the stream of questions."""
 
 WHOLE = "whole"
-"""All that a worker took: put in where it has stated nothing, or nothing that is still there."""
+"""All that a worker took: at least so much is to be counted."""
 
 AGAIN, MINE, DISK, REST = "again", "mine", "disk", "rest"
 """How a worker says what it spent of a budget: only where it had, so that nobody's word is wanting but what it may have
@@ -131,7 +132,7 @@ class Scripts:
     def reserve(self, lease_id: str, lease: Entry, holds: Sequence[Hold]) -> Command:
         project, day = holds[0].counter.project, lease.day
         keys = [*self._keys(project), f"wb:{{{project}}}:cancelled:{lease_id}"]
-        arguments: list[Value] = [lease_id, self._entry(lease)]
+        arguments: list[Value] = [lease_id, self._entry(lease), self.began]
         for counter, amount in holds:
             keys.append(_key(counter.name, counter.kind, day))
             shadow = "shadow" if counter.shadow else ""
@@ -189,7 +190,7 @@ class Scripts:
     def used(self, day: str, counters: Sequence[Counter]) -> Command:
         project = counters[0].project
         keys = [self._keys(project)[0], *(_key(one.name, one.kind, day) for one in counters)]
-        arguments: list[Value] = []
+        arguments: list[Value] = [self.began]
         for one in counters:
             arguments += (_MECHANICS[one.kind], self._mark(one.name, one.kind))
         return Command(project, USED, (len(keys), *keys, *arguments))
@@ -265,7 +266,7 @@ class Scripts:
         values: Mapping[str, _Values],
     ) -> Command:
         keys = [*self._keys(project), *values]
-        arguments: list[Value] = [what, self.worker, len(leases)]
+        arguments: list[Value] = [what, self.worker, self.began, len(leases)]
         for lease_id, lease in leases.items():
             arguments += (lease_id, lease.second, self._entry(held(lease.day, lease.holds)))
         for mechanic, mark, of in values.values():

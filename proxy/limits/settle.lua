@@ -23,9 +23,9 @@ for i = 4, #KEYS do
   elseif mechanic == 'money' then
     local spent, held = string.match(ARGV[i * 3 - 8], '^(.*)|(.*)$')
     local worker, epoch = whose(mark)
-    local said = redis.call('HMGET', key, worker, '@history')
-    local mine, at = said[1] and read(said[1]), said[2] and read(said[2])[1]
-    local left = mine and second and epoch == '*' and mine[1] ~= '@rest' and has_lease(entry, mine, at)
+    local said = redis.call('HGET', key, worker)
+    local mine = said and read(said)
+    local left = mine and second and epoch == '*' and mine[1] ~= '@rest' and has_lease(key, entry, mine)
     if mine and (mine[1] == epoch or left) then
       if not second then held = 0 end
       set_money(key, worker, mine[1], mine[2] + tonumber(spent), mine[3] + tonumber(held))

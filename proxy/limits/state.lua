@@ -1,22 +1,23 @@
 -- Puts in what a worker took while Redis wasn't asked, unchecked.
 -- KEYS: the project's statements, the worker's leases, then the counters.
--- ARGV: "whole" (all that the worker took of counters of which it has stated nothing) or the id of what it took
--- in an outage (of counters of which it has); the worker; how many leases, and each with its entry; then for each counter
--- its mechanic, its mark, how many values, and these: bucket and amount by turns, or one amount, or leases; of money
+-- ARGV: "whole" (all that the worker took: counted where it has stated nothing of a counter; where it or a process of it
+-- before has, as much is counted as is wanting to that, as what one took alone that died before it could say so) or the id
+-- of what it took in an outage (of counters of which it has stated something); the worker; its process; how many leases,
+-- and each with its entry; then for each counter its mechanic, its mark, how many values, and these: bucket and amount by turns, or one amount, or leases; of money
 -- what the worker spent and holds, which stands in place of what it stated in another epoch, and how it is said:
 -- "again" (only where it said something before, in this history), "mine", or "disk" or "rest" (which is all that is of
 -- nobody who lives), and then by turns the ids of others
 -- and what they spent, with a "+" before it where they may say it themselves, or "?" where they will.
 -- Answers {now_ms}.
 local stated, leases = KEYS[1], KEYS[2]
-local whole, at = ARGV[1] == 'whole', 4
+local whole, at = ARGV[1] == 'whole', 5
 local batch = 'batch:' .. ARGV[2]
 if not whole then
   if redis.call('HGET', stated, batch) == ARGV[1] then return {now_ms} end -- its answer had not arrived
   redis.call('HSET', stated, batch, ARGV[1])
 end
 
-for _ = 1, tonumber(ARGV[3]) do
+for _ = 1, tonumber(ARGV[4]) do
   local entry = redis.call('HGET', leases, ARGV[at])
   local second, text = entry and second_of(entry) or ARGV[at + 1], ARGV[at + 2]
   local is_of_money = string.find(text, '"usd"', 1, true)
@@ -25,11 +26,17 @@ for _ = 1, tonumber(ARGV[3]) do
 end
 redis.call('EXPIRE', leases, KEEP_LEASES_S)
 
-local function put_window(key, mechanic, from, to)
-  local now = NOW[mechanic]
+local function put_window(key, mechanic, from, to, is_known)
+  local now, wanting = NOW[mechanic], is_known and -window(key, mechanic, NOW[mechanic]) or 0
   for i = from, to, 2 do
-    local bucket, amount = math.min(tonumber(ARGV[i]), now), tonumber(ARGV[i + 1])
-    if bucket > now - SPAN then add(key, mechanic, bucket, amount, window(key, mechanic, bucket)) end
+    if tonumber(ARGV[i]) > now - SPAN then wanting = wanting + tonumber(ARGV[i + 1]) end
+  end
+  for i = to - 1, from, -2 do -- the newest first: what is wanting was taken last
+    local bucket, amount = math.min(tonumber(ARGV[i]), now), math.min(tonumber(ARGV[i + 1]), wanting)
+    if bucket > now - SPAN and amount > 0 then
+      add(key, mechanic, bucket, amount, window(key, mechanic, bucket))
+      wanting = wanting - amount
+    end
   end
 end
 
@@ -87,11 +94,13 @@ for i = 3, #KEYS do
   local is_stated = redis.call('HEXISTS', stated, mark) == 1
   if mechanic == 'money' then
     put_money(key, mark, from, to)
-  elseif is_stated ~= whole then
+  elseif whole or is_stated then
+    local is_known = whole and is_stated
     if WIDTH_S[mechanic] then
-      put_window(key, mechanic, from, to)
+      put_window(key, mechanic, from, to, is_known)
     elseif mechanic == 'day' then
-      set_day(key, day(key) + tonumber(ARGV[from]))
+      local count, taken = day(key), tonumber(ARGV[from])
+      set_day(key, is_known and math.max(count, taken) or count + taken)
     else
       open(key)
       for lease = from, to do add_open(key, ARGV[lease]) end
@@ -100,7 +109,7 @@ for i = 3, #KEYS do
   if mechanic ~= 'money' then marks[#marks + 1] = mark end
 end
 if whole then
-  for _, mark in ipairs(marks) do redis.call('HSET', stated, mark, 1) end
+  for _, mark in ipairs(marks) do redis.call('HSET', stated, mark, ARGV[3]) end
 end
 redis.call('EXPIRE', stated, KEEP_LEASES_S)
 return {now_ms}

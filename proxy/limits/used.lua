@@ -1,10 +1,11 @@
 -- What is taken of counters now.
--- KEYS: the project's statements, then the counters. ARGV: for each counter its mechanic and its mark.
+-- KEYS: the project's statements, then the counters. ARGV: the worker's process; then for each counter its mechanic and
+-- its mark.
 -- Answers {now_ms, 1, and by turns what is taken of each, and how much of that is money that is only held};
 -- or {now_ms, 3, the indexes of counters …} or {now_ms, 4, …} as reserve.lua does, but also of those in shadow.
 local answer, untold, known = {now_ms, 3}, {now_ms, 4}, {}
 for i = 2, #KEYS do
-  local mechanic, mark = ARGV[i * 2 - 3], ARGV[i * 2 - 2]
+  local mechanic, mark = ARGV[i * 2 - 2], ARGV[i * 2 - 1]
   local is_stated
   if mechanic == 'money' then
     local worker, epoch = whose(mark)
@@ -15,7 +16,7 @@ for i = 2, #KEYS do
       untold[#untold + 1] = known[i][5]
     end
   else
-    is_stated = redis.call('HEXISTS', KEYS[1], mark) == 1
+    is_stated = redis.call('HGET', KEYS[1], mark) == ARGV[1]
   end
   if not is_stated then answer[#answer + 1] = i - 2 end
 end
@@ -23,7 +24,7 @@ if #answer > 2 then return answer end
 if #untold > 2 then return untold end
 answer[2] = 1
 for i = 2, #KEYS do
-  local key, mechanic, held = KEYS[i], ARGV[i * 2 - 3], 0
+  local key, mechanic, held = KEYS[i], ARGV[i * 2 - 2], 0
   local used
   if mechanic == 'money' then
     used, held = known[i][1] + known[i][2], known[i][2]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from proxy.billing.periods import GOOGLES_ZONE, Days
+from proxy.config.quotas import PER_MODEL, SPEND
 from proxy.gateway.weighing import Weighing
 from proxy.limits.interface import Counter
-from tests.contracts.bookkeeping import AT_UPSTREAM, IMAGE, TEXT, UPSTREAM, Expected, Made, Process
+from tests.contracts.bookkeeping import AT_UPSTREAM, IMAGE, TEXT, UPSTREAM, Process
+from tests.contracts.expected import Expected, Made
 
 GOOGLES_DAYS = Days(GOOGLES_ZONE)
 Arrived = Callable[[], Awaitable[None]]
@@ -43,9 +45,14 @@ async def counters_say(process: Process, expected: Expected, now_us: int, second
     """What calls took, of each model by itself; of money, over both."""
     for model in (TEXT, IMAGE):
         assert process.quotas.known_wait_ms(UPSTREAM.name, model) is None
-    used = await process.quotas.used(UPSTREAM.name)
-    assert len(used) == 2 * 4 + 1
+    said = {(of.kind, of.model): of.used for of in await process.quotas.used(UPSTREAM.name)}
+    assert said == {
+        (counter.kind, counter.model): expected.used(counter, day, second) for counter, day in limited(now_us)
+    }
+
+
+def limited(now_us: int) -> set[tuple[Counter, str]]:
+    """The upstream's counters, and the day by which they count."""
+    kinds = [(kind, model) for kind in PER_MODEL for model in (TEXT, IMAGE)]
     day = GOOGLES_DAYS.name(now_us)
-    for of in used:
-        counter = Counter("", of.kind, of.value, AT_UPSTREAM.project, model=of.model)
-        assert of.used == expected.used(counter, day, second), (of.kind, of.model)
+    return {(Counter("", kind, 0, AT_UPSTREAM.project, model=model), day) for kind, model in [*kinds, (SPEND, "*")]}

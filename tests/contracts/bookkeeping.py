@@ -1,7 +1,6 @@
-"""One process's lease, ledger and counters together, that may die at any commit; and what they must say then.
+"""One process's lease, ledger and counters together, that may die at any commit.
 
 `Process` is the real thing but for its wire: the scales (gateway/weighing.py), the ledger with its file, a limiter.
-`Expected` works out by hand what the ledger holds and what each counter says, from what was done and nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -40,8 +39,8 @@ from proxy.gateway.quotas import Quotas
 from proxy.gateway.weigher import Weigher
 from proxy.gateway.weighing import Weighing
 from proxy.gemini import bodies, calls
-from proxy.limits.algorithm import SPAN, History
-from proxy.limits.interface import BUCKETS, WINDOWS, Counter, Limiter, period
+from proxy.limits.algorithm import History
+from proxy.limits.interface import Counter, Limiter, counters
 from proxy.limits.money import Spending
 from proxy.telemetry.metrics import Metrics
 from proxy.tenants.keys import Tenant
@@ -72,6 +71,12 @@ TENANTS = (
     ),
 )
 """Who calls. A kind of limit that is new is put here, and its rule into `Expected.used`."""
+
+
+def limits_of(tenant: Tenant) -> tuple[Counter, ...]:
+    return counters(tenant.project, tenant.key_id, tenant.policy.project_limits, tenant.policy.key_limits)
+
+
 UPSTREAM = Upstream(
     name="google",
     api_key=SecretStr("key"),
@@ -271,106 +276,3 @@ async def answered(weighing: Weighing, tokens: int, images: int) -> None:
     text = json.dumps({"candidates": [{"content": {"parts": parts}}], "usageMetadata": usage})
     await meter.feed(text.encode())
     await weighing.settle(Outcome.OK)
-
-
-@dataclass
-class Made:
-    """A call as whoever makes it knows it. `weighs`: what it takes by kind, by estimate until more is known."""
-
-    record_id: str
-    tenant: Tenant
-    model: str
-    started_us: int
-    day: str
-    weighs: dict[str, int]
-    second: int
-    cost: int | None
-    """Nano-dollars, by estimate until more is known: what a budget counts."""
-    outcome: str | None = None
-    """None while it is open: its lease stands."""
-    counted: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    """What it took of the minutes: amounts, and the second of each by the store's clock."""
-    in_ledger: dict[str, list[tuple[int, int]]] | None = None
-    """The same as the ledger tells it, to a process that came later."""
-    uncounted: bool = False
-    """Its process died before it could take of the upstream's quota; the ledger knows nothing of that."""
-
-    def __post_init__(self) -> None:
-        self.counted = {kind: [(self.second, self.weighs.get(kind, 0))] for kind in WINDOWS}
-
-    def ends(self, outcome: str, second: int, taken: dict[str, int]) -> None:
-        """Estimates are corrected: what was too much at the second that it was taken in, what was missed now."""
-        self.outcome = outcome
-        for kind, amount in taken.items():
-            if kind not in WINDOWS:
-                continue
-            difference = amount - self.weighs.get(kind, 0)
-            self.counted[kind].append((self.second if difference < 0 else second, difference))
-        self.weighs |= taken
-
-
-class Expected:
-    """What ledger and counters must say."""
-
-    def __init__(self) -> None:
-        self.calls: dict[str, Made] = {}
-        """All that were let in and went up, or may have."""
-        self.attempts: dict[str, Made] = {}
-        """What these took of their upstream, by the same ids."""
-
-    @property
-    def open(self) -> list[Made]:
-        return [call for call in self.calls.values() if call.outcome is None]
-
-    def records(self) -> dict[str, tuple[str, int | None]]:
-        """By record id, what the ledger holds, each once: outcome and cost."""
-        ended = (call for call in self.calls.values() if call.outcome is not None)
-        return {call.record_id: (str(call.outcome), call.cost) for call in ended}
-
-    def used(self, counter: Counter, day: str, second: int) -> int:
-        """What is taken of a counter. By kind: what is open; the calls of a day; what the last minute took."""
-        mine = [
-            call
-            for call in (*self.calls.values(), *self.attempts.values())
-            if counter.project == call.tenant.project
-            and not call.uncounted
-            and counter.key_id in ("", call.tenant.key_id)
-            and counter.applies(call.model)
-        ]
-        if counter.kind == "concurrency":
-            return sum(call.outcome is None for call in mine)
-        if counter.per:
-            of = period(counter.per, day)
-            return sum(call.weighs["usd"] for call in mine if period(counter.per, call.day) == of)
-        if counter.kind == "rpd":
-            return sum(call.day == day for call in mine)
-        taken, width_s = (each for call in mine for each in call.counted[counter.kind]), _width_s(counter.kind)
-        return sum(amount for at, amount in taken if at // width_s > second // width_s - SPAN)
-
-    def held(self, counter: Counter, day: str) -> int:
-        """How much of that is money that is only held."""
-        mine = (call for call in self.open if counter.applies(call.model) and call.tenant.project == counter.project)
-        of = period(counter.per, day)
-        return sum(
-            call.weighs["usd"]
-            for call in mine
-            if counter.per and counter.key_id in ("", call.tenant.key_id) and period(counter.per, call.day) == of
-        )
-
-    def restarted(self, now_us: int) -> None:
-        """What was open is billed as `unsettled`, by its estimate."""
-        for call in (*self.calls.values(), *self.attempts.values()):
-            call.outcome = call.outcome or "unsettled"
-            second = min(call.started_us, now_us) // S
-            recent = [kind for kind in WINDOWS if call.started_us >= now_us - SPAN * _width_s(kind) * S]
-            call.in_ledger = {kind: [(second, call.weighs.get(kind, 0))] if kind in recent else [] for kind in WINDOWS}
-
-    def counted_from_ledger(self) -> None:
-        """The store was gone: of earlier processes' calls, the last minute is what the ledger says of it."""
-        for call in (*self.calls.values(), *self.attempts.values()):
-            call.counted = call.in_ledger or call.counted
-            call.uncounted = call.uncounted and call.in_ledger is None
-
-
-def _width_s(kind: str) -> int:
-    return WINDOWS[kind] // BUCKETS

@@ -28,7 +28,7 @@ from proxy.billing.verify import Verifier
 from proxy.control import rebuild
 from proxy.errors import ProxyRefused, RateLimited, Reason
 from proxy.gateway.weighing import Weighing
-from proxy.limits.interface import Limiter, counters
+from proxy.limits.interface import Limiter
 from proxy.limits.memory import MemoryLimiter
 from proxy.limits.redis import RedisLimiter
 from proxy.store.redis import Redis
@@ -40,12 +40,12 @@ from tests.contracts.bookkeeping import (
     IMAGE,
     TENANTS,
     TEXT,
-    Expected,
     Fault,
-    Made,
     Process,
     S,
+    limits_of,
 )
+from tests.contracts.expected import Expected, Made
 from tests.contracts.stores import fake
 
 EVENING_US = 1_795_303_800 * S
@@ -277,7 +277,7 @@ class Books(RuleBasedStateMachine):
         self.done["looks"] += 1
         day = DAYS.name(self.now_us())
         for tenant in TENANTS:
-            found = counters(tenant.project, tenant.key_id, tenant.policy.project_limits, tenant.policy.key_limits)
+            found = limits_of(tenant)
             used = self.loop.run_until_complete(self.process.limiter.used(day, found))
             said = {counter.name: taken for counter, taken in zip(found, used, strict=True)}
             assert said == {
@@ -368,6 +368,12 @@ class InRedis(Books):
         assert not limiter.away
         await redis.drain()
         return limiter
+
+    def counters_are_left_behind(self) -> None:
+        found = {(counter, DAYS.name(self.now_us())) for tenant in TENANTS for counter in limits_of(tenant)}
+        for counter, day in {*found, *attempts.limited(self.now_us())}:
+            if counter.kind not in ("concurrency", "usd"):
+                self.expected.put_in_what_is_wanting(counter, day, self.second())
 
     async def arrived(self) -> None:
         if not self.process.died:

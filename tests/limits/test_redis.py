@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from redis import exceptions
 from redis.asyncio import Connection
 
 from proxy.config.limits import PERIODS, Limit
@@ -21,6 +22,7 @@ from tests.limits.demand import DAY, amounts, counter, one
 from tests.redis_servers import PATIENCE_S, RedisServer, SetClock
 
 NOW_MS = 1_795_262_400_000
+NOW_S = NOW_MS // 1000
 
 
 class Counting(Connection):
@@ -143,6 +145,26 @@ async def test_a_counter_begins_where_this_workers_history_left_it(redis_server:
         assert amounts(await b.used(DAY, rpd)) == [15]
 
 
+async def test_what_a_process_took_alone_and_died_with_is_put_in_by_the_next(redis_server: RedisServer) -> None:
+    """By the ledger it knows that more was taken than Redis says; what others took may be part of that."""
+    took = {"rpm": {NOW_S - 30: 2, NOW_S - 1: 3}, "rpd": {NOW_S: 5}, "tpm": {NOW_S - 30: 41, NOW_S - 1: 5}}
+
+    def history(asked: Counter, day: str, now_ms: int) -> Mapping[int, int]:
+        ago_s = now_ms // 1000 - NOW_S
+        return {second + ago_s: amount for second, amount in took.get(asked.kind, {}).items()}
+
+    async with limiting(redis_server, "a") as a, limiting(redis_server, "b") as b:
+        for limiter, lease_id in ((a, "a1"), (a, "a2"), (b, "b1")):
+            assert (await limiter.reserve(lease_id, DAY, HOLDS)).granted
+            limiter.settle(lease_id, {"tpm": 30})
+            await arrived(limiter)
+        assert amounts(await b.used(DAY, COUNTERS)) == [3, 90, 3, 0]
+        async with limiting(redis_server, "a", history=history) as later:
+            assert amounts(await later.used(DAY, COUNTERS)) == [5, 90, 5, 0]
+            assert (await later.reserve("a3", DAY, HOLDS)).granted
+            assert amounts(await b.used(DAY, COUNTERS)) == [6, 130, 6, 0]
+
+
 async def test_after_redis_was_emptied_each_worker_puts_in_what_it_took(redis_server: RedisServer) -> None:
     """Open leases too, so that they are settled as if nothing had been."""
     async with limiting(redis_server, "a") as a, limiting(redis_server, "b") as b:
@@ -158,6 +180,27 @@ async def test_after_redis_was_emptied_each_worker_puts_in_what_it_took(redis_se
         b.cancel("b1")
         await asyncio.gather(arrived(a), arrived(b))
         assert amounts(await a.used(DAY, COUNTERS)) == [2, 60, 2, 0]
+
+
+async def test_what_redis_went_back_on_is_put_in_again(redis_server: RedisServer) -> None:
+    """As when it was started again from a snapshot: this worker's mirror knows better. What it knows of stands."""
+    async with limiting(redis_server, "a") as a, limiting(redis_server, "b") as b:
+        for limiter, lease_id in ((a, "a1"), (b, "b1")):
+            assert (await limiter.reserve(lease_id, DAY, ALL)).granted
+        with redis_server.client as client:
+            snapshot = {key: client.dump(key) for key in client.scan_iter()}
+            for lease_id in ("a2", "a3", "a4"):
+                assert (await a.reserve(lease_id, DAY, ALL)).granted
+            a.settle("a4", {"tpm": 5})
+            await arrived(a)
+            client.flushall()
+            for key, value in snapshot.items():
+                client.restore(key, 0, value)
+        assert amounts(await b.used(DAY, COUNTERS)) == [2, 80, 2, 2]
+        a._link.lost(exceptions.ConnectionError("it was started again"), "alice")
+        await a._link._returning
+        await arrived(a)
+        assert amounts(await b.used(DAY, COUNTERS)) == [4, 125, 4, 4]
 
 
 async def test_a_settle_between_is_counted_once_with_what_is_put_in_later(redis_server: RedisServer) -> None:
