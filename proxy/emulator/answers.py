@@ -16,6 +16,8 @@ from proxy.emulator.usage import Usage, prompt_of, text_tokens
 
 Part = dict[str, Any]
 _FILLER = "The quick brown fox jumps over the lazy dog. "
+_UNBOUNDED = 10**9
+"""`maxOutputTokens` where none is given: more than any answer has."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,22 @@ def _pictures(asked: Asked, cache: PictureCache) -> Answer:
         raise errors.invalid("JSON mode is not enabled for this model")
     modalities = _modalities(asked)
     width, height, tokens = _size(asked)
-    count = 0 if "IMAGE" not in modalities else 1 if how.images is None else how.images
+    wanted = 0 if "IMAGE" not in modalities else 1 if how.images is None else how.images
     leads = chance[0] % 3 == 0 if how.lead_text is None else how.lead_text
     lead = "Here is the picture you asked for." if how.text_bytes is None else _exactly(_FILLER, how.text_bytes)
-    parts: list[Part] = [{"text": lead}] if (leads and "TEXT" in modalities) or not count or how.text_bytes else []
+    if not ((leads and "TEXT" in modalities) or not wanted or how.text_bytes):
+        lead = ""
+    # What there is room for: pictures first, then what is thought, what is said, and what Google bills beside pictures
+    # (88 to 630 tokens that it doesn't break down).
+    most = asked.config.get("maxOutputTokens")
+    room = _UNBOUNDED if most is None else most
+    count = min(wanted, room // tokens)
+    room -= count * tokens
+    thoughts = min(_thoughts(asked), room)
+    said = lead.encode()[: (room - thoughts) * 4].decode(errors="ignore")
+    text = text_tokens([said])
+    beside = min(88 + chance[1] * 2, room - thoughts - text) if model.thinks and count else 0
+    parts: list[Part] = [{"text": said}] if said else []
     references = sum(kind.startswith("image/") for kind in requests.media_types(asked.conversation))
     prompt = without_directives(asked.prompt)
     kind = model.media_type if how.image_type is None else f"image/{how.image_type}"
@@ -124,15 +138,8 @@ def _pictures(asked: Asked, cache: PictureCache) -> Answer:
         picture = Picture(width, height, prompt, references, index, kind, how.image_bytes)
         drawn = _inline(picture, asked, cache)
         parts.append(drawn | {"thought": True} if index < how.drafts else drawn)
-    # Beside the pictures Google bills 88 to 630 tokens that it doesn't break down.
-    beside = 88 + chance[1] * 2 if model.thinks and count else 0
-    usage = replace(
-        asked.usage,
-        text=beside + text_tokens(part["text"] for part in parts if "text" in part),
-        image=count * tokens,
-        thoughts=_thoughts(asked),
-    )
-    return Answer((tuple(parts),), usage)
+    usage = replace(asked.usage, text=beside + text, image=count * tokens, thoughts=thoughts)
+    return Answer((tuple(parts),), usage, "STOP" if (count, said) == (wanted, lead) else "MAX_TOKENS")
 
 
 def _modalities(asked: Asked) -> set[str]:

@@ -139,6 +139,20 @@ def test_max_output_tokens_bounds_thinking_and_text_together(client: Client) -> 
     assert usage["candidatesTokenCount"] + usage["thoughtsTokenCount"] == 40
 
 
+@pytest.mark.parametrize(("most", "pictures"), [(1119, 0), (1120, 1), (1300, 1), (2400, 2), (5000, 3)])
+def test_max_output_tokens_bounds_pictures_with_all_that_is_beside_them(
+    client: Client, most: int, pictures: int
+) -> None:
+    """None is cut through: there is one less, and the answer says that it isn't all."""
+    asked = "[[images=3]] [[thoughts=100]] [[text-bytes=600]] A lorry"
+    answer = client.ask(asked, IMAGE, generationConfig={"maxOutputTokens": most}).json()
+    [candidate], usage = answer["candidates"], answer["usageMetadata"]
+    drawn = [part for part in candidate["content"].get("parts", []) if "inlineData" in part]
+    assert len(drawn) == pictures
+    assert usage["candidatesTokenCount"] + usage.get("thoughtsTokenCount", 0) <= most
+    assert candidate["finishReason"] == ("STOP" if pictures == 3 else "MAX_TOKENS")
+
+
 def test_google_search_among_the_tools_makes_one_search(client: Client) -> None:
     answer = client.ask("News?", TEXT, tools=[{"google_search": {}}]).json()
     assert answer["candidates"][0]["groundingMetadata"]["webSearchQueries"] == ["query 1 about News?"]
