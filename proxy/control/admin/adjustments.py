@@ -62,6 +62,12 @@ def begin(database: Database, sources: Sources, record: UsageRecord, *, actor: s
     return record
 
 
+def check_writable(ledger: Ledger) -> None:
+    """Raises Problem UNAVAILABLE: asked before an audit event tells of what can't be done."""
+    if not ledger.available:
+        raise Problem(Kind.UNAVAILABLE, "The ledger can't be written now: its disk is full, or the server ends.")
+
+
 def count(limiter: Limiter, record: UsageRecord) -> None:
     """Has budgets count an adjustment that was written."""
     spent = Spent(record.project, record.key_id, record.model, record.period, record.cost_usd or 0)
@@ -111,8 +117,7 @@ def endpoint(
 
     async def adjust(request: Request) -> Response:
         asked = await bodies.read(request, Adjustment)
-        if not ledger.available:  # before an audit event tells of what can't be done
-            raise Problem(Kind.UNAVAILABLE, "The ledger can't be written now: its disk is full, or the server ends.")
+        check_writable(ledger)
         now = now_us()
         record, new = await run_in_threadpool(prepare, asked, now, Days(timezone()).name(now))
         if new:

@@ -19,8 +19,8 @@ from proxy.billing.prices import PriceBook
 from proxy.billing.records import UsageRecord, to_usd
 from proxy.billing.sources import Sources
 from proxy.control.admin import bodies
-from proxy.control.admin.adjustments import ACTOR, count
-from proxy.control.admin.problems import Fault, Kind, Problem, invalid
+from proxy.control.admin.adjustments import ACTOR, check_writable, count
+from proxy.control.admin.problems import Fault, invalid
 from proxy.limits.interface import Limiter
 from proxy.store.database import Database
 from proxy.tenants import audit
@@ -92,10 +92,7 @@ def endpoint(
     async def rerate(request: Request) -> Response:
         asked = await bodies.read(request, Rerating)
         async with one_at_a_time:  # else two would find the same differences, and budgets would count them twice
-            if not ledger.available:
-                raise Problem(
-                    Kind.UNAVAILABLE, "The ledger can't be written now: its disk is full, or the server ends."
-                )
+            check_writable(ledger)
             now = now_us()
             made = await run_in_threadpool(prepare, asked.differences, now, Days(timezone()).name(now))
             await asyncio.gather(*(ledger.write(record) for record in made))
