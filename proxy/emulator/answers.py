@@ -70,17 +70,21 @@ def is_billed(part: Part) -> bool:
 
 
 def understood(model: Model, request: dict[str, Any], how: Behaviour) -> Asked:
-    """Raises ApiError (400) for a conversation without content, bad inline data or an unknown tier."""
+    """Raises ApiError (400) for a conversation without content, bad inline data, an unknown tier or a bound below 0."""
     conversation = requests.contents(request)
     requests.check_blobs(conversation)
     tier = (request.get("serviceTier") or "standard").lower()
     if tier not in TIERS:
         raise errors.bad_fields([("service_tier", f"Invalid value at 'service_tier' (type ServiceTier), \"{tier}\"")])
+    config = request.get("generationConfig") or {}
+    if (config.get("maxOutputTokens") or 0) < 0:
+        said = "max_output_tokens must be positive."
+        raise errors.invalid(f"* GenerateContentRequest.generation_config.max_output_tokens: {said}\n")
     return Asked(
         model=model,
         how=how,
         conversation=conversation,
-        config=request.get("generationConfig") or {},
+        config=config,
         tools=request.get("tools") or [],
         calling=(request.get("toolConfig") or {}).get("functionCallingConfig") or {},
         prompt="\n".join(requests.texts(conversation[-1])),

@@ -153,6 +153,14 @@ def test_max_output_tokens_bounds_pictures_with_all_that_is_beside_them(
     assert candidate["finishReason"] == ("STOP" if pictures == 3 else "MAX_TOKENS")
 
 
+@pytest.mark.parametrize("model", [TEXT, IMAGE])
+def test_max_output_tokens_below_nothing_is_refused(client: Client, model: str) -> None:
+    """It must not be billed: less than nothing was used."""
+    answer = client.ask("A lorry", model, generationConfig={"maxOutputTokens": -5})
+    assert answer.status_code == 400
+    assert "max_output_tokens must be positive" in answer.json()["error"]["message"]
+
+
 def test_google_search_among_the_tools_makes_one_search(client: Client) -> None:
     answer = client.ask("News?", TEXT, tools=[{"google_search": {}}]).json()
     assert answer["candidates"][0]["groundingMetadata"]["webSearchQueries"] == ["query 1 about News?"]
