@@ -64,7 +64,7 @@ class RedisLimiter:
     script's answer, it is away: with `local` the mirror decides from then on, with `deny` nobody does. What is granted
     meanwhile is counted a second time by itself, to be put into Redis when it is back. Where Redis has lost what this
     worker took, which it sees by what the worker has stated, the mirror is put into it; and each time that this process
-    meets a counter, or Redis is back, as much of it as is wanting.
+    meets a counter, or Redis is back, or a connection to it was opened again, as much of it as is wanting.
 
     Of money no worker decides alone: while Redis is away, nobody who has a budget is let in; and where Redis was
     emptied, or a budget is new, not before all have said what they spent (telling.py).
@@ -98,6 +98,7 @@ class RedisLimiter:
         """
         self._redis = redis
         redis.scripts = scripts.ALL
+        redis.on_opened_again = self._put_in_what_is_wanting
         self._link = Link(redis, self._return, self._owed, on_error, self._state_money_anew, sleep)
         self._epochs = (f"{now_ms()}-{number}" for number in _numbers)
         self._scripts = Scripts(worker, next(self._epochs))
@@ -300,6 +301,12 @@ class RedisLimiter:
         deque(self._mirror.sweep(self._clock), 0)
         outage = self._scripts.state_all(alone, f"{self._worker}:{now_ms}:{next(self._outages)}")
         return [*outage, *self._scripts.state_all(self._mirror, scripts.WHOLE)]
+
+    def _put_in_what_is_wanting(self) -> None:
+        """Redis may have been started again, with older data, while nothing of this process was on its way to it."""
+        if not self._link.away:  # else that is done when it is back
+            for command in self._scripts.state_all(self._mirror, scripts.WHOLE):
+                self._link.deliver(command)
 
     async def _return(self) -> None:
         """What comes first when Redis is there. Raises RedisError, and what `settled` does."""

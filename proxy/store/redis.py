@@ -45,6 +45,8 @@ class Redis:
         self._ended: list[Stream] = []
         self.scripts: tuple[Script, ...] = ()
         """What each server is given before anything else, so that nothing need be sent twice, and out of its order."""
+        self.on_opened_again: Callable[[], object] = lambda: None
+        """Is called when a connection takes an ended one's place, before anything of its callers is sent on it."""
         self._routes: dict[str, Stream] = {}
 
     async def connect(self) -> None:
@@ -114,11 +116,14 @@ class Redis:
     def _stream(self, place: Place) -> Stream:
         stream = self._streams.get(place)
         if stream is None or stream.error:
-            self._ended = [ended for ended in [*self._ended, stream] if ended and not ended.done]
+            former = stream
+            self._ended = [ended for ended in [*self._ended, former] if ended and not ended.done]
             stream = self._streams[place] = Stream(self._connection(*place), self._replied)
             deadline = asyncio.get_running_loop().time() + self.timeout_s
             for script in self.scripts:
                 stream.send(Call("", ("SCRIPT", "LOAD", script.text), None, lambda answer: None, deadline))
+            if former is not None:
+                self.on_opened_again()
         return stream
 
     def _replied(self, stream: Stream, call: Call, answer: Any) -> None:

@@ -203,6 +203,27 @@ async def test_what_redis_went_back_on_is_put_in_again(redis_server: RedisServer
         assert amounts(await b.used(DAY, COUNTERS)) == [4, 125, 4, 4]
 
 
+async def test_what_redis_went_back_on_is_put_in_again_by_who_had_nothing_on_its_way(redis_server: RedisServer) -> None:
+    """Restarted between two calls, it was never away: all that shows of it is that its connection had ended."""
+    async with limiting(redis_server) as limiter:
+        assert (await limiter.reserve("before", DAY, ALL)).granted
+        with redis_server.client as client:
+            client.save()
+        for lease_id in ("ended", "open"):
+            assert (await limiter.reserve(lease_id, DAY, ALL)).granted
+        limiter.settle("ended", {"tpm": 5})
+        await arrived(limiter)
+        [connection] = limiter._redis._streams.values()
+        redis_server.stop()
+        await connection.closed()
+        redis_server.start()
+        assert not limiter.away
+        assert amounts(await limiter.used(DAY, COUNTERS)) == [3, 85, 3, 2]
+        assert (await limiter.reserve("after", DAY, ALL)).granted
+        assert amounts(await limiter.used(DAY, COUNTERS)) == [4, 125, 4, 3]
+        assert not limiter.away
+
+
 async def test_a_settle_between_is_counted_once_with_what_is_put_in_later(redis_server: RedisServer) -> None:
     """After Redis was emptied, one of a lease's counters may be known there again, and another not yet."""
     tpm = counter("tpm", 1000, key_id="key_1")
