@@ -4,8 +4,8 @@
 -- money), amount, limit, "shadow" or "", mark.
 -- Answers {now_ms, what became of it}: 0 refused, 1 granted, 2 cancelled, and for each counter that the call doesn't fit
 -- in its index, what is used, and the wait in ms (-1: none known), or of money what is held; or 3, and the indexes of
--- counters of which this process has not stated what its worker took before; or 4, and by turns the index of a budget and who has
--- yet to say what it spent of that.
+-- counters of which this process has not stated what its worker took before; or 4, and by turns the index of a budget
+-- and who has yet to say what it spent of that.
 local stated, leases, cancelled, lease, process = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[3]
 local count = #KEYS - 3
 

@@ -5,12 +5,14 @@ All keys of a project have its name as hash tag, so that one node of a cluster h
     wb:{alice}:rpm                    a counter, by its name; a day's has ":" and the day behind it
     wb:{alice}:usd:month:2026-11      a budget's account, likewise with its period
     wb:{alice}:leases:<worker>        hash: what the worker's open leases hold, for whoever comes after it
-    wb:{alice}:stated                 hash: of which counters each worker has stated what it took before
+    wb:{alice}:stated                 hash: of which counters each worker has stated what it took before, and which
+                                      process of it last; and which outage's takings it put in last
     wb:{alice}:cancelled:<lease>      a cancel that overtook its reserve
 
 Those of the register (roll.py) are alike:
 
     wb:{@workers}:live                hash: when each process was heard last
+    wb:{@workers}:began               hash: since when each process has been there
     wb:{@workers}:asked               stream: which processes join and leave, and of which accounts all shall tell
 """
 
@@ -48,7 +50,7 @@ NOBODY_ELSES = "@rest"
 WORKERS = "@workers"
 """In place of a project, in the names of what all processes share: a name that no project can have."""
 REGISTER, ASKED, BEGAN = (f"wb:{{{WORKERS}}}:{name}" for name in ("live", "asked", "began"))
-"""The register, and the stream of questions."""
+"""The register, the stream of questions, and since when each process has been there."""
 
 WHOLE = "whole"
 """All that a worker took: at least so much is to be counted."""

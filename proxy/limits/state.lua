@@ -1,13 +1,14 @@
 -- Puts in what a worker took while Redis wasn't asked, unchecked.
 -- KEYS: the project's statements, the worker's leases, then the counters.
--- ARGV: "whole" (all that the worker took: counted where it has stated nothing of a counter; where it or a process of it
--- before has, as much is counted as is wanting to that, as what one took alone that died before it could say so) or the id
--- of what it took in an outage (of counters of which it has stated something); the worker; its process; how many leases,
--- and each with its entry; then for each counter its mechanic, its mark, how many values, and these: bucket and amount by turns, or one amount, or leases; of money
+-- ARGV: "whole" (all that the worker took: counted where it has stated nothing of a counter; where this process of
+-- it, or one before, has, as much is counted as is wanting to that, as what one took alone that died before it
+-- could say so) or the id of what it took in an outage (of counters of which it has stated something); the worker;
+-- its process; how many leases, and of each its id, when it was opened, and its text; then for each counter its
+-- mechanic, its mark, how many values, and these: bucket and amount by turns, or one amount, or leases; of money
 -- what the worker spent and holds, which stands in place of what it stated in another epoch, and how it is said:
--- "again" (only where it said something before, in this history), "mine", or "disk" or "rest" (which is all that is of
--- nobody who lives), and then by turns the ids of others
--- and what they spent, with a "+" before it where they may say it themselves, or "?" where they will.
+-- "again" (only where it said something before, in this history), "mine", or "disk" or "rest" (which is all that is
+-- of nobody who lives), and then by turns the ids of others and what they spent, with a "+" before it where they
+-- may say it themselves, or "?" where they will.
 -- Answers {now_ms}.
 local stated, leases = KEYS[1], KEYS[2]
 local whole, at = ARGV[1] == 'whole', 5

@@ -46,9 +46,9 @@ def clear(folder: Path) -> None:
         path.unlink()
 
 
-def forget(folder: Path, worker: str) -> None:
+def forget(folder: Path, process: str) -> None:
     """One has died: what it had in flight is in flight no more. What it counted stays counted."""
-    mark_process_dead(worker, str(folder))  # type: ignore[no-untyped-call]
+    mark_process_dead(process, str(folder))  # type: ignore[no-untyped-call]
 
 
 def count_replaced(folder: Path) -> None:
@@ -137,8 +137,8 @@ class ProcessFiles:
 
 
 def _taken_over(folder: Path, process: str) -> tuple[tuple[str, dict[str, str]], ...]:
-    """The series of a dead one's files. Damaged ones are removed: they must not keep who takes its place from
-    serving."""
+    """The series of a dead one's files. Where one is damaged, all of them are removed: they must not keep who takes its
+    place from serving."""
     paths = tuple(folder.glob(f"*_{process}.db"))
     try:
         return tuple(_series(paths))
