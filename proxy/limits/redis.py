@@ -298,8 +298,7 @@ class RedisLimiter:
         alone, self._alone, now_ms = self._alone, State(), self._clock()
         self._state_money_anew()
         deque(self._mirror.sweep(self._clock), 0)
-        outage = self._scripts.state_all(alone, f"{self._worker}:{now_ms}:{next(self._outages)}")
-        return [*outage, *self._scripts.state_all(self._mirror, scripts.WHOLE)]
+        return self._scripts.state_all(self._mirror, alone, f"{self._worker}:{now_ms}:{next(self._outages)}")
 
     async def _return(self) -> None:
         """What comes first when Redis is there. Raises RedisError, and what `settled` does."""

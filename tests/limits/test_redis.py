@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from redis import exceptions
 from redis.asyncio import Connection
 
@@ -16,8 +17,9 @@ from proxy.config.limits import PERIODS, Limit
 from proxy.config.redis_address import parse
 from proxy.limits.interface import CANCELLED, Counter, Hold, Spent, Taken, counters
 from proxy.limits.redis import RedisLimiter
-from proxy.limits.scripts import held
+from proxy.limits.scripts import Command, held
 from proxy.store.redis import Redis, open_redis
+from proxy.store.redis_stream import Script, Value
 from tests.limits.demand import DAY, amounts, counter, one
 from tests.redis_servers import PATIENCE_S, RedisServer, SetClock
 
@@ -66,6 +68,10 @@ async def limiting(
 HOLDS = [Hold(counter("rpm", 100), 1), Hold(counter("tpm", 1000), 40), Hold(counter("rpd", 100), 1)]
 ALL = [*HOLDS, Hold(counter("concurrency", 100), 1)]
 COUNTERS = [hold.counter for hold in ALL]
+
+
+def sent(command: Command) -> tuple[str, tuple[Value, ...], Script]:
+    return command.project, command.arguments, command.script
 
 
 async def arrived(limiter: RedisLimiter) -> None:
@@ -201,6 +207,24 @@ async def test_what_redis_went_back_on_is_put_in_again(redis_server: RedisServer
         await a._link._returning
         await arrived(a)
         assert amounts(await b.used(DAY, COUNTERS)) == [4, 125, 4, 4]
+
+
+async def test_an_outage_that_a_full_redis_refused_at_first_counts_once(redis_server: RedisServer) -> None:
+    """What was sent takes memory until it is read: the first of it may be refused, and what comes after it may not."""
+    async with limiting(redis_server, "a", sleep=lambda _: asyncio.Event().wait()) as a, limiting(redis_server) as b:
+        assert (await a.reserve("before", DAY, ALL)).granted
+        a._link.lost(exceptions.ConnectionError("it is full"), "alice")
+        assert (await a.reserve("alone", DAY, ALL)).granted
+        await a._redis.connect()
+        owed = a._owed()
+        with redis_server.client as client:
+            client.config_set("maxmemory", 1)
+            with pytest.raises(exceptions.OutOfMemoryError):
+                await a._redis.ask(*sent(owed[0]))
+            client.config_set("maxmemory", 0)
+        for command in (*owed[1:], owed[0]):
+            await a._redis.ask(*sent(command))
+        assert amounts(await b.used(DAY, COUNTERS)) == [2, 80, 2, 2]
 
 
 async def test_a_settle_between_is_counted_once_with_what_is_put_in_later(redis_server: RedisServer) -> None:
