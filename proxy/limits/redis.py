@@ -299,13 +299,12 @@ class RedisLimiter:
         alone, self._alone, now_ms = self._alone, State(), self._clock()
         self._state_money_anew()
         deque(self._mirror.sweep(self._clock), 0)
-        outage = self._scripts.state_all(alone, f"{self._worker}:{now_ms}:{next(self._outages)}")
-        return [*outage, *self._scripts.state_all(self._mirror, scripts.WHOLE)]
+        return self._scripts.state_all(self._mirror, alone, f"{self._worker}:{now_ms}:{next(self._outages)}")
 
     def _put_in_what_is_wanting(self) -> None:
         """Redis may have been started again, with older data, while nothing of this process was on its way to it."""
         if not self._link.away:  # else that is done when it is back
-            for command in self._scripts.state_all(self._mirror, scripts.WHOLE):
+            for command in self._scripts.state_all(self._mirror, State(), ""):
                 self._link.deliver(command)
 
     async def _return(self) -> None:

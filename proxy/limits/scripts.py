@@ -18,6 +18,7 @@ Those of the register (roll.py) are alike:
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -52,8 +53,8 @@ WORKERS = "@workers"
 REGISTER, ASKED, BEGAN = (f"wb:{{{WORKERS}}}:{name}" for name in ("live", "asked", "began"))
 """The register, the stream of questions, and since when each process has been there."""
 
-WHOLE = "whole"
-"""All that a worker took: at least so much is to be counted."""
+ALONE, WHOLE = "alone", "whole"
+"""What a worker took in an outage; all that it took, of which at least so much is to be counted."""
 
 AGAIN, MINE, DISK, REST = "again", "mine", "disk", "rest"
 """How a worker says what it spent of a budget: only where it had, so that nobody's word is wanting but what it may have
@@ -95,8 +96,8 @@ class Entry(msgspec.Struct, array_like=True):
     """In which its money stands in accounts. It stands last, for has_lease (counters.lua); "": of an older version."""
 
 
-_Values = tuple[str, str, list[Value]]
-"""Of a counter: how it is counted, its mark, and what stands in it."""
+_Values = tuple[str, str, str, str, list[Value]]
+"""Of a counter: its key, how it is counted, its mark, how it is put in, and what stands in it."""
 
 _encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(Entry).decode
 
@@ -216,7 +217,7 @@ class Scripts:
         rest: Rest | None = None,
     ) -> Command:
         """All that a state holds of some counters of one project, as WHOLE; of budgets, what `rest` says as well."""
-        values: dict[str, _Values] = {}
+        values: list[_Values] = []
         names = {one.name for one in counters}
         leases = {
             lease_id: lease
@@ -226,53 +227,55 @@ class Scripts:
         for one in counters:
             if one.per:
                 account = state.money.account(one, day)
-                values[f"wb:{account.name}"] = self._account(account, how, _of_others(one, day, rest) if rest else ())
+                values.append(self._account(account, how, _of_others(one, day, rest) if rest else ()))
                 continue
             of: list[Value] = [state.used(now_ms, day, one)]
             if one.kind == "concurrency":
                 of = [i for i, lease in leases.items() if any(hold.counter.name == one.name for hold in lease.holds)]
             elif one.kind != "rpd":
                 of = _buckets(state.windows[one.name])
-            values[_key(one.name, one.kind, day)] = _MECHANICS[one.kind], self._mark(one.name, one.kind), of
-        return self._state(counters[0].project, WHOLE, leases, values)
+            key, mark = _key(one.name, one.kind, day), self._mark(one.name, one.kind)
+            values.append((key, _MECHANICS[one.kind], mark, WHOLE, of))
+        return self._state(counters[0].project, "", leases, values)
 
-    def state_all(self, state: State, what: str) -> list[Command]:
-        """All that a state holds, as WHOLE or as an outage by an id of its own: a command for each project."""
-        values: dict[str, dict[str, _Values]] = {}
-        leases: dict[str, dict[str, Lease]] = {}
-        for name, window in state.windows.items():
-            mechanic = _WINDOWS[window.width_s * BUCKETS]
-            values.setdefault(_project(name), {})[f"wb:{name}"] = mechanic, self._mark(name), _buckets(window)
-        for key, count in state.days.items():
-            name = key.rpartition(":")[0]
-            values.setdefault(_project(name), {})[f"wb:{key}"] = "day", self._mark(name), [count[0]]
+    def state_all(self, state: State, alone: State, outage: str) -> list[Command]:
+        """All that a state holds; and of that, what was taken in an outage, by an id of its own: a command for each
+        project."""
+        values: defaultdict[str, list[_Values]] = defaultdict(list)
+        leases: defaultdict[str, dict[str, Lease]] = defaultdict(dict)
+        for project, of_project in self._counted(alone, ALONE):
+            values[project].append(of_project)
+        outages = dict.fromkeys(values, outage)
+        for project, of_project in self._counted(state, WHOLE):
+            values[project].append(of_project)
+        for name, opened in _open(state).items():
+            values[_project(name)].append((f"wb:{name}", "open", self._mark(name), WHOLE, opened))
         for lease_id, lease in state.leases.items():
-            project = lease.holds[0].counter.project
-            leases.setdefault(project, {})[lease_id] = lease
-            for counter, _ in lease.holds:
-                if counter.kind == "concurrency":
-                    fresh: _Values = ("open", self._mark(counter.name), [])
-                    values.setdefault(project, {}).setdefault(f"wb:{counter.name}", fresh)[2].append(lease_id)
-        for account in state.money.accounts() if what == WHOLE else ():
-            values.setdefault(account.counter.project, {})[f"wb:{account.name}"] = self._account(account, AGAIN)
+            leases[lease.holds[0].counter.project][lease_id] = lease
+        for account in state.money.accounts():
+            values[account.counter.project].append(self._account(account, AGAIN))
         return [
-            self._state(project, what, leases.get(project, {}), values.get(project, {}))
+            self._state(project, outages.get(project, ""), leases[project], values[project])
             for project in values.keys() | leases.keys()
         ]
 
-    def _state(
-        self,
-        project: str,
-        what: str,
-        leases: Mapping[str, Lease],
-        values: Mapping[str, _Values],
-    ) -> Command:
-        keys = [*self._keys(project), *values]
-        arguments: list[Value] = [what, self.worker, self.began, len(leases)]
+    def _counted(self, state: State, how: str) -> Iterator[tuple[str, _Values]]:
+        """Windows and days, and whose they are."""
+        for name, window in state.windows.items():
+            mechanic = _WINDOWS[window.width_s * BUCKETS]
+            yield _project(name), (f"wb:{name}", mechanic, self._mark(name), how, _buckets(window))
+        for key, count in state.days.items():
+            name = key.rpartition(":")[0]
+            yield _project(name), (f"wb:{key}", "day", self._mark(name), how, [count[0]])
+
+    def _state(self, project: str, outage: str, leases: Mapping[str, Lease], values: Iterable[_Values]) -> Command:
+        keys = [*self._keys(project)]
+        arguments: list[Value] = [outage, self.worker, self.began, len(leases)]
         for lease_id, lease in leases.items():
             arguments += (lease_id, lease.second, self._entry(held(lease.day, lease.holds)))
-        for mechanic, mark, of in values.values():
-            arguments += (mechanic, mark, len(of), *of)
+        for key, mechanic, mark, how, of in values:
+            keys.append(key)
+            arguments += (mechanic, mark, how, len(of), *of)
         return Command(project, STATE, (len(keys), *keys, *arguments))
 
     def _entry(self, lease: Entry) -> bytes:
@@ -283,7 +286,7 @@ class Scripts:
         return "HGETALL", self._keys(project)[1]
 
     def _account(self, account: Account, how: str, others: Iterable[Value] = ()) -> _Values:
-        return "money", self._money_mark(), [account.spent, account.held, how, *others]
+        return f"wb:{account.name}", "money", self._money_mark(), how, [account.spent, account.held, *others]
 
     def _mark(self, name: str, kind: str = "") -> str:
         """What says that this worker has stated what it took of a counter."""
@@ -378,6 +381,16 @@ def _key(name: str, kind: str, day: str) -> str:
 def _buckets(window: Window) -> list[Value]:
     """Number and amount of each by turns."""
     return [part for bucket in window.buckets.items() for part in bucket]
+
+
+def _open(state: State) -> dict[str, list[Value]]:
+    """Open leases, by the counters of what is open."""
+    found: dict[str, list[Value]] = {}
+    for lease_id, lease in state.leases.items():
+        for counter, _ in lease.holds:
+            if counter.kind == "concurrency":
+                found.setdefault(counter.name, []).append(lease_id)
+    return found
 
 
 def _project(name: str) -> str:

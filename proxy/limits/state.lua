@@ -1,22 +1,22 @@
 -- Puts in what a worker took while Redis wasn't asked, unchecked.
 -- KEYS: the project's statements, the worker's leases, then the counters.
--- ARGV: "whole" (all that the worker took: counted where it has stated nothing of a counter; where this process of
--- it, or one before, has, as much is counted as is wanting to that, as what one took alone that died before it
--- could say so) or the id of what it took in an outage (of counters of which it has stated something); the worker;
--- its process; how many leases, and of each its id, when it was opened, and its text; then for each counter its
--- mechanic, its mark, how many values, and these: bucket and amount by turns, or one amount, or leases; of money
--- what the worker spent and holds, which stands in place of what it stated in another epoch, and how it is said:
--- "again" (only where it said something before, in this history), "mine", or "disk" or "rest" (which is all that is
--- of nobody who lives), and then by turns the ids of others and what they spent, with a "+" before it where they
--- may say it themselves, or "?" where they will.
+-- ARGV: the id of an outage, or ""; the worker; its process; how many leases, and of each its id, when it
+-- was opened, and its text; then for each counter its mechanic, its mark, how it is put in, how many values, and these:
+-- bucket and amount by turns, or one amount, or leases; of money what the worker spent and holds, which stands in place
+-- of what it stated in another epoch, and then by turns the ids of others and what they spent, with a "+" before it where
+-- they may say it themselves, or "?" where they will.
+-- How: "alone", what the worker took in that outage (added once, where something was stated of the counter); "whole",
+-- all that it took (counted where it has stated nothing of the counter; where this process of it, or one before, has,
+-- as much is counted as is wanting to that, as what one took alone that died before it could say so). They come
+-- together, and in this order: where a full Redis refused one of two commands, what was taken alone would count twice.
+-- Of money: "again" (only where it said something before, in this history), "mine", or "disk" or "rest" (which is all
+-- that is of nobody who lives).
 -- Answers {now_ms}.
 local stated, leases = KEYS[1], KEYS[2]
-local whole, at = ARGV[1] == 'whole', 5
+local outage, at = ARGV[1], 5
 local batch = 'batch:' .. ARGV[2]
-if not whole then
-  if redis.call('HGET', stated, batch) == ARGV[1] then return {now_ms} end -- its answer had not arrived
-  redis.call('HSET', stated, batch, ARGV[1])
-end
+local is_put_in = redis.call('HGET', stated, batch) == outage -- its answer had not arrived
+if outage ~= '' and not is_put_in then redis.call('HSET', stated, batch, outage) end
 
 for _ = 1, tonumber(ARGV[4]) do
   local entry = redis.call('HGET', leases, ARGV[at])
@@ -70,9 +70,9 @@ local function put_others(key, worker, from, to)
   end
 end
 
-local function put_money(key, mark, from, to)
+local function put_money(key, mark, how, from, to)
   local worker, epoch = whose(mark)
-  local spent, held, how = ARGV[from], ARGV[from + 1], ARGV[from + 2]
+  local spent, held = ARGV[from], ARGV[from + 1]
   local said = redis.call('HMGET', key, worker, '@history')
   local mine, at = said[1] and read(said[1]), said[2] and read(said[2])[1]
   if how == 'again' then
@@ -84,18 +84,19 @@ local function put_money(key, mark, from, to)
     if at ~= server_history() then count_anew(key, at) end
     set_money(key, worker, epoch, spent, held)
   end
-  put_others(key, worker, from + 3, to)
+  put_others(key, worker, from + 2, to)
   if how == 'rest' then redis.call('HSET', key, '@rest', '|0|0') end
 end
 
 local marks = {}
 for i = 3, #KEYS do
-  local key, mechanic, mark, from, to = KEYS[i], ARGV[at], ARGV[at + 1], at + 3, at + 2 + tonumber(ARGV[at + 2])
+  local key, mechanic, mark, how = KEYS[i], ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local from, to = at + 4, at + 3 + tonumber(ARGV[at + 3])
   at = to + 1
-  local is_stated = redis.call('HEXISTS', stated, mark) == 1
+  local is_stated, whole = redis.call('HEXISTS', stated, mark) == 1, how == 'whole'
   if mechanic == 'money' then
-    put_money(key, mark, from, to)
-  elseif whole or is_stated then
+    put_money(key, mark, how, from, to)
+  elseif whole or is_stated and not is_put_in then
     local is_known = whole and is_stated
     if WIDTH_S[mechanic] then
       put_window(key, mechanic, from, to, is_known)
@@ -107,10 +108,8 @@ for i = 3, #KEYS do
       for lease = from, to do add_open(key, ARGV[lease]) end
     end
   end
-  if mechanic ~= 'money' then marks[#marks + 1] = mark end
+  if mechanic ~= 'money' and whole then marks[#marks + 1] = mark end
 end
-if whole then
-  for _, mark in ipairs(marks) do redis.call('HSET', stated, mark, ARGV[3]) end
-end
+for _, mark in ipairs(marks) do redis.call('HSET', stated, mark, ARGV[3]) end
 redis.call('EXPIRE', stated, KEEP_LEASES_S)
 return {now_ms}

@@ -4,72 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
-
-from redis import exceptions
-from redis.asyncio import Connection
 
 from proxy.config.limits import PERIODS, Limit
 from proxy.config.redis_address import parse
-from proxy.limits.interface import CANCELLED, Counter, Hold, Spent, Taken, counters
+from proxy.limits.interface import CANCELLED, Hold, Spent, Taken, counters
 from proxy.limits.redis import RedisLimiter
 from proxy.limits.scripts import held
-from proxy.store.redis import Redis, open_redis
+from proxy.store.redis import open_redis
 from tests.limits.demand import DAY, amounts, counter, one
+from tests.limits.in_redis import ALL, COUNTERS, HOLDS, NOW_MS, Counting, arrived, connect, limiting
 from tests.redis_servers import PATIENCE_S, RedisServer, SetClock
-
-NOW_MS = 1_795_262_400_000
-NOW_S = NOW_MS // 1000
-
-
-class Counting(Connection):
-    """A connection that counts its writes, and the commands in them."""
-
-    writes = 0
-    commands = 0
-
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        type(self).writes += 1
-        type(self).commands += 1 if isinstance(command, bytes | str) else len(command)
-        await super().send_packed_command(command, check_health)
-
-
-def connect(server: RedisServer) -> Redis:
-    async def locate() -> Callable[[str], tuple[str, int]]:
-        return lambda tag: ("127.0.0.1", server.port)
-
-    return Redis(locate, lambda host, port: Counting(host=host, port=port, protocol=2, driver_info=None), PATIENCE_S)
-
-
-@asynccontextmanager
-async def limiting(
-    server: RedisServer,
-    worker: str = "worker",
-    *,
-    projects: tuple[str, ...] = (),
-    settled: Mapping[str, Mapping[str, int]] | None = None,
-    history: Callable[[Counter, str, int], Mapping[int, int]] = lambda counter, day, now_ms: {},
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-) -> AsyncIterator[RedisLimiter]:
-    limiter = RedisLimiter(connect(server), worker, lambda: NOW_MS, history, sleep=sleep)
-    await limiter.start(projects, (settled or {}).get)
-    assert not limiter.away
-    try:
-        yield limiter
-    finally:
-        await limiter.close()
-
-
-HOLDS = [Hold(counter("rpm", 100), 1), Hold(counter("tpm", 1000), 40), Hold(counter("rpd", 100), 1)]
-ALL = [*HOLDS, Hold(counter("concurrency", 100), 1)]
-COUNTERS = [hold.counter for hold in ALL]
-
-
-async def arrived(limiter: RedisLimiter) -> None:
-    await limiter._redis.drain()
 
 
 async def test_a_reserve_is_one_round_trip_and_nobody_waits_for_a_settle(redis_server: RedisServer) -> None:
@@ -127,114 +72,6 @@ async def test_workers_share_what_they_count(redis_server: RedisServer) -> None:
         a.cancel("call 0")
         await arrived(a)
         assert amounts(await b.used(DAY, [counter("rpd", 5)])) == [4]
-
-
-async def test_a_counter_begins_where_this_workers_history_left_it(redis_server: RedisServer) -> None:
-    """Once for each worker; and no more than once, also by a later process of it."""
-
-    def history(asked: Counter, day: str, now_ms: int) -> Mapping[int, int]:
-        return {now_ms // 1000: 7} if asked.kind == "rpd" else {}
-
-    rpd = [counter("rpd", 100)]
-    async with limiting(redis_server, "a", history=history) as a:
-        assert amounts(await a.used(DAY, rpd)) == [7]
-        assert (await a.reserve("call", DAY, one("rpd", 100))).granted
-        assert amounts(await a.used(DAY, rpd)) == [8]
-    async with limiting(redis_server, "a", history=history) as a, limiting(redis_server, "b", history=history) as b:
-        assert amounts(await a.used(DAY, rpd)) == [8]
-        assert amounts(await b.used(DAY, rpd)) == [15]
-
-
-async def test_what_a_process_took_alone_and_died_with_is_put_in_by_the_next(redis_server: RedisServer) -> None:
-    """By the ledger it knows that more was taken than Redis says; what others took may be part of that."""
-    took = {"rpm": {NOW_S - 30: 2, NOW_S - 1: 3}, "rpd": {NOW_S: 5}, "tpm": {NOW_S - 30: 41, NOW_S - 1: 5}}
-
-    def history(asked: Counter, day: str, now_ms: int) -> Mapping[int, int]:
-        ago_s = now_ms // 1000 - NOW_S
-        return {second + ago_s: amount for second, amount in took.get(asked.kind, {}).items()}
-
-    async with limiting(redis_server, "a") as a, limiting(redis_server, "b") as b:
-        for limiter, lease_id in ((a, "a1"), (a, "a2"), (b, "b1")):
-            assert (await limiter.reserve(lease_id, DAY, HOLDS)).granted
-            limiter.settle(lease_id, {"tpm": 30})
-            await arrived(limiter)
-        assert amounts(await b.used(DAY, COUNTERS)) == [3, 90, 3, 0]
-        async with limiting(redis_server, "a", history=history) as later:
-            assert amounts(await later.used(DAY, COUNTERS)) == [5, 90, 5, 0]
-            assert (await later.reserve("a3", DAY, HOLDS)).granted
-            assert amounts(await b.used(DAY, COUNTERS)) == [6, 130, 6, 0]
-
-
-async def test_after_redis_was_emptied_each_worker_puts_in_what_it_took(redis_server: RedisServer) -> None:
-    """Open leases too, so that they are settled as if nothing had been."""
-    async with limiting(redis_server, "a") as a, limiting(redis_server, "b") as b:
-        for limiter, lease_id in ((a, "a1"), (a, "a2"), (b, "b1")):
-            assert (await limiter.reserve(lease_id, DAY, ALL)).granted
-        a.settle("a1", {"tpm": 50})
-        await arrived(a)
-        with redis_server.client as client:
-            client.flushall()
-        await b.used(DAY, COUNTERS)
-        assert amounts(await a.used(DAY, COUNTERS)) == [3, 130, 3, 2]
-        a.settle("a2", {"tpm": 10})
-        b.cancel("b1")
-        await asyncio.gather(arrived(a), arrived(b))
-        assert amounts(await a.used(DAY, COUNTERS)) == [2, 60, 2, 0]
-
-
-async def test_what_redis_went_back_on_is_put_in_again(redis_server: RedisServer) -> None:
-    """As when it was started again from a snapshot: this worker's mirror knows better. What it knows of stands."""
-    async with limiting(redis_server, "a") as a, limiting(redis_server, "b") as b:
-        for limiter, lease_id in ((a, "a1"), (b, "b1")):
-            assert (await limiter.reserve(lease_id, DAY, ALL)).granted
-        with redis_server.client as client:
-            snapshot = {key: client.dump(key) for key in client.scan_iter()}
-            for lease_id in ("a2", "a3", "a4"):
-                assert (await a.reserve(lease_id, DAY, ALL)).granted
-            a.settle("a4", {"tpm": 5})
-            await arrived(a)
-            client.flushall()
-            for key, value in snapshot.items():
-                client.restore(key, 0, value)
-        assert amounts(await b.used(DAY, COUNTERS)) == [2, 80, 2, 2]
-        a._link.lost(exceptions.ConnectionError("it was started again"), "alice")
-        await a._link._returning
-        await arrived(a)
-        assert amounts(await b.used(DAY, COUNTERS)) == [4, 125, 4, 4]
-
-
-async def test_what_redis_went_back_on_is_put_in_again_by_who_had_nothing_on_its_way(redis_server: RedisServer) -> None:
-    """Restarted between two calls, it was never away: all that shows of it is that its connection had ended."""
-    async with limiting(redis_server) as limiter:
-        assert (await limiter.reserve("before", DAY, ALL)).granted
-        with redis_server.client as client:
-            client.save()
-        for lease_id in ("ended", "open"):
-            assert (await limiter.reserve(lease_id, DAY, ALL)).granted
-        limiter.settle("ended", {"tpm": 5})
-        await arrived(limiter)
-        [connection] = limiter._redis._streams.values()
-        redis_server.stop()
-        await connection.closed()
-        redis_server.start()
-        assert not limiter.away
-        assert amounts(await limiter.used(DAY, COUNTERS)) == [3, 85, 3, 2]
-        assert (await limiter.reserve("after", DAY, ALL)).granted
-        assert amounts(await limiter.used(DAY, COUNTERS)) == [4, 125, 4, 3]
-        assert not limiter.away
-
-
-async def test_a_settle_between_is_counted_once_with_what_is_put_in_later(redis_server: RedisServer) -> None:
-    """After Redis was emptied, one of a lease's counters may be known there again, and another not yet."""
-    tpm = counter("tpm", 1000, key_id="key_1")
-    async with limiting(redis_server) as limiter:
-        assert (await limiter.reserve("first", DAY, [*one("rpm", 9), Hold(tpm, 40)])).granted
-        with redis_server.client as client:
-            client.flushall()
-        assert (await limiter.reserve("second", DAY, one("rpm", 9))).granted
-        limiter.settle("first", {"tpm": 100})
-        await arrived(limiter)
-        assert amounts(await limiter.used(DAY, [counter("rpm", 9), tpm])) == [2, 100]
 
 
 async def test_the_rights_that_the_docs_ask_for_are_enough(redis_server: RedisServer) -> None:

@@ -23,7 +23,7 @@ def test_all_keys_of_a_command_lie_on_one_node_of_a_cluster() -> None:
         worker.used(DAY, [hold.counter for hold in HOLDS]),
         worker.renew("alice", "{alice}:concurrency", ["lease"]),
         worker.state_some(state, 0, DAY, [hold.counter for hold in HOLDS]),
-        *worker.state_all(state, "an outage"),
+        *worker.state_all(state, state, "an outage"),
     ]
     for command in commands:
         count = command.arguments[0]
