@@ -129,7 +129,9 @@ class Weighbridge:
         return {**os.environ, "UPSTREAM_KEY": self.upstream_key, **self.environment}
 
     def log(self) -> str:
-        return (self.folder / "log").read_text()
+        """Its whole lines: one that crosses a page of the file is seen in part while it is written."""
+        written = (self.folder / "log").read_bytes()
+        return written[: written.rfind(b"\n") + 1].decode()
 
     def records(self) -> list[UsageRecord]:
         """The ledger, in the order of writing."""

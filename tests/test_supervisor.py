@@ -197,7 +197,8 @@ def test_where_there_is_no_room_for_a_successor_it_is_tried_again(supervised: Su
     supervised.start("--forks", "3")
     os.kill(supervised.pids("worker 0")[0], signal.SIGKILL)
     supervised.reborn("worker 0", 1)
-    assert [line["event"] for line in supervised.log()] == ["process_died", "no_process"]
+    lines = until(lambda: found if len(found := supervised.log()) >= 2 else [], "a thread has written what was told")
+    assert [line["event"] for line in lines] == ["process_died", "no_process"]
     supervised.tell(signal.SIGTERM)
     assert supervised.ended() == 0
 

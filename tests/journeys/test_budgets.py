@@ -18,6 +18,7 @@ import pytest
 
 from proxy.control.event_table import list_events
 from proxy.store.database import open_database
+from proxy.tenants.keys import list_keys
 from tests.disk import Disk
 from tests.journeys.limited import ASK, Held, call_once, limits_told, with_limits
 from tests.journeys.watching import body, until
@@ -159,6 +160,11 @@ async def test_a_budget_takes_no_commit_and_no_fsync_more(upstream: str, watched
     stand.run("project", "create", "bob")
     keys.append(stand.key("bob"))
     stand.start()
+    for key in keys:
+        assert (await call_once(stand.base_url, key, ASK, body("hello")))[9:12] == b"200"
+    database = open_database(stand.storage)
+    used = lambda: any(key.last_used_at for key in list_keys(database))  # noqa: E731
+    await asyncio.to_thread(until, used, "when keys were used is written, as it will be in a minute again")
     fsyncs = []
     for key in keys:
         before = watched_disk.now

@@ -10,7 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
@@ -65,8 +65,33 @@ def test_the_command_that_it_prints_prints_its_bill(tmp_path: Path) -> None:
     assert told(done.stdout, rf"\n{DEFAULT_MODEL}").removeprefix("$") in bill.stdout
 
 
+HELD_UP = """
+import asyncio
+from proxy.cli import demo
+make = demo.create_app
+
+def held():
+    app = make()
+
+    async def answer(scope, receive, send):
+        told = asyncio.Event()
+        asyncio.get_running_loop().add_reader(0, told.set)
+        await told.wait()
+        asyncio.get_running_loop().remove_reader(0)
+        await app(scope, receive, send)
+
+    return answer
+
+demo.create_app = held
+from proxy.__main__ import main
+main()
+"""
+HELD = [sys.executable, "-c", HELD_UP, *DEMO[3:]]
+"""A demo whose emulator answers when its standard input has ended: until then its call is under way."""
+
+
 @contextmanager
-def serving(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def serving(folder: Path, program: Sequence[str] = DEMO) -> Iterator[subprocess.Popen[str]]:
     """A demo with the usual ports taken, in a process group of its own, as a shell starts it."""
     with ExitStack() as stack:
         for port in (8080, 8081):
@@ -74,9 +99,10 @@ def serving(folder: Path) -> Iterator[subprocess.Popen[str]]:
                 stack.enter_context(socket.create_server(("127.0.0.1", port)))
         demo = stack.enter_context(
             subprocess.Popen(
-                DEMO,
+                program,
                 cwd=folder,
                 env=ENVIRON,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -139,20 +165,22 @@ def test_with_the_usual_ports_taken_it_serves_on_free_ones_until_ctrl_c(tmp_path
 
 
 @contextmanager
-def held_call(folder: Path) -> Iterator[None]:
+def held_call(demo: subprocess.Popen[str], folder: Path) -> Iterator[None]:
     """Its call is under way and can't be written down, so that it doesn't end, for so long."""
+    assert demo.stdin is not None
     data_dir = folder / "weighbridge-data/demo"
     until(lambda: open_leases(data_dir) == 1, "the call is under way")
     with closing(sqlite3.connect(data_dir / "ledger/0.db", isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
+        demo.stdin.close()
         yield
         holder.execute("ROLLBACK")
 
 
 def test_ctrl_c_in_the_midst_of_the_call_lets_it_finish_and_ends(tmp_path: Path) -> None:
-    with serving(tmp_path) as demo:
+    with serving(tmp_path, HELD) as demo:
         read_until(demo, "Upstream: the emulator")
-        with held_call(tmp_path):
+        with held_call(demo, tmp_path):
             ctrl_c(demo)
             assert "waiting up to 5 s for 1 call to end" in next_error(demo)
         assert "http://" not in read_until(demo, "The bill")
@@ -161,9 +189,9 @@ def test_ctrl_c_in_the_midst_of_the_call_lets_it_finish_and_ends(tmp_path: Path)
 
 
 def test_ctrl_c_breaks_off_a_call_that_takes_too_long(tmp_path: Path) -> None:
-    with serving(tmp_path) as demo:
+    with serving(tmp_path, HELD) as demo:
         read_until(demo, "Upstream: the emulator")
-        with held_call(tmp_path):
+        with held_call(demo, tmp_path):
             ctrl_c(demo)
             assert "waiting up to 5 s for 1 call to end" in next_error(demo)
             assert "calls_broken_off" in next_error(demo)

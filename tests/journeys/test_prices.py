@@ -12,7 +12,7 @@ import httpx2
 
 from proxy.billing.prices import PriceBook
 from proxy.billing.rate_tables import divide_half_even
-from tests.journeys.test_reload import counted, logged
+from tests.journeys.test_reload import counted, told
 from tests.journeys.watching import TEXT, body, until
 from tests.stand import Weighbridge, weighbridge
 
@@ -40,7 +40,7 @@ def test_a_running_server_follows_the_book_that_is_taken(upstream: str, tmp_path
         kept.write_text(kept.read_text().replace('"input_text"', '"input_txt"'))
         until(lambda: counted(stand, "rejected") == 1, "the spoilt book is refused")
         assert source() == "price book 2026-12-05"
-        assert "input_txt is no rate" in logged(stand, "configuration_rejected")[0]["why"]
+        assert "input_txt is no rate" in told(stand, "configuration_rejected")[0]["why"]
 
         stand.run("prices", "update", "--builtin", "--yes")
         until(lambda: source() == "price book 2026-11-21", "the package's book is gone back to")
@@ -107,15 +107,15 @@ def test_a_model_without_a_price_is_logged_once_named_in_the_report_and_priced_l
         for _ in range(3):
             url = f"{stand.base_url}/v1beta/models/gemini-4-hydrogen:generateContent"
             assert httpx2.post(url, json=body("hello"), headers={"x-goog-api-key": key}).status_code == 200
-        assert [line["model"] for line in logged(stand, "model_unpriced")] == ["gemini-4-hydrogen"]
+        assert [line["model"] for line in told(stand, "model_unpriced")] == ["gemini-4-hydrogen"]
     finally:
         stand.stop()
     assert [record.cost_usd for record in stand.records()] == [None] * 3
     assert "unpriced: model gemini-4-hydrogen, 3 calls" in stand.run("usage", "report")
 
     stand.run("prices", "update", "--builtin", "--yes")
-    told = json.loads(stand.run("ledger", "rerate", "--since", "2020-01-01", "--yes", "--json"))
-    assert [row["unpriced_before"] for row in told["rows"]] == [3]
+    priced = json.loads(stand.run("ledger", "rerate", "--since", "2020-01-01", "--yes", "--json"))
+    assert [row["unpriced_before"] for row in priced["rows"]] == [3]
     records = stand.records()
     weighed = records[0].rates
     assert weighed is not None

@@ -56,6 +56,11 @@ def logged(stand: Weighbridge, event: str) -> list[dict[str, str]]:
     return [line for line in lines if line["event"] == event]
 
 
+def told(stand: Weighbridge, event: str, lines: int = 1) -> list[dict[str, str]]:
+    """The same, as soon as there are so many: a thread writes them."""
+    return until(lambda: found if len(found := logged(stand, event)) >= lines else [], f"{lines} lines of {event}")
+
+
 def test_reloads_under_load_fail_no_call(upstream: str, tmp_path: Path) -> None:
     """The upstream moves, its key changes, timeouts and limits change: 20 times, in the midst of calls."""
     first, second = tmp_path / "first", tmp_path / "second"
@@ -212,10 +217,10 @@ def test_a_broken_file_changes_nothing_and_is_told_as_config_check_tells_it(upst
         done = subprocess.run(check, capture_output=True, text=True, env=stand._env())
         problems = json.loads(done.stdout)["problems"]
         assert len(problems) == 2
-        assert [line["why"] for line in logged(stand, "configuration_rejected")[1:]] == problems
+        assert [line["why"] for line in told(stand, "configuration_rejected", 3)[1:]] == problems
         config.write_text(good)
         reload(stand)
-        assert logged(stand, "configuration_reloaded")[-1]["changed"] == "no setting"
+        assert told(stand, "configuration_reloaded")[-1]["changed"] == "no setting"
 
 
 def test_a_rotated_key_file_needs_no_word_to_the_server(tmp_path: Path) -> None:
@@ -229,7 +234,7 @@ def test_a_rotated_key_file_needs_no_word_to_the_server(tmp_path: Path) -> None:
         secret.write_text("new-key")
         until(lambda: counted(stand, "applied") == 2, "the secret is followed")
         assert caller.call().result().status_code == 200
-        assert logged(stand, "configuration_reloaded")[-1]["changed"] == "upstreams.0.api_key"
+        assert told(stand, "configuration_reloaded", 2)[-1]["changed"] == "upstreams.0.api_key"
         assert "new-key" not in stand.log()
 
 
@@ -279,7 +284,7 @@ def test_other_bounds_of_connections_hold_for_those_that_come_from_then_on(upstr
         turned_away = httpx2.get(f"{stand.base_url}/healthz")
         assert (turned_away.status_code, turned_away.headers["x-weighbridge-refused"]) == (503, "TOO_MANY_CONNECTIONS")
         assert 'reason="TOO_MANY_CONNECTIONS"} 1.0' in httpx2.get(f"{stand.admin_url}/metrics").text
-        assert logged(stand, "connections_refused")[0]["over"] == "max_connections"
+        assert told(stand, "connections_refused")[0]["over"] == "max_connections"
         assert kept.get("/healthz").status_code == 200, "it goes on"
         write(stand, server={"max_connections": 10, "max_connections_per_address": 1})
         reload(stand)

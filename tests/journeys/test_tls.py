@@ -21,7 +21,7 @@ import pytest
 
 from proxy.gateway.acceptor import HANDSHAKES
 from tests.certificates import Certificate, make_certificate
-from tests.journeys.test_reload import counted, logged, tell
+from tests.journeys.test_reload import counted, logged, tell, told
 from tests.journeys.watching import DEADLINE_S, TEXT, body, connect, until
 from tests.proof import sized
 from tests.stand import Weighbridge, weighbridge
@@ -124,7 +124,7 @@ def test_a_certificate_is_renewed_under_load_without_one_dropped_connection_or_c
                     (tmp_path / "127.0.0.1.pem").write_text("no certificate")
                     tell(door.stand, signal.SIGHUP)
                     until(lambda before=was: counted(door.stand, "rejected") > before, "it is rejected")  # type: ignore[misc]
-                    assert "can't be used" in logged(door.stand, "configuration_rejected")[-1]["why"]
+                    assert "can't be used" in told(door.stand, "configuration_rejected")[-1]["why"]
                 else:
                     was = counted(door.stand, "applied")
                     latest = renew(tmp_path, authority).certificate.serial_number
