@@ -21,7 +21,7 @@ from proxy.store.redis import Redis, open_redis
 from proxy.store.redis_stream import OnAnswer, Script, Value
 from tests.contracts.fleet import Fleet, budget
 from tests.limits.demand import DAY, one
-from tests.limits.test_redis import connect
+from tests.limits.in_redis import connect
 from tests.redis_servers import RedisServer
 
 BUDGET = budget(100)
