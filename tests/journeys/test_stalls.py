@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-import structlog
 from pydantic import SecretStr
 
 from proxy.billing import reports
@@ -55,7 +54,6 @@ class Here(Weighbridge):
 
 @asynccontextmanager
 async def here(folder: Path, upstream_url: str) -> AsyncIterator[Here]:
-    structlog.reset_defaults()  # a logger that speaks for the first time may keep what another test has configured
     upstream = Upstream(name="u", base_url=upstream_url, api_key=SecretStr("k"))
     settings = Settings(storage=Storage(data_dir=folder / "data"), upstreams=(upstream,))
     with bind("127.0.0.1", 0) as gateway, bind("127.0.0.1", 0) as control:
