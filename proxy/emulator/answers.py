@@ -59,6 +59,12 @@ class Asked:
         return self.how.search or int(any("googleSearch" in tool for tool in self.tools))
 
     @property
+    def most(self) -> int:
+        """Tokens that the answer may have, thinking included."""
+        given = self.config.get("maxOutputTokens")
+        return _UNBOUNDED if given is None else int(given)
+
+    @property
     def chance(self) -> bytes:
         """32 bytes that hang on model and prompt: what would be chance, were it not to be the same each time."""
         return hashlib.sha256(f"{self.model.id}\n{self.prompt}".encode()).digest()
@@ -126,10 +132,8 @@ def _pictures(asked: Asked, cache: PictureCache) -> Answer:
         lead = ""
     # What there is room for: pictures first, then what is thought, what is said, and what Google bills beside pictures
     # (88 to 630 tokens that it doesn't break down).
-    most = asked.config.get("maxOutputTokens")
-    room = _UNBOUNDED if most is None else most
-    count = min(wanted, room // tokens)
-    room -= count * tokens
+    count = min(wanted, asked.most // tokens)
+    room = asked.most - count * tokens
     thoughts = min(_thoughts(asked), room)
     said = lead.encode()[: (room - thoughts) * 4].decode(errors="ignore")
     text = text_tokens([said])
@@ -195,11 +199,10 @@ def _texts(asked: Asked) -> Answer:
         usage = replace(asked.usage, text=text_tokens([json.dumps(call)]), thoughts=_thoughts(asked))
         return Answer(((call,),), usage)
     text, finish = _text(asked), "STOP"
-    most = config.get("maxOutputTokens")
     thoughts = _thoughts(asked)
-    if most is not None and text_tokens([text]) + thoughts > most:
-        text, finish = text.encode()[: most * 4].decode(errors="ignore"), "MAX_TOKENS"
-        thoughts = min(thoughts, most - text_tokens([text]))
+    if text_tokens([text]) + thoughts > asked.most:
+        text, finish = text.encode()[: asked.most * 4].decode(errors="ignore"), "MAX_TOKENS"
+        thoughts = min(thoughts, asked.most - text_tokens([text]))
     parts: list[Part] = [{"text": text}]
     if thoughts and (config.get("thinkingConfig") or {}).get("includeThoughts"):
         parts.insert(0, {"text": "The emulator pretends to think.", "thought": True})

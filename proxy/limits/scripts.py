@@ -224,6 +224,7 @@ class Scripts:
             for lease_id, lease in state.leases.items()
             if any(hold.counter.name in names for hold in lease.holds)
         }
+        opened = _open(leases)
         for one in counters:
             if one.per:
                 account = state.money.account(one, day)
@@ -231,7 +232,7 @@ class Scripts:
                 continue
             of: list[Value] = [state.used(now_ms, day, one)]
             if one.kind == "concurrency":
-                of = [i for i, lease in leases.items() if any(hold.counter.name == one.name for hold in lease.holds)]
+                of = opened.get(one.name, [])
             elif one.kind != "rpd":
                 of = _buckets(state.windows[one.name])
             key, mark = _key(one.name, one.kind, day), self._mark(one.name, one.kind)
@@ -248,7 +249,7 @@ class Scripts:
         outages = dict.fromkeys(values, outage)
         for project, of_project in self._counted(state, WHOLE):
             values[project].append(of_project)
-        for name, opened in _open(state).items():
+        for name, opened in _open(state.leases).items():
             values[_project(name)].append((f"wb:{name}", "open", self._mark(name), WHOLE, opened))
         for lease_id, lease in state.leases.items():
             leases[lease.holds[0].counter.project][lease_id] = lease
@@ -383,10 +384,10 @@ def _buckets(window: Window) -> list[Value]:
     return [part for bucket in window.buckets.items() for part in bucket]
 
 
-def _open(state: State) -> dict[str, list[Value]]:
+def _open(leases: Mapping[str, Lease]) -> dict[str, list[Value]]:
     """Open leases, by the counters of what is open."""
     found: dict[str, list[Value]] = {}
-    for lease_id, lease in state.leases.items():
+    for lease_id, lease in leases.items():
         for counter, _ in lease.holds:
             if counter.kind == "concurrency":
                 found.setdefault(counter.name, []).append(lease_id)

@@ -108,7 +108,7 @@ for i = 3, #KEYS do
       for lease = from, to do add_open(key, ARGV[lease]) end
     end
   end
-  if mechanic ~= 'money' and whole then marks[#marks + 1] = mark end
+  if whole then marks[#marks + 1] = mark end
 end
 for _, mark in ipairs(marks) do redis.call('HSET', stated, mark, ARGV[3]) end
 redis.call('EXPIRE', stated, KEEP_LEASES_S)
